@@ -1,0 +1,1 @@
+"""What a row is: use cases, the feature schema, Parquet, and the online store."""

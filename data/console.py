@@ -1,0 +1,92 @@
+"""What every command shows on a terminal: steps, progress, and errors with an exit code."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from data.errors import RayscoreError
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+_PLAIN_INTERVAL_S = 5.0
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Advance = Callable[[int], None]
+"""Report that so many more units are done."""
+
+
+@contextmanager
+def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Advance]:
+    """Show progress with a rate on stderr: a bar on a terminal, else a line every few seconds and at the end."""
+    if err.is_terminal:
+        with _bar(unit) as bar:
+            task = bar.add_task(title, total=total, rate="")
+            started = time.monotonic()
+
+            def advance(count: int) -> None:
+                bar.advance(task, count)
+                rate = bar.tasks[task].completed / max(time.monotonic() - started, 1e-9)
+                bar.update(task, rate=f"{rate:,.0f} {unit}/s")
+
+            yield advance
+        return
+    lines = _PlainProgress(title, total, unit)
+    yield lines.advance
+    lines.finish()
+
+
+def _bar(unit: str) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=err)
+
+
+class _PlainProgress:
+    def __init__(self, title: str, total: int | None, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._done = 0
+        self._started = self._shown = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if time.monotonic() - self._shown >= _PLAIN_INTERVAL_S:
+            self._shown = time.monotonic()
+            self._line()
+
+    def finish(self) -> None:
+        self._line()
+
+    def _line(self) -> None:
+        of = f" of {self._total:,}" if self._total else ""
+        seconds = time.monotonic() - self._started
+        rate = f"{self._done / max(seconds, 1e-9):,.0f} {self._unit}/s"
+        err.print(f"{self._title}: {self._done:,}{of} {self._unit}, {rate}, {seconds:.1f} s", markup=False)
+
+
+def run_cli(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """Run a command; an error of ours becomes one clear message and exit code 2, Ctrl-C becomes 130."""
+    try:
+        return main(argv)
+    except RayscoreError as exc:
+        err.print(f"error: {exc}", markup=False, style="red")
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        err.print("interrupted; what was complete is kept", markup=False)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_ERROR

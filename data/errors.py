@@ -1,0 +1,78 @@
+"""The error tree. It knows nothing of HTTP or exit codes: the doors translate.
+
+RayscoreError
++-- ConfigError            a use-case file or a setting is wrong
++-- DataError              a file or table is not what was declared
++-- InvalidRow             a row sent by a client is refused (carries the field)
++-- StoreError             the online store answered with an error
+|   +-- StoreUnavailable   the online store could not be reached in time
++-- ModelError             a model bundle or a registry entry is wrong
+|   +-- ModelNotFound      the registry has no such model, version or alias
+|   +-- RegistryUnavailable  the registry could not be reached
+|   +-- SchemaMismatch     two sides were built from different feature schemas
+|   +-- GateRefused        a promotion gate said no
++-- Overloaded             the service is full; try again later
++-- DeadlineExceeded       the time allowed for a request is spent
+"""
+
+
+class RayscoreError(Exception):
+    """Base of every error this project raises on purpose; its text is fit for a user."""
+
+
+class ConfigError(RayscoreError):
+    """A use-case file or a setting is wrong."""
+
+
+class DataError(RayscoreError):
+    """A file or table is not what was declared."""
+
+
+class InvalidRow(RayscoreError):
+    """A row sent by a client is refused.
+
+    Args:
+        field: the JSON member at fault, or None when the row as a whole is.
+        reason: what is wrong and what was expected.
+    """
+
+    def __init__(self, field: str | None, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+
+
+class StoreError(RayscoreError):
+    """The online store answered with an error."""
+
+
+class StoreUnavailable(StoreError):
+    """The online store could not be reached in time."""
+
+
+class ModelError(RayscoreError):
+    """A model bundle or a registry entry is wrong."""
+
+
+class ModelNotFound(ModelError):
+    """The registry has no such model, version or alias."""
+
+
+class RegistryUnavailable(ModelError):
+    """The registry could not be reached."""
+
+
+class SchemaMismatch(ModelError):
+    """Two sides were built from different feature schemas."""
+
+
+class GateRefused(ModelError):
+    """A promotion gate said no."""
+
+
+class Overloaded(RayscoreError):
+    """The service is full; try again later."""
+
+
+class DeadlineExceeded(RayscoreError):
+    """The time allowed for a request is spent."""

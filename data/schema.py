@@ -1,0 +1,159 @@
+"""The vocabulary of the project: what a feature is, and what a vector of features is.
+
+Imports nothing of ours. Every other module speaks in these types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import Enum
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+
+Scalar = StrictBool | StrictInt | StrictFloat | str
+"""A raw value of a feature as JSON, TOML and Parquet know it."""
+
+
+class FeatureType(str, Enum):
+    """The type of a feature's raw value."""
+
+    NUMBER = "number"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    CATEGORY = "category"
+
+
+class Source(str, Enum):
+    """Where a feature's value comes from when a prediction is asked for."""
+
+    REQUEST = "request"
+    ONLINE = "online"
+    EITHER = "either"
+
+
+class Feature(BaseModel):
+    """One declared feature. `vocabulary` is None until it is fitted, for categories only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    type: FeatureType
+    source: Source = Source.REQUEST
+    default: Scalar | None = None
+    """Value used where neither request nor store has one. Without it the model sees a missing value."""
+    optional: bool = False
+    """A request may leave the feature out although it has no default."""
+    vocabulary: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Known categories, in code order; fitted on the training rows when not declared."""
+    min: float | None = None
+    """Smallest value accepted."""
+    max: float | None = None
+    """Largest value accepted."""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Feature:
+        category = self.type is FeatureType.CATEGORY
+        if self.vocabulary is not None and not category:
+            raise ValueError(f"vocabulary belongs to type 'category', not '{self.type.value}'")
+        if self.vocabulary is not None and len(set(self.vocabulary)) != len(self.vocabulary):
+            raise ValueError("vocabulary names a category twice")
+        ranged = self.min is not None or self.max is not None
+        if ranged and self.type not in (FeatureType.NUMBER, FeatureType.INTEGER):
+            raise ValueError(f"min and max belong to numbers, not to type '{self.type.value}'")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        if self.default is not None:
+            self._check_default(self.default)
+        return self
+
+    def _check_default(self, default: Scalar) -> None:
+        python = {
+            FeatureType.NUMBER: (int, float),
+            FeatureType.INTEGER: (int,),
+            FeatureType.BOOLEAN: (bool,),
+            FeatureType.CATEGORY: (str,),
+        }[self.type]
+        numeric_bool = isinstance(default, bool) and self.type is not FeatureType.BOOLEAN
+        if numeric_bool or not isinstance(default, python):
+            raise ValueError(f"default {default!r} is not of type '{self.type.value}'")
+        if isinstance(default, float) and default != default:
+            raise ValueError("default must not be NaN; leave it out and the model sees a missing value")
+        if isinstance(default, (int, float)) and not isinstance(default, bool):
+            below = self.min is not None and default < self.min
+            above = self.max is not None and default > self.max
+            if below or above:
+                raise ValueError(f"default {default!r} is outside min and max")
+        if self.vocabulary is not None and default not in self.vocabulary:
+            raise ValueError(f"default {default!r} is not in the vocabulary")
+
+    @property
+    def required(self) -> bool:
+        """True when a request without this feature is refused."""
+        return self.source is Source.REQUEST and self.default is None and not self.optional
+
+    @property
+    def online(self) -> bool:
+        """True when the online store holds this feature."""
+        return self.source is not Source.REQUEST
+
+
+class FeatureSchema(BaseModel):
+    """The ordered features of one model: column i of the float32 matrix is `features[i]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _unique(self) -> FeatureSchema:
+        names = [feature.name for feature in self.features]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"feature named twice: {', '.join(sorted(twice))}")
+        return self
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Feature names in matrix order."""
+        return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def online(self) -> tuple[Feature, ...]:
+        """The features the online store holds, in schema order."""
+        return tuple(feature for feature in self.features if feature.online)
+
+    @property
+    def fitted(self) -> bool:
+        """True when every category has its vocabulary, so that rows can be encoded."""
+        return all(f.vocabulary is not None for f in self.features if f.type is FeatureType.CATEGORY)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with anything that changes an encoded vector."""
+        return _digest([feature.model_dump(mode="json", exclude={"description"}) for feature in self.features])
+
+    @cached_property
+    def view_fingerprint(self) -> str:
+        """16 hex digits of the online layout: names and types only, so a refit keeps stored rows valid."""
+        return _digest([[feature.name, feature.type.value] for feature in self.online])
+
+    def with_vocabularies(self, fitted: Mapping[str, tuple[str, ...]]) -> FeatureSchema:
+        """Return the schema with `fitted` vocabularies set on the categories that had none."""
+        return FeatureSchema(
+            features=tuple(
+                f.model_copy(update={"vocabulary": fitted[f.name]})
+                if f.type is FeatureType.CATEGORY and f.vocabulary is None
+                else f
+                for f in self.features
+            )
+        )
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

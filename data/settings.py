@@ -1,0 +1,149 @@
+"""Settings: read once, typed, validated. This is the only module that reads RAYSCORE_* variables.
+
+Precedence: environment variable `RAYSCORE_<NAME>`, then the TOML file named by `RAYSCORE_CONFIG`
+(default `rayscore.toml` in the working directory, when there is one), then the default.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from data.errors import ConfigError
+
+PREFIX = "RAYSCORE_"
+_Port = Annotated[int, Field(ge=1, le=65535)]
+_Replicas = Annotated[int, Field(ge=1, le=1000)]
+
+
+class Settings(BaseSettings):
+    """Every setting, its meaning beneath it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    use_case: str = "card_fraud"
+    """Name of a shipped use case, or path of a use-case file."""
+    var_dir: Path = Path("var")
+    """Folder of run-time files: the SQLite store, the local MLflow database, generated data."""
+
+    store: Literal["sqlite", "cassandra"] = "sqlite"
+    """Online store."""
+    sqlite_file: Path | None = None
+    """SQLite store's file; default `online.db` in the var folder."""
+    cassandra_hosts: str = "127.0.0.1"
+    """Contact points, separated by commas; `host` or `host:port`."""
+    cassandra_port: _Port = 9042
+    """Native protocol port of contact points that name none."""
+    cassandra_datacenter: str = "datacenter1"
+    """Local data center; replicas elsewhere are not asked."""
+    cassandra_keyspace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")] = "rayscore"
+    """Keyspace of the feature table."""
+    cassandra_replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
+    """Replication factor with which a missing keyspace is made."""
+    cassandra_username: str | None = None
+    """User name, when the cluster asks for one."""
+    cassandra_password: SecretStr | None = None
+    """Password, when the cluster asks for one."""
+    cassandra_read_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
+    """Time a read may take before the answer goes on without online values."""
+
+    mlflow_tracking_uri: str | None = None
+    """MLflow server, e.g. `http://mlflow:5000`; default a local SQLite file `mlflow.db` in the var folder."""
+    model_alias: str = "champion"
+    """Alias of the registered model to serve."""
+    registry_wait_s: Annotated[float, Field(ge=0)] = 60.0
+    """How long serving waits at start for the registry to answer and to hold a model, in seconds."""
+
+    gateway_min_replicas: _Replicas = 1
+    """Fewest gateway (HTTP) replicas."""
+    gateway_max_replicas: _Replicas = 4
+    """Most gateway replicas."""
+    feature_min_replicas: _Replicas = 1
+    """Fewest feature-fetch replicas."""
+    feature_max_replicas: _Replicas = 4
+    """Most feature-fetch replicas."""
+    model_min_replicas: _Replicas = 1
+    """Fewest model replicas."""
+    model_max_replicas: _Replicas = 8
+    """Most model replicas."""
+    replica_cpus: Annotated[float, Field(ge=0, le=64)] = 0.25
+    """CPUs that Ray reserves for each replica."""
+    max_batch: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Most rows in one micro-batch."""
+    batch_slots: Annotated[int, Field(ge=1, le=64)] = 2
+    """Micro-batches that one gateway keeps under way at once."""
+    queue_limit: Annotated[int, Field(ge=1)] = 4096
+    """Rows that may wait in one gateway; beyond it requests are answered 503."""
+    request_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
+    """Time a request may take before it is answered 504."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    """Largest request body accepted."""
+    max_items: Annotated[int, Field(ge=1)] = 1000
+    """Most items in one request."""
+    http_host: str = "127.0.0.1"
+    """Address the HTTP port binds to; 0.0.0.0 for every interface (set it on a cluster)."""
+    http_port: _Port = 8000
+    """HTTP port."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    """Log level of the serving replicas."""
+
+    @property
+    def sqlite_path(self) -> Path:
+        """Absolute path of the SQLite store: replicas run in other working directories."""
+        return (self.sqlite_file or self.var_dir / "online.db").absolute()
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow tracking URI after defaults."""
+        return self.mlflow_tracking_uri or f"sqlite:///{(self.var_dir / 'mlflow.db').absolute()}"
+
+    @property
+    def artifact_dir(self) -> Path:
+        """Where a local MLflow keeps artifacts."""
+        return (self.var_dir / "mlartifacts").absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_path())
+
+
+def config_path() -> Path:
+    """Path of the settings file, which need not exist unless RAYSCORE_CONFIG names it."""
+    return Path(os.environ.get(PREFIX + "CONFIG", "rayscore.toml"))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` (from command-line options) win over all else.
+
+    Raises:
+        ConfigError: a value of the wrong type or range, an unknown variable or key, or a broken file.
+    """
+    named = os.environ.get(PREFIX + "CONFIG")
+    if named and not Path(named).is_file():
+        raise ConfigError(f"{PREFIX}CONFIG names {named}, which is not a file")
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "CONFIG"}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise ConfigError(f"unknown setting {unknown[0]}; docs/settings.md lists those there are")
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        name = ".".join(str(part) for part in error["loc"])
+        raise ConfigError(f"setting {PREFIX}{name.upper()} (or '{name}' in {config_path()}): {error['msg']}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{config_path()}: not valid TOML: {exc}") from exc

@@ -1,0 +1,1 @@
+"""Learning from rows: search, training, the model bundle, and the registry."""
