@@ -1,0 +1,1 @@
+"""The tests; helpers shared by several files are the support_* modules beside them."""
