@@ -7,6 +7,7 @@ RayscoreError
 +-- StoreError             the online store answered with an error
 |   +-- StoreUnavailable   the online store could not be reached in time
 +-- ModelError             a model bundle or a registry entry is wrong
+|   +-- BundleError        a model bundle is missing a file, half-written, or not what its booster says
 |   +-- ModelNotFound      the registry has no such model, version or alias
 |   +-- RegistryUnavailable  the registry could not be reached
 |   +-- SchemaMismatch     two sides were built from different feature schemas
@@ -52,6 +53,10 @@ class StoreUnavailable(StoreError):
 
 class ModelError(RayscoreError):
     """A model bundle or a registry entry is wrong."""
+
+
+class BundleError(ModelError):
+    """A model bundle is missing a file, half-written, of another format, or not what its booster says."""
 
 
 class ModelNotFound(ModelError):
