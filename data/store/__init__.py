@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from data.errors import ConfigError
+from data.errors import ConfigError, StoreError
 from data.settings import Settings
+
+_KEY_BYTES = 65_535
 
 
 class StoredRow(NamedTuple):
@@ -44,6 +46,21 @@ class OnlineStore(Protocol):
     def close(self) -> None:
         """Free what was opened; calling it twice is fine."""
         ...
+
+
+def is_storable(entity: str) -> bool:
+    """True for 1 to 65,535 bytes of UTF-8: what every driver can hold as a key."""
+    try:
+        return 0 < len(entity.encode()) <= _KEY_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def check_storable(rows: Sequence[StoredRow]) -> None:
+    """Raise StoreError that names the first row whose key no store can hold."""
+    for row in rows:
+        if not is_storable(row.entity):
+            raise StoreError(f"entity {row.entity!r:.80} cannot be a key: expected 1 to {_KEY_BYTES} bytes of UTF-8")
 
 
 def open_store(settings: Settings, view: str, ttl_seconds: int | None = None, *, create: bool = False) -> OnlineStore:
