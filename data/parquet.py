@@ -1,0 +1,317 @@
+"""Parquet in and out: files checked before they are read, outputs that appear whole or not at all.
+
+Pure pyarrow. Everything above (validation, materialization, drafting, training) reads through here,
+so that a broken file is refused with the same words everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data.errors import DataError
+
+NO_TIME = int(np.iinfo(np.int64).min)
+"""Event time of a row that has none."""
+
+_CHUNK_ROWS = 250_000
+_STRING_TIMES = (pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive row groups of one file: the unit of parallel work. `first_row` counts over all files."""
+
+    index: int
+    path: Path
+    row_groups: tuple[int, ...]
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """A checked file or folder: its files in name order, their common schema, and its rows."""
+
+    path: Path
+    files: tuple[Path, ...]
+    schema: pa.Schema
+    rows: int
+    chunks: tuple[Chunk, ...]
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Raise DataError when a column is missing, naming it and those there are."""
+        missing = [name for name in columns if name not in self.schema.names]
+        if missing:
+            raise DataError(
+                f"{self.path}: column '{missing[0]}' is missing; the table has: {', '.join(self.schema.names)}"
+            )
+
+    def require_type(self, column: str, fits: bool, expected: str) -> None:
+        """Raise DataError naming file, column and its type unless `fits`."""
+        if not fits:
+            kind = self.schema.field(column).type
+            raise DataError(
+                f"{self.path}: column '{column}' holds {kind}, expected {expected}; "
+                "convert the column or correct the use case"
+            )
+
+
+def parquet_files(path: Path | str) -> list[Path]:
+    """Return the file itself, or a folder's `*.parquet` files in name order, hidden ones left out.
+
+    Raises:
+        DataError: nothing is there, or the folder holds no Parquet file.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    inside = (file for file in path.rglob("*.parquet") if file.is_file())
+    files = sorted(f for f in inside if not any(part[0] in "._" for part in f.relative_to(path).parts))
+    if not files:
+        raise DataError(f"{path}: the folder holds no .parquet file; 'python -m data convert' makes them from CSV")
+    return files
+
+
+def open_source(path: Path | str) -> ParquetSource:
+    """Check every file's footer and return what is there.
+
+    Raises:
+        DataError: missing, empty, truncated or not Parquet; schemas that differ; no rows.
+    """
+    files = parquet_files(path)
+    schema = _open(files[0]).schema_arrow
+    chunks: list[Chunk] = []
+    rows = 0
+    for file in files:
+        opened = _open(file)
+        _check_schema(files[0], schema, file, opened.schema_arrow)
+        for groups, count in _row_group_runs(opened.metadata):
+            chunks.append(Chunk(len(chunks), file, groups, rows, count))
+            rows += count
+    if rows == 0:
+        raise DataError(f"{path}: the table has columns but no rows")
+    return ParquetSource(Path(path), tuple(files), schema, rows, tuple(chunks))
+
+
+def row_count(path: Path | str) -> int:
+    """Return the rows of a file or folder, from the footers; raises DataError as `open_source`."""
+    return open_source(path).rows
+
+
+def read_table(path: Path | str, columns: Sequence[str] | None = None, limit: int | None = None) -> pa.Table:
+    """Read a file or folder, or its first `limit` rows, into memory.
+
+    Raises:
+        DataError: as `open_source`, or a column is missing or a page cannot be decoded.
+    """
+    parts: list[pa.RecordBatch] = []
+    left = limit if limit is not None else -1
+    source = open_source(path)
+    for batch in _batches(source, columns, 131_072):
+        parts.append(batch if left < 0 else batch.slice(0, left))
+        left -= parts[-1].num_rows if left > 0 else 0
+        if left == 0:
+            break
+    names = list(columns) if columns is not None else source.schema.names
+    return pa.Table.from_batches(parts, pa.schema([source.schema.field(name) for name in names]))
+
+
+def iter_batches(
+    path: Path | str, columns: Sequence[str] | None = None, batch_rows: int = 65_536
+) -> Iterator[pa.RecordBatch]:
+    """Read a file or folder in order, `batch_rows` at a time; raises DataError as `read_table`."""
+    yield from _batches(open_source(path), columns, batch_rows)
+
+
+def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pa.Table:
+    """Read one chunk's columns, in the order asked for; raises DataError when a page cannot be decoded."""
+    try:
+        return _open(chunk.path).read_row_groups(list(chunk.row_groups), columns=list(columns)).select(list(columns))
+    except (pa.ArrowException, OSError) as exc:
+        raise _broken(chunk.path, exc) from exc
+
+
+@contextmanager
+def atomic_file(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary sibling that becomes `path` when the block ends well and is removed when it does not.
+
+    Raises:
+        DataError: the place cannot be written to.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder; name a file")
+        yield partial
+        os.replace(partial, path)
+    except OSError as exc:
+        raise DataError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a hidden sibling folder that becomes `path` when the block ends well.
+
+    An earlier folder of Parquet files at `path` is replaced in whole; what a killed run left is cleared.
+
+    Raises:
+        DataError: the place cannot be written to, or holds something else than Parquet files.
+    """
+    path = Path(path).absolute()
+    partial = path.with_name(f".{path.name}.partial")
+    old = path.with_name(f".{path.name}.old")
+    _refuse_foreign(path)
+    try:
+        for left_over in (partial, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if path.exists():
+            os.rename(path, old)
+        os.rename(partial, path)
+    except OSError as exc:
+        raise DataError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    finally:
+        for left_over in (partial, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+
+def write_table(table: pa.Table, path: Path | str) -> None:
+    """Write one Parquet file that appears whole or not at all; raises DataError when it cannot be written."""
+    with atomic_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def event_us(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Return event times as int64 of shape (n,): microseconds since 1970 UTC, `NO_TIME` where null.
+
+    Takes timestamps (without zone: UTC), dates, ISO 8601 strings, and whole numbers, each read by its size:
+    below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds.
+
+    Raises:
+        DataError: the column holds something else.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return event_us(column.cast(kind.value_type), name)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column = _parse_times(column, name)
+    if pa.types.is_integer(kind):
+        return _by_size(_int64(column, name), column.is_null().to_numpy(zero_copy_only=False))
+    if not is_time(column.type):
+        raise DataError(f"column '{name}' holds {kind}, expected timestamps, dates, ISO strings or whole numbers")
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        values = _int64(column.cast(pa.int64()), name) // 1000
+    else:
+        values = _int64(column.cast(pa.timestamp("us")).cast(pa.int64()), name)
+    return np.where(column.is_null().to_numpy(zero_copy_only=False), NO_TIME, values)
+
+
+def is_time(kind: pa.DataType) -> bool:
+    """True for Arrow's timestamps and dates."""
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+
+
+def fits_event_time(kind: pa.DataType) -> bool:
+    """True for the column types that `event_us` takes."""
+    if pa.types.is_dictionary(kind):
+        return fits_event_time(kind.value_type)
+    return is_time(kind) or pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _parse_times(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    problem: Exception | None = None
+    for kind in _STRING_TIMES:
+        try:
+            return column.cast(kind)
+        except pa.ArrowInvalid as exc:
+            problem = problem or exc
+    raise DataError(f"column '{name}': not ISO 8601 times: {problem}") from problem
+
+
+def _int64(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    try:
+        return pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid as exc:
+        raise DataError(f"column '{name}': {exc}") from exc
+
+
+def _by_size(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    size = np.abs(values)
+    choices = [values * 1_000_000, values * 1000, values, values // 1000]
+    sized = np.select([size < 10**11, size < 10**14, size < 10**17], choices[:3], choices[3])
+    return np.where(absent, NO_TIME, sized)
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    try:
+        if file.stat().st_size == 0:
+            raise DataError(f"{file}: the file is empty (0 bytes); write it again")
+        return pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as exc:
+        raise _broken(file, exc) from exc
+
+
+def _broken(file: Path, exc: Exception) -> DataError:
+    reason = " ".join(str(exc).split())
+    return DataError(f"{file}: truncated or not a Parquet file ({reason:.200}); write or copy it again")
+
+
+def _check_schema(first: Path, expected: pa.Schema, file: Path, found: pa.Schema) -> None:
+    advice = "; make the files alike or keep them in folders of their own"
+    for name in [*expected.names, *found.names]:
+        if name not in found.names:
+            raise DataError(f"{file}: column '{name}' is missing, but {first.name} has it{advice}")
+        if name not in expected.names:
+            raise DataError(f"{file}: column '{name}' is not in {first.name}{advice}")
+        here, there = found.field(name).type, expected.field(name).type
+        if here != there:
+            raise DataError(f"{file}: column '{name}' holds {here}, but {there} in {first.name}{advice}")
+
+
+def _row_group_runs(metadata: pq.FileMetaData) -> Iterator[tuple[tuple[int, ...], int]]:
+    run: list[int] = []
+    rows = 0
+    for group in range(metadata.num_row_groups):
+        run.append(group)
+        rows += metadata.row_group(group).num_rows
+        if rows >= _CHUNK_ROWS:
+            yield tuple(run), rows
+            run, rows = [], 0
+    if rows:
+        yield tuple(run), rows
+
+
+def _batches(source: ParquetSource, columns: Sequence[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    names = list(columns) if columns is not None else source.schema.names
+    source.require(names)
+    for file in source.files:
+        try:
+            for batch in _open(file).iter_batches(batch_size=batch_rows, columns=names):
+                yield batch.select(names)
+        except (pa.ArrowException, OSError) as exc:
+            raise _broken(file, exc) from exc
+
+
+def _refuse_foreign(path: Path) -> None:
+    if path.is_file():
+        raise DataError(f"{path}: is a file; name a folder, or a file that ends in .parquet")
+    foreign = [item.name for item in path.iterdir() if item.suffix != ".parquet"] if path.is_dir() else []
+    if foreign:
+        raise DataError(f"{path}: holds '{foreign[0]}', which is not a Parquet file; name a new folder")
