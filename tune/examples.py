@@ -1,0 +1,67 @@
+"""Encoded examples: what a table becomes before XGBoost sees it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import DataError
+from data.features import Transform, as_strings, named_column
+from data.schema import FeatureSchema
+from data.usecase import UseCase
+from tune.split import Parts, split
+from tune.table import TrainingTable
+
+MAX_CATEGORIES = 1000
+"""Most words a fitted vocabulary keeps; rarer ones are encoded as unseen."""
+
+
+class Examples(NamedTuple):
+    """Encoded rows: `x` float32 of shape (n, k), `y` uint8 of shape (n,)."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+class Prepared(NamedTuple):
+    """A table encoded and divided. The holdout is for the final figures only."""
+
+    schema: FeatureSchema
+    parts: Parts
+    train: Examples
+    validation: Examples
+    holdout: Examples
+
+
+def prepare(source: TrainingTable, use_case: UseCase) -> Prepared:
+    """Split, fit the vocabularies on the train part alone, and encode.
+
+    Raises:
+        DataError: a column cannot hold its feature, or a part lacks a label.
+    """
+    parts = split(source.table, source.labels, use_case)
+    schema = fit_schema(source.table.take(parts.train), use_case)
+    transform = Transform(schema)
+    train, validation, holdout = (
+        Examples(transform.matrix(source.table.take(rows)), source.labels[rows]) for rows in parts
+    )
+    return Prepared(schema, parts, train, validation, holdout)
+
+
+def fit_schema(table: pa.Table, use_case: UseCase) -> FeatureSchema:
+    """Return the schema with a vocabulary for every category: the words of `table`, most frequent first.
+
+    Raises:
+        DataError: a category has no value at all.
+    """
+    return use_case.schema_.with_vocabularies({name: _vocabulary(table, name) for name in use_case.categories()})
+
+
+def _vocabulary(table: pa.Table, name: str) -> tuple[str, ...]:
+    counts = as_strings(named_column(table, name), name).drop_null().value_counts()
+    words = [(-entry["counts"], entry["values"]) for entry in counts.to_pylist()]
+    if not words:
+        raise DataError(f"column '{name}': no value in any training row; leave the feature out of the use case")
+    return tuple(word for _, word in sorted(words)[:MAX_CATEGORIES])

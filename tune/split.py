@@ -1,0 +1,94 @@
+"""Dividing rows into train, validation and holdout, as the use case declares."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import DataError
+from data.features import named_column
+from data.parquet import NO_TIME, event_us
+from data.usecase import UseCase
+
+
+class Parts(NamedTuple):
+    """Row numbers of each part, int64, ascending within the table (by time for the time strategy)."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    holdout: np.ndarray
+
+
+def split(table: pa.Table, labels: np.ndarray, use_case: UseCase) -> Parts:
+    """Divide `table` by the declared strategy; the same input gives the same parts.
+
+    time: the latest rows are the holdout, those before them validation; rows of one moment stay together.
+    random: at random, each label divided on its own, so that rare ones are in every part.
+    entity: at random, all rows of an entity in one part.
+
+    Raises:
+        DataError: rows without event time, or a part without both labels.
+    """
+    declared = use_case.split
+    fractions = (1 - declared.validation - declared.holdout, declared.validation)
+    if use_case.strategy == "time":
+        parts = _by_time(table, str(use_case.event_time), fractions)
+    elif use_case.strategy == "entity" and use_case.entity is not None:
+        parts = _by_entity(named_column(table, use_case.entity.column), fractions, declared.seed)
+    else:
+        parts = _at_random(labels, fractions, declared.seed)
+    _refuse_one_sided(parts, labels, use_case)
+    return parts
+
+
+def _by_time(table: pa.Table, column: str, fractions: tuple[float, float]) -> Parts:
+    times = event_us(named_column(table, column), column)
+    absent = int((times == NO_TIME).sum())
+    if absent:
+        raise DataError(
+            f"column '{column}': {absent:,} rows have no time, so they cannot be split by time; "
+            "remove them (python -m data validate lists them) or set split.strategy = 'random'"
+        )
+    order = np.argsort(times, kind="stable")
+    ordered = times[order]
+    # Cutting before the first row of a moment keeps that moment whole.
+    first, second = (np.searchsorted(ordered, ordered[cut], "left") for cut in _cuts(len(order), fractions))
+    return Parts(order[:first], order[first:second], order[second:])
+
+
+def _at_random(labels: np.ndarray, fractions: tuple[float, float], seed: int) -> Parts:
+    rng = np.random.default_rng(seed)
+    pieces = []
+    for label in (0, 1):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        pieces.append(np.split(rows, _cuts(len(rows), fractions)))
+    return Parts(*(np.sort(np.concatenate(part)) for part in zip(*pieces, strict=True)))
+
+
+def _by_entity(column: pa.ChunkedArray, fractions: tuple[float, float], seed: int) -> Parts:
+    codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+    sizes = np.bincount(codes)
+    entities = np.random.default_rng(seed).permutation(len(sizes))
+    ends = np.cumsum(sizes[entities])
+    group = np.searchsorted(np.asarray(_cuts(len(codes), fractions)), ends, "left").clip(0, 2)
+    part_of = np.empty(len(sizes), np.int64)
+    part_of[entities] = group
+    return Parts(*(np.flatnonzero(part_of[codes] == part) for part in range(3)))
+
+
+def _cuts(count: int, fractions: tuple[float, float]) -> list[int]:
+    return [round(count * fractions[0]), min(round(count * sum(fractions)), max(count - 1, 0))]
+
+
+def _refuse_one_sided(parts: Parts, labels: np.ndarray, use_case: UseCase) -> None:
+    for name, rows in zip(Parts._fields, parts, strict=True):
+        ones = int(labels[rows].sum())
+        if 0 < ones < len(rows):
+            continue
+        what = f"{len(rows):,} rows, {ones:,} of them with {use_case.label} = 1"
+        raise DataError(
+            f"the {use_case.strategy} split leaves the {name} part without both labels ({what}); "
+            "give more rows, make the part larger (split.validation, split.holdout) or set split.strategy = 'random'"
+        )
