@@ -42,7 +42,7 @@ def cluster(num_cpus: int | None = None) -> Iterator[None]:
         else {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     )
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
+        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, ValueError) as exc:
         raise ConfigError(f"no Ray cluster at RAY_ADDRESS={address}: {exc}") from exc
     try:

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     """Rows that may wait in one gateway; beyond it requests are answered 503."""
     request_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
     """Time a request may take before it is answered 504."""
+    feature_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
+    """Time a feature fetch may take, queueing included, before the answer goes on without online values."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
     """Largest request body accepted."""
     max_items: Annotated[int, Field(ge=1)] = 1000

@@ -1,0 +1,51 @@
+"""What `serve run ray_app:graph` and `serve run ray_app:fused` import: settings, champion, wiring."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import ray
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import HTTPOptions
+
+from data.cluster import set_auth_mode
+from data.console import EXIT_ERROR, err
+from data.errors import RayscoreError
+from data.settings import Settings, load_settings
+from ray_app import environment
+from ray_app.champion import find_champion
+from ray_app.deployments import build
+
+
+def application(*, fused: bool = False) -> Application:
+    """Build the application of the champion.
+
+    In the `serve run` command without a cluster, this also starts Ray, and Serve with the settings' host and port.
+    """
+    from_command = environment.in_serve_run() and not ray.is_initialized()
+    try:
+        settings = load_settings()
+        model = find_champion(settings)
+        if from_command and not _names_cluster():
+            start_local(settings)
+    except RayscoreError as exc:
+        if not from_command:
+            raise
+        err.print(f"error: {exc}", markup=False, style="red")
+        sys.exit(EXIT_ERROR)
+    return build(settings, model.bundle, model.version, fused=fused)
+
+
+def start_local(settings: Settings) -> None:
+    """Start Ray on this machine, with its dashboard, and Serve on the settings' host and port."""
+    set_auth_mode()
+    ray.init(address="local", namespace="serve", logging_level=logging.WARNING, include_dashboard=True)
+    serve.start(http_options=HTTPOptions(host=settings.http_host, port=settings.http_port))
+
+
+def _names_cluster() -> bool:
+    given = any(part == "-a" or part.startswith("--address") for part in sys.argv)
+    return given or "RAY_ADDRESS" in os.environ

@@ -1,0 +1,227 @@
+"""The HTTP door: a plain ASGI application over the one inference path. It knows nothing of Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs
+
+from data.errors import RayscoreError
+from data.settings import Settings
+from ray_app import answer
+from ray_app.answer import Answers, HttpProblem
+from ray_app.batching import MicroBatcher
+from ray_app.metrics import CONTENT_TYPE, Metrics
+from ray_app.pages import Page
+from ray_app.prediction import Prediction
+from ray_app.request import RefusedItem, Row, RowParser
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Readiness = Callable[[], Awaitable[dict[str, str]]]
+"""Returns the problems by component; empty when ready."""
+
+_BODY_TIMEOUT_S = 10.0
+_TRUE = ("1", "true", "yes")
+
+
+class PredictApp:
+    """Routes, reads bodies, answers. Every error leaves as problem details (RFC 9457)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        parser: RowParser,
+        batcher: MicroBatcher[Row, Prediction],
+        answers: Answers,
+        metrics: Metrics,
+        pages: dict[str, Page],
+        readiness: Readiness,
+    ) -> None:
+        """Wire the door; `pages` are the fixed GET answers by path."""
+        self._settings = settings
+        self._timeout_s = settings.request_timeout_ms / 1000
+        self._parser = parser
+        self._batcher = batcher
+        self._answers = answers
+        self._metrics = metrics
+        self._pages = pages
+        self._readiness = readiness
+        self._known = {"/predict", "/health", "/ready", "/metrics", *pages}
+        metrics.watch_queue(lambda: batcher.waiting)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection scope."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, method = scope["path"], scope["method"]
+        if path == "/predict" and method == "POST":
+            await self._predict(scope, receive, send)
+            return
+        try:
+            status, kind, body = await self._get(path, method)
+            await _send(send, status, kind, body)
+        except RayscoreError as exc:
+            await _send_problem(send, exc, _request_id(dict(scope["headers"])))
+
+    async def _get(self, path: str, method: str) -> tuple[int, bytes, bytes]:
+        if path not in self._known:
+            raise HttpProblem(404, "No such page", f"{path[:200]}; there are: {', '.join(sorted(self._known))}")
+        allowed = "POST" if path == "/predict" else "GET"
+        if method != allowed and not (allowed == "GET" and method == "HEAD"):
+            raise HttpProblem(405, "Wrong method", f"{path} takes {allowed}, not {method[:20]}", {"allow": allowed})
+        if path == "/health":
+            return 200, answer.JSON, b'{"status":"ok"}'
+        if path == "/ready":
+            return await self._ready()
+        if path == "/metrics":
+            return 200, CONTENT_TYPE.encode(), self._metrics.exposition()
+        page = self._pages[path]
+        return 200, page.content_type, page.body
+
+    async def _ready(self) -> tuple[int, bytes, bytes]:
+        problems = await self._readiness()
+        status = 503 if problems else 200
+        body = {"status": "not ready" if problems else "ready", "problems": problems}
+        return status, answer.JSON, answer.dumps(body)
+
+    async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers)
+        try:
+            _check_content_type(headers)
+            body = await self._body(headers, receive)
+            if body is None:
+                return
+            reply = await self._answer(answer.loads(body), request_id, _wants_detail(scope["query_string"]))
+            status = 200
+            await _send(send, status, answer.JSON, answer.dumps(reply))
+        except RayscoreError as exc:
+            status = await _send_problem(send, exc, request_id)
+        except Exception as exc:
+            logger.exception("request %s failed", request_id)
+            status = await _send_problem(send, exc, request_id)
+        self._metrics.request(status, time.perf_counter() - started)
+
+    async def _answer(self, decoded: Any, request_id: str, detail: bool) -> Any:
+        if not isinstance(decoded, list):
+            try:
+                row = self._parser.parse(decoded)
+            except RefusedItem:
+                self._metrics.refused(1)
+                raise
+            (prediction,) = await self._predictions([row])
+            return self._answers.render(prediction, request_id, detail)
+        return await self._answer_many(decoded, request_id, detail)
+
+    async def _answer_many(self, items: list[Any], request_id: str, detail: bool) -> list[Any]:
+        if not items:
+            raise HttpProblem(422, "The array is empty", "send at least one item")
+        if len(items) > self._settings.max_items:
+            limit = self._settings.max_items
+            raise HttpProblem(
+                413, "Too many items", f"{len(items):,} items in one request, at most {limit:,} are taken"
+            )
+        parsed = [self._parse(item) for item in items]
+        accepted = [row for row in parsed if isinstance(row, Row)]
+        self._metrics.refused(len(items) - len(accepted))
+        predictions = iter(await self._predictions(accepted))
+        return [
+            self._answers.render(next(predictions), request_id, detail)
+            if isinstance(row, Row)
+            else {"error": answer.problem(row, request_id)[1]}
+            for row in parsed
+        ]
+
+    def _parse(self, item: Any) -> Row | RefusedItem:
+        try:
+            return self._parser.parse(item)
+        except RefusedItem as exc:
+            return exc
+
+    async def _predictions(self, rows: Sequence[Row]) -> list[Prediction]:
+        predictions = await self._batcher.submit(rows, self._timeout_s) if rows else []
+        self._metrics.predictions(predictions)
+        return predictions
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """Read the body; None when the client has left."""
+        limit = self._settings.max_body_bytes
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
+        message = await receive()
+        body = message.get("body", b"")
+        deadline = time.monotonic() + _BODY_TIMEOUT_S
+        while message.get("more_body"):
+            try:
+                message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0))
+            except asyncio.TimeoutError as exc:
+                raise HttpProblem(408, "The body did not arrive", f"not whole after {_BODY_TIMEOUT_S:g} s") from exc
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise _too_large(limit)
+        return None if message["type"] == "http.disconnect" else body
+
+
+def _too_large(limit: int) -> HttpProblem:
+    return HttpProblem(413, "The body is too large", f"at most {limit:,} bytes are taken; send fewer items")
+
+
+def _check_content_type(headers: dict[bytes, bytes]) -> None:
+    given = headers.get(b"content-type", b"")
+    if given.split(b";")[0].strip().lower() != answer.JSON:
+        shown = given.decode("latin-1")[:100] or "none"
+        raise HttpProblem(415, "Wrong content type", f"send content-type: application/json, not {shown}")
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"")
+    if 0 < len(given) <= 128 and given.isascii() and given.decode().isprintable():
+        return given.decode()
+    return os.urandom(8).hex()
+
+
+def _wants_detail(query: bytes) -> bool:
+    return bool(query) and parse_qs(query.decode("latin-1")).get("detail", ["0"])[-1].lower() in _TRUE
+
+
+async def _send_problem(send: Send, error: Exception, request_id: str) -> int:
+    status, body = answer.problem(error, request_id)
+    headers = dict(error.headers) if isinstance(error, HttpProblem) else {}
+    if status == 503:
+        headers["retry-after"] = "1"
+    if status in (408, 413):
+        # The rest of the body is still on the wire: this connection cannot be used again.
+        headers["connection"] = "close"
+    await _send(send, status, answer.PROBLEM, answer.dumps(body), headers)
+    return status
+
+
+async def _send(send: Send, status: int, kind: bytes, body: bytes, headers: dict[str, str] | None = None) -> None:
+    extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    start = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,240 @@
+"""The Ray Serve deployments and their one wiring: gateway, feature fetch and model apart, or all in one replica.
+
+Only what is pickled into a replica crosses here: settings, and the bundle as bytes, so that a replica
+needs neither the registry nor a shared disk, and one that restarts serves what its siblings serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
+
+from data.errors import RayscoreError
+from data.features import Transform
+from data.settings import Settings
+from data.store import open_store
+from ray_app.answer import Answers
+from ray_app.asgi import PredictApp, Readiness
+from ray_app.batching import MicroBatcher
+from ray_app.environment import slow_reason
+from ray_app.inference import Inference
+from ray_app.metrics import Metrics
+from ray_app.pages import build_pages
+from ray_app.request import RowParser
+from ray_app.runtime import OnnxModel
+from ray_app.stages import (
+    FeatureServer,
+    FeatureStage,
+    LocalFeatures,
+    LocalModel,
+    ModelServer,
+    ModelStage,
+    RemoteFeatures,
+    RemoteModel,
+    Transport,
+)
+from tune.bundle import Bundle, BundleManifest
+
+logger = logging.getLogger("ray.serve")
+
+_INGRESS_ONGOING = 2000
+_PING_TIMEOUT_S = 1.0
+
+
+class Served:
+    """What every replica is built from; `packed` is `Bundle.to_bytes()`."""
+
+    def __init__(self, settings: Settings, packed: bytes, version: str) -> None:
+        self.settings = settings
+        self.packed = packed
+        self.version = version
+
+
+class FeatureFetch:
+    """Reads the online store for gateways."""
+
+    def __init__(self, served: Served) -> None:
+        self._features = _open_features(served.settings, Bundle.from_bytes(served.packed).manifest)
+        self._server = FeatureServer(self._features)
+
+    async def call(self, request: bytes) -> bytes:
+        """Answer `RemoteFeatures`."""
+        return await self._server.call(request)
+
+    async def ping(self) -> str | None:
+        """Return what is wrong with the store, None when it answers."""
+        return await _problem(self._features)
+
+    def __del__(self) -> None:
+        # A constructor that failed leaves no features.
+        if features := getattr(self, "_features", None):
+            features.close()
+
+
+class Model:
+    """Scores for gateways."""
+
+    def __init__(self, served: Served) -> None:
+        self._server = ModelServer(OnnxModel(Bundle.from_bytes(served.packed)))
+
+    async def call(self, request: bytes) -> bytes:
+        """Answer `RemoteModel`."""
+        return await self._server.call(request)
+
+    async def ping(self) -> str | None:
+        """Return None: a model that does not score never becomes a replica."""
+        return None
+
+
+@serve.ingress()
+class Gateway:
+    """HTTP in front of feature-fetch and model replicas."""
+
+    def __init__(self, served: Served, features: DeploymentHandle | None, model: DeploymentHandle) -> None:
+        manifest = Bundle.from_bytes(served.packed).manifest
+        timeout_s = served.settings.feature_timeout_ms / 1000
+        self._pings = {"model": _method(model, "ping")}
+        if features is not None:
+            self._pings["feature_fetch"] = _method(features, "ping")
+        self._app = _door(
+            served,
+            RemoteFeatures(_transport(features), timeout_s) if features is not None else None,
+            RemoteModel(_transport(model), manifest.schema_.fingerprint),
+            self._readiness,
+        )
+
+    def __serve_build_asgi_app__(self) -> PredictApp:
+        return self._app
+
+    async def _readiness(self) -> dict[str, str]:
+        answers = await asyncio.gather(*(_ping(handle) for handle in self._pings.values()))
+        return {name: said for name, said in zip(self._pings, answers, strict=True) if said}
+
+
+@serve.ingress()
+class Fused:
+    """The whole path in one replica, for the lowest latency."""
+
+    def __init__(self, served: Served) -> None:
+        bundle = Bundle.from_bytes(served.packed)
+        self._features = _open_features(served.settings, bundle.manifest) if bundle.manifest.schema_.online else None
+        self._app = _door(served, self._features, LocalModel(OnnxModel(bundle)), self._readiness)
+
+    def __serve_build_asgi_app__(self) -> PredictApp:
+        return self._app
+
+    async def _readiness(self) -> dict[str, str]:
+        said = await _problem(self._features) if self._features else None
+        return {"feature_fetch": said} if said else {}
+
+
+def build(settings: Settings, bundle: Bundle, version: str, *, fused: bool = False) -> Application:
+    """Wire the application of one model version: `graph`, or `fused`."""
+    served = Served(settings, bundle.to_bytes(), version)
+    s = settings
+    if fused:
+        return _deployment(Fused, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING).bind(served)
+    online = bool(bundle.manifest.schema_.online)
+    stage = partial(_deployment, settings=s, ongoing=64)
+    features = stage(FeatureFetch, low=s.feature_min_replicas, high=s.feature_max_replicas).bind(served)
+    model = stage(Model, low=s.model_min_replicas, high=s.model_max_replicas).bind(served)
+    gateway = _deployment(Gateway, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
+    return gateway.bind(served, features if online else None, model)
+
+
+def _door(served: Served, features: FeatureStage | None, model: ModelStage, readiness: Readiness) -> PredictApp:
+    """The HTTP door over an inference path, inside a replica."""
+    settings = served.settings
+    manifest = Bundle.from_bytes(served.packed).manifest
+    slow = slow_reason()
+    if slow:
+        logger.warning(slow)
+    metrics = Metrics(serve.get_replica_context().replica_tag, manifest.name, served.version)
+    transform = Transform(manifest.schema_)
+    batcher = MicroBatcher(
+        Inference(manifest, transform, features, model, metrics).predict,
+        max_batch=settings.max_batch,
+        slots=settings.batch_slots,
+        queue_limit=settings.queue_limit,
+        on_batch=metrics.batch_rows.observe,
+    )
+    return PredictApp(
+        settings,
+        RowParser(manifest, transform),
+        batcher,
+        Answers(manifest, transform, served.version),
+        metrics,
+        build_pages(manifest, served.version, settings.max_items, slow),
+        readiness,
+    )
+
+
+def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: int) -> Any:
+    ingress = ongoing == _INGRESS_ONGOING
+    return serve.deployment(
+        kind,
+        name=kind.__name__,
+        max_ongoing_requests=ongoing,
+        ray_actor_options={"num_cpus": settings.replica_cpus},
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=5,
+        logging_config=LoggingConfig(log_level=settings.log_level, enable_access_log=False),
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=low,
+            max_replicas=max(low, high),
+            # A gateway counts requests. A stage counts micro-batches, of which one keeps a replica busy.
+            target_ongoing_requests=64 if ingress else 1.5,
+            metrics_interval_s=0.5,
+            look_back_period_s=3,
+            upscale_delay_s=2,
+            downscale_delay_s=60,
+        ),
+    )
+
+
+def _method(handle: DeploymentHandle, name: str) -> DeploymentHandle:
+    # One handle a method: looking the method up on the handle makes a new handle at every call. The one
+    # argument is bytes, for which pickle does what cloudpickle does in a sixth of the time.
+    return handle.options(method_name=name, request_serialization="pickle", response_serialization="pickle")
+
+
+def _transport(handle: DeploymentHandle) -> Transport:
+    call = _method(handle, "call")
+
+    async def send(request: bytes) -> bytes:
+        try:
+            return await call.remote(request)
+        except RayActorError:
+            # The replica died with the request. Every call only reads, so another replica may answer it.
+            return await call.remote(request)
+
+    return send
+
+
+async def _ping(handle: DeploymentHandle) -> str | None:
+    try:
+        return await asyncio.wait_for(handle.remote(), _PING_TIMEOUT_S)
+    except (asyncio.TimeoutError, RayActorError):
+        return "no replica answers"
+
+
+async def _problem(features: LocalFeatures) -> str | None:
+    try:
+        await features.ping()
+    except RayscoreError as exc:
+        return str(exc)
+    return None
+
+
+def _open_features(settings: Settings, manifest: BundleManifest) -> LocalFeatures:
+    ttl = manifest.entity.ttl_seconds if manifest.entity else None
+    return LocalFeatures(partial(open_store, settings, manifest.view, ttl))

@@ -1,0 +1,121 @@
+"""The one inference path: rows in, predictions out. Every door (HTTP, batch scoring) calls it.
+
+A feature comes from the request, else from the online store, else from its declared default; a row's
+`Prediction` says which. When the store fails the answer still comes, marked as degraded.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from data.errors import StoreUnavailable
+from data.features import Transform
+from data.payload import OnlineRow, RowCodec
+from ray_app.metrics import FEATURE_FETCH, MODEL, Metrics
+from ray_app.prediction import Lookup, Prediction
+from ray_app.request import Row
+from ray_app.stages import FeatureStage, ModelStage
+from tune.bundle import BundleManifest
+
+logger = logging.getLogger(__name__)
+
+_WARN_EVERY_S = 10.0
+
+
+_NOT_ASKED = Lookup()
+_FAILED = Lookup(degraded=True)
+
+
+class Inference:
+    """Fetches what the request leaves open, encodes, and scores; one call a micro-batch."""
+
+    def __init__(
+        self,
+        manifest: BundleManifest,
+        transform: Transform,
+        features: FeatureStage | None,
+        model: ModelStage,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Wire the path; `features` is None for a use case without online features."""
+        self._transform = transform
+        self._features = features
+        self._model = model
+        self._metrics = metrics
+        self._clock = clock
+        self._ttl_s = manifest.entity.ttl_seconds if manifest.entity else None
+        self._codec = RowCodec(manifest.schema_)
+        online = {name: at for at, name in enumerate(self._codec.names)}
+        self._stored_at = [online.get(name) for name in manifest.schema_.names]
+        self._online_columns = [(i, at) for i, at in enumerate(self._stored_at) if at is not None]
+        self._next_warning = 0.0
+
+    async def predict(self, rows: Sequence[Row]) -> list[Prediction]:
+        """Return one prediction a row, in order."""
+        lookups = await self._look_up(rows)
+        matrix = np.array([self._vector(*pair) for pair in zip(rows, lookups, strict=True)], np.float32)
+        started = time.perf_counter()
+        scores = await self._model.score(matrix)
+        self._metrics.stage(MODEL, time.perf_counter() - started)
+        return [
+            Prediction(row, score, lookup, self._taken(row, lookup.online))
+            for row, score, lookup in zip(rows, scores.tolist(), lookups, strict=True)
+        ]
+
+    async def _look_up(self, rows: Sequence[Row]) -> list[Lookup]:
+        if self._features is None:
+            return [_NOT_ASKED] * len(rows)
+        asked = [i for i, row in enumerate(rows) if row.entity and self._leaves_open(row)]
+        lookups = [_NOT_ASKED] * len(rows)
+        if not asked:
+            return lookups
+        started = time.perf_counter()
+        try:
+            payloads = await self._features.fetch([rows[i].entity or "" for i in asked])
+        except StoreUnavailable as exc:
+            self._warn(exc)
+            payloads = None
+        self._metrics.stage(FEATURE_FETCH, time.perf_counter() - started)
+        now = self._clock()
+        for at, i in enumerate(asked):
+            lookups[i] = _FAILED if payloads is None else self._unpack(payloads[at], now)
+        return lookups
+
+    def _leaves_open(self, row: Row) -> bool:
+        return any(row.encoded[i] is None for i, _ in self._online_columns)
+
+    def _taken(self, row: Row, online: OnlineRow | None) -> int:
+        if online is None:
+            return 0
+        return sum(row.encoded[i] is None and online.values[at] is not None for i, at in self._online_columns)
+
+    def _unpack(self, payload: bytes | None, now: float) -> Lookup:
+        online = self._codec.unpack(payload) if payload is not None else None
+        if online is None:
+            return Lookup(found=False)
+        age = now - online.event_us / 1e6
+        if self._ttl_s is not None and age > self._ttl_s:
+            return Lookup(found=False)
+        return Lookup(online, True, age)
+
+    def _vector(self, row: Row, lookup: Lookup) -> list[float]:
+        online = lookup.online
+        return [
+            value
+            if value is not None
+            else encoder.encode(online.values[at])
+            if online is not None and at is not None
+            else encoder.missing
+            for value, encoder, at in zip(row.encoded, self._transform.encoders, self._stored_at, strict=True)
+        ]
+
+    def _warn(self, exc: StoreUnavailable) -> None:
+        now = time.monotonic()
+        if now >= self._next_warning:
+            self._next_warning = now + _WARN_EVERY_S
+            logger.warning("answering without online features: %s", exc)

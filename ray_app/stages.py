@@ -1,0 +1,182 @@
+"""The two stages behind the gateway, feature fetch and model, each local or at the far end of a transport.
+
+A transport carries bytes to some replica of a deployment and bytes back; a Ray Serve handle is one.
+What the bytes mean is known here alone, so that another transport needs no other code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgpack
+import numpy as np
+
+from data.errors import SchemaMismatch, StoreError, StoreUnavailable
+from data.store import OnlineStore
+from ray_app.runtime import OnnxModel
+
+Transport = Callable[[bytes], Awaitable[bytes]]
+"""Sends a request to one replica of a deployment and returns its answer; retries a replica that died."""
+
+_SHAPE = struct.Struct("<8sI")
+_OK, _MISMATCH = b"\0", b"\1"
+
+
+class FeatureStage(Protocol):
+    """Reads the online store."""
+
+    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+        """Return packed rows, same length and order as `entities`; None where there is none.
+
+        Raises:
+            StoreUnavailable: the store did not answer; predictions go on without online values.
+        """
+        ...
+
+
+class ModelStage(Protocol):
+    """Scores encoded rows."""
+
+    async def score(self, matrix: np.ndarray) -> np.ndarray:
+        """Return probabilities, float32 of shape (n,), for float32 of shape (n, k).
+
+        Raises:
+            SchemaMismatch: the model was built from another feature schema.
+        """
+        ...
+
+
+class LocalFeatures:
+    """Feature fetch in this process. A store that cannot be opened is tried again for ever, in the background."""
+
+    def __init__(self, open_store: Callable[[], OnlineStore], retry_s: float = 2.0) -> None:
+        self._open = open_store
+        self._retry_s = retry_s
+        self._store: OnlineStore | None = None
+        self._problem = "the online store is not open yet"
+        self._closed = threading.Event()
+        if not self._try_open():
+            threading.Thread(target=self._keep_trying, name="open-store", daemon=True).start()
+
+    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+        """Read from the store; see FeatureStage."""
+        if self._store is None:
+            raise StoreUnavailable(self._problem)
+        try:
+            return await self._store.get_many(entities)
+        except StoreUnavailable:
+            raise
+        except StoreError as exc:
+            raise StoreUnavailable(str(exc)) from exc
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable when the store does not answer."""
+        if self._store is None:
+            raise StoreUnavailable(self._problem)
+        await self._store.ping()
+
+    def close(self) -> None:
+        """Stop trying and close the store."""
+        self._closed.set()
+        if self._store is not None:
+            self._store.close()
+
+    def _try_open(self) -> bool:
+        try:
+            store = self._open()
+        except StoreError as exc:
+            self._problem = str(exc)
+            return False
+        self._store = store
+        if self._closed.is_set():
+            store.close()
+        return True
+
+    def _keep_trying(self) -> None:
+        while not self._closed.wait(self._retry_s) and not self._try_open():
+            pass
+
+
+class LocalModel:
+    """The model in this process."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        self._model = model
+
+    async def score(self, matrix: np.ndarray) -> np.ndarray:
+        """Score on the event loop: a batch takes less time than a hop to a thread."""
+        return self._model.score(matrix)
+
+
+class FeatureServer:
+    """Answers `RemoteFeatures`: bytes in, bytes out."""
+
+    def __init__(self, features: LocalFeatures) -> None:
+        self._features = features
+
+    async def call(self, request: bytes) -> bytes:
+        """Fetch the entities that `request` names; a store that fails is part of the answer, not an error."""
+        try:
+            return _pack([None, await self._features.fetch(msgpack.unpackb(request))])
+        except StoreUnavailable as exc:
+            return _pack([str(exc), []])
+
+
+class RemoteFeatures:
+    """Feature fetch at the far end of a transport, bounded in time."""
+
+    def __init__(self, transport: Transport, timeout_s: float) -> None:
+        self._transport = transport
+        self._timeout_s = timeout_s
+
+    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+        """Fetch from some replica; see FeatureStage. No replica in time is an unavailable store."""
+        try:
+            answer = await asyncio.wait_for(self._transport(_pack(list(entities))), self._timeout_s)
+        except asyncio.TimeoutError as exc:
+            raise StoreUnavailable(f"feature fetch did not answer in {self._timeout_s * 1000:.0f} ms") from exc
+        problem, payloads = msgpack.unpackb(answer)
+        if problem is not None:
+            raise StoreUnavailable(problem)
+        return payloads
+
+
+class ModelServer:
+    """Answers `RemoteModel`: bytes in, bytes out."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        self._model = model
+        self._fingerprint = model.manifest.schema_.fingerprint[:8].encode()
+
+    async def call(self, request: bytes) -> bytes:
+        """Score a packed matrix; refuses one that was encoded by another schema."""
+        fingerprint, rows = _SHAPE.unpack_from(request)
+        if fingerprint != self._fingerprint:
+            return _MISMATCH
+        matrix = np.frombuffer(request, np.float32, offset=_SHAPE.size).reshape(rows, -1)
+        return _OK + self._model.score(matrix).tobytes()
+
+
+class RemoteModel:
+    """The model at the far end of a transport."""
+
+    def __init__(self, transport: Transport, fingerprint: str) -> None:
+        self._transport = transport
+        self._fingerprint = fingerprint[:8].encode()
+
+    async def score(self, matrix: np.ndarray) -> np.ndarray:
+        """Score on some replica; see ModelStage."""
+        answer = await self._transport(_SHAPE.pack(self._fingerprint, len(matrix)) + matrix.tobytes())
+        if answer[:1] != _OK:
+            raise SchemaMismatch("the model replica was built from another feature schema; a rollout is under way")
+        return np.frombuffer(answer, np.float32, offset=1)
+
+
+def _pack(value: object) -> bytes:
+    packed = msgpack.packb(value)
+    # The stubs allow for None, which msgpack returns only in its streaming mode.
+    return b"" if packed is None else packed
