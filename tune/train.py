@@ -1,25 +1,21 @@
-"""One plain XGBoost fit on matrices in memory; no Ray. The search calls it once a trial."""
+"""Plain XGBoost boosting on matrices in memory; no Ray. A trial of the search advances it in steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import xgboost
-from xgboost.callback import TrainingCallback
 
 from data.errors import ConfigError
 from data.usecase import Metric
 
-OnRound = Callable[[int, float], bool]
-"""Called after each round with its number (from 0) and the metric; True stops the fit."""
-
-_NATIVE = {Metric.AUC: "auc", Metric.PR_AUC: "aucpr"}
+_NATIVE = {Metric.AUC: "auc", Metric.PR_AUC: "aucpr", Metric.F1: "logloss"}
 
 
 class Fit(NamedTuple):
-    """What a fit ended with; `rounds` counts the rounds up to the best one, which is all the booster keeps."""
+    """What a fit ended with; the booster keeps the `rounds` rounds up to the best one and no more."""
 
     booster: xgboost.Booster
     rounds: int
@@ -33,26 +29,78 @@ def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
     return {
         "objective": "binary:logistic",
         "tree_method": "hist",
-        "eval_metric": _NATIVE.get(metric, "logloss"),
+        "eval_metric": _NATIVE[metric],
         "nthread": nthread,
         "seed": seed,
         "verbosity": 0,
     }
 
 
-class _Report(TrainingCallback):
-    """Takes the metric of each round to `on_round`, and stops when the best is `patience` rounds ago."""
+class Boosting:
+    """One fit, advanced a few rounds at a time, that ends when the best round is `patience` rounds ago.
 
-    def __init__(self, metric: Metric, on_round: OnRound | None, patience: int) -> None:
-        self._name = _NATIVE.get(metric, metric.value)
-        self._on_round, self._patience = on_round, patience
+    Args:
+        params: XGBoost parameters, from `base_params` and the search.
+        metric: what is maximized.
+        train: rows to learn from.
+        validation: rows the metric is taken on.
+        max_rounds: most boosting rounds.
+        patience: rounds without a better metric after which the fit ends.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        metric: Metric,
+        train: xgboost.DMatrix,
+        validation: xgboost.DMatrix,
+        max_rounds: int,
+        patience: int,
+    ) -> None:
+        self._train, self._validation = train, validation
+        self._max_rounds, self._patience = max_rounds, patience
+        self._custom = _best_f1 if metric is Metric.F1 else None
+        self._params = dict(params)
+        self._booster: xgboost.Booster | None = None
         self.history: list[float] = []
 
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        """Return True to end the fit."""
-        self.history.append(float(evals_log["validation"][self._name][-1]))
-        stop = bool(self._on_round and self._on_round(epoch, self.history[-1]))
-        return stop or epoch - int(np.argmax(self.history)) >= self._patience
+    @property
+    def best(self) -> int:
+        """Number of the best round, from 0."""
+        return int(np.argmax(self.history))
+
+    @property
+    def finished(self) -> bool:
+        """True when no further round is worth it or allowed."""
+        done = len(self.history)
+        return done >= self._max_rounds or (done > 0 and done - 1 - self.best >= self._patience)
+
+    def advance(self, rounds: int) -> list[float]:
+        """Boost up to `rounds` more rounds and return the metric after each.
+
+        Raises:
+            ConfigError: XGBoost refuses a parameter; the text says which.
+        """
+        start = len(self.history)
+        try:
+            while not self.finished and len(self.history) < start + rounds:
+                self.history.append(self._one_round(len(self.history)))
+        except xgboost.core.XGBoostError as exc:
+            raise ConfigError(f"XGBoost refuses the parameters {self._params}: {first_line(exc)}") from exc
+        return self.history[start:]
+
+    def result(self) -> Fit:
+        """The model cut to its best round; call after at least one round."""
+        if self._booster is None:
+            raise ValueError("no round has been boosted yet")
+        return Fit(self._booster[: self.best + 1], self.best + 1, self.history[self.best], self.history)
+
+    def _one_round(self, number: int) -> float:
+        if self._booster is None:
+            self._booster = xgboost.Booster(self._params, cache=[self._train, self._validation])
+        self._booster.update(self._train, number)
+        evaluated = self._booster.eval_set([(self._validation, "validation")], number, feval=self._custom)
+        return float(str(evaluated).rsplit(":", 1)[1])
 
 
 def fit(
@@ -62,38 +110,11 @@ def fit(
     validation: xgboost.DMatrix,
     max_rounds: int,
     patience: int,
-    on_round: OnRound | None = None,
 ) -> Fit:
-    """Fit with early stopping on the validation metric and keep the rounds up to the best one.
-
-    Args:
-        params: XGBoost parameters, from `base_params` and the search.
-        metric: what is maximized.
-        train: rows to learn from.
-        validation: rows the metric is taken on.
-        max_rounds: most boosting rounds.
-        patience: rounds without a better metric after which the fit ends.
-        on_round: told of every round; may stop the fit.
-
-    Raises:
-        ConfigError: XGBoost refuses a parameter; the text names it.
-    """
-    report = _Report(metric, on_round, patience)
-    custom = _f1_metric if metric is Metric.F1 else None
-    try:
-        booster = xgboost.train(
-            dict(params),
-            train,
-            num_boost_round=max_rounds,
-            evals=[(validation, "validation")],
-            custom_metric=custom,
-            callbacks=[report],
-            verbose_eval=False,
-        )
-    except xgboost.core.XGBoostError as exc:
-        raise ConfigError(f"XGBoost refuses the parameters {dict(params)}: {first_line(exc)}") from exc
-    best = int(np.argmax(report.history))
-    return Fit(booster[: best + 1], best + 1, report.history[best], report.history)
+    """Boost to the end in one go; arguments and errors as those of `Boosting`."""
+    boosting = Boosting(params, metric, train, validation, max_rounds, patience)
+    boosting.advance(max_rounds)
+    return boosting.result()
 
 
 def first_line(exc: BaseException) -> str:
@@ -102,10 +123,9 @@ def first_line(exc: BaseException) -> str:
     return text.rsplit("Check failed: ", 1)[-1].replace("\n", " ")
 
 
-def _f1_metric(margin_or_probability: np.ndarray, matrix: xgboost.DMatrix) -> tuple[str, float]:
-    """Best F1 over all thresholds."""
+def _best_f1(margins: np.ndarray, matrix: xgboost.DMatrix) -> tuple[str, float]:
+    """The best F1 over all thresholds; margins order rows as probabilities do."""
     labels = matrix.get_label()
-    order = np.argsort(-margin_or_probability, kind="stable")
-    hits = np.cumsum(labels[order])
+    hits = np.cumsum(labels[np.argsort(-margins, kind="stable")])
     f1 = 2 * hits / (np.arange(1, len(labels) + 1) + labels.sum())
     return Metric.F1.value, float(f1.max(initial=0.0))
