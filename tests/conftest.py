@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support_cassandra import cassandra_node as cassandra_node
+
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 

@@ -42,7 +42,8 @@ class SqliteStore:
 
     `get_many` runs on the event loop itself, without a thread: a hop to a thread and back costs more than
     the read. A committed row survives the end of the process; a power cut may lose the last commits, which
-    `materialize` writes again. A file that is replaced while open is noticed within a second.
+    `materialize` writes again. A file that is deleted or replaced while open (with its -wal and -shm files: they
+    belong to it) is noticed within a second.
 
     Args:
         path: the file; its folder is made with it.

@@ -1,0 +1,146 @@
+"""Between the Cassandra driver's thread and its callers: the event loop for reads, a blocked thread for writes.
+
+A wake-up of the loop from another thread costs more than decoding a response, so the responses of one
+`get_many` are collected in the driver's thread and handed over together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cassandra.cluster import Session
+from cassandra.query import Statement
+
+from data.errors import StoreUnavailable
+
+
+class InFlight:
+    """Counts requests under way, so that a slow store is not given ever more of them. Thread-safe.
+
+    Args:
+        limit: most requests under way.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count = 0
+        self._lock = threading.Lock()
+
+    @property
+    def count(self) -> int:
+        """Requests under way."""
+        return self._count
+
+    def enter(self, requests: int) -> None:
+        """Book requests.
+
+        Raises:
+            StoreUnavailable: there would be more than `limit` under way; none is booked.
+        """
+        with self._lock:
+            if self._count + requests > self._limit:
+                raise StoreUnavailable(
+                    f"{self._count} store requests are under way, more than {self._limit} may not be"
+                )
+            self._count += requests
+
+    def leave(self) -> None:
+        """Give one request back."""
+        with self._lock:
+            self._count -= 1
+
+
+class Gathering:
+    """Collects `count` responses, in any order and from any thread, into one awaitable.
+
+    The first error ends the wait. A caller that was cancelled and a loop that was closed are left alone.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int, on_response: Callable[[], None]) -> None:
+        self.future: asyncio.Future[list[Any]] = loop.create_future()
+        self._loop = loop
+        self._left = count
+        self._responses: list[Any] = []
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._on_response = on_response
+
+    def response(self, response: Any) -> None:
+        """Take one response."""
+        self._on_response()
+        with self._lock:
+            self._left -= 1
+            self._responses.append(response)
+            done = self._left == 0 and self._error is None
+        if done:
+            self._wake()
+
+    def error(self, error: Exception) -> None:
+        """Take one error; only the first counts."""
+        self._on_response()
+        with self._lock:
+            self._left -= 1
+            first, self._error = self._error is None, self._error or error
+        if first:
+            self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._finish)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
+
+    def _finish(self) -> None:
+        # Looked at here, on the loop's thread: the caller may have been cancelled in between.
+        if self.future.done():
+            return
+        if self._error is not None:
+            self.future.set_exception(self._error)
+        else:
+            self.future.set_result(self._responses)
+
+
+class WriteWindow:
+    """Sends statements with a bounded number under way; the caller's thread blocks.
+
+    Args:
+        session: a connected driver session.
+        limit: most statements under way.
+    """
+
+    def __init__(self, session: Session, limit: int) -> None:
+        self._session = session
+        self._limit = limit
+        self._free = threading.Semaphore(limit)
+        self._failed: list[Statement] = []
+        self._error: Exception | None = None
+
+    def send(self, statements: Sequence[Statement]) -> tuple[list[Statement], Exception | None]:
+        """Send until all are answered; after an error no more are sent.
+
+        Returns:
+            The statements that were not written, and one error; ([], None) when all were.
+        """
+        sent = 0
+        for statement in statements:
+            self._free.acquire()
+            if self._error is not None:
+                self._free.release()
+                break
+            future = self._session.execute_async(statement)
+            future.add_callbacks(self._written, self._refused, errback_args=(statement,))
+            sent += 1
+        for _ in range(self._limit):
+            self._free.acquire()
+        return [*self._failed, *statements[sent:]], self._error
+
+    def _written(self, _: Any) -> None:
+        self._free.release()
+
+    def _refused(self, error: Exception, statement: Statement) -> None:
+        self._failed.append(statement)
+        self._error = error
+        self._free.release()

@@ -1,0 +1,252 @@
+"""Online store in Cassandra 5: for many machines and for rows that must outlive one of them.
+
+One row an entity and view, with one packed payload. Rows are written `USING TIMESTAMP` their event time, so
+the cluster itself keeps the newest whatever the order of arrival. The driver's exceptions stop here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn, cast
+
+from cassandra.cluster import ResultSet, Session
+from cassandra.metadata import Metadata
+from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
+
+from data.errors import StoreUnavailable
+from data.settings import Settings
+from data.store import StoredRow, check_storable, is_storable
+from data.store.bridge import Gathering, InFlight, WriteWindow
+from data.store.cassandra_driver import (
+    DRIVER_ERRORS,
+    HEDGED_PROFILE,
+    READ_PROFILE,
+    make_cluster,
+    passing,
+    place,
+    translated,
+)
+
+log = logging.getLogger(__name__)
+
+_KEYSPACE = "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy', '{}': {}}}"
+_TABLE = """CREATE TABLE IF NOT EXISTS {}.feature_rows (
+  entity text, "view" text, payload blob, PRIMARY KEY ((entity), "view")
+) WITH compaction = {{'class': 'UnifiedCompactionStrategy', 'scaling_parameters': 'L4'}}
+AND compression = {{'class': 'LZ4Compressor', 'chunk_length_in_kb': 4}}
+AND caching = {{'keys': 'ALL', 'rows_per_partition': 'NONE'}}"""
+_READ = 'SELECT entity, payload FROM {}.feature_rows WHERE entity = ? AND "view" = ?'
+_READ_SOME = 'SELECT entity, payload FROM {}.feature_rows WHERE entity IN ? AND "view" = ?'
+_WRITE = 'INSERT INTO {}.feature_rows (entity, "view", payload) VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL ?'
+
+_DDL_TIMEOUT_S = 15.0
+_KEYS_A_QUERY = 64
+_ROWS_A_BATCH = 10  # of more partitions in one batch the server warns
+_READS_UNDER_WAY = 512  # the driver blocks its caller, here the event loop, when its 32,768 stream ids are taken
+_WRITES_UNDER_WAY = 64
+_WRITE_ATTEMPTS = 5
+_LONGEST_TTL_S = 630_720_000  # Cassandra's own limit, 20 years
+
+
+class CassandraStore:
+    """The rows of one view in a Cassandra cluster; the interface is `data.store.OnlineStore`.
+
+    A row expires `ttl_seconds` after its event time. Of two rows with the same event time the larger payload
+    stays; with a TTL Cassandra looks at the expiry first, so rows of one event time that are written in
+    different seconds may be settled by the later expiry.
+
+    Args:
+        settings: the `cassandra_*` fields.
+        view: name of the rows.
+        ttl_seconds: time to live, counted from the event time; None for ever.
+        create: make keyspace and table when there are none.
+
+    Raises:
+        StoreUnavailable: no contact point answers, or keyspace or table is missing; the text says what was tried.
+        StoreError: the cluster refused, e.g. the credentials.
+        ConfigError: a contact point is not `host` or `host:port`.
+    """
+
+    def __init__(self, settings: Settings, view: str, ttl_seconds: int | None = None, *, create: bool = False) -> None:
+        self._closed = True
+        self._keyspace = settings.cassandra_keyspace
+        self._datacenter = settings.cassandra_datacenter
+        self._view = view
+        self._ttl_seconds = ttl_seconds
+        self._in_flight = InFlight(_READS_UNDER_WAY)
+        self._where = place(settings)
+        self._cluster = make_cluster(settings)
+        try:
+            self._session: Session = self._cluster.connect()
+            self._metadata = cast(Metadata, self._cluster.metadata)
+            if create:
+                self._create(settings.cassandra_replication_factor)
+            self._check_table()
+            self._read = self._prepare(_READ)
+            self._read_some = self._prepare(_READ_SOME)
+            # Cassandra names no routing key for IN; with this, `_routing_key` of a bound statement is looked at.
+            self._read_some.routing_key_indexes = self._read.routing_key_indexes
+            self._write = self._prepare(_WRITE)
+        except BaseException as exc:
+            self._cluster.shutdown()
+            if isinstance(exc, DRIVER_ERRORS):
+                raise translated("open", self._where, exc) from exc
+            raise
+        self._closed = False
+
+    async def get_many(self, entities: Sequence[str]) -> list[bytes | None]:
+        """Return payloads in the order of `entities`, None where there is no row.
+
+        Keys are grouped by the replica that owns them, one query a group, all at once.
+
+        Raises:
+            StoreUnavailable: the store is closed, did not answer within `cassandra_read_timeout_ms`, or too many
+                reads are under way.
+            StoreError: the cluster answered with an error.
+        """
+        self._check_open()
+        if not entities:
+            return []
+        statements = self._reads([entity for entity in dict.fromkeys(entities) if is_storable(entity)])
+        if not statements:
+            return [None] * len(entities)
+        self._in_flight.enter(len(statements))
+        gathering = Gathering(asyncio.get_running_loop(), len(statements), self._in_flight.leave)
+        profile = HEDGED_PROFILE if self._several_nodes() else READ_PROFILE
+        for statement in statements:
+            future = self._session.execute_async(statement, execution_profile=profile)
+            future.add_callbacks(gathering.response, gathering.error)
+        try:
+            responses = await gathering.future
+        except DRIVER_ERRORS as exc:
+            raise translated("read", self._where, exc) from exc
+        payloads: dict[str, bytes] = {}
+        for rows in responses:
+            payloads.update(rows)
+        return [payloads.get(entity) for entity in entities]
+
+    def put_many(self, rows: Sequence[StoredRow]) -> None:
+        """Write rows to a quorum of replicas; rows past their time to live are left out.
+
+        Blocks. Failed writes are repeated, which is safe; so is writing all rows again after an error.
+
+        Raises:
+            StoreUnavailable: the store is closed, or writes went on failing.
+            StoreError: a key that no store can hold, or the cluster answered with an error.
+        """
+        self._check_open()
+        check_storable(rows)
+        waiting = self._writes(rows)
+        attempt = 0
+        while waiting:
+            window = max(_WRITES_UNDER_WAY >> attempt, 1)
+            left, error = WriteWindow(self._session, window).send(waiting)
+            if error is None:
+                return
+            attempt = attempt + 1 if len(waiting) - len(left) < window else 1
+            if attempt >= _WRITE_ATTEMPTS or not passing(error):
+                raise translated("write", self._where, error) from error
+            log.warning("%s: %d writes wait for attempt %d after %s", self._where, len(left), attempt + 1, error)
+            waiting = left
+            time.sleep(random.uniform(0.5, 1.0) * 0.1 * 2**attempt)
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable when no replica answers a read."""
+        await self.get_many(["ping"])
+
+    def close(self) -> None:
+        """Close every connection and end the driver's threads."""
+        if not self._closed:
+            self._closed = True
+            self._cluster.shutdown()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("CassandraStore holds open connections and cannot be pickled: open the store where it is used")
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn(f"unclosed online store {self._where}", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"the online store {self._where} is closed")
+
+    def _several_nodes(self) -> bool:
+        return len(self._metadata.all_hosts()) > 1
+
+    def _reads(self, entities: list[str]) -> list[BoundStatement]:
+        """One statement for at most 64 keys that the same replica owns."""
+        if len(entities) == 1:
+            return [self._read.bind((entities[0], self._view))]
+        statements = []
+        for owned in self._by_replica(entities):
+            for start in range(0, len(owned), _KEYS_A_QUERY):
+                part = owned[start : start + _KEYS_A_QUERY]
+                statement = self._read_some.bind((part, self._view))
+                statement._routing_key = part[0].encode()
+                statements.append(statement)
+        return statements
+
+    def _by_replica(self, entities: list[str]) -> list[list[str]]:
+        """Group keys by their first live replica, the one that the token-aware policy sends a read to."""
+        if not self._several_nodes():
+            return [entities]
+        replicas = self._metadata.get_replicas
+        groups: dict[Any, list[str]] = {}
+        for entity in entities:
+            hosts = replicas(self._keyspace, entity.encode())
+            owner = next((host for host in hosts if host.is_up and host.datacenter == self._datacenter), None)
+            groups.setdefault(owner, []).append(entity)
+        return list(groups.values())
+
+    def _writes(self, rows: Sequence[StoredRow]) -> list[BatchStatement]:
+        """Batches of rows that the same replica owns, the newest row of each entity."""
+        now_us = time.time_ns() // 1000
+        newest: dict[str, StoredRow] = {}
+        for row in rows:
+            known = newest.get(row.entity)
+            if known is None or row[1:] > known[1:]:
+                newest[row.entity] = row
+        live = [entity for entity, row in newest.items() if self._ttl(row.event_us, now_us) is not None]
+        batches = []
+        for owned in self._by_replica(live):
+            for start in range(0, len(owned), _ROWS_A_BATCH):
+                batch = BatchStatement(BatchType.UNLOGGED)
+                batch.is_idempotent = True
+                for entity in owned[start : start + _ROWS_A_BATCH]:
+                    _, event_us, payload = newest[entity]
+                    batch.add(self._write.bind((entity, self._view, payload, event_us, self._ttl(event_us, now_us))))
+                batches.append(batch)
+        return batches
+
+    def _ttl(self, event_us: int, now_us: int) -> int | None:
+        """Seconds a row has left, 0 for ever; None when it has expired."""
+        if self._ttl_seconds is None:
+            return 0
+        left_us = event_us + self._ttl_seconds * 1_000_000 - now_us
+        return min(-(-left_us // 1_000_000), _LONGEST_TTL_S) if left_us > 0 else None
+
+    def _create(self, replication_factor: int) -> None:
+        datacenter = self._datacenter.replace("'", "''")
+        for ddl in (_KEYSPACE.format(self._keyspace, datacenter, replication_factor), _TABLE.format(self._keyspace)):
+            result: ResultSet = self._session.execute(ddl, timeout=_DDL_TIMEOUT_S)
+            if not result.response_future.is_schema_agreed:
+                raise StoreUnavailable(f"{self._where}: its nodes did not agree on the schema in time; run it again")
+
+    def _check_table(self) -> None:
+        keyspace = self._metadata.keyspaces.get(self._keyspace)
+        if keyspace is None or "feature_rows" not in keyspace.tables:
+            name = f"{self._keyspace}.feature_rows"
+            raise StoreUnavailable(f"{self._where} has no table {name}; write rows first: `python -m data materialize`")
+
+    def _prepare(self, query: str) -> PreparedStatement:
+        statement = self._session.prepare(query.format(self._keyspace))
+        statement.is_idempotent = True
+        statement.fetch_size = None
+        return statement

@@ -1,0 +1,271 @@
+"""Real Cassandra nodes for tests, without Docker: the daemon from Maven Central on the Java at hand.
+
+The jars are fetched once into `~/.cache/rayscore/cassandra-5.0.8` (or the folder in CASSANDRA_TEST_CACHE).
+Where Java 11 or 17 or Maven is missing the tests are skipped; with REQUIRE_CASSANDRA=1 they fail instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import string
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.settings import Settings
+
+_FILES = Path(__file__).parent / "cassandra"
+_VERSION = "5.0.8"
+_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+_START_S = 90.0
+_READY = "Starting listening for CQL clients"
+_PORTS = (20_000, 32_000)  # below the range from which the kernel takes ports of outgoing connections
+_TOKENS = (-9223372036854775808, -3074457345618258603, 3074457345618258602)
+_running: list[Node] = []
+
+
+class Node:
+    """One Cassandra process and its folder; starting it again finds the data it had.
+
+    Args:
+        home: folder of data, configuration and log.
+        host: address it listens on.
+        ports: native protocol, storage and encrypted storage port; free ones by default.
+        token: its place in the ring.
+        seed: `host:storage_port` of the node to join; itself by default.
+        heap: heap size of the JVM.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        host: str = "127.0.0.1",
+        ports: tuple[int, int, int] | None = None,
+        token: int = _TOKENS[0],
+        seed: str | None = None,
+        heap: str = "512m",
+    ) -> None:
+        self.home = home.absolute()
+        self.host = host
+        self.port, self._storage_port, self._ssl_port = ports or free_ports((host,))
+        self._token = token
+        self._seed = seed or f"{host}:{self._storage_port}"
+        self._heap = heap
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the native protocol."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """False before the start and after `kill` and `stop`."""
+        return self._process is not None
+
+    @property
+    def log(self) -> Path:
+        """What the process has written since it was last started."""
+        return self.home / "node.log"
+
+    def settings(self, **fields: Any) -> Settings:
+        """Settings that lead to this node; reads may take 2 s, for a cold JVM on a busy machine."""
+        defaults = {"store": "cassandra", "cassandra_hosts": self.address, "cassandra_read_timeout_ms": 2000}
+        return Settings(**{**defaults, **fields})
+
+    def start(self) -> Node:
+        """Start the process and wait until it takes connections."""
+        jars = fetch_jars()
+        (self.home / "triggers").mkdir(parents=True, exist_ok=True)
+        self._configure()
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command(jars), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        _running.append(self)
+        self._wait_ready()
+        return self
+
+    def kill(self) -> None:
+        """End the process with SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            _running.remove(self)
+
+    def stop(self) -> None:
+        """End the process in an orderly way."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(15)
+            self.kill()
+
+    def pause(self) -> None:
+        """Freeze the process: its sockets stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen process go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, f"{self.address} is not running"
+        self._process.send_signal(number)
+
+    def _configure(self) -> None:
+        shutil.copy(_FILES / "logback.xml", self.home)
+        names = {
+            "host": self.host,
+            "port": self.port,
+            "storage_port": self._storage_port,
+            "ssl_port": self._ssl_port,
+            "token": self._token,
+            "seed": self._seed,
+        }
+        template = string.Template((_FILES / "cassandra.yaml").read_text())
+        (self.home / "cassandra.yaml").write_text(template.safe_substitute(names))
+
+    def _command(self, jars: Path) -> list[str]:
+        home = self.home
+        properties = {
+            "java.net.preferIPv4Stack": "true",
+            "cassandra-foreground": "yes",
+            "cassandra.libjemalloc": "-",
+            "cassandra.storagedir": home,
+            "cassandra.logdir": home,
+            "cassandra.triggers_dir": home / "triggers",
+            "cassandra.config": (home / "cassandra.yaml").as_uri(),
+            "logback.configurationFile": (home / "logback.xml").as_uri(),
+            "cassandra.skip_wait_for_gossip_to_settle": 0,
+            "cassandra.ring_delay_ms": 1000,
+            "cassandra.superuser_setup_delay_ms": 500,  # at 0 it keeps a core busy while a peer is missing
+            "cassandra.consistent.rangemovement": "false",
+            "cassandra.shutdown_announce_in_ms": 0,
+        }
+        return [
+            "java",
+            f"@{_FILES / 'jvm17.args'}",
+            f"-javaagent:{next(jars.glob('jamm-*.jar'))}",
+            f"-Xms{self._heap}",
+            f"-Xmx{self._heap}",
+            "-XX:MaxDirectMemorySize=256m",
+            "-XX:+UseSerialGC",
+            "-XX:+ExitOnOutOfMemoryError",
+            *(f"-D{name}={value}" for name, value in properties.items()),
+            "-cp",
+            f"{jars}/*",
+            "org.apache.cassandra.service.CassandraDaemon",
+        ]
+
+    def _wait_ready(self) -> None:
+        assert self._process is not None
+        for _ in range(int(_START_S / 0.2)):
+            if _READY in self.log.read_text(errors="replace"):
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.2)
+                break
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        self.kill()
+        pytest.fail(f"Cassandra at {self.address} did not start within {_START_S:.0f} s; end of {self.log}:\n{tail}")
+
+
+def ring(home: Path) -> list[Node]:
+    """Start three nodes of one cluster on 127.0.0.1, .2 and .3; replicas of a key go to any of them."""
+    hosts = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+    ports = free_ports(hosts)
+    seed = f"{hosts[0]}:{ports[1]}"
+    nodes = [
+        Node(home / host, host=host, ports=ports, token=token, seed=seed, heap="384m")
+        for host, token in zip(hosts, _TOKENS, strict=True)
+    ]
+    return [node.start() for node in nodes]
+
+
+def free_ports(hosts: tuple[str, ...]) -> tuple[int, int, int]:
+    """Return three ports that nobody listens on, on any of the hosts."""
+    found: list[int] = []
+    while len(found) < 3:
+        port = random.SystemRandom().randrange(*_PORTS)
+        if port not in found and all(_bindable(host, port) for host in hosts):
+            found.append(port)
+    return found[0], found[1], found[2]
+
+
+@cache
+def fetch_jars() -> Path:
+    """Return the folder with Cassandra's jars, fetched with Maven when they are not there yet."""
+    default = Path.home() / ".cache" / "rayscore" / f"cassandra-{_VERSION}"
+    folder = Path(os.environ.get("CASSANDRA_TEST_CACHE", default)).absolute()
+    jars = folder / "lib"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may start at once
+        if not jars.is_dir():
+            part = folder / "lib.part"
+            shutil.rmtree(part, ignore_errors=True)
+            options = [f"-DoutputDirectory={part}", "-DincludeScope=runtime"]
+            command = ["mvn", "-q", "-B", "-f", str(_FILES / "pom.xml"), _COPY, *options]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                _unavailable(f"Maven could not fetch Cassandra {_VERSION}: {(done.stdout + done.stderr).strip()[:500]}")
+            part.rename(jars)
+    return jars
+
+
+def need_cassandra() -> None:
+    """Skip the test, or fail it with REQUIRE_CASSANDRA=1, where a node cannot be started."""
+    if shutil.which("mvn") is None:
+        _unavailable("there is no mvn")
+    if shutil.which("java") is None:
+        _unavailable("there is no java")
+    found = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', found)
+    if version is None or version[1] not in ("11", "17"):
+        _unavailable(f"java is {version[1] if version else 'of an unknown version'}, Cassandra needs 11 or 17")
+
+
+@pytest.fixture(scope="session")
+def cassandra_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One node for every test that needs one, started at first use."""
+    need_cassandra()
+    node = Node(tmp_path_factory.mktemp("cassandra")).start()
+    yield node
+    node.kill()
+
+
+def _unavailable(reason: str) -> None:
+    text = f"REAL CASSANDRA TESTS NOT RUN: {reason}; have them with `apt-get install openjdk-17-jre-headless maven`"
+    if os.environ.get("REQUIRE_CASSANDRA") == "1":
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text)
+
+
+def _bindable(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+@atexit.register
+def _end_all() -> None:
+    for node in [*_running]:
+        node.kill()
