@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import pyarrow as pa
 import ray.data
@@ -53,7 +53,7 @@ def stream(items: Sequence[Item], function: Callable[[Item], Result]) -> Iterato
     done = dataset.map_batches(_Task(function), batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
     try:
         for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for cell in batch.column("result"):
+            for cell in cast("pa.Table", batch).column("result"):
                 yield _unpack(cell.as_py())
     except RayError as exc:
         raise DataError(f"a Ray worker failed and its work could not be repeated: {exc}") from exc
@@ -71,4 +71,4 @@ def _quiet() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)

@@ -113,7 +113,7 @@ def write_shard(shard: Shard) -> tuple[int, int]:
         for table in tables(shard):
             writer.write_table(table)
             rows += table.num_rows
-            frauds += pc.sum(table.column("is_fraud")).as_py()
+            frauds += int(table.column("is_fraud").to_numpy().sum())
     return rows, frauds
 
 
@@ -156,7 +156,9 @@ def _table(plan: Plan, first: int, last: int) -> pa.Table:
     columns["timestamp"] = (plan.start_ms + skeleton.time_ms) * 1000
     arrays: dict[str, pa.Array] = {name: pa.array(values) for name, values in columns.items()}
     arrays["timestamp"] = arrays["timestamp"].cast(pa.timestamp("us"))
-    arrays["user_id"] = pc.binary_join_element_wise("user_", pc.cast(pa.array(skeleton.entity), pa.string()), "")
+    arrays["user_id"] = pc.call_function(
+        "binary_join_element_wise", ["user_", pa.array(skeleton.entity).cast(pa.string()), ""]
+    )
     codes = arrays["merchant_category"]
     arrays["merchant_category"] = pa.DictionaryArray.from_arrays(codes, list(_CATEGORIES)).cast(pa.string())
     return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
