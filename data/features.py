@@ -136,6 +136,11 @@ def named_column(table: pa.Table, name: str) -> pa.ChunkedArray:
     return table.column(name)
 
 
+def is_absent(column: pa.ChunkedArray) -> np.ndarray:
+    """Return where a column has no value, bool of shape (n,): nulls, and NaN in floats."""
+    return column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+
+
 def as_floats(column: pa.ChunkedArray, name: str) -> np.ndarray:
     """Return a numeric or boolean column as float64 of shape (n,), nulls as NaN.
 

@@ -18,10 +18,9 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from data.errors import RayscoreError
+from data.errors import ConfigError, RayscoreError
 from data.features import Transform
 from data.settings import Settings
-from data.store import open_store
 from ray_app.answer import Answers
 from ray_app.asgi import PredictApp, Readiness
 from ray_app.batching import MicroBatcher
@@ -41,8 +40,9 @@ from ray_app.stages import (
     RemoteFeatures,
     RemoteModel,
     Transport,
+    local_features,
 )
-from tune.bundle import Bundle, BundleManifest
+from tune.bundle import Bundle
 
 logger = logging.getLogger("ray.serve")
 
@@ -63,8 +63,11 @@ class FeatureFetch:
     """Reads the online store for gateways."""
 
     def __init__(self, served: Served) -> None:
-        self._features = _open_features(served.settings, Bundle.from_bytes(served.packed).manifest)
-        self._server = FeatureServer(self._features)
+        features = local_features(served.settings, Bundle.from_bytes(served.packed).manifest)
+        if features is None:
+            raise ConfigError("the model has no online features: nothing to fetch")
+        self._features = features
+        self._server = FeatureServer(features)
 
     async def call(self, request: bytes) -> bytes:
         """Answer `RemoteFeatures`."""
@@ -126,7 +129,7 @@ class Fused:
 
     def __init__(self, served: Served) -> None:
         bundle = Bundle.from_bytes(served.packed)
-        self._features = _open_features(served.settings, bundle.manifest) if bundle.manifest.schema_.online else None
+        self._features = local_features(served.settings, bundle.manifest)
         self._app = _door(served, self._features, LocalModel(OnnxModel(bundle)), self._readiness)
 
     def __serve_build_asgi_app__(self) -> PredictApp:
@@ -233,8 +236,3 @@ async def _problem(features: LocalFeatures) -> str | None:
     except RayscoreError as exc:
         return str(exc)
     return None
-
-
-def _open_features(settings: Settings, manifest: BundleManifest) -> LocalFeatures:
-    ttl = manifest.entity.ttl_seconds if manifest.entity else None
-    return LocalFeatures(partial(open_store, settings, manifest.view, ttl))

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from data.errors import StoreUnavailable
-from data.features import Transform
+from data.features import Transform, as_strings, is_absent, named_column
 from data.payload import OnlineRow, RowCodec
+from data.schema import FeatureType
 from ray_app.metrics import FEATURE_FETCH, MODEL, Metrics
 from ray_app.prediction import Lookup, Prediction
 from ray_app.request import Row
@@ -48,12 +50,26 @@ class Inference:
         self._model = model
         self._metrics = metrics
         self._clock = clock
+        self._entity = manifest.entity.column if manifest.entity else None
         self._ttl_s = manifest.entity.ttl_seconds if manifest.entity else None
         self._codec = RowCodec(manifest.schema_)
         online = {name: at for at, name in enumerate(self._codec.names)}
         self._stored_at = [online.get(name) for name in manifest.schema_.names]
         self._online_columns = [(i, at) for i, at in enumerate(self._stored_at) if at is not None]
         self._next_warning = 0.0
+
+    async def score_table(self, table: pa.Table) -> np.ndarray:
+        """Return probabilities, float32 of shape (n,), for a table; columns stand for what a request sends.
+
+        A column that is absent, or a null in one, is what a request leaves open.
+
+        Raises:
+            DataError: a required column is missing, or one cannot hold its feature.
+            StoreUnavailable: online features are needed and the store failed; a batch is never degraded.
+        """
+        matrix = self._transform.matrix(self._with_absent_columns(table))
+        await self._fill_online(matrix, table)
+        return await self._model.score(matrix)
 
     async def predict(self, rows: Sequence[Row]) -> list[Prediction]:
         """Return one prediction a row, in order."""
@@ -66,6 +82,32 @@ class Inference:
             Prediction(row, score, lookup, self._taken(row, lookup.online))
             for row, score, lookup in zip(rows, scores.tolist(), lookups, strict=True)
         ]
+
+    def _with_absent_columns(self, table: pa.Table) -> pa.Table:
+        for feature in self._transform.schema.features:
+            if feature.name not in table.column_names and not feature.required:
+                kind = pa.string() if feature.type is FeatureType.CATEGORY else pa.float64()
+                table = table.append_column(feature.name, pa.nulls(table.num_rows, kind))
+        return table
+
+    async def _fill_online(self, matrix: np.ndarray, table: pa.Table) -> None:
+        if self._features is None or self._entity is None:
+            return
+        open_ = np.zeros((len(matrix), len(self._online_columns)), bool)
+        for at, (i, _) in enumerate(self._online_columns):
+            name = self._transform.schema.names[i]
+            open_[:, at] = is_absent(table.column(name)) if name in table.column_names else True
+        asked = np.flatnonzero(open_.any(axis=1))
+        if not asked.size:
+            return
+        keys = as_strings(named_column(table, self._entity), self._entity).take(pa.array(asked)).to_pylist()
+        payloads = await self._features.fetch([key or "" for key in keys])
+        now = self._clock()
+        for row, payload in zip(asked.tolist(), payloads, strict=True):
+            online = self._unpack(payload, now).online
+            for at, (i, stored_at) in enumerate(self._online_columns):
+                if online is not None and open_[row, at]:
+                    matrix[row, i] = self._transform.encoders[i].encode(online.values[stored_at])
 
     async def _look_up(self, rows: Sequence[Row]) -> list[Lookup]:
         if self._features is None:

@@ -10,14 +10,17 @@ import asyncio
 import struct
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgpack
 import numpy as np
 
 from data.errors import SchemaMismatch, StoreError, StoreUnavailable
-from data.store import OnlineStore
+from data.settings import Settings
+from data.store import OnlineStore, open_store
 from ray_app.runtime import OnnxModel
+from tune.bundle import BundleManifest
 
 Transport = Callable[[bytes], Awaitable[bytes]]
 """Sends a request to one replica of a deployment and returns its answer; retries a replica that died."""
@@ -99,6 +102,13 @@ class LocalFeatures:
     def _keep_trying(self) -> None:
         while not self._closed.wait(self._retry_s) and not self._try_open():
             pass
+
+
+def local_features(settings: Settings, manifest: BundleManifest) -> LocalFeatures | None:
+    """Feature fetch in this process for one model; None when it has no online features."""
+    if manifest.entity is None or not manifest.schema_.online:
+        return None
+    return LocalFeatures(partial(open_store, settings, manifest.view, manifest.entity.ttl_seconds))
 
 
 class LocalModel:

@@ -1,0 +1,245 @@
+"""The whole way in one command: data, model, store, server, predictions. What an earlier run left is reused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.compute as pc
+
+from data.console import err
+from data.errors import ConfigError, ModelNotFound, RayscoreError
+from data.parquet import read_table
+from data.settings import PREFIX, Settings
+from data.usecase import UseCase, load_use_case
+from tune.registry import Registry
+
+_READY_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 60.0
+
+
+class DemoFailed(RayscoreError):
+    """A step of the demo did not succeed; what came before it is kept."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the demo is; `once` stops it after the predictions."""
+
+    rows: int
+    trials: int
+    once: bool
+
+
+@dataclass
+class _Steps:
+    """Runs the steps, numbered and timed."""
+
+    environment: dict[str, str]
+    total: int
+    done: list[tuple[str, float]] = field(default_factory=list)
+
+    def run(self, title: str, command: Sequence[str], reuse: str | None = None) -> None:
+        """Run `python -m COMMAND` as a step, or say what is reused instead."""
+        self._say(title)
+        if reuse:
+            err.print(f"      reused: {reuse}", markup=False)
+            self.done.append((title, 0.0))
+            return
+        started = time.monotonic()
+        err.print(f"      $ python -m {shlex.join(command)}", markup=False, style="dim")
+        with _child([sys.executable, "-m", *command], self.environment) as child:
+            code = child.wait()
+        if code:
+            raise DemoFailed(f"step '{title}' ended with exit code {code}; its message is above")
+        self.done.append((title, time.monotonic() - started))
+
+    @contextmanager
+    def timed(self, title: str) -> Iterator[None]:
+        """Time a step that runs in this process."""
+        self._say(title)
+        started = time.monotonic()
+        yield
+        self.done.append((title, time.monotonic() - started))
+
+    def _say(self, title: str) -> None:
+        err.print(f"[{len(self.done) + 1}/{self.total}] {title}", markup=False, style="bold")
+
+
+def run(settings: Settings, plan: Plan) -> int:
+    """Run the demo; returns when interrupted, or after the predictions with `plan.once`.
+
+    Raises:
+        DemoFailed: a step failed, or the port is taken.
+    """
+    use_case = load_use_case(settings.use_case)
+    if use_case.name != "card_fraud":
+        raise ConfigError("the demo generates the card_fraud table; unset RAYSCORE_USE_CASE")
+    _check_port(settings)
+    folder = settings.var_dir / "demo"
+    table, report = folder / f"transactions_{plan.rows}.parquet", folder / "validation.html"
+    steps = _Steps(_environment(settings), total=7)
+    _prepare(steps, settings, plan, use_case, table, report)
+    command = [str(Path(sys.executable).with_name("serve")), "run", "ray_app:graph"]
+    log = folder / "serve.log"
+    with log.open("w") as output, _child(command, steps.environment, output) as server:
+        with steps.timed("serve run ray_app:graph"):
+            _wait_ready(settings, server, log)
+        with steps.timed("predict"):
+            _predict(settings, use_case, table)
+        _summarize(settings, steps, report, log)
+        if not plan.once:
+            _keep_serving(server, log)
+    return 0
+
+
+def _prepare(steps: _Steps, settings: Settings, plan: Plan, use_case: UseCase, table: Path, report: Path) -> None:
+    generate = ["data", "generate", str(table), "--rows", str(plan.rows), "--end", "today"]
+    steps.run("generate transactions", generate, f"{table}" if table.exists() else None)
+    validate = ["data", "validate", str(table), "--report", str(report)]
+    steps.run("validate them", validate, f"{report}" if report.exists() else None)
+    champion = _champion(settings, use_case)
+    tune = ["tune", "--data", str(table), "--trials", str(plan.trials)]
+    steps.run(f"tune XGBoost, {plan.trials} trials", tune, champion)
+    steps.run("promote through the gates", ["tune", "promote"], champion)
+    store = settings.sqlite_path if settings.store == "sqlite" else None
+    stored = f"{store}" if champion and store is not None and store.exists() else None
+    steps.run("materialize into the online store", ["data", "materialize", str(table)], stored)
+
+
+def _champion(settings: Settings, use_case: UseCase) -> str | None:
+    registry = Registry(settings.tracking_uri, settings.artifact_dir)
+    try:
+        found = registry.resolve(use_case.name, settings.model_alias)
+    except ModelNotFound:
+        return None
+    return f"{found.name} version {found.version} is {settings.model_alias}"
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    # Children are given what this process resolved, so that options and files mean the same to all of them.
+    given = {PREFIX + "VAR_DIR": str(settings.var_dir.absolute())}
+    return {**os.environ, **given, "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def _child(
+    command: Sequence[str], environment: dict[str, str], output: Any = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a child in a session of its own, so that Ctrl-C reaches it once, through us; end it with the block."""
+    child = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield child
+    finally:
+        _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    for ask, patience in ((signal.SIGINT, _STOP_TIMEOUT_S), (signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+        if child.poll() is not None:
+            return
+        child.send_signal(ask)
+        try:
+            child.wait(patience)
+        except subprocess.TimeoutExpired:
+            err.print("      it does not stop; asking again, harder", markup=False)
+
+
+def _check_port(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.http_host, settings.http_port))
+        except OSError as exc:
+            raise DemoFailed(
+                f"port {settings.http_port} is taken ({exc.strerror}); stop what listens there or set "
+                f"{PREFIX}HTTP_PORT to a free one"
+            ) from exc
+
+
+def _wait_ready(settings: Settings, server: subprocess.Popen[bytes], log: Path) -> None:
+    _wait(lambda: _is_ready(settings), server, log, _READY_TIMEOUT_S)
+
+
+def _wait(done: Callable[[], bool], server: subprocess.Popen[bytes], log: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        if server.poll() is not None or time.monotonic() > deadline:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+            raise DemoFailed(f"the server did not become ready; the end of {log}:\n{tail}")
+        time.sleep(0.25)
+
+
+def _is_ready(settings: Settings) -> bool:
+    try:
+        return httpx.get(f"{_url(settings)}/ready", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _predict(settings: Settings, use_case: UseCase, table: Path) -> None:
+    for title, body in _requests(use_case, table):
+        err.print(f"      {title}", markup=False)
+        text = json.dumps(body)
+        curl = f"curl -s {_url(settings)}/predict -H 'content-type: application/json' -d {shlex.quote(text)}"
+        err.print(f"      $ {curl}", markup=False, style="dim")
+        answer = httpx.post(f"{_url(settings)}/predict", json=body, timeout=10)
+        err.print(f"      {answer.text}\n", markup=False)
+        answer.raise_for_status()
+
+
+def _requests(use_case: UseCase, table: Path) -> list[tuple[str, dict[str, Any]]]:
+    """One request of each kind: a fraud, an ordinary row, and a card that the store has never seen."""
+    entity = use_case.entity.column if use_case.entity else ""
+    sent = [entity, *(f.name for f in use_case.features.values() if f.source.value == "request")]
+    rows = read_table(table, [*sent, use_case.label])
+    requests = []
+    for title, label in (("a row that was fraud", 1), ("a row that was not", 0)):
+        matching = rows.filter(pc.field(use_case.label) == label)
+        requests.append((title, matching.select(sent).slice(matching.num_rows - 1, 1).to_pylist()[0]))
+    stranger = {**requests[1][1], entity: "a_new_card"}
+    return [*requests, ("the same from a card the store does not know", stranger)]
+
+
+def _summarize(settings: Settings, steps: _Steps, report: Path, log: Path) -> None:
+    url = _url(settings)
+    err.print("summary", style="bold")
+    for title, seconds in steps.done:
+        err.print(f"      {seconds:7.1f} s  {title}", markup=False)
+    err.print(f"      {sum(seconds for _, seconds in steps.done):7.1f} s  in all", markup=False)
+    look = {
+        "front page": f"{url}/",
+        "API docs": f"{url}/docs",
+        "Ray dashboard": "http://127.0.0.1:8265",
+        "validation report": str(report),
+        "MLflow": f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {settings.tracking_uri}",
+        "server log": str(log),
+    }
+    for name, place in look.items():
+        err.print(f"      {name + ':':<18} {place}", markup=False)
+
+
+def _keep_serving(server: subprocess.Popen[bytes], log: Path) -> None:
+    err.print("serving until Ctrl-C", style="bold")
+    try:
+        code = server.wait()
+    except KeyboardInterrupt:
+        err.print("stopping; requests under way are answered first", markup=False)
+        return
+    raise DemoFailed(f"the server ended by itself with exit code {code}; see {log}")
+
+
+def _url(settings: Settings) -> str:
+    return f"http://{settings.http_host}:{settings.http_port}"
