@@ -85,6 +85,10 @@ class _Collector(ray.tune.Callback):
         self._on_trial = on_trial
         self._reports: dict[str, list[dict[str, Any]]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks for a restore of its own, which the journal makes needless.
+        return {}
+
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any) -> None:
         self._reports.setdefault(trial.trial_id, []).append(result)
 

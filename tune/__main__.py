@@ -1,0 +1,188 @@
+"""`python -m tune`: search, list, show, promote."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from data.cluster import cluster
+from data.console import run_cli
+from data.errors import ConfigError
+from data.settings import Settings, load_settings
+from data.usecase import UseCase, load_use_case
+from tune.pipeline import Learned, Plan, learn
+from tune.promotion import Verdict, promote
+from tune.registry import CHALLENGER, CHAMPION, Registry
+
+_COMMANDS = ("search", "list", "show", "promote")
+_FIGURES = ("auc", "pr_auc", "f1")
+_EXIT_REFUSED = 1
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; without the name of one it is `search`."""
+    given = list(argv)
+    if not given or (given[0] not in _COMMANDS and given[0] not in ("-h", "--help")):
+        given.insert(0, "search")
+    args = _parser().parse_args(given)
+    settings = load_settings(use_case=args.use_case)
+    use_case = load_use_case(settings.use_case)
+    return args.run(args, use_case, settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tune",
+        description="Search for a model, look at what is registered, promote.",
+        epilog="Without a command: search. Example: python -m tune --data var/train.parquet --trials 20 --promote",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _search_parser(commands)
+    listing = _command(commands, "list", _list, "list the registered versions")
+    showing = _command(commands, "show", _show, "show a version's model card")
+    promoting = _command(commands, "promote", _promote, "make a version the champion if it passes the gates")
+    showing.add_argument("model", metavar="VERSION|ALIAS", help="e.g. 3, champion, challenger")
+    promoting.add_argument(
+        "model", metavar="VERSION|ALIAS", nargs="?", default=CHALLENGER, help="default: challenger, the latest"
+    )
+    for each in (listing, showing, promoting):
+        _use_case_option(each)
+    return parser
+
+
+def _search_parser(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "search", _search, "search, fit and register a challenger (the default command)")
+    _use_case_option(parser)
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="Parquet file or folder to learn from")
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="trials of the search (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same trials (default: 0)")
+    parser.add_argument("--resume", action="store_true", help="go on with the search that was interrupted")
+    parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: one a free CPU)")
+    parser.add_argument("--promote", action="store_true", help="promote the outcome if it passes the gates")
+
+
+def _command(commands: argparse._SubParsersAction, name: str, run: object, description: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=description, description=description)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _use_case_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--use-case", metavar="F", help="name or file of the use case (default: RAYSCORE_USE_CASE, else card_fraud)"
+    )
+
+
+def _search(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
+    for option in ("trials", "concurrency"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option} {value}: expected 1 or more")
+    if args.seed < 0:
+        raise ConfigError(f"--seed {args.seed}: expected 0 or more")
+    plan = Plan(args.data, args.trials, args.seed, args.resume, args.concurrency)
+    started = time.monotonic()
+    with cluster():
+        learned = learn(use_case, plan, settings)
+    _print_learned(learned, use_case, settings, time.monotonic() - started)
+    if args.promote:
+        return _print_verdict(promote(_registry(settings), use_case, learned.version), use_case)
+    _say(f"promote it: python -m tune promote --use-case {settings.use_case}")
+    return 0
+
+
+def _list(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
+    versions = _registry(settings).list(use_case.name)
+    if not versions:
+        _say(f"no version of '{use_case.name}' is registered at {settings.tracking_uri}")
+        return 0
+    table = Table("version", "aliases", "made (UTC)", *_FIGURES, "run", box=None)
+    for each in versions:
+        made = datetime.fromtimestamp(each.created_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")
+        figures = [_short(each.tags.get(name)) for name in _FIGURES]
+        table.add_row(each.version, ", ".join(each.aliases), made, *figures, each.run_id)
+    out.print(table)
+    return 0
+
+
+def _show(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
+    model = _registry(settings).resolve(use_case.name, args.model)
+    manifest = model.bundle.manifest
+    aliases = f" ({', '.join(model.aliases)})" if model.aliases else ""
+    _say(f"{model.name} version {model.version}{aliases}, made {manifest.created_at}, run {model.run_id}")
+    _say(f"schema {manifest.schema_.fingerprint}, view {manifest.view}, threshold {manifest.threshold:.4g}")
+    _say(f"versions: {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}\n")
+    _say(model.bundle.card)
+    return 0
+
+
+def _promote(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
+    return _print_verdict(promote(_registry(settings), use_case, args.model), use_case)
+
+
+def _print_verdict(verdict: Verdict, use_case: UseCase) -> int:
+    table = Table("gate", "value", "limit", "verdict", box=None)
+    for gate in verdict.gates:
+        table.add_row(gate.name, gate.value, gate.limit, "passed" if gate.passed else "REFUSED")
+    out.print(table)
+    if verdict.passed:
+        _say(f"{use_case.name} version {verdict.version} is now the {CHAMPION}")
+        return 0
+    _say(f"{use_case.name} version {verdict.version} is not promoted; the {CHAMPION} stays as it was")
+    return _EXIT_REFUSED
+
+
+def _print_learned(learned: Learned, use_case: UseCase, settings: Settings, seconds: float) -> None:
+    _say(f"\n{learned.trials} trials in {seconds:.0f} s; best is trial {learned.best.number}:")
+    _say("  " + ", ".join(f"{name} {value}" for name, value in sorted(learned.best.params.items())))
+    _say(f"  {learned.best.rounds} rounds, {use_case.search.metric.value} {learned.best.score:.4f} on validation\n")
+    table = Table("on the holdout", *_FIGURES, "brier", "ece", box=None)
+    _figures_row(table, "this model", learned.evaluation.metrics)
+    for name, figures in learned.baselines.items():
+        _figures_row(table, name, figures)
+    out.print(table)
+    low, high = learned.evaluation.intervals[use_case.search.metric.value]
+    _say(f"{use_case.search.metric.value}: 95 % interval {low:.4f} to {high:.4f}\n")
+    _say(f"registered: {use_case.name} version {learned.version}, alias {CHALLENGER}")
+    _say(f"look at it: {_where_to_look(settings)}")
+
+
+def _figures_row(table: Table, name: str, figures: Mapping[str, float]) -> None:
+    table.add_row(name, *(f"{figures[key]:.4f}" for key in (*_FIGURES, "brier", "ece")))
+
+
+def _where_to_look(settings: Settings) -> str:
+    uri = settings.tracking_uri
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def _short(figure: str | None) -> str:
+    return f"{float(figure):.4f}" if figure else ""
+
+
+def _registry(settings: Settings) -> Registry:
+    return Registry(settings.tracking_uri, settings.artifact_dir)
+
+
+def _say(text: str) -> None:
+    out.print(text, markup=False)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    # `ray job stop` sends SIGTERM: it must end the MLflow run as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run_cli(main, sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""What a model has to beat: no model, a linear one, and XGBoost as it comes."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import xgboost
+from sklearn.compose import make_column_transformer
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from data.schema import FeatureSchema, FeatureType
+from data.usecase import Metric
+from tune.evaluate import best_threshold, metrics
+from tune.examples import Examples, Prepared
+from tune.train import base_params
+
+MAJORITY = "always the majority"
+LOGISTIC = "logistic regression"
+DEFAULTS = "XGBoost defaults"
+
+_LOGISTIC_ROWS = 50_000
+"""A linear model gains nothing from more rows than this, only time."""
+_LOGISTIC_STEPS = 300
+_MAX_CATEGORIES = 50
+_DEFAULT_ROUNDS = 100
+
+
+def baselines(prepared: Prepared, nthread: int) -> dict[str, dict[str, float]]:
+    """Figures of each baseline on the holdout, learned on train, threshold by best F1 on validation."""
+    share = float(prepared.train.y.mean())
+    linear = _fit_logistic(prepared.schema, prepared.train)
+    boosted = xgboost.train(
+        base_params(Metric.AUC, nthread, 0), xgboost.DMatrix(prepared.train.x, prepared.train.y), _DEFAULT_ROUNDS
+    )
+    held = prepared.holdout
+    constant = np.full(len(held.y), share, np.float32)
+    return {
+        MAJORITY: metrics(held.y, constant, 0.5),
+        LOGISTIC: _judge(prepared, *(linear.predict_proba(part.x)[:, 1] for part in (prepared.validation, held))),
+        DEFAULTS: _judge(prepared, *(boosted.inplace_predict(part.x) for part in (prepared.validation, held))),
+    }
+
+
+def _judge(prepared: Prepared, validation: np.ndarray, holdout: np.ndarray) -> dict[str, float]:
+    return metrics(prepared.holdout.y, holdout, best_threshold(prepared.validation.y, validation))
+
+
+def _fit_logistic(schema: FeatureSchema, train: Examples) -> Pipeline:
+    words = [i for i, feature in enumerate(schema.features) if feature.type is FeatureType.CATEGORY]
+    numbers = [i for i in range(len(schema.features)) if i not in words]
+    one_hot = make_pipeline(
+        SimpleImputer(strategy="constant", fill_value=-1, keep_empty_features=True),
+        OneHotEncoder(handle_unknown="ignore", max_categories=_MAX_CATEGORIES),
+    )
+    scaled = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+    model = make_pipeline(
+        make_column_transformer((one_hot, words), (scaled, numbers)), LogisticRegression(max_iter=_LOGISTIC_STEPS)
+    )
+    rows = _sample(train.y)
+    with warnings.catch_warnings():
+        # A baseline that stopped a little short of the optimum is still one.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(train.x[rows].astype(np.float64), train.y[rows])
+
+
+def _sample(labels: np.ndarray) -> np.ndarray:
+    """Rows evenly spaced within each label, so that a rare one keeps its share."""
+    step = max(len(labels) // _LOGISTIC_ROWS, 1)
+    return np.sort(np.concatenate([np.flatnonzero(labels == label)[::step] for label in (0, 1)]))

@@ -1,0 +1,72 @@
+"""One way to reach MLflow: quiet, quick to say that a server is down, errors in our own words."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from data.errors import ModelNotFound, RegistryUnavailable
+
+_DEFAULTS = {
+    # MLflow's own (120 s, 7 retries with back-off) leave a user waiting for minutes on a wrong address.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_SQLITE = "sqlite:///"
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """Return a client of the server or local database; a local one is made when it is not there.
+
+    Raises:
+        RegistryUnavailable: a local database cannot be opened. A server is only spoken to at the first call.
+    """
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    with speaking_to(tracking_uri):
+        if tracking_uri.startswith(_SQLITE):
+            Path(tracking_uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        return MlflowClient(tracking_uri, tracking_uri)
+
+
+def is_local(tracking_uri: str) -> bool:
+    """True when MLflow is a file of this machine and not a server."""
+    return "://" not in tracking_uri or tracking_uri.startswith((_SQLITE, "file:"))
+
+
+@contextmanager
+def speaking_to(tracking_uri: str, wanted: str | None = None) -> Iterator[None]:
+    """Turn MLflow's errors inside the block into ours.
+
+    Args:
+        tracking_uri: named in the error.
+        wanted: what is looked for; "it does not exist" then becomes ModelNotFound.
+
+    Raises:
+        ModelNotFound: MLflow answered that `wanted` does not exist.
+        RegistryUnavailable: MLflow could not be reached, or failed.
+    """
+    try:
+        yield
+    except MlflowException as exc:
+        if wanted is not None and exc.error_code in _ABSENT:
+            raise ModelNotFound(f"{wanted} is not in the registry at {tracking_uri}: {_short(exc)}") from exc
+        raise RegistryUnavailable(f"MLflow at {tracking_uri} failed: {_short(exc)}") from exc
+    except (SQLAlchemyError, OSError) as exc:
+        raise RegistryUnavailable(f"MLflow at {tracking_uri} cannot be opened: {_short(exc)}") from exc
+
+
+def _short(exc: Exception) -> str:
+    return " ".join(str(exc).split())[:300]

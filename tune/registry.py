@@ -1,0 +1,168 @@
+"""The model registry: MLflow model versions, each a bundle, found by version or alias."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.onnx import save_model
+from mlflow.types import Schema, TensorSpec
+
+from data.errors import BundleError, ModelNotFound
+from tune.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
+from tune.connection import connect, speaking_to
+
+CHALLENGER = "challenger"
+"""Alias of the version published last."""
+CHAMPION = "champion"
+"""Alias of the version that serves; set by a promotion only."""
+
+BUNDLE_FOLDER = "bundle"
+MODEL_FOLDER = "model"
+HOLDOUT_FOLDER = "holdout"
+"""Artifact folders of a run: the bundle, the same model in MLflow's ONNX flavour, the raw holdout rows."""
+
+
+class RegisteredVersion(NamedTuple):
+    """One version of a model as the registry lists it. `created_ms` is in milliseconds since 1970."""
+
+    name: str
+    version: str
+    run_id: str
+    aliases: tuple[str, ...]
+    created_ms: int
+    tags: dict[str, str]
+
+
+class ResolvedModel(NamedTuple):
+    """A version with its bundle."""
+
+    name: str
+    version: str
+    run_id: str
+    bundle: Bundle
+    aliases: tuple[str, ...]
+
+
+class Registry:
+    """Model versions in one MLflow.
+
+    Every method raises RegistryUnavailable when MLflow does not answer.
+
+    Args:
+        tracking_uri: server, or local database.
+        artifact_dir: where a local MLflow keeps artifacts.
+    """
+
+    def __init__(self, tracking_uri: str, artifact_dir: str | Path) -> None:
+        self.tracking_uri = tracking_uri
+        self.artifact_dir = Path(artifact_dir)
+        self._client = connect(tracking_uri)
+
+    def publish(self, bundle: Bundle | str | Path, run_id: str) -> str:
+        """Copy a bundle to the artifacts of a run, register it and point `challenger` at it; return the version.
+
+        Nothing is registered before all files are up.
+
+        Raises:
+            BundleError: `bundle` is a folder that is no whole bundle.
+        """
+        whole = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        manifest = whole.manifest
+        with tempfile.TemporaryDirectory() as scratch, speaking_to(self.tracking_uri):
+            whole.save(Path(scratch) / BUNDLE_FOLDER)
+            _save_flavour(whole, Path(scratch) / MODEL_FOLDER)
+            self._client.log_artifacts(run_id, scratch)
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
+            self._ensure_model(manifest.name, manifest.description)
+            tags = {name: f"{value:.6g}" for name, value in manifest.metrics.items()}
+            tags |= {"schema": manifest.schema_.fingerprint, "data": manifest.data_fingerprint}
+            made = self._client.create_model_version(manifest.name, source, run_id, tags=tags)
+            self._client.set_registered_model_alias(manifest.name, CHALLENGER, str(made.version))
+        return str(made.version)
+
+    def resolve(self, name: str, alias_or_version: str) -> ResolvedModel:
+        """Fetch the bundle that an alias or version stands for.
+
+        Raises:
+            ModelNotFound: no such model, version or alias.
+            BundleError: the version's bundle is missing or damaged.
+        """
+        found = self.version(name, alias_or_version)
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle = Bundle.load(self.fetch(found.run_id, BUNDLE_FOLDER, Path(scratch)))
+        if bundle.manifest.name != name:
+            raise BundleError(f"version {found.version} of '{name}' holds a bundle of '{bundle.manifest.name}'")
+        return ResolvedModel(name, found.version, found.run_id, bundle, found.aliases)
+
+    def version(self, name: str, alias_or_version: str) -> RegisteredVersion:
+        """Look up an alias or version without fetching the bundle; raises ModelNotFound."""
+        wanted = f"model '{name}', version or alias '{alias_or_version}',"
+        with speaking_to(self.tracking_uri, wanted):
+            if alias_or_version.isdigit():
+                found = self._client.get_model_version(name, alias_or_version)
+            else:
+                found = self._client.get_model_version_by_alias(name, alias_or_version)
+            # Only the model knows all aliases of its versions.
+            aliases = self._client.get_registered_model(name).aliases
+        return _listed(found, aliases)
+
+    def list(self, name: str) -> list[RegisteredVersion]:
+        """Every version of a model, newest first; none when there is no such model."""
+        try:
+            with speaking_to(self.tracking_uri, f"model '{name}'"):
+                aliases = self._client.get_registered_model(name).aliases
+                found = self._client.search_model_versions(f"name='{name}'", max_results=1000)
+        except ModelNotFound:
+            return []
+        return sorted((_listed(v, aliases) for v in found), key=lambda v: int(v.version), reverse=True)
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point an alias at a version; raises ModelNotFound."""
+        with speaking_to(self.tracking_uri, f"version {version} of model '{name}'"):
+            self._client.set_registered_model_alias(name, alias, version)
+
+    def fetch(self, run_id: str, folder: str, into: Path) -> Path:
+        """Copy an artifact folder of a run into `into` and return its path; raises ModelNotFound."""
+        with speaking_to(self.tracking_uri, f"folder '{folder}' of run {run_id}"):
+            return Path(self._client.download_artifacts(run_id, folder, str(into)))
+
+    def _ensure_model(self, name: str, description: str) -> None:
+        try:
+            self._client.create_registered_model(name, description=description)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def _listed(version: ModelVersion, aliases: dict[str, str]) -> RegisteredVersion:
+    own = tuple(sorted(alias for alias, of in aliases.items() if str(of) == str(version.version)))
+    created = int(version.creation_timestamp or 0)
+    return RegisteredVersion(
+        version.name, str(version.version), str(version.run_id), own, created, dict(version.tags or {})
+    )
+
+
+def _save_flavour(bundle: Bundle, folder: Path) -> None:
+    """Write the ONNX model as MLflow's own tools load it: `mlflow.pyfunc.load_model("models:/name@champion")`."""
+    width = len(bundle.manifest.schema_.features)
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.float32), (-1, width), INPUT_NAME)]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, 1), OUTPUT_NAME)]),
+    )
+    versions = bundle.manifest.versions
+    pinned = [f"{library}=={versions[library]}" for library in ("onnx", "onnxruntime") if library in versions]
+    save_model(
+        onnx.load_from_string(bundle.onnx),
+        str(folder),
+        signature=signature,
+        pip_requirements=pinned,
+        onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
+    )

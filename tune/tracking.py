@@ -1,0 +1,86 @@
+"""The MLflow runs of a search: one parent, one nested run a trial, written once when the trial ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from mlflow.entities import Metric, Param, RunTag
+
+from tune.connection import connect, is_local, speaking_to
+from tune.trial import Trial
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+_BATCH = 1000
+"""Most metrics that MLflow takes in one request."""
+
+
+class Tracker:
+    """Writes to one MLflow experiment. Every method raises RegistryUnavailable when MLflow does not answer."""
+
+    def __init__(self, tracking_uri: str, artifact_dir: Path, experiment: str) -> None:
+        self._uri = tracking_uri
+        self._client = connect(tracking_uri)
+        with speaking_to(tracking_uri):
+            found = self._client.get_experiment_by_name(experiment)
+            location = (artifact_dir / experiment).absolute().as_uri() if is_local(tracking_uri) else None
+            self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, location)
+
+    def start(self, name: str, params: Mapping[str, object]) -> str:
+        """Open a parent run and return its id."""
+        with speaking_to(self._uri):
+            run = self._client.create_run(self._experiment, run_name=name)
+            self._client.log_batch(run.info.run_id, params=_params(params))
+        return run.info.run_id
+
+    def reopen(self, run_id: str) -> None:
+        """Go on with a run that was ended."""
+        with speaking_to(self._uri, f"run {run_id}"):
+            self._client.update_run(run_id, status="RUNNING")
+
+    def end(self, run_id: str, status: Status) -> None:
+        """Close a run."""
+        with speaking_to(self._uri):
+            self._client.set_terminated(run_id, status)
+
+    def log_trial(self, parent: str, metric: str, trial: Trial) -> None:
+        """Write a finished trial as a run nested in `parent`: parameters and the metric of every round."""
+        ended = int(time.time() * 1000)
+        started = ended - int(trial.seconds * 1000)
+        metrics = [Metric(metric, value, ended, step) for step, value in enumerate(trial.history, 1)]
+        metrics += [Metric(f"best_{metric}", trial.score, ended, 0), Metric("rounds", trial.rounds, ended, 0)]
+        tags = [RunTag("stopped_early", str(trial.stopped_early).lower())]
+        with speaking_to(self._uri):
+            run = self._client.create_run(
+                self._experiment,
+                start_time=started,
+                run_name=f"trial {trial.number}",
+                tags={"mlflow.parentRunId": parent},
+            )
+            for first in range(0, len(metrics), _BATCH):
+                self._client.log_batch(run.info.run_id, metrics=metrics[first : first + _BATCH])
+            self._client.log_batch(run.info.run_id, params=_params(trial.params), tags=tags)
+            self._client.set_terminated(run.info.run_id, "FINISHED", ended)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Write final figures."""
+        now = int(time.time() * 1000)
+        with speaking_to(self._uri):
+            self._client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+
+    def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """Write parameters."""
+        with speaking_to(self._uri):
+            self._client.log_batch(run_id, params=_params(params))
+
+    def log_folder(self, run_id: str, folder: Path, name: str) -> None:
+        """Copy a folder's files to the run's artifact folder `name`."""
+        with speaking_to(self._uri):
+            self._client.log_artifacts(run_id, str(folder), name)
+
+
+def _params(params: Mapping[str, object]) -> list[Param]:
+    return [Param(name, str(value)) for name, value in params.items()]
