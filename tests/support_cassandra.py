@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import itertools
 import os
 import random
 import re
@@ -96,8 +97,21 @@ class Node:
                 self._command(jars), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         _running.append(self)
-        self._wait_ready()
+        self.wait_log(_READY)
         return self
+
+    def wait_log(self, text: str) -> None:
+        """Wait until the process has written `text`; fail the test when it ends or takes too long."""
+        assert self._process is not None, f"{self.address} is not running"
+        for _ in range(int(_START_S / 0.2)):
+            if text in self.log.read_text(errors="replace"):
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.2)
+                break
+        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        self.kill()
+        pytest.fail(f"Cassandra at {self.address} wrote no '{text}' in {_START_S:.0f} s; end of {self.log}:\n{tail}")
 
     def kill(self) -> None:
         """End the process with SIGKILL."""
@@ -151,6 +165,7 @@ class Node:
             "cassandra.triggers_dir": home / "triggers",
             "cassandra.config": (home / "cassandra.yaml").as_uri(),
             "logback.configurationFile": (home / "logback.xml").as_uri(),
+            "cassandra-rackdc.properties": (_FILES / "cassandra-rackdc.properties").as_uri(),
             "cassandra.skip_wait_for_gossip_to_settle": 0,
             "cassandra.ring_delay_ms": 1000,
             "cassandra.superuser_setup_delay_ms": 500,  # at 0 it keeps a core busy while a peer is missing
@@ -172,18 +187,6 @@ class Node:
             "org.apache.cassandra.service.CassandraDaemon",
         ]
 
-    def _wait_ready(self) -> None:
-        assert self._process is not None
-        for _ in range(int(_START_S / 0.2)):
-            if _READY in self.log.read_text(errors="replace"):
-                return
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.2)
-                break
-        tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-        self.kill()
-        pytest.fail(f"Cassandra at {self.address} did not start within {_START_S:.0f} s; end of {self.log}:\n{tail}")
-
 
 def ring(home: Path) -> list[Node]:
     """Start three nodes of one cluster on 127.0.0.1, .2 and .3; replicas of a key go to any of them."""
@@ -194,7 +197,11 @@ def ring(home: Path) -> list[Node]:
         Node(home / host, host=host, ports=ports, token=token, seed=seed, heap="384m")
         for host, token in zip(hosts, _TOKENS, strict=True)
     ]
-    return [node.start() for node in nodes]
+    for node in nodes:
+        node.start()
+    for node, peer in itertools.permutations(nodes, 2):
+        node.wait_log(f"InetAddress /{peer.host}:{ports[1]} is now UP")
+    return nodes
 
 
 def free_ports(hosts: tuple[str, ...]) -> tuple[int, int, int]:

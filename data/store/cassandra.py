@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 from cassandra.cluster import ResultSet, Session
-from cassandra.metadata import Metadata
+from cassandra.metadata import KeyspaceMetadata, Metadata
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
 
 from data.errors import StoreUnavailable
@@ -26,6 +26,7 @@ from data.store.cassandra_driver import (
     DRIVER_ERRORS,
     HEDGED_PROFILE,
     READ_PROFILE,
+    check_datacenter,
     make_cluster,
     passing,
     place,
@@ -69,7 +70,7 @@ class CassandraStore:
     Raises:
         StoreUnavailable: no contact point answers, or keyspace or table is missing; the text says what was tried.
         StoreError: the cluster refused, e.g. the credentials.
-        ConfigError: a contact point is not `host` or `host:port`.
+        ConfigError: a contact point is not `host` or `host:port`, or there is no such data center.
     """
 
     def __init__(self, settings: Settings, view: str, ttl_seconds: int | None = None, *, create: bool = False) -> None:
@@ -95,6 +96,7 @@ class CassandraStore:
         except BaseException as exc:
             self._cluster.shutdown()
             if isinstance(exc, DRIVER_ERRORS):
+                check_datacenter(self._cluster, settings)
                 raise translated("open", self._where, exc) from exc
             raise
         self._closed = False
@@ -234,14 +236,16 @@ class CassandraStore:
 
     def _create(self, replication_factor: int) -> None:
         datacenter = self._datacenter.replace("'", "''")
+        host = self._cluster.get_control_connection_host()  # one node for both: another may not know the first yet
         for ddl in (_KEYSPACE.format(self._keyspace, datacenter, replication_factor), _TABLE.format(self._keyspace)):
-            result: ResultSet = self._session.execute(ddl, timeout=_DDL_TIMEOUT_S)
+            result: ResultSet = self._session.execute(ddl, timeout=_DDL_TIMEOUT_S, host=host)
             if not result.response_future.is_schema_agreed:
                 raise StoreUnavailable(f"{self._where}: its nodes did not agree on the schema in time; run it again")
 
     def _check_table(self) -> None:
-        keyspace = self._metadata.keyspaces.get(self._keyspace)
-        if keyspace is None or "feature_rows" not in keyspace.tables:
+        keyspaces: dict[str, KeyspaceMetadata] = self._metadata.keyspaces or {}
+        keyspace = keyspaces.get(self._keyspace)
+        if keyspace is None or "feature_rows" not in (keyspace.tables or {}):
             name = f"{self._keyspace}.feature_rows"
             raise StoreUnavailable(f"{self._where} has no table {name}; write rows first: `python -m data materialize`")
 

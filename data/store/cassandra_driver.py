@@ -12,7 +12,15 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from cassandra import ConsistencyLevel, DriverException, InvalidRequest, OperationTimedOut, Timeout, Unavailable
+from cassandra import (
+    ConsistencyLevel,
+    DriverException,
+    InvalidRequest,
+    OperationTimedOut,
+    Timeout,
+    Unavailable,
+    UnresolvableContactPoints,
+)
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.connection import ConnectionBusy, ConnectionException
@@ -55,6 +63,7 @@ _PASSING = (
     ConnectionBusy,
     OverloadedErrorMessage,
     IsBootstrappingErrorMessage,
+    UnresolvableContactPoints,
     OSError,
 )
 
@@ -113,6 +122,17 @@ def make_cluster(settings: Settings) -> Cluster:
         raise translated("open", place(settings), exc) from exc
 
 
+def check_datacenter(cluster: Cluster, settings: Settings) -> None:
+    """Raise ConfigError when the cluster's nodes are known and none is in the local data center."""
+    known = {host.datacenter for host in cluster.metadata.all_hosts()} if cluster.metadata else set()
+    known.discard(None)
+    if known and settings.cassandra_datacenter not in known:
+        raise ConfigError(
+            f"RAYSCORE_CASSANDRA_DATACENTER: {place(settings)} has no data center "
+            f"'{settings.cassandra_datacenter}', but: {', '.join(sorted(known))}"
+        )
+
+
 def contact_points(settings: Settings) -> list[tuple[str, int]]:
     """Return (host, port) of each contact point.
 
@@ -148,9 +168,10 @@ def translated(action: str, where: str, exc: BaseException) -> StoreError:
 
 
 def _reason(exc: BaseException) -> str:
-    if isinstance(exc, NoHostAvailable) and exc.errors:
-        errors = exc.errors.items() if isinstance(exc.errors, dict) else enumerate(exc.errors)
-        return "tried " + "; ".join(f"{host}: {reason}" for host, reason in errors)
+    if isinstance(exc, NoHostAvailable) and isinstance(exc.errors, dict) and exc.errors:
+        return "tried " + "; ".join(f"{host}: {reason}" for host, reason in exc.errors.items())
+    if isinstance(exc, UnresolvableContactPoints):
+        return "no host name could be resolved"
     return str(exc)
 
 
