@@ -65,7 +65,10 @@ def score_chunk(chunk: Chunk, job: ScoringJob) -> int:
     """Score one chunk into `part-<index>.parquet` of the job's folder and return its rows."""
     scorer = _scorer(job)
     table = read_chunk(chunk, job.columns)
-    scores = asyncio.run(scorer.inference.score_table(table))
+    try:
+        scores = asyncio.run(scorer.inference.score_table(table))
+    except DataError as exc:
+        raise DataError(f"{chunk.path}: {exc}") from exc
     out = table.select(list(job.carried))
     out = out.append_column(PROBABILITY, pa.array(scores, pa.float32()))
     # Compared as Python floats are in the HTTP answer: the threshold is a float64.

@@ -105,6 +105,8 @@ class MicroBatcher(Generic[Item, Result]):
         self._on_batch(len(batch))
         try:
             results = await self._run([waiting.item for waiting in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"a batch of {len(batch)} items was given {len(results)} results")
             for waiting, result in zip(batch, results, strict=True):
                 if not waiting.future.done():
                     waiting.future.set_result(result)

@@ -18,7 +18,7 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from data.errors import ConfigError, RayscoreError
+from data.errors import ConfigError, Overloaded, RayscoreError
 from data.features import Transform
 from data.settings import Settings
 from ray_app.answer import Answers
@@ -111,7 +111,7 @@ class Gateway:
         self._app = _door(
             served,
             RemoteFeatures(_transport(features), timeout_s) if features is not None else None,
-            RemoteModel(_transport(model), manifest.schema_.fingerprint),
+            RemoteModel(_transport(model), manifest.schema_.fingerprint, served.settings.request_timeout_ms / 1000),
             self._readiness,
         )
 
@@ -218,7 +218,10 @@ def _transport(handle: DeploymentHandle) -> Transport:
             return await call.remote(request)
         except RayActorError:
             # The replica died with the request. Every call only reads, so another replica may answer it.
-            return await call.remote(request)
+            try:
+                return await call.remote(request)
+            except RayActorError as exc:
+                raise Overloaded(f"no replica of {handle.deployment_name} answers; try again") from exc
 
     return send
 

@@ -10,6 +10,9 @@ from data.errors import InvalidRow, RayscoreError
 from data.features import Transform, json_type
 from tune.bundle import BundleManifest
 
+_MOST_UNKNOWN = 5  # named in one answer: a hint costs tens of microseconds, and a body can hold 100,000 names
+_MOST_KNOWN = 30
+
 
 class RefusedItem(RayscoreError):
     """One item of a request is refused; `errors` names each field at fault."""
@@ -54,12 +57,13 @@ class RowParser:
             raise RefusedItem([InvalidRow(None, f"expected an object with the features, got {json_type(item)}")])
         errors: list[InvalidRow] = []
         if not item.keys() <= self._known:
-            errors += [self._unknown(name) for name in item if name not in self._known]
+            errors += self._unknown_fields(item)
         entity = self._parse_entity(item, errors)
         encoded = self._encode(item, errors)
+        key = self._parse_key(item, errors)
         if errors:
             raise RefusedItem(errors)
-        return Row(entity, item.get(self._key) if self._key else None, encoded, item)
+        return Row(entity, key, encoded, item)
 
     def _encode(self, item: dict[str, Any], errors: list[InvalidRow]) -> list[float | None]:
         encoded: list[float | None] = []
@@ -93,10 +97,24 @@ class RowParser:
             errors.append(InvalidRow(column, f"expected {expected}, got {json_type(value)}"))
         return None
 
+    def _parse_key(self, item: dict[str, Any], errors: list[InvalidRow]) -> Any:
+        key = item.get(self._key) if self._key else None
+        if key is not None and not isinstance(key, (str, int, float)):
+            errors.append(InvalidRow(self._key, f"expected a string or a number, got {json_type(key)}"))
+        return key
+
+    def _unknown_fields(self, item: dict[str, Any]) -> list[InvalidRow]:
+        unknown = [name for name in item if name not in self._known]
+        errors = [self._unknown(name) for name in unknown[:_MOST_UNKNOWN]]
+        if len(unknown) > _MOST_UNKNOWN:
+            errors.append(InvalidRow(None, f"{len(unknown) - _MOST_UNKNOWN:,} more unknown fields"))
+        return errors
+
     def _unknown(self, name: str) -> InvalidRow:
         shown = name if len(name) <= 80 else name[:77] + "..."
         if name in self._online_only:
             return InvalidRow(shown, "is read from the online store; do not send it")
         near = difflib.get_close_matches(name[:80], self._known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known fields: {', '.join(sorted(self._known))}"
+        known = ", ".join(sorted(self._known)[:_MOST_KNOWN])
+        hint = f"did you mean '{near[0]}'?" if near else f"known fields: {known}"
         return InvalidRow(shown, f"unknown field; {hint}")

@@ -16,14 +16,17 @@ from typing import Protocol
 import msgpack
 import numpy as np
 
-from data.errors import SchemaMismatch, StoreError, StoreUnavailable
+from data.errors import DeadlineExceeded, Overloaded, SchemaMismatch, StoreError, StoreUnavailable
 from data.settings import Settings
 from data.store import OnlineStore, open_store
 from ray_app.runtime import OnnxModel
 from tune.bundle import BundleManifest
 
 Transport = Callable[[bytes], Awaitable[bytes]]
-"""Sends a request to one replica of a deployment and returns its answer; retries a replica that died."""
+"""Sends a request to one replica of a deployment and returns its answer; retries a replica that died.
+
+Raises Overloaded when no replica can be reached.
+"""
 
 _SHAPE = struct.Struct("<8sI")
 _OK, _MISMATCH = b"\0", b"\1"
@@ -49,6 +52,8 @@ class ModelStage(Protocol):
 
         Raises:
             SchemaMismatch: the model was built from another feature schema.
+            Overloaded: no replica can be reached.
+            DeadlineExceeded: none answered in time.
         """
         ...
 
@@ -149,6 +154,8 @@ class RemoteFeatures:
             answer = await asyncio.wait_for(self._transport(_pack(list(entities))), self._timeout_s)
         except asyncio.TimeoutError as exc:
             raise StoreUnavailable(f"feature fetch did not answer in {self._timeout_s * 1000:.0f} ms") from exc
+        except Overloaded as exc:
+            raise StoreUnavailable(f"feature fetch: {exc}") from exc
         problem, payloads = msgpack.unpackb(answer)
         if problem is not None:
             raise StoreUnavailable(problem)
@@ -172,15 +179,20 @@ class ModelServer:
 
 
 class RemoteModel:
-    """The model at the far end of a transport."""
+    """The model at the far end of a transport, bounded in time: a replica that hangs must not keep a batch slot."""
 
-    def __init__(self, transport: Transport, fingerprint: str) -> None:
+    def __init__(self, transport: Transport, fingerprint: str, timeout_s: float) -> None:
         self._transport = transport
+        self._timeout_s = timeout_s
         self._fingerprint = fingerprint[:8].encode()
 
     async def score(self, matrix: np.ndarray) -> np.ndarray:
         """Score on some replica; see ModelStage."""
-        answer = await self._transport(_SHAPE.pack(self._fingerprint, len(matrix)) + matrix.tobytes())
+        request = _SHAPE.pack(self._fingerprint, len(matrix)) + matrix.tobytes()
+        try:
+            answer = await asyncio.wait_for(self._transport(request), self._timeout_s)
+        except asyncio.TimeoutError as exc:
+            raise DeadlineExceeded(f"the model did not answer in {self._timeout_s * 1000:.0f} ms") from exc
         if answer[:1] != _OK:
             raise SchemaMismatch("the model replica was built from another feature schema; a rollout is under way")
         return np.frombuffer(answer, np.float32, offset=1)
