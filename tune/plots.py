@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from tune.evaluate import calibration
 from tune.examples import Examples
 from tune.ranking import Ranking
-from tune.trial import Trial
+from tune.trial import Trial, best_trial
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9730d", "#8a8a8a"
 _MAX_FEATURES = 25
@@ -112,7 +112,7 @@ def _importance(path: Path, booster: xgboost.Booster, names: Sequence[str]) -> N
 def _search(path: Path, trials: Sequence[Trial], metric: str) -> None:
     figure, (left, right) = _figure(10, 4.6, 2)
     ordered = sorted(trials, key=lambda trial: trial.number)
-    winner = max(ordered, key=lambda trial: trial.score)
+    winner = best_trial(trials)
     for trial in ordered:
         color, width = (_ORANGE, 2.0) if trial is winner else (_BLUE, 0.8)
         left.plot(range(1, len(trial.history) + 1), trial.history, color=color, linewidth=width, alpha=0.8)

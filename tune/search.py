@@ -69,9 +69,16 @@ class _XGBoostTrial(ray.tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        history = self._boosting.advance(_rounds_per_step(self._search))
-        best = max(self._boosting.history)
-        return {_SCORE: best, "history": history, _FINISHED: self._boosting.finished, "done": self._boosting.finished}
+        boosting = self._boosting
+        before = len(boosting.history)
+        boosting.advance(_rounds_per_step(self._search))
+        return {
+            _SCORE: max(boosting.history),
+            "history": boosting.history[before:],
+            "losses": boosting.losses[before:],
+            _FINISHED: boosting.finished,
+            "done": boosting.finished,
+        }
 
 
 def _rounds_per_step(search: Search) -> int:
@@ -99,6 +106,7 @@ class _Collector(ray.tune.Callback):
                 number=trial.config["trial"]["number"],
                 params=trial.config["trial"]["params"],
                 history=[value for report in reports for value in report["history"]],
+                losses=[value for report in reports for value in report["losses"]],
                 seconds=reports[-1]["time_total_s"],
                 stopped_early=not reports[-1][_FINISHED],
             )

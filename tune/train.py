@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,8 @@ import xgboost
 from data.errors import ConfigError
 from data.usecase import Metric
 
-_NATIVE = {Metric.AUC: "auc", Metric.PR_AUC: "aucpr", Metric.F1: "logloss"}
+_LOSS = "logloss"
+_NATIVE = {Metric.AUC: "auc", Metric.PR_AUC: "aucpr"}
 
 
 class Fit(NamedTuple):
@@ -22,6 +23,16 @@ class Fit(NamedTuple):
     score: float
     history: list[float]
     """The metric on the validation rows after each round, those after the best one included."""
+    losses: list[float]
+    """The log loss on the same rows after each round."""
+
+
+def best_round(history: Sequence[float], losses: Sequence[float]) -> int:
+    """Number of the best round, from 0: the best metric, of equal ones the smallest log loss.
+
+    A ranking metric is soon perfect on few rows, and then says nothing of which round is better.
+    """
+    return max(range(len(history)), key=lambda i: (history[i], -losses[i]))
 
 
 def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
@@ -29,7 +40,7 @@ def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
     return {
         "objective": "binary:logistic",
         "tree_method": "hist",
-        "eval_metric": _NATIVE[metric],
+        "eval_metric": [_LOSS, _NATIVE[metric]] if metric in _NATIVE else [_LOSS],
         "nthread": nthread,
         "seed": seed,
         "verbosity": 0,
@@ -59,15 +70,17 @@ class Boosting:
     ) -> None:
         self._train, self._validation = train, validation
         self._max_rounds, self._patience = max_rounds, patience
+        self._name = _NATIVE.get(metric, metric.value)
         self._custom = _best_f1 if metric is Metric.F1 else None
         self._params = dict(params)
         self._booster: xgboost.Booster | None = None
         self.history: list[float] = []
+        self.losses: list[float] = []
 
     @property
     def best(self) -> int:
         """Number of the best round, from 0."""
-        return int(np.argmax(self.history))
+        return best_round(self.history, self.losses)
 
     @property
     def finished(self) -> bool:
@@ -75,8 +88,8 @@ class Boosting:
         done = len(self.history)
         return done >= self._max_rounds or (done > 0 and done - 1 - self.best >= self._patience)
 
-    def advance(self, rounds: int) -> list[float]:
-        """Boost up to `rounds` more rounds and return the metric after each.
+    def advance(self, rounds: int) -> None:
+        """Boost up to `rounds` more rounds.
 
         Raises:
             ConfigError: XGBoost refuses a parameter; the text says which.
@@ -84,23 +97,25 @@ class Boosting:
         start = len(self.history)
         try:
             while not self.finished and len(self.history) < start + rounds:
-                self.history.append(self._one_round(len(self.history)))
+                self._one_round(len(self.history))
         except xgboost.core.XGBoostError as exc:
             raise ConfigError(f"XGBoost refuses the parameters {self._params}: {first_line(exc)}") from exc
-        return self.history[start:]
 
     def result(self) -> Fit:
         """The model cut to its best round; call after at least one round."""
         if self._booster is None:
             raise ValueError("no round has been boosted yet")
-        return Fit(self._booster[: self.best + 1], self.best + 1, self.history[self.best], self.history)
+        best = self.best
+        return Fit(self._booster[: best + 1], best + 1, self.history[best], self.history, self.losses)
 
-    def _one_round(self, number: int) -> float:
+    def _one_round(self, number: int) -> None:
         if self._booster is None:
             self._booster = xgboost.Booster(self._params, cache=[self._train, self._validation])
         self._booster.update(self._train, number)
-        evaluated = self._booster.eval_set([(self._validation, "validation")], number, feval=self._custom)
-        return float(str(evaluated).rsplit(":", 1)[1])
+        evaluated = str(self._booster.eval_set([(self._validation, "validation")], number, feval=self._custom))
+        figures = dict(part.removeprefix("validation-").rsplit(":", 1) for part in evaluated.split("\t")[1:])
+        self.history.append(float(figures[self._name]))
+        self.losses.append(float(figures[_LOSS]))
 
 
 def fit(

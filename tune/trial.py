@@ -11,16 +11,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data.errors import ConfigError
+from tune.train import best_round
 
 
 class Trial(BaseModel):
-    """A finished trial. `history` is the metric on the validation rows after each round boosted."""
+    """A finished trial. `history` and `losses` are metric and log loss on the validation rows after each round."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     number: int
     params: dict[str, Any]
     history: list[float]
+    losses: list[float]
     seconds: float
     stopped_early: bool
     """True when ASHA ended it for being worse than others at the same round."""
@@ -33,12 +35,17 @@ class Trial(BaseModel):
     @property
     def rounds(self) -> int:
         """Rounds up to the best one."""
-        return self.history.index(self.score) + 1
+        return best_round(self.history, self.losses) + 1
+
+    @property
+    def loss(self) -> float:
+        """The log loss at its best round."""
+        return self.losses[self.rounds - 1]
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
-    """The trial with the best score; of equal ones the first by number."""
-    return max(trials, key=lambda trial: (trial.score, -trial.number))
+    """The trial with the best score; of equal ones the smallest log loss, then the first by number."""
+    return max(trials, key=lambda trial: (trial.score, -trial.loss, -trial.number))
 
 
 class JournalHead(BaseModel):
