@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from data.schema import Feature, FeatureType
+from data.errors import InvalidRow
+from data.features import FeatureEncoder, Transform
+from data.schema import Feature, FeatureType, Scalar, Source
 from tune.bundle import BundleManifest
 
 _TYPES = {
@@ -17,8 +20,8 @@ _SHOWN_CATEGORIES = 50
 
 
 def example(manifest: BundleManifest) -> dict[str, Any]:
-    """A request that the model answers: the first probe row, with an entity."""
-    row = dict(zip(manifest.schema_.names, manifest.probe.rows[0], strict=True))
+    """A request that the model answers: the first probe row that a client may send, with an entity."""
+    row = dict(zip(manifest.schema_.names, _sendable(manifest), strict=True))
     body: dict[str, Any] = {}
     if manifest.entity is not None:
         body[manifest.entity.column] = "user_1" if manifest.entity.type == "string" else 1
@@ -26,6 +29,26 @@ def example(manifest: BundleManifest) -> dict[str, Any]:
         if feature.source.value == "request" and row[feature.name] is not None:
             body[feature.name] = row[feature.name]
     return body
+
+
+def _sendable(manifest: BundleManifest) -> Sequence[Scalar | None]:
+    """Probe rows are raw training rows: values of a request may be absent or out of the declared range in some."""
+    encoders = Transform(manifest.schema_).encoders
+    for row in manifest.probe.rows:
+        pairs = [(e, value) for e, value in zip(encoders, row, strict=True) if e.feature.source is Source.REQUEST]
+        if all(_accepts(encoder, value) for encoder, value in pairs):
+            return row
+    return manifest.probe.rows[0]
+
+
+def _accepts(encoder: FeatureEncoder, value: Scalar | None) -> bool:
+    if value is None:
+        return not encoder.feature.required
+    try:
+        encoder.accept(value)
+    except InvalidRow:
+        return False
+    return True
 
 
 def openapi(manifest: BundleManifest, version: str, max_items: int) -> dict[str, Any]:

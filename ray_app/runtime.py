@@ -46,7 +46,10 @@ class OnnxModel:
 
     def _check_probe(self) -> None:
         probe = self.manifest.probe
-        scores = self.score(Transform(self.manifest.schema_).rows(probe.rows))
+        try:
+            scores = self.score(Transform(self.manifest.schema_).rows(probe.rows))
+        except Exception as exc:
+            raise BundleError(f"{self.manifest.name}: the model does not score its probe rows: {exc}") from exc
         worst = float(np.max(np.abs(scores - np.array(probe.probabilities, np.float32)), initial=0.0))
         if not worst <= _PROBE_TOLERANCE:
             raise BundleError(f"{self.manifest.name}: probe rows differ from the recorded scores by {worst:.2g}")
