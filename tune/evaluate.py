@@ -32,7 +32,7 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
 def metrics(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float]:
     """Every figure of probabilities `scores` (n,) against labels 0 and 1 (n,)."""
     ranking = Ranking(labels, scores)
-    chosen = scores >= threshold
+    chosen = scores.astype(np.float64) >= threshold
     found = float((chosen & (labels == 1)).sum())
     clipped = np.clip(scores.astype(np.float64), _TINY, 1 - _TINY)
     return {

@@ -23,6 +23,8 @@ class Ranking:
     """Labels (0 and 1) sorted by descending score. `counts` arguments have shape (n,), in input order."""
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
+        # In float64, as serving compares: numpy would round a threshold to the float32 of the scores.
+        scores = scores.astype(np.float64)
         self._order = np.argsort(-scores, kind="stable")
         self._labels = labels[self._order].astype(np.float64)
         ordered = scores[self._order]
