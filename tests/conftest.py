@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support_cassandra import cassandra_node as cassandra_node
+from tests.support_cassandra import pytest_runtest_setup as pytest_runtest_setup
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 

@@ -230,37 +230,56 @@ def fetch_jars() -> Path:
             command = ["mvn", "-q", "-B", "-f", str(_FILES / "pom.xml"), _COPY, *options]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                _unavailable(f"Maven could not fetch Cassandra {_VERSION}: {(done.stdout + done.stderr).strip()[:500]}")
+                reason = (done.stdout + done.stderr).strip()[:500]
+                _unavailable(_advice(f"Maven could not fetch Cassandra {_VERSION}: {reason}"))
             part.rename(jars)
     return jars
 
 
-def need_cassandra() -> None:
-    """Skip the test, or fail it with REQUIRE_CASSANDRA=1, where a node cannot be started."""
-    if shutil.which("mvn") is None:
-        _unavailable("there is no mvn")
-    if shutil.which("java") is None:
-        _unavailable("there is no java")
+@cache
+def missing() -> str | None:
+    """What keeps a node from being started here, and how to have it; None where all is there."""
+    if shutil.which("mvn") is None or shutil.which("java") is None:
+        return _advice("Java or Maven is missing")
     found = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
     version = re.search(r'version "(\d+)', found)
     if version is None or version[1] not in ("11", "17"):
-        _unavailable(f"java is {version[1] if version else 'of an unknown version'}, Cassandra needs 11 or 17")
+        return _advice(f"java is version {version[1] if version else 'unknown'}, Cassandra needs 11 or 17")
+    return None
+
+
+def need_cassandra() -> None:
+    """Skip the test, or fail it with REQUIRE_CASSANDRA=1, where a node cannot be started."""
+    if reason := missing():
+        _unavailable(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look before the fixtures do: skips from one place make one line in the summary, those of fixtures one a test."""
+    if item.get_closest_marker("cassandra"):
+        need_cassandra()
 
 
 @pytest.fixture(scope="session")
 def cassandra_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """One node for every test that needs one, started at first use."""
-    need_cassandra()
     node = Node(tmp_path_factory.mktemp("cassandra")).start()
     yield node
     node.kill()
 
 
+def _required() -> bool:
+    return os.environ.get("REQUIRE_CASSANDRA") == "1"
+
+
+def _advice(reason: str) -> str:
+    return f"REAL CASSANDRA TESTS NOT RUN: {reason}; have them with `apt-get install openjdk-17-jre-headless maven`"
+
+
 def _unavailable(reason: str) -> None:
-    text = f"REAL CASSANDRA TESTS NOT RUN: {reason}; have them with `apt-get install openjdk-17-jre-headless maven`"
-    if os.environ.get("REQUIRE_CASSANDRA") == "1":
-        pytest.fail(text, pytrace=False)
-    pytest.skip(text)
+    if _required():
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def _bindable(host: str, port: int) -> bool:

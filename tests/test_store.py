@@ -186,6 +186,15 @@ def test_keys_that_cannot_be_stored(open_: Open, key: str):
     assert get(store, "other") == [None]
 
 
+@pytest.mark.parametrize("event_us", [2**63, -(2**63)])
+def test_event_time_beyond_64_bits(open_: Open, event_us: int):
+    """An event time that no store can hold is an error, and nothing of the batch is written."""
+    store = open_()
+    with pytest.raises(StoreError, match="entity 'b': event time"):
+        store.put_many([StoredRow("a", 1, b"y"), StoredRow("b", event_us, b"z")])
+    assert get(store, "a") == [None]
+
+
 @pytest.mark.parametrize(
     "payload", [b"", b"\x00", bytes(range(256)), b"\xff" * 5000], ids=["empty", "nul", "all bytes", "long"]
 )

@@ -21,7 +21,7 @@ from data.settings import Settings
 from data.store import StoredRow
 from data.store.cassandra import CassandraStore
 from data.store.cassandra_driver import contact_points
-from tests.support_cassandra import Node, free_ports, need_cassandra, ring
+from tests.support_cassandra import Node, free_ports, ring
 
 HANG_S = 20.0
 KEYS = [f"user_{i}" for i in range(100)]
@@ -251,7 +251,6 @@ def test_rows_expire_by_event_time(node: Node, view: str):
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[Node]]:
     """A ring of three nodes."""
-    need_cassandra()
     started = ring(tmp_path)
     yield started
     for node in started:

@@ -139,13 +139,6 @@ def test_writer_beside_a_long_transaction(store: SqliteStore, file: Path):
     assert get(store, "k") == [b"y"]
 
 
-def test_event_time_beyond_64_bits(store: SqliteStore):
-    """A number that the file cannot hold is an error, and nothing of the batch is written."""
-    with pytest.raises(StoreError, match="cannot write"):
-        store.put_many([StoredRow("a", 1, b"y"), StoredRow("b", 2**63, b"z")])
-    assert get(store, "a") == [None]
-
-
 def test_replaced_file_is_followed(store: SqliteStore, file: Path, tmp_path: Path):
     """When another file takes the store's place, an open reader soon reads it, and writes go to it."""
     other = tmp_path / "other.db"

@@ -9,6 +9,7 @@ from data.errors import ConfigError, StoreError
 from data.settings import Settings
 
 _KEY_BYTES = 65_535
+_TIME_LIMIT = 2**63
 
 
 class StoredRow(NamedTuple):
@@ -57,8 +58,10 @@ def is_storable(entity: str) -> bool:
 
 
 def check_storable(rows: Sequence[StoredRow]) -> None:
-    """Raise StoreError that names the first row whose key no store can hold."""
+    """Raise StoreError that names the first row whose key or event time no store can hold."""
     for row in rows:
+        if not -_TIME_LIMIT < row.event_us < _TIME_LIMIT:
+            raise StoreError(f"entity {row.entity!r:.80}: event time {row.event_us} us is not a 64-bit number")
         if not is_storable(row.entity):
             raise StoreError(f"entity {row.entity!r:.80} cannot be a key: expected 1 to {_KEY_BYTES} bytes of UTF-8")
 

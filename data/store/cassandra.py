@@ -121,8 +121,12 @@ class CassandraStore:
         gathering = Gathering(asyncio.get_running_loop(), len(statements), self._in_flight.leave)
         profile = HEDGED_PROFILE if self._several_nodes() else READ_PROFILE
         for statement in statements:
-            future = self._session.execute_async(statement, execution_profile=profile)
-            future.add_callbacks(gathering.response, gathering.error)
+            try:
+                future = self._session.execute_async(statement, execution_profile=profile)
+            except DRIVER_ERRORS as exc:
+                gathering.error(exc)
+            else:
+                future.add_callbacks(gathering.response, gathering.error)
         try:
             responses = await gathering.future
         except DRIVER_ERRORS as exc:
@@ -139,7 +143,7 @@ class CassandraStore:
 
         Raises:
             StoreUnavailable: the store is closed, or writes went on failing.
-            StoreError: a key that no store can hold, or the cluster answered with an error.
+            StoreError: a key or event time that no store can hold, or the cluster answered with an error.
         """
         self._check_open()
         check_storable(rows)

@@ -97,7 +97,7 @@ class SqliteStore:
 
         Raises:
             StoreUnavailable: the store is closed, or another writer held the file for too long.
-            StoreError: a key that no store can hold, or the file is damaged or full.
+            StoreError: a key or event time that no store can hold, or the file is damaged or full.
         """
         check_storable(rows)
         view = self._view
@@ -109,7 +109,7 @@ class SqliteStore:
                 with writer:
                     writer.execute("BEGIN IMMEDIATE")
                     writer.executemany(_WRITE, ordered)
-            except (sqlite3.Error, OverflowError) as exc:
+            except sqlite3.Error as exc:
                 self._fail("write", exc)
 
     async def ping(self) -> None:
