@@ -1,0 +1,162 @@
+"""The HTTP door over a real model and a real SQLite store, in this process, wired as a replica wires it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from data.errors import StoreUnavailable
+from data.features import Transform
+from data.payload import RowCodec
+from data.schema import Scalar
+from data.settings import Settings
+from data.store import StoredRow
+from data.store.sqlite import SqliteStore
+from ray_app.answer import Answers
+from ray_app.asgi import PredictApp
+from ray_app.batching import MicroBatcher
+from ray_app.inference import Inference
+from ray_app.metrics import Metrics
+from ray_app.pages import build_pages
+from ray_app.request import RowParser
+from ray_app.runtime import OnnxModel
+from ray_app.stages import FeatureStage, LocalFeatures, LocalModel, ModelStage
+from tests.support_model import card_bundle
+from tune.bundle import Bundle, BundleManifest
+
+Result = TypeVar("Result")
+
+VERSION = "3"
+ROW: dict[str, Any] = {
+    "user_id": "u1",
+    "amount": 120.5,
+    "transaction_hour": 3,
+    "merchant_category": "electronics",
+    "foreign_transaction": 1,
+    "location_mismatch": 0,
+}
+"""What a client must send; the three features left out are in the store for `u1`."""
+FULL: dict[str, Any] = {**ROW, "device_trust_score": 80, "velocity_last_24h": 1, "cardholder_age": 40}
+STORED: dict[str, Scalar | None] = {"device_trust_score": 10, "velocity_last_24h": 7, "cardholder_age": 33}
+AGE_S = 60.0
+
+
+def manifest() -> BundleManifest:
+    """The manifest of the model under test."""
+    return card_bundle().manifest
+
+
+def write_store(file: Path, rows: Mapping[str, Mapping[str, Scalar | None]], age_s: float = AGE_S) -> Path:
+    """Write entities with their online values into a SQLite store, `age_s` old."""
+    codec = RowCodec(manifest().schema_)
+    event_us = int((time.time() - age_s) * 1e6)
+    packed = [
+        StoredRow(entity, event_us, codec.pack(event_us, [values.get(n) for n in codec.names]))
+        for entity, values in rows.items()
+    ]
+    with closing(SqliteStore(file, manifest().view, create=True)) as store:
+        store.put_many(packed)
+    return file
+
+
+def local_store(file: Path, retry_s: float = 0.01) -> LocalFeatures:
+    """Feature fetch from a SQLite file in this process."""
+    return LocalFeatures(lambda: SqliteStore(file, manifest().view), retry_s)
+
+
+class CountingStage:
+    """A feature stage that answers from a dictionary and remembers what it was asked."""
+
+    def __init__(self, payloads: Mapping[str, bytes] | None = None) -> None:
+        self.asked: list[list[str]] = []
+        self._payloads = payloads or {}
+
+    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+        """Answer from the dictionary."""
+        self.asked.append(list(entities))
+        return [self._payloads.get(entity) for entity in entities]
+
+
+class DownStage:
+    """A feature stage whose store is out of reach."""
+
+    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+        """Fail."""
+        raise StoreUnavailable("no store today")
+
+
+@dataclass
+class Door:
+    """A wired application and its parts."""
+
+    app: PredictApp
+    batcher: MicroBatcher[Any, Any]
+    metrics: Metrics
+    bundle: Bundle
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        """An HTTP client whose connection is the application itself."""
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+            yield client
+
+    async def post(self, body: Any, path: str = "/predict", **headers: str) -> httpx.Response:
+        """Send one request to /predict."""
+        async with self.client() as client:
+            return await client.post(path, json=body, headers=headers)
+
+    async def send(self, content: bytes, **headers: str) -> httpx.Response:
+        """Send raw bytes as JSON to /predict."""
+        async with self.client() as client:
+            given = {"content-type": "application/json", **headers}
+            return await client.post("/predict", content=content, headers=given)
+
+
+def door(
+    features: FeatureStage | None = None,
+    model: ModelStage | None = None,
+    bundle: Bundle | None = None,
+    body_timeout_s: float = 10.0,
+    problems: Callable[[], dict[str, str]] = dict,
+    **settings: Any,
+) -> Door:
+    """Wire the door of a replica; `settings` override the defaults."""
+    given = Settings(**settings)
+    bundle = bundle or card_bundle()
+    declared = bundle.manifest
+    transform = Transform(declared.schema_)
+    metrics = Metrics("replica-1", declared.name, VERSION)
+    batcher = MicroBatcher(
+        Inference(declared, transform, features, model or LocalModel(OnnxModel(bundle)), metrics).predict,
+        max_batch=given.max_batch,
+        slots=given.batch_slots,
+        queue_limit=given.queue_limit,
+        on_batch=metrics.batch_rows.observe,
+    )
+
+    async def readiness() -> dict[str, str]:
+        return problems()
+
+    parser, answers = RowParser(declared, transform), Answers(declared, transform, VERSION)
+    pages = build_pages(declared, VERSION, given.max_items, None)
+    app = PredictApp(given, parser, batcher, answers, metrics, pages, readiness, body_timeout_s)
+    return Door(app, batcher, metrics, bundle)
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a scenario in an event loop of its own, for at most 20 seconds."""
+    return asyncio.run(asyncio.wait_for(work, 20))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop work until the condition holds."""
+    while not condition():
+        await asyncio.sleep(0.001)
