@@ -84,6 +84,7 @@ def run(settings: Settings, plan: Plan) -> int:
     Raises:
         DemoFailed: a step failed, or the port is taken.
     """
+    _obey_signals()
     use_case = load_use_case(settings.use_case)
     if use_case.name != "card_fraud":
         raise ConfigError("the demo generates the card_fraud table; unset RAYSCORE_USE_CASE")
@@ -155,6 +156,12 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             child.wait(patience)
         except subprocess.TimeoutExpired:
             err.print("      it does not stop; asking again, harder", markup=False)
+
+
+def _obey_signals() -> None:
+    """Make SIGTERM stop the demo as Ctrl-C does, and Ctrl-C work in children even where a shell had it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _check_port(settings: Settings) -> None:

@@ -76,7 +76,7 @@ def _front(manifest: BundleManifest, version: str, slow: str | None) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1b1f24 }}
-pre {{ background: #f3f4f6; padding: 1rem; overflow-x: auto; border-radius: 6px }}
+pre {{ background: #f3f4f6; padding: 1rem; white-space: pre-wrap; overflow-wrap: anywhere; border-radius: 6px }}
 .slow {{ background: #fff4d6; padding: .75rem 1rem; border-radius: 6px }}
 dt {{ font-weight: 600; margin-top: .6rem }} dd {{ margin: 0 }}
 </style></head><body>
