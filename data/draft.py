@@ -2,81 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
-from data.features import as_floats
-from data.parquet import ParquetSource, event_us, fits_event_time, is_time, open_source, read_table
+from data.parquet import ParquetSource, event_us, fits_event_time, open_source, read_table
+from data.profile import ID_NAME, RULES, Column, Context, quoted
 from data.usecase import parse_use_case
 
 ROWS_READ = 2_000_000
 """Rows that a draft looks at, from the start of the table."""
 
-_MOST_CATEGORIES = 1_000
-_NEARLY_UNIQUE = 0.98
-_TELLTALE_VALUES = 50
 _TELLTALE_AUC = 0.95
 _WITHIN_ENTITY = 0.1
-_ID_NAME = re.compile(r"(^|[^a-z])(id|key|uuid|guid)$|[a-z](Id|ID)$", re.IGNORECASE)
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-
-
-@dataclass(frozen=True)
-class _Column:
-    """One column as read, with what the rules ask about it."""
-
-    name: str
-    values: pa.ChunkedArray
-
-    @property
-    def kind(self) -> pa.DataType:
-        return self.values.type
-
-    @property
-    def text(self) -> bool:
-        return pa.types.is_string(self.kind) or pa.types.is_large_string(self.kind)
-
-    @property
-    def integer(self) -> bool:
-        return pa.types.is_integer(self.kind)
-
-    @property
-    def number(self) -> bool:
-        return self.integer or pa.types.is_floating(self.kind) or pa.types.is_decimal(self.kind)
-
-    @cached_property
-    def floats(self) -> np.ndarray:
-        return as_floats(self.values, self.name)
-
-    @cached_property
-    def present(self) -> pa.ChunkedArray:
-        valid = self.values.drop_null()
-        return valid.filter(pa.array(~np.isnan(valid.to_numpy()))) if pa.types.is_floating(self.kind) else valid
-
-    @cached_property
-    def missing(self) -> int:
-        return len(self.values) - len(self.present)
-
-    @cached_property
-    def distinct(self) -> int:
-        return len(self.present.unique())
-
-
-@dataclass(frozen=True)
-class _Context:
-    """What the columns are judged against: the label, float64 of 0 and 1, the times and the entities of the rows."""
-
-    label: np.ndarray
-    times: np.ndarray | None
-    entities: np.ndarray | None
 
 
 def draft(
@@ -95,7 +37,7 @@ def draft(
     source = open_source(path)
     roles = {"label": label, "entity": entity, "time": time, "key": key}
     _check_roles(source, roles)
-    context = _Context(
+    context = Context(
         _labels(_read(source, label)),
         _times(source, time) if time else None,
         _entities(_read(source, entity)) if entity else None,
@@ -103,9 +45,9 @@ def draft(
     kept: list[str] = []
     left_out: list[str] = []
     for column in (_read(source, n) for n in source.schema.names if n not in roles.values()):
-        reason = next((reason for rule in _RULES if (reason := rule(column, context))), None)
+        reason = next((reason for rule in RULES if (reason := rule(column, context))), None)
         if reason:
-            left_out.append(f"# left out: {_quoted(column.name)}: {reason}")
+            left_out.append(f"# left out: {quoted(column.name)}: {reason}")
             key = key or _as_key(column)
         else:
             kept.append(_feature_line(column, context, online=bool(entity and time)))
@@ -128,14 +70,14 @@ def _check_roles(source: ParquetSource, roles: dict[str, str | None]) -> None:
         source.require_type(time, fits_event_time(kind), "timestamps, dates, ISO strings or whole numbers")
 
 
-def _read(source: ParquetSource, name: str) -> _Column:
+def _read(source: ParquetSource, name: str) -> Column:
     values = read_table(source.path, [name], ROWS_READ).column(0)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    return _Column(name, values)
+    return Column(name, values)
 
 
-def _labels(column: _Column) -> np.ndarray:
+def _labels(column: Column) -> np.ndarray:
     distinct = column.present.unique().slice(0, 5).to_pylist()
     shown = ", ".join(map(repr, distinct)) + (", ..." if column.distinct > len(distinct) else "")
     if not (column.number or pa.types.is_boolean(column.kind)) or not set(distinct) <= {0, 1}:
@@ -154,87 +96,19 @@ def _times(source: ParquetSource, name: str) -> np.ndarray:
         raise DataError(f"{source.path}: {exc}") from exc
 
 
-def _entities(column: _Column) -> np.ndarray:
+def _entities(column: Column) -> np.ndarray:
     """Entities as codes from 0; a missing one is a code of its own."""
     codes = column.values.combine_chunks().dictionary_encode(null_encoding="encode").indices
     return codes.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _unsupported(column: _Column, context: _Context) -> str | None:
-    if pa.types.is_null(column.kind) or not len(column.present):
-        return "empty in every row"
-    if is_time(column.kind):
-        return "a time; derive a number from it if it matters"
-    known = column.text or column.number or pa.types.is_boolean(column.kind)
-    return None if known else f"holds {column.kind}, which is neither a number, a word nor a truth value"
-
-
-def _constant(column: _Column, context: _Context) -> str | None:
-    value = str(column.present[0].as_py())
-    return f"always {_quoted(value[:40])}" if column.distinct == 1 and not column.missing else None
-
-
-def _telltale(column: _Column, context: _Context) -> str | None:
-    if column.missing or column.distinct > min(_TELLTALE_VALUES, len(context.label) // 10):
-        return None
-    codes = column.values.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    share = np.bincount(codes, context.label) / np.bincount(codes)
-    return "gives the label away: each of its values goes with one label only" if set(share) <= {0.0, 1.0} else None
-
-
-def _written_time(column: _Column, context: _Context) -> str | None:
-    if not column.text:
-        return None
-    try:
-        event_us(pa.chunked_array([column.present.slice(0, 1000).combine_chunks()]), column.name)
-    except DataError:
-        return None
-    return "a time written as text; derive a number from it if it matters"
-
-
-def _runs_with_time(column: _Column, context: _Context) -> str | None:
-    if context.times is None or not column.number or column.missing:
-        return None
-    sorted_values = column.floats[np.argsort(context.times, kind="stable")]
-    return "runs with the event time" if (np.diff(sorted_values) >= 0).all() else None
-
-
-def _identifier(column: _Column, context: _Context) -> str | None:
-    if not (column.text or column.integer):
-        return None
-    spaces = column.text and _share_with_spaces(column) > 0.5
-    many = column.distinct > min(_MOST_CATEGORIES, len(context.label) // 2)
-    if column.text and spaces and many:
-        return f"free text, {column.distinct:,} different ones"
-    if len(column.present) > 20 and column.distinct > _NEARLY_UNIQUE * len(column.present):
-        return "an identifier: (nearly) every row has its own value"
-    if _ID_NAME.search(column.name) and column.distinct > _TELLTALE_VALUES:
-        return f"an identifier by its name, {column.distinct:,} different ones"
-    return f"{column.distinct:,} different words, too many for a category" if column.text and many else None
-
-
-_RULES: tuple[Callable[[_Column, _Context], str | None], ...] = (
-    _unsupported,
-    _constant,
-    _telltale,
-    _written_time,
-    _runs_with_time,
-    _identifier,
-)
-
-
-def _share_with_spaces(column: _Column) -> float:
-    sample = column.present.slice(0, 1000)
-    return sum(len(text.split()) > 2 for text in sample.to_pylist()) / max(len(sample), 1)
-
-
-def _as_key(column: _Column) -> str | None:
+def _as_key(column: Column) -> str | None:
     """The column's name when it could be the key of the rows."""
     unique = (column.text or column.integer) and not column.missing and column.distinct == len(column.values)
-    return column.name if unique and _ID_NAME.search(column.name) else None
+    return column.name if unique and ID_NAME.search(column.name) else None
 
 
-def _feature_line(column: _Column, context: _Context, online: bool) -> str:
+def _feature_line(column: Column, context: Context, online: bool) -> str:
     kind = _feature_type(column)
     either = online and column.number and _steady(column, context)
     parts = [f'type = "{kind}"', 'source = "either"' if either else 'source = "request"']
@@ -243,7 +117,7 @@ def _feature_line(column: _Column, context: _Context, online: bool) -> str:
     return f"{_toml_key(column.name)} = {{ {', '.join(parts)} }}  # {_remark(column, context)}"
 
 
-def _feature_type(column: _Column) -> str:
+def _feature_type(column: Column) -> str:
     if pa.types.is_boolean(column.kind):
         return "boolean"
     if column.text:
@@ -251,7 +125,7 @@ def _feature_type(column: _Column) -> str:
     return "integer" if column.integer else "number"
 
 
-def _steady(column: _Column, context: _Context) -> bool:
+def _steady(column: Column, context: Context) -> bool:
     """True when a value says little about the row and much about its entity: variance within under a tenth."""
     if context.entities is None:
         return False
@@ -265,11 +139,11 @@ def _steady(column: _Column, context: _Context) -> bool:
     return bool(within < _WITHIN_ENTITY * values.var())
 
 
-def _remark(column: _Column, context: _Context) -> str:
+def _remark(column: Column, context: Context) -> str:
     missing = f", missing in {column.missing:,} rows" if column.missing else ""
     if column.text:
         common = column.present.value_counts().sort("descending", by="counts")
-        words = ", ".join(_quoted(item["values"].as_py()[:20]) for item in common[:4])
+        words = ", ".join(quoted(item["values"].as_py()[:20]) for item in common[:4])
         return f"{column.distinct:,} different: {words}{', ...' if column.distinct > 4 else ''}{missing}"
     if not column.number:
         return f"true in {100 * np.nanmean(column.floats):.1f} %{missing}"
@@ -278,7 +152,7 @@ def _remark(column: _Column, context: _Context) -> str:
     return f"{span}, {column.distinct:,} different{missing}{_suspicion(column, context)}"
 
 
-def _suspicion(column: _Column, context: _Context) -> str:
+def _suspicion(column: Column, context: Context) -> str:
     there = np.isfinite(column.floats)
     auc = _auc(column.floats[there], context.label[there])
     if max(auc, 1 - auc) < _TELLTALE_AUC:
@@ -296,17 +170,17 @@ def _auc(values: np.ndarray, label: np.ndarray) -> float:
     return float((positives * (below + negatives / 2)).sum() / pairs) if pairs else 0.5
 
 
-def _head(source: ParquetSource, name: str, roles: dict[str, str | None], context: _Context) -> list[str]:
+def _head(source: ParquetSource, name: str, roles: dict[str, str | None], context: Context) -> list[str]:
     read = f"the first {ROWS_READ:,} of {source.rows:,}" if source.rows > ROWS_READ else f"{source.rows:,}"
     positives = f"{context.label.sum():,.0f} rows, {100 * context.label.mean():.3f} %"
     lines = [
-        f"# Drafted from {_quoted(source.path.name)} ({read} rows). Look it over: what does a caller know,",
+        f"# Drafted from {quoted(source.path.name)} ({read} rows). Look it over: what does a caller know,",
         "# what does the online store hold, and which columns exist only after the outcome?",
-        f"name = {_quoted(name)}",
-        f"label = {_quoted(roles['label'] or '')}  # 1 in {positives}",
+        f"name = {quoted(name)}",
+        f"label = {quoted(roles['label'] or '')}  # 1 in {positives}",
     ]
-    lines += [f"key = {_quoted(roles['key'])}"] if roles["key"] else []
-    lines += [f"event_time = {_quoted(roles['time'])}"] if roles["time"] else []
+    lines += [f"key = {quoted(roles['key'])}"] if roles["key"] else []
+    lines += [f"event_time = {quoted(roles['time'])}"] if roles["time"] else []
     return lines
 
 
@@ -314,7 +188,7 @@ def _entity_lines(source: ParquetSource, entity: str | None) -> list[str]:
     if entity is None:
         return []
     kind = "integer" if pa.types.is_integer(source.schema.field(entity).type) else "string"
-    return ["", "[entity]", f"column = {_quoted(entity)}", f'type = "{kind}"']
+    return ["", "[entity]", f"column = {quoted(entity)}", f'type = "{kind}"']
 
 
 def _feature_head() -> list[str]:
@@ -326,7 +200,7 @@ def _feature_head() -> list[str]:
     ]
 
 
-def _tail(context: _Context) -> list[str]:
+def _tail(context: Context) -> list[str]:
     metric = "pr_auc" if context.label.mean() < 0.1 else "auc"
     strategy = "random" if context.times is None else "time"
     return ["", "[split]", f'strategy = "{strategy}"', "", "[search]", f'metric = "{metric}"', ""]
@@ -338,9 +212,4 @@ def _name(path: Path) -> str:
 
 
 def _toml_key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else _quoted(name)
-
-
-def _quoted(text: str) -> str:
-    """A TOML basic string, which JSON's strings are."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return name if _BARE_KEY.fullmatch(name) else quoted(name)
