@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from data.errors import GateRefused, ModelNotFound
+from data.errors import ModelNotFound
 from data.parquet import read_table
 from data.usecase import UseCase
 from tune.bundle import Bundle
@@ -50,13 +50,6 @@ def promote(registry: Registry, use_case: UseCase, alias_or_version: str) -> Ver
     if verdict.passed:
         registry.set_alias(use_case.name, CHAMPION, verdict.version)
     return verdict
-
-
-def require(verdict: Verdict) -> None:
-    """Raise GateRefused naming the gates that said no."""
-    refused = [gate.name for gate in verdict.gates if not gate.passed]
-    if refused:
-        raise GateRefused(f"version {verdict.version} is not promoted; refused by: {', '.join(refused)}")
 
 
 def _champion(registry: Registry, name: str, candidate: ResolvedModel) -> Bundle | None:
