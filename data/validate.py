@@ -7,7 +7,7 @@ a bad row. Two keys with one 64-bit hash would count as a duplicate: expect none
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -17,28 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandas.core.util.hashing import hash_array
 
+from data.checks import OUT_OF_ORDER, numeric, row_checks, wordy
 from data.errors import DataError
 from data.features import as_floats, as_strings
 from data.parquet import NO_TIME, Chunk, ParquetSource, event_us, fits_event_time, read_chunk
-from data.schema import Feature, FeatureType
+from data.schema import FeatureType
 from data.usecase import UseCase
 
 BAD_ROWS_KEPT = 10_000
 """Most bad rows that are written out."""
 
-_DAY_US = 86_400_000_000
-_MISSING = "missing"
-_OUT_OF_ORDER = "earlier than the row before"
 _REPEATED = "repeats the key of an earlier row"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing found wrong in a chunk: the rows where `mask` is true, shape (n,)."""
-
-    column: str
-    reason: str
-    mask: np.ndarray
 
 
 @dataclass
@@ -109,17 +98,17 @@ def check_source(source: ParquetSource, use_case: UseCase) -> None:
     for feature in use_case.features.values():
         kind = source.schema.field(feature.name).type
         if feature.type is FeatureType.CATEGORY:
-            source.require_type(feature.name, _wordy(kind), "strings or integers")
+            source.require_type(feature.name, wordy(kind), "strings or integers")
         else:
-            source.require_type(feature.name, _numeric(kind), f"numbers (it is declared '{feature.type.value}')")
+            source.require_type(feature.name, numeric(kind), f"numbers (it is declared '{feature.type.value}')")
     label = source.schema.field(use_case.label).type
-    source.require_type(use_case.label, _numeric(label), "0 and 1 (it is the label)")
+    source.require_type(use_case.label, numeric(label), "0 and 1 (it is the label)")
     if use_case.event_time:
         kind = source.schema.field(use_case.event_time).type
         source.require_type(use_case.event_time, fits_event_time(kind), "timestamps, dates or whole numbers")
     if use_case.entity:
         kind = source.schema.field(use_case.entity.column).type
-        source.require_type(use_case.entity.column, _wordy(kind), "strings or integers (it is the entity)")
+        source.require_type(use_case.entity.column, wordy(kind), "strings or integers (it is the entity)")
 
 
 def checker(use_case: UseCase, now_us: int) -> Callable[[Chunk], Partial]:
@@ -136,7 +125,7 @@ def check_chunk(chunk: Chunk, use_case: UseCase, now_us: int) -> Partial:
     table = read_chunk(chunk, use_case.columns)
     try:
         times = event_us(table.column(use_case.event_time), use_case.event_time) if use_case.event_time else None
-        checks = [check for check in _checks(table, use_case, times, now_us) if check.mask.any()]
+        checks = [check for check in row_checks(table, use_case, times, now_us) if check.mask.any()]
     except DataError as exc:
         raise DataError(f"{chunk.path}: {exc}") from exc
     bad = np.zeros(table.num_rows, bool)
@@ -169,7 +158,7 @@ def merge(source: ParquetSource, use_case: UseCase, parts: Sequence[Partial]) ->
     if use_case.key:
         bad.append(_add_rows(done, use_case.key, _REPEATED, _repeats(np.concatenate([p.key_hashes for p in parts]))))
     if use_case.event_time:
-        bad.append(_add_rows(done, use_case.event_time, _OUT_OF_ORDER, _late_chunks(parts)))
+        bad.append(_add_rows(done, use_case.event_time, OUT_OF_ORDER, _late_chunks(parts)))
     done.bad_rows = np.unique(np.concatenate(bad))
     if len(done.labels) == 1:
         done.whole.append(f"label '{use_case.label}' has one class only: every row is {next(iter(done.labels))}")
@@ -194,60 +183,6 @@ def bad_rows(source: ParquetSource, validation: Validation) -> pa.Table:
     return table.append_column("row_number", pa.array(wanted)).append_column("reasons", pa.array(texts))
 
 
-def _checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now_us: int) -> Iterator[Check]:
-    for feature in use_case.features.values():
-        column = table.column(feature.name)
-        if feature.type is FeatureType.CATEGORY:
-            yield from _category_checks(feature, column)
-        else:
-            yield from _number_checks(feature, as_floats(column, feature.name))
-    labels = as_floats(table.column(use_case.label), use_case.label)
-    yield Check(use_case.label, _MISSING, np.isnan(labels))
-    yield Check(use_case.label, "label is neither 0 nor 1", ~np.isnan(labels) & (labels != 0) & (labels != 1))
-    for name in (use_case.key, use_case.entity.column if use_case.entity else None):
-        if name:
-            yield Check(name, _MISSING, table.column(name).is_null().to_numpy(zero_copy_only=False))
-    if times is not None and use_case.event_time:
-        absent = times == NO_TIME
-        yield Check(use_case.event_time, _MISSING, absent)
-        yield Check(use_case.event_time, "more than a day in the future", times > now_us + _DAY_US)
-        yield Check(use_case.event_time, _OUT_OF_ORDER, _late(times, absent))
-
-
-def _category_checks(feature: Feature, column: pa.ChunkedArray) -> Iterator[Check]:
-    words = as_strings(column, feature.name)
-    absent = words.is_null().to_numpy(zero_copy_only=False)
-    if feature.required:
-        yield Check(feature.name, _MISSING, absent)
-    if feature.vocabulary is not None:
-        known = pc.call_function("is_in", [words], pc.SetLookupOptions(pa.array(feature.vocabulary, pa.string())))
-        yield Check(feature.name, "category not in the vocabulary", ~known.to_numpy() & ~absent)
-
-
-def _number_checks(feature: Feature, values: np.ndarray) -> Iterator[Check]:
-    absent = np.isnan(values)
-    if feature.required:
-        yield Check(feature.name, _MISSING, absent)
-    infinite = np.isinf(values)
-    yield Check(feature.name, "infinite", infinite)
-    if feature.min is not None:
-        yield Check(feature.name, f"below the smallest accepted value {feature.min:g}", values < feature.min)
-    if feature.max is not None:
-        yield Check(feature.name, f"above the largest accepted value {feature.max:g}", values > feature.max)
-    if feature.type is FeatureType.INTEGER:
-        yield Check(feature.name, "not a whole number", ~absent & ~infinite & (values != np.floor(values)))
-    if feature.type is FeatureType.BOOLEAN:
-        yield Check(feature.name, "neither true nor false", ~absent & (values != 0) & (values != 1))
-
-
-def _late(times: np.ndarray, absent: np.ndarray) -> np.ndarray:
-    """Rows earlier than the last row before them that has a time."""
-    late = np.zeros(len(times), bool)
-    there = np.flatnonzero(~absent)
-    late[there[1:]] = np.diff(times[there]) < 0
-    return late
-
-
 def _late_chunks(parts: Sequence[Partial]) -> np.ndarray:
     """First rows of the chunks that start earlier than the chunk before ended."""
     timed = [part for part in parts if len(part.times)]
@@ -262,7 +197,7 @@ def _repeats(hashes: np.ndarray) -> np.ndarray:
 
 
 def _hashes(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    if not _wordy(column.type):
+    if not wordy(column.type):
         raise DataError(f"column '{name}' holds {column.type}, expected strings or integers (it is the key)")
     if pa.types.is_integer(column.type) and not column.null_count:
         return hash_array(column.to_numpy())
@@ -271,7 +206,7 @@ def _hashes(column: pa.ChunkedArray, name: str) -> np.ndarray:
 
 def _summary(column: pa.ChunkedArray) -> ColumnSummary:
     nulls = column.null_count
-    if not _numeric(column.type):
+    if not numeric(column.type):
         ends = pc.call_function("min_max", [column.cast(pa.string())]) if nulls < len(column) else None
         return ColumnSummary(nulls, low=ends and ends["min"].as_py(), high=ends and ends["max"].as_py())
     values = as_floats(column, "")
@@ -308,15 +243,3 @@ def _add_rows(done: Validation, column: str, reason: str, rows: np.ndarray) -> n
 def _ends(times: np.ndarray) -> np.ndarray:
     known = times[times != NO_TIME]
     return known[[0, -1]] if len(known) else known
-
-
-def _numeric(kind: pa.DataType) -> bool:
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    return number or pa.types.is_boolean(kind)
-
-
-def _wordy(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _wordy(kind.value_type)
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
