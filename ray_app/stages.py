@@ -174,7 +174,7 @@ class ModelServer:
         fingerprint, rows = _SHAPE.unpack_from(request)
         if fingerprint != self._fingerprint:
             return _MISMATCH
-        matrix = np.frombuffer(request, np.float32, offset=_SHAPE.size).reshape(rows, -1)
+        matrix = np.frombuffer(request, np.float32, offset=_SHAPE.size).reshape(rows, self._model.width)
         return _OK + self._model.score(matrix).tobytes()
 
 
