@@ -1,0 +1,79 @@
+"""From samples to the tables of `docs/performance.md`: percentiles, medians over rounds, Markdown."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
+_INTRO = """# Performance
+
+Figures are medians over interleaved rounds, written here by the commands that they name. They belong to the
+machine that each section describes, load generator included: compare within a table, not across machines.
+"""
+
+
+def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """Percentiles of latencies in seconds, in milliseconds: each is a sample that was seen (nearest rank)."""
+    if not seconds:
+        return dict.fromkeys(PERCENTILES, float("nan"))
+    found = np.percentile(np.asarray(seconds), list(PERCENTILES.values()), method="inverted_cdf") * 1000
+    return dict(zip(PERCENTILES, found.tolist(), strict=True))
+
+
+def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The median of each figure over the rounds; a figure that a round lacks counts as 0 in it."""
+    names = list(dict.fromkeys(name for figures in rounds for name in figures))
+    return {name: statistics.median(figures.get(name, 0.0) for figures in rounds) for name in names}
+
+
+def spread(values: Sequence[float]) -> float:
+    """Largest less smallest value, as a share of the median; 0 for a single value."""
+    middle = statistics.median(values)
+    return (max(values) - min(values)) / middle if middle else 0.0
+
+
+def short(value: float) -> str:
+    """Three significant digits, thousands separated."""
+    if value != value:
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".") if value else "0"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, padded so that it reads well on a terminal too; the first column is text."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    padded = [_padded(line, widths) for line in (lines[0], rule, *lines[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *others = line
+    return [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+
+
+def replace_section(text: str, name: str, body: str) -> str:
+    """Put `body` between the markers of section `name`; a text without them gets them at its end."""
+    start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
+    section = f"{start}\n{body.strip()}\n{end}"
+    before, found, rest = text.partition(start)
+    if not found:
+        return f"{text.rstrip()}\n\n{section}\n"
+    return before + section + rest.partition(end)[2]
+
+
+def write_section(path: Path, name: str, body: str) -> None:
+    """Write one section of a Markdown file and leave the others as they are."""
+    text = path.read_text() if path.exists() else _INTRO
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_text(replace_section(text, name, body))
+    os.replace(scratch, path)

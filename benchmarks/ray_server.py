@@ -1,0 +1,41 @@
+"""Ray Serve with one bundle, as `serve run ray_app:graph` starts it, without a registry.
+
+Runs until its standard input ends, so that it never outlives the benchmark that started it. The environment of
+the fast path must be set by whoever starts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from data.settings import load_settings
+from ray_app.application import start_local
+from ray_app.deployments import build
+from tune.bundle import Bundle
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_server", description=__doc__)
+    parser.add_argument("kind", choices=("graph", "fused"))
+    parser.add_argument("bundle", type=Path)
+    args = parser.parse_args(argv)
+    settings = load_settings()
+    bundle = Bundle.load(args.bundle)
+    try:
+        start_local(settings)
+        serve.run(build(settings, bundle, "1", fused=args.kind == "fused"), blocking=False)
+        sys.stdin.read()
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

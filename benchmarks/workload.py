@@ -1,0 +1,69 @@
+"""What every server of a benchmark is given: one bundle, one SQLite store, one list of request bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peer_fastapi import Scorer
+from data.payload import RowCodec
+from data.store import StoredRow
+from data.store.sqlite import SqliteStore
+from data.usecase import load_use_case
+from tests.support_model import card_table, train_bundle
+from tune.bundle import Bundle
+
+_DAY_US = 86_400_000_000
+_BODIES = 5_000
+_CHECKED = 100
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Files that servers and load generator read; `expected` are the probabilities of the first bodies."""
+
+    folder: Path
+    bundle: Path
+    store: Path
+    bodies: Path
+    expected: list[float]
+
+    @property
+    def checked(self) -> list[dict[str, object]]:
+        """The bodies whose answers are `expected`."""
+        return json.loads(self.bodies.read_bytes())[: len(self.expected)]
+
+
+def prepare(folder: Path, entities: int, rounds: int = 100) -> Workload:
+    """Train `rounds` trees, store one row for each of `entities`, draw bodies that need the stored values."""
+    use_case = load_use_case("card_fraud")
+    bundle = train_bundle(card_table(20_000), use_case, rounds)
+    table = card_table(max(entities, _BODIES), seed=11)
+    users = [f"user_{i}" for i in range(table.num_rows)]
+    store = SqliteStore(folder / "online.db", bundle.manifest.view, create=True)
+    event_us = time.time_ns() // 1000 - np.random.default_rng(3).integers(0, _DAY_US, table.num_rows)
+    payloads = RowCodec(bundle.manifest.schema_).pack_table(table, event_us).to_pylist()
+    store.put_many([StoredRow(*row) for row in zip(users, event_us.tolist(), payloads, strict=True)][:entities])
+    sent = [f.name for f in bundle.manifest.schema_.features if not f.online]
+    rows = card_table(_BODIES, seed=12).select([*sent, "transaction_id"]).to_pylist()
+    chosen = np.random.default_rng(4).integers(0, entities, _BODIES)
+    bodies = [{"user_id": users[user], **row} for user, row in zip(chosen, rows, strict=True)]
+    (folder / "bodies.json").write_text(json.dumps(bodies))
+    try:
+        expected = asyncio.run(_expected(Scorer(bundle, store), bodies[:_CHECKED]))
+    finally:
+        store.close()
+    return Workload(folder, _saved(bundle, folder), folder / "online.db", folder / "bodies.json", expected)
+
+
+def _saved(bundle: Bundle, folder: Path) -> Path:
+    return bundle.save(folder / "bundle")
+
+
+async def _expected(scorer: Scorer, bodies: list[dict[str, object]]) -> list[float]:
+    return [(await scorer.answer(body))["probability"] for body in bodies]
