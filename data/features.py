@@ -177,10 +177,7 @@ def json_type(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    names: tuple[tuple[type | tuple[type, ...], str], ...] = (
-        ((int, float), f"the number {value!r:.40}"),
-        (str, "a string"),
-        (list, "an array"),
-        (dict, "an object"),
-    )
+    if isinstance(value, (int, float)):
+        return f"the number {value!r:.40}"
+    names = ((str, "a string"), (list, "an array"), (dict, "an object"))
     return next((name for kind, name in names if isinstance(value, kind)), type(value).__name__)
