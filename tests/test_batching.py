@@ -158,9 +158,7 @@ def test_failing_run_fails_its_batch_alone():
     async def scenario() -> None:
         runner = Runner()
         batch = batcher(runner)
-        results = await asyncio.gather(
-            *(batch.submit([i], _LONG_S) for i in (1, -2, 3)), return_exceptions=True
-        )
+        results = await asyncio.gather(*(batch.submit([i], _LONG_S) for i in (1, -2, 3)), return_exceptions=True)
         assert results[0] == [2]
         assert [str(error) for error in results[1:]] == ["negative", "negative"]
         assert await batch.submit([4], _LONG_S) == [8]

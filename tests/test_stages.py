@@ -1,0 +1,184 @@
+"""The two stages: local and at the far end of a transport they are the same."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from data.errors import DeadlineExceeded, Overloaded, SchemaMismatch, StoreError, StoreUnavailable
+from data.settings import Settings
+from data.store.sqlite import SqliteStore
+from ray_app.runtime import OnnxModel
+from ray_app.stages import (
+    FeatureServer,
+    LocalFeatures,
+    LocalModel,
+    ModelServer,
+    RemoteFeatures,
+    RemoteModel,
+    local_features,
+)
+from tests.support_model import card_bundle
+from tests.support_serving import STORED, local_store, manifest, run, until, write_store
+
+FINGERPRINT = manifest().schema_.fingerprint
+_MODEL = OnnxModel(card_bundle())
+_MATRICES = hnp.arrays(np.float32, st.tuples(st.integers(0, 40), st.just(8)), elements=st.floats(width=32))
+
+
+class _Dictionary:
+    """A store in memory."""
+
+    def __init__(self, rows: dict[str, bytes]) -> None:
+        self._rows = rows
+
+    async def get_many(self, entities: list[str]) -> list[bytes | None]:
+        """Look up."""
+        return [self._rows.get(entity) for entity in entities]
+
+    def put_many(self, rows: object) -> None:
+        """Take nothing."""
+
+    async def ping(self) -> None:
+        """Answer."""
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+async def _never(request: bytes) -> bytes:
+    await asyncio.Event().wait()
+    return request
+
+
+async def _opened(features: LocalFeatures) -> None:
+    while True:
+        try:
+            return await features.ping()
+        except StoreUnavailable:
+            await asyncio.sleep(0.005)
+
+
+async def _unreachable(request: bytes) -> bytes:
+    raise Overloaded("no replica answers")
+
+
+@given(_MATRICES)
+def test_remote_model_equals_local(matrix: np.ndarray):
+    """Any matrix scores the same bits at the far end of a transport as in this process."""
+
+    async def both() -> tuple[np.ndarray, np.ndarray]:
+        remote = RemoteModel(ModelServer(_MODEL).call, FINGERPRINT, 5)
+        return await remote.score(matrix), await LocalModel(_MODEL).score(matrix)
+
+    far, near = run(both())
+    assert far.dtype == near.dtype == np.float32
+    assert far.tobytes() == near.tobytes()
+
+
+@given(st.dictionaries(st.text(), st.binary()), st.lists(st.text()))
+def test_remote_features_equal_local(rows: dict[str, bytes], others: list[str]):
+    """Any keys, known and unknown, give the same payloads in the same order through a transport."""
+    keys = [*rows, *others, *rows]
+
+    async def both() -> tuple[list[bytes | None], list[bytes | None]]:
+        local = LocalFeatures(lambda: _Dictionary(rows))
+        remote = RemoteFeatures(FeatureServer(local).call, 5)
+        return await remote.fetch(keys), await local.fetch(keys)
+
+    far, near = run(both())
+    assert far == near == [rows.get(key) for key in keys]
+
+
+def test_model_of_another_schema_refuses():
+    """A model replica of another schema says so instead of scoring columns that mean something else."""
+    remote = RemoteModel(ModelServer(_MODEL).call, "0" * 16, 5)
+    with pytest.raises(SchemaMismatch, match="a rollout is under way"):
+        run(remote.score(np.zeros((1, 8), np.float32)))
+
+
+def test_model_that_does_not_answer():
+    """A model replica that hangs ends in DeadlineExceeded, so that it does not keep a batch slot for ever."""
+    with pytest.raises(DeadlineExceeded, match="the model did not answer in 10 ms"):
+        run(RemoteModel(_never, FINGERPRINT, 0.01).score(np.zeros((1, 8), np.float32)))
+
+
+def test_feature_fetch_that_does_not_answer():
+    """Feature replicas that hang or cannot be reached are an unavailable store, which predictions survive."""
+    with pytest.raises(StoreUnavailable, match="did not answer in 10 ms"):
+        run(RemoteFeatures(_never, 0.01).fetch(["u1"]))
+    with pytest.raises(StoreUnavailable, match="no replica answers"):
+        run(RemoteFeatures(_unreachable, 5).fetch(["u1"]))
+
+
+def test_failing_store_crosses_the_transport_in_its_own_words(tmp_path: Path):
+    """The reason why a store failed reaches the gateway."""
+    words = r"no online store at .*none\.db.*materialize"
+    with closing(local_store(tmp_path / "none.db")) as local, pytest.raises(StoreUnavailable, match=words):
+        run(RemoteFeatures(FeatureServer(local).call, 5).fetch(["u1"]))
+
+
+def test_store_that_appears_later_is_opened(tmp_path: Path):
+    """A store that is not there at start is opened in the background as soon as it is, and then answers."""
+    file = tmp_path / "online.db"
+
+    async def scenario() -> None:
+        with closing(local_store(file)) as features:
+            for call in (features.ping(), features.fetch(["u1"])):
+                with pytest.raises(StoreUnavailable, match=r"online\.db"):
+                    await call
+            write_store(file, {"u1": STORED})
+
+            await _opened(features)
+            known, unknown = await features.fetch(["u1", "u2"])
+            assert known is not None
+            assert unknown is None
+
+    run(scenario())
+
+
+def test_closed_features_open_nothing_more(tmp_path: Path):
+    """After close the background stops trying: a store that appears then stays unopened."""
+    attempts: list[int] = []
+
+    def attempt() -> SqliteStore:
+        attempts.append(1)
+        raise StoreUnavailable("not yet")
+
+    async def scenario() -> None:
+        features = LocalFeatures(attempt, retry_s=0.001)
+        await until(lambda: len(attempts) >= 3)
+        features.close()
+        features.close()
+        with pytest.raises(StoreUnavailable, match="not yet"):
+            await features.fetch(["u1"])
+
+    run(scenario())
+
+
+def test_store_error_at_read_is_an_unavailable_store():
+    """A store that answers with an error is treated as one that does not answer."""
+
+    class Broken(_Dictionary):
+        async def get_many(self, entities: list[str]) -> list[bytes | None]:
+            raise StoreError("page 7 is damaged")
+
+    with pytest.raises(StoreUnavailable, match="page 7 is damaged"):
+        run(LocalFeatures(lambda: Broken({})).fetch(["u1"]))
+
+
+def test_features_in_this_process_follow_the_settings(tmp_path: Path):
+    """The store that the settings name is read under the model's view; without online features there is none."""
+    settings = Settings(sqlite_file=write_store(tmp_path / "online.db", {"u1": STORED}))
+    features = local_features(settings, manifest())
+    assert features is not None
+    with closing(features):
+        assert run(features.fetch(["u1"]))[0] is not None
+    assert local_features(settings, manifest().model_copy(update={"entity": None})) is None
