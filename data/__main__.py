@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,36 +19,24 @@ from data.cluster import cluster
 from data.console import err, progress, run_cli
 from data.dataset import stream
 from data.errors import ConfigError, DataError
+from data.options import GENERATED_END, Run, parser
 from data.parquet import ParquetSource, atomic_file, atomic_folder, open_source, write_table
 from data.payload import OnlineRow, RowCodec
 from data.settings import load_settings
 from data.store import open_store
 from data.usecase import UseCase, load_use_case
 
-_EXAMPLES = """examples:
-  python -m data generate var/transactions --rows 100000 --end today
-  python -m data convert transactions.csv transactions.parquet --types zip=string
-  python -m data validate transactions.parquet --report report.html
-  python -m data materialize transactions.parquet
-  python -m data get user_17
-  python -m data draft table.parquet --label target --out my_case.toml
-
-The use case is RAYSCORE_USE_CASE (default card_fraud) unless --use-case names another.
-Work is spread over the Ray cluster that RAY_ADDRESS names, else over the CPUs of this machine.
-exit codes: 0 done, 1 problems found or no such row, 2 could not run, 130 interrupted
-"""
-_GENERATED_END = "2026-01-01"
 _ROWS_PER_FILE = 500_000
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    options = parser(_RUNS, __doc__)
+    args = options.parse_args(argv)
     if args.run is None:
-        parser.print_help()
+        options.print_help()
         return 0
-    run: Callable[[argparse.Namespace], int] = args.run
+    run: Run = args.run
     return run(args)
 
 
@@ -224,7 +212,7 @@ def _end_us(text: str) -> int:
         day = datetime.now(timezone.utc).date().isoformat() if text == "today" else text
         end = datetime.fromisoformat(day)
     except ValueError as exc:
-        raise ConfigError(f"--end {text}: expected a date such as {_GENERATED_END}, or 'today'") from exc
+        raise ConfigError(f"--end {text}: expected a date such as {GENERATED_END}, or 'today'") from exc
     return int((end if end.tzinfo else end.replace(tzinfo=timezone.utc)).timestamp()) * 1_000_000
 
 
@@ -235,93 +223,14 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def _positive(text: str) -> int:
-    value = int(text.replace("_", ""))
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m data", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.set_defaults(run=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_generate, _add_convert, _add_validate, _add_materialize, _add_get, _add_draft):
-        add(commands)
-    return parser
-
-
-_Commands = argparse._SubParsersAction
-
-
-def _add_generate(commands: _Commands) -> None:
-    text = "Write seeded card transactions as Parquet. The same options give the same rows, on any number of CPUs."
-    add = commands.add_parser("generate", help="write seeded card transactions", description=text)
-    add.add_argument("out", type=Path, help="folder to write, or one file that ends in .parquet")
-    add.add_argument("--rows", type=_positive, default=100_000, help="transactions (default %(default)s)")
-    add.add_argument("--seed", type=int, default=0, help="seed (default %(default)s)")
-    add.add_argument("--entities", type=_positive, help="cards (default: one transaction a card every other day)")
-    add.add_argument("--files", type=_positive, help="files, at most one per 65,536 rows (default: 500,000 rows each)")
-    add.add_argument("--days", type=_positive, help="days covered (default 90, more beyond 45 million rows)")
-    add.add_argument("--end", default=_GENERATED_END, help="day after the last, or 'today' (default %(default)s)")
-    add.set_defaults(run=_generate)
-
-
-def _add_convert(commands: _Commands) -> None:
-    text = "Convert CSV to Parquet, streaming. Types are inferred from the first 8 MiB; a later misfit is an error."
-    add = commands.add_parser("convert", help="convert CSV to Parquet", description=text)
-    add.add_argument("csv", type=Path, help="CSV file with a header, or a folder of them (one task a file)")
-    add.add_argument("out", type=Path, help="Parquet file to write, or a folder when CSV is one")
-    add.add_argument("--types", nargs="+", default=[], metavar="COLUMN=TYPE", help=f"types: {', '.join(convert.TYPES)}")
-    add.set_defaults(run=_convert)
-
-
-def _add_validate(commands: _Commands) -> None:
-    text = "Check a table against a use case. Exit code 0: clean, 1: problems found, 2: could not run."
-    add = commands.add_parser("validate", help="check a table against a use case", description=text)
-    _add_source(add)
-    add.add_argument("--report", type=Path, help="report to write, .html or .md; the bad rows go beside it as Parquet")
-    add.set_defaults(run=_validate)
-
-
-def _add_materialize(commands: _Commands) -> None:
-    text = "Write the latest row of every entity to the online store. May be killed and repeated at any time."
-    add = commands.add_parser("materialize", help="write the latest rows to the online store", description=text)
-    _add_source(add)
-    add.set_defaults(run=_materialize)
-
-
-def _add_get(commands: _Commands) -> None:
-    text = "Show what the online store holds of one entity. Exit code 1: no row."
-    add = commands.add_parser("get", help="show an entity's online row", description=text)
-    add.add_argument("entity", help="the entity's key, e.g. user_17")
-    add.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_use_case(add)
-    add.set_defaults(run=_get)
-
-
-def _add_draft(commands: _Commands) -> None:
-    text = "Look at a table and write a use-case file for it, good enough to train at once."
-    add = commands.add_parser("draft", help="write a use-case file for a table", description=text)
-    add.add_argument("path", type=Path, help="Parquet file or folder")
-    add.add_argument("--label", required=True, help="column to predict; holds 0 and 1, or false and true")
-    add.add_argument("--entity", help="column with the key of the online store")
-    add.add_argument("--time", help="column with the event time")
-    add.add_argument("--key", help="column that identifies a row")
-    add.add_argument("--name", help="name of the use case (default: from the path)")
-    add.add_argument("--out", type=Path, help="file to write (default: print)")
-    add.set_defaults(run=_draft)
-
-
-def _add_source(add: argparse.ArgumentParser) -> None:
-    add.add_argument("path", type=Path, help="Parquet file or folder")
-    _add_use_case(add)
-
-
-def _add_use_case(add: argparse.ArgumentParser) -> None:
-    add.add_argument("--use-case", help="name of a shipped use case or path of a file (default RAYSCORE_USE_CASE)")
+_RUNS: dict[str, Run] = {
+    "generate": _generate,
+    "convert": _convert,
+    "validate": _validate,
+    "materialize": _materialize,
+    "get": _get,
+    "draft": _draft,
+}
 
 
 if __name__ == "__main__":
