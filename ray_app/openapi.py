@@ -78,7 +78,8 @@ def openapi(manifest: BundleManifest, version: str, max_items: int) -> dict[str,
 def _predict(manifest: BundleManifest, max_items: int) -> dict[str, Any]:
     row = {"$ref": "#/components/schemas/Row"}
     answer = {"$ref": "#/components/schemas/Prediction"}
-    refused = {"type": "object", "properties": {"error": {"$ref": "#/components/schemas/Problem"}}}
+    error = {"$ref": "#/components/schemas/Problem"}
+    refused = {"type": "object", "properties": {"error": error}, "required": ["error"]}
     answers = {"type": "array", "items": {"oneOf": [answer, refused]}}
     many = {"type": "array", "items": row, "minItems": 1, "maxItems": max_items}
     one = example(manifest)
@@ -151,6 +152,8 @@ def _feature(feature: Feature) -> dict[str, Any]:
     kind: dict[str, Any] = {"type": _TYPES[feature.type]}
     if text:
         kind["description"] = text
+    if not feature.required:
+        kind["nullable"] = True
     if feature.min is not None:
         kind["minimum"] = feature.min
     if feature.max is not None:
@@ -176,6 +179,7 @@ def _prediction() -> dict[str, Any]:
             "key": {"description": "The key that was sent"},
             "features": {"type": "object", "description": "With detail=1: value and source of each feature"},
         },
+        "required": ["probability", "label", "model", "entity_found", "online_age_s", "degraded", "request_id"],
     }
 
 
@@ -187,6 +191,7 @@ def _problem() -> dict[str, Any]:
         "type": "object",
         "description": "Problem details, RFC 9457",
         "properties": {**members, "errors": {"type": "array", "items": error}},
+        "required": list(members),
     }
 
 
