@@ -1,0 +1,94 @@
+"""The metrics of a replica, read back as Prometheus reads them."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from data.payload import OnlineRow
+from ray_app.metrics import CONTENT_TYPE, FEATURE_FETCH, MODEL, Metrics
+from ray_app.prediction import Lookup, Prediction
+from ray_app.request import Row
+
+
+def read(metrics: Metrics) -> dict[tuple[str, str], float]:
+    """Samples by name and by the labels other than the replica's."""
+    samples: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
+        for sample in family.samples:
+            labels = {name: value for name, value in sample.labels.items() if name != "replica"}
+            samples[sample.name, ",".join(f"{k}={v}" for k, v in sorted(labels.items()))] = sample.value
+    return samples
+
+
+def prediction(encoded: list[float | None], stored: int, lookup: Lookup) -> Prediction:
+    """A prediction of a row with these values."""
+    return Prediction(Row("u", None, encoded, {}), 0.5, lookup, stored)
+
+
+def test_predictions_are_counted_by_what_they_say():
+    """Outcome, entities found, degradation and the source of each value are counted."""
+    metrics = Metrics("r1", "m", "1")
+    found = Lookup(OnlineRow(0, (1, None)), True, 1.0)
+    metrics.predictions(
+        [
+            prediction([0.0, None, None], 1, found),
+            prediction([1.0, None, 2.0], 0, Lookup(degraded=True)),
+            prediction([1.0, None, None], 0, Lookup(found=False)),
+            prediction([1.0, 0.0, 2.0], 0, Lookup()),
+        ]
+    )
+    metrics.refused(2)
+    samples = read(metrics)
+    assert samples["rayscore_items_total", "outcome=ok"] == 4
+    assert samples["rayscore_items_total", "outcome=refused"] == 2
+    assert samples["rayscore_entities_total", "found=true"] == 1
+    assert samples["rayscore_entities_total", "found=false"] == 1
+    assert samples["rayscore_degraded_total", ""] == 1
+    assert samples["rayscore_feature_source_total", "source=request"] == 7
+    assert samples["rayscore_feature_source_total", "source=online"] == 1
+    assert samples["rayscore_feature_source_total", "source=default"] == 4
+
+
+def test_times_are_booked_by_status_and_stage():
+    """Requests are counted by status, batches by stage, with their seconds."""
+    metrics = Metrics("r1", "m", "1")
+    metrics.request(200, 0.004)
+    metrics.request(503, 0.1)
+    metrics.stage(MODEL, 0.25)
+    metrics.batch_rows.observe(64)
+    samples = read(metrics)
+    assert samples["rayscore_requests_total", "code=200"] == 1
+    assert samples["rayscore_requests_total", "code=503"] == 1
+    assert samples["rayscore_request_seconds_bucket", "le=0.005"] == 1
+    assert samples["rayscore_stage_seconds_sum", f"stage={MODEL}"] == 0.25
+    assert samples["rayscore_stage_seconds_count", f"stage={FEATURE_FETCH}"] == 0
+    assert samples["rayscore_batch_rows_bucket", "le=64.0"] == 1
+
+
+def test_queue_is_read_when_asked():
+    """The queue's length is that of the moment of the scrape."""
+    queue = [1, 2]
+    metrics = Metrics("r1", "m", "1")
+    metrics.watch_queue(lambda: len(queue))
+    assert read(metrics)["rayscore_queue_rows", ""] == 2
+    queue.clear()
+    assert read(metrics)["rayscore_queue_rows", ""] == 0
+
+
+def test_every_series_names_its_replica():
+    """Each series carries the replica, and the model served is one of them."""
+    metrics = Metrics("r1", "card_fraud", "7")
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
+        assert family.name.startswith("rayscore_")
+        assert family.documentation
+        for sample in family.samples:
+            assert sample.labels["replica"] == "r1"
+    assert read(metrics)["rayscore_model_info", "model=card_fraud,version=7"] == 1
+    assert CONTENT_TYPE.startswith("text/plain")
+
+
+def test_replicas_of_one_process_do_not_share():
+    """Two replicas in one process count for themselves."""
+    one, other = Metrics("r1", "m", "1"), Metrics("r2", "m", "1")
+    one.refused(1)
+    assert read(other)["rayscore_items_total", "outcome=refused"] == 0
