@@ -92,8 +92,12 @@ def _search(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> 
         raise ConfigError(f"--seed {args.seed}: expected 0 or more")
     plan = Plan(args.data, args.trials, args.seed, args.resume, args.concurrency)
     started = time.monotonic()
-    with cluster():
-        learned = learn(use_case, plan, settings)
+    try:
+        with cluster():
+            learned = learn(use_case, plan, settings)
+    except KeyboardInterrupt:
+        _say("stopped; the same command with --resume goes on")
+        raise
     _print_learned(learned, use_case, settings, time.monotonic() - started)
     if args.promote:
         return _print_verdict(promote(_registry(settings), use_case, learned.version), use_case)

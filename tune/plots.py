@@ -56,6 +56,7 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
         each.grid(alpha=0.25)
+        each.set_axisbelow(True)
     return figure, axes
 
 
@@ -75,7 +76,7 @@ def _curves(path: Path, labels: np.ndarray, scores: np.ndarray, threshold: float
     for axes, x, y in ((left, recall[at], precision[at]), (right, fall_out[at], recall[at])):
         axes.plot([x], [y], "o", color=_ORANGE, markersize=8, label=f"threshold {threshold:.3g}")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
-    left.legend(loc="upper right")
+    left.legend(loc="lower left")
     right.legend(loc="lower right")
     figure.savefig(path)
 
@@ -89,7 +90,7 @@ def _calibration(path: Path, labels: np.ndarray, scores: np.ndarray) -> None:
     axes.errorbar(mean, share, yerr=error, fmt="o", color=_BLUE, capsize=3, label=f"{len(mean)} equal groups, 95 %")
     axes.set(xlabel="mean predicted probability", ylabel="share of label 1", title="Calibration on the holdout")
     axes.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, top))
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     figure.savefig(path)
 
 
