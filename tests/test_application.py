@@ -1,0 +1,194 @@
+"""The application as a user runs it: `serve run`, real replicas, HTTP from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support_app import Workplace, serve_command, wait_for
+
+pytestmark = pytest.mark.ray
+
+REQUEST = ("amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A folder with a champion and a filled store."""
+    place = Workplace(tmp_path_factory.mktemp("app"))
+    place.publish_champion()
+    done = place.run("data", "materialize", str(place.write_recent_table()))
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def graph(place: Workplace) -> Iterator[Workplace]:
+    """The graph, served until the module's last test."""
+    with place.running(*serve_command("graph")) as child:
+        place.wait_ready(child)
+        yield place
+
+
+def _rows(place: Workplace, count: int) -> list[dict]:
+    return pq.read_table(place.folder / "card.parquet").slice(0, count).to_pylist()
+
+
+def _body(row: dict, *names: str) -> dict:
+    return {name: row[name] for name in ("user_id", "transaction_id", *REQUEST, *names)}
+
+
+def test_features_come_from_request_then_store_then_default(graph: Workplace) -> None:
+    """A sent value wins over the store's, which wins over the default, and the answer says which it was."""
+    row = _rows(graph, 1)[0]
+    body = _body(row) | {"device_trust_score": 0}
+
+    answer = httpx.post(f"{graph.url}/predict?detail=1", json=body).json()
+    stranger = httpx.post(f"{graph.url}/predict?detail=1", json=body | {"user_id": "nobody"}).json()
+
+    assert answer["features"]["device_trust_score"] == {"value": 0, "source": "request"}
+    assert answer["features"]["cardholder_age"]["source"] == "online"
+    assert answer["entity_found"] is True
+    assert answer["online_age_s"] > 0
+    assert answer["key"] == row["transaction_id"]
+    assert stranger["features"]["cardholder_age"] == {"value": None, "source": "default"}
+    assert (stranger["entity_found"], stranger["degraded"]) == (False, False)
+
+
+def test_batch_scores_equal_the_live_answers_bit_for_bit(graph: Workplace) -> None:
+    """`python -m ray_app score` gives each row the very probability that HTTP gives it, the key carried along."""
+    rows = _rows(graph, 300)
+    names = ("device_trust_score", "velocity_last_24h", "cardholder_age")
+    done = graph.run("ray_app", "score", str(graph.folder / "card.parquet"), str(graph.folder / "scores.parquet"))
+    assert done.returncode == 0, done.stderr
+
+    live = httpx.post(f"{graph.url}/predict", json=[_body(row, *names) for row in rows], timeout=30).json()
+    scored = pq.read_table(graph.folder / "scores.parquet").slice(0, 300)
+
+    assert [answer["probability"] for answer in live] == scored.column("probability").to_pylist()
+    assert [answer["label"] for answer in live] == scored.column("label").to_pylist()
+    assert [row["transaction_id"] for row in rows] == scored.column("transaction_id").to_pylist()
+
+
+def test_batch_scoring_reads_the_store_for_absent_columns(graph: Workplace) -> None:
+    """A table without the online columns is scored with what the store holds, as a request without them is."""
+    whole = pq.read_table(graph.folder / "card.parquet").slice(0, 100)
+    short = graph.folder / "short.parquet"
+    pq.write_table(whole.select(["user_id", "transaction_id", *REQUEST]), short)
+    out = graph.folder / "short_scores"
+    done = graph.run("ray_app", "score", str(short), str(out))
+    assert done.returncode == 0, done.stderr
+
+    live = httpx.post(f"{graph.url}/predict", json=[_body(row) for row in whole.to_pylist()], timeout=30).json()
+
+    assert [answer["probability"] for answer in live] == pq.read_table(out).column("probability").to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "word"),
+    [
+        (b'{"amount":', {}, 400, "not JSON"),
+        (b'{"amount": NaN}', {}, 400, "NaN"),
+        (b"[" * 100_000, {}, 400, "not JSON"),
+        (b"[]", {}, 422, "empty"),
+        (json.dumps([{}] * 1001).encode(), {}, 413, "1,001"),
+        (b" " * 2_000_000, {}, 413, "1,048,576"),
+        (b"amount=1", {"content-type": "application/x-www-form-urlencoded"}, 415, "application/json"),
+        (b'{"amonut": 1}', {}, 422, "did you mean 'amount'"),
+    ],
+    ids=["cut", "nan", "deep", "empty", "many", "large", "form", "typo"],
+)
+def test_what_a_client_does_wrong_is_a_4xx(
+    graph: Workplace, content: bytes, headers: dict[str, str], status: int, word: str
+) -> None:
+    """A bad request passes the whole HTTP stack and comes back as problem details that name what is wrong."""
+    given = {"content-type": "application/json"} | headers
+
+    answer = httpx.post(f"{graph.url}/predict", content=content, headers=given, timeout=30)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert word in answer.text
+    assert answer.json()["request_id"]
+
+
+def test_wrong_method_and_path_are_named(graph: Workplace) -> None:
+    """A wrong method is 405 with Allow, an unknown path 404 with those there are."""
+    wrong = httpx.get(f"{graph.url}/predict")
+    unknown = httpx.get(f"{graph.url}/nothing")
+
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert unknown.status_code == 404
+    assert "/predict" in unknown.json()["detail"]
+
+
+def test_pages_are_there(graph: Workplace) -> None:
+    """Front page, documentation, OpenAPI, model description, health and metrics answer."""
+    for path in ("/", "/docs", "/docs/swagger-ui-bundle.js", "/openapi.json", "/model/info", "/health", "/metrics"):
+        assert httpx.get(graph.url + path).status_code == 200, path
+    assert "rayscore_requests_total" in httpx.get(f"{graph.url}/metrics").text
+
+
+def test_replicas_run_on_the_fast_settings(graph: Workplace) -> None:
+    """A plain `serve run` gets HAProxy and the fast settings without the user knowing: no warning on the front page."""
+    assert graph.processes("haproxy")
+    assert 'class="slow"' not in httpx.get(graph.url).text
+
+
+def test_a_lost_store_degrades_answers_and_comes_back(graph: Workplace) -> None:
+    """Without the store's file answers still come, marked degraded, and /ready says why; with it back all is well."""
+    body = _body(_rows(graph, 1)[0])
+    store = graph.settings.sqlite_path
+    hidden = store.with_suffix(".hidden")
+
+    def degraded() -> bool:
+        answer = httpx.post(f"{graph.url}/predict", json=body)
+        assert answer.status_code == 200
+        return answer.json()["degraded"]
+
+    os.rename(store, hidden)
+    try:
+        wait_for(degraded, "answers to be degraded")
+        assert "materialize" in httpx.get(f"{graph.url}/ready").json()["problems"]["feature_fetch"]
+    finally:
+        os.rename(hidden, store)
+    wait_for(lambda: not degraded(), "answers to be whole again")
+
+
+def test_a_killed_feature_replica_never_fails_a_request(graph: Workplace) -> None:
+    """kill -9 of the feature-fetch replica: every request is answered, degraded until Serve has started another."""
+    body = _body(_rows(graph, 1)[0])
+    (replica,) = graph.processes("ServeReplica:default:FeatureFetch")
+
+    os.kill(replica, signal.SIGKILL)
+
+    def whole() -> bool:
+        answer = httpx.post(f"{graph.url}/predict", json=body, timeout=10)
+        assert answer.status_code == 200, answer.text
+        return not answer.json()["degraded"]
+
+    wait_for(lambda: not graph.processes(f"{replica}") and whole(), "a new feature-fetch replica")
+
+
+def test_the_fused_application_answers_the_same(graph: Workplace, tmp_path: Path) -> None:
+    """The fused application, stopped with Ctrl-C, gave the graph's probabilities and leaves no process behind."""
+    bodies = [_body(row) for row in _rows(graph, 50)]
+    expected = httpx.post(f"{graph.url}/predict", json=bodies).json()
+    place = Workplace(tmp_path)
+    place.var.symlink_to(graph.var)
+
+    with place.running(*serve_command("fused")) as child:
+        place.wait_ready(child)
+        answers = httpx.post(f"{place.url}/predict", json=bodies).json()
+        child.send_signal(signal.SIGINT)
+        child.wait(60)
+
+    assert [answer["probability"] for answer in answers] == [answer["probability"] for answer in expected]
+    wait_for(lambda: not place.processes(), "every process to be gone")
