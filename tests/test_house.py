@@ -1,0 +1,155 @@
+"""The house rules that a machine can check: what a process loads, who imports whom, who reads the environment."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support_model import card_bundle
+from tests.support_serving import FULL
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("ray", "pandas", "xgboost", "mlflow", "sklearn", "matplotlib", "onnx", "onnxmltools", "cassandra", "httpx")
+LEAVES = (
+    "data.schema",
+    "data.features",
+    "data.payload",
+    "data.usecase",
+    "data.settings",
+    "data.parquet",
+    "data.store",
+    "data.store.sqlite",
+    "tune.bundle",
+    "ray_app",
+    "ray_app.asgi",
+    "ray_app.batch",
+    "ray_app.batching",
+    "ray_app.environment",
+    "ray_app.inference",
+    "ray_app.pages",
+    "ray_app.runtime",
+    "ray_app.stages",
+)
+
+ENVIRONMENT = {
+    "data/settings.py": "reads the settings",
+    "data/cluster.py": "reads RAY_ADDRESS, sets Ray's token mode",
+    "ray_app/environment.py": "reads and sets Ray Serve's variables",
+    "ray_app/application.py": "reads RAY_ADDRESS",
+    "ray_app/demo.py": "passes the environment on to its children",
+    "tune/connection.py": "sets MLflow's time limits",
+    "tune/search.py": "sets Ray Tune's switches while a search runs",
+}
+"""Every module that touches the environment, and why it must."""
+
+_ANSWER = """
+import asyncio, sys
+from data.features import Transform
+from ray_app.answer import Answers, dumps, loads
+from ray_app.inference import Inference
+from ray_app.metrics import Metrics
+from ray_app.pages import build_pages
+from ray_app.request import RowParser
+from ray_app.runtime import OnnxModel
+from ray_app.stages import LocalModel
+from tune.bundle import Bundle
+import ray_app.asgi
+
+bundle = Bundle.load(sys.argv[1])
+manifest = bundle.manifest
+transform = Transform(manifest.schema_)
+build_pages(manifest, "1", 1000, None)
+path = Inference(manifest, transform, None, LocalModel(OnnxModel(bundle)), Metrics("r", "m", "1"))
+(prediction,) = asyncio.run(path.predict([RowParser(manifest, transform).parse(loads(sys.argv[2].encode()))]))
+print(Answers(manifest, transform, "1").render(prediction, "id", True)["label"], file=sys.stderr)
+"""
+
+
+def loaded(code: str, *arguments: str) -> set[str]:
+    """Names of the modules that a fresh process has loaded after running the code."""
+    program = f"{code}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_leaves_load_nothing_heavy():
+    """Importing the pure parts loads neither Ray nor a training library, a registry, a driver or pandas."""
+    assert loaded("\n".join(f"import {name}" for name in LEAVES)).isdisjoint(HEAVY)
+
+
+def test_package_loads_nothing_at_all():
+    """Importing `ray_app` alone costs nothing: its applications are built on first use."""
+    assert loaded("import ray_app").isdisjoint({*HEAVY, "numpy", "pyarrow", "pydantic", "onnxruntime"})
+
+
+def test_answering_loads_nothing_heavy(tmp_path: Path):
+    """A process that loads a bundle and answers a request has needed neither Ray, pandas nor a training library."""
+    folder = card_bundle().save(tmp_path / "bundle")
+    assert loaded(_ANSWER, str(folder), json.dumps(FULL)).isdisjoint(HEAVY)
+
+
+def test_replica_loads_no_training():
+    """What a replica imports on top of Ray Serve loads neither training, tuning, data pipelines nor a registry."""
+    ours = {"xgboost", "xgboost_ray", "mlflow", "sklearn", "matplotlib", "onnxmltools", "cassandra"}
+    found = loaded("import ray_app.deployments")
+    assert found.isdisjoint({*ours, "ray.tune", "ray.data", "ray.train"})
+    assert {name for name in found if name.startswith("tune.")} == {"tune.bundle"}
+
+
+def test_imports_follow_the_contracts():
+    """Every import-linter contract of pyproject.toml is kept."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo", "--no-cache"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def sources() -> list[Path]:
+    """Every module of the three packages."""
+    return sorted(file for package in ("data", "tune", "ray_app") for file in (ROOT / package).rglob("*.py"))
+
+
+def touches_environment(tree: ast.Module) -> bool:
+    """True for a module that names os.environ or os.getenv in any way."""
+    names = {"environ", "getenv", "putenv", "environb"}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "os"
+        for alias in node.names
+    }
+    return bool(names & (attributes | imported))
+
+
+def test_environment_is_touched_where_it_must_be():
+    """The environment is read for settings in one module; the few others that touch it are known, with the reason."""
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for file in sources()
+        if touches_environment(ast.parse(file.read_text("utf-8")))
+    }
+    assert found == set(ENVIRONMENT)
+
+
+def test_only_one_module_knows_the_prefix():
+    """No module but the settings spells out the name of a setting's variable to read it."""
+    readers = []
+    for file in sources():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and "environ" in ast.unparse(node.func) and "RAYSCORE" in ast.unparse(node):
+                readers.append(file.name)
+    assert readers == []
+
+
+@pytest.mark.parametrize("package", ["data", "tune", "ray_app"])
+def test_package_says_what_it_is(package: str):
+    """Every module of a package begins with its place in the flow."""
+    for file in sorted((ROOT / package).rglob("*.py")):
+        assert ast.get_docstring(ast.parse(file.read_text("utf-8"))), file
