@@ -10,12 +10,14 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from data.errors import ConfigError
 
 PREFIX = "RAYSCORE_"
+# Settings travel to workers and replicas, which run in other working directories.
+_Path = Annotated[Path, AfterValidator(Path.absolute)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 _Replicas = Annotated[int, Field(ge=1, le=1000)]
 
@@ -29,12 +31,12 @@ class Settings(BaseSettings):
 
     use_case: str = "card_fraud"
     """Name of a shipped use case, or path of a use-case file."""
-    var_dir: Path = Path("var")
+    var_dir: _Path = Path("var")
     """Folder of run-time files: the SQLite store, the local MLflow database, generated data."""
 
     store: Literal["sqlite", "cassandra"] = "sqlite"
     """Online store."""
-    sqlite_file: Path | None = None
+    sqlite_file: _Path | None = None
     """SQLite store's file; default `online.db` in the var folder."""
     cassandra_hosts: str = "127.0.0.1"
     """Contact points, separated by commas; `host` or `host:port`."""
@@ -97,18 +99,18 @@ class Settings(BaseSettings):
 
     @property
     def sqlite_path(self) -> Path:
-        """Absolute path of the SQLite store: replicas run in other working directories."""
-        return (self.sqlite_file or self.var_dir / "online.db").absolute()
+        """Path of the SQLite store after defaults."""
+        return self.sqlite_file or self.var_dir / "online.db"
 
     @property
     def tracking_uri(self) -> str:
         """The MLflow tracking URI after defaults."""
-        return self.mlflow_tracking_uri or f"sqlite:///{(self.var_dir / 'mlflow.db').absolute()}"
+        return self.mlflow_tracking_uri or f"sqlite:///{self.var_dir / 'mlflow.db'}"
 
     @property
     def artifact_dir(self) -> Path:
         """Where a local MLflow keeps artifacts."""
-        return (self.var_dir / "mlartifacts").absolute()
+        return self.var_dir / "mlartifacts"
 
     @classmethod
     def settings_customise_sources(

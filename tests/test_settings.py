@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_environment_goes_before_file_and_file_before_default(bare: Path, monkey
     settings = load_settings(log_level="DEBUG")
     assert (settings.http_port, settings.max_batch, settings.log_level) == (9002, 9, "DEBUG")
     assert settings.batch_slots == Settings.model_fields["batch_slots"].default
+
+
+def test_paths_hold_in_another_working_directory(bare: Path, monkeypatch: pytest.MonkeyPatch):
+    """Settings that travel to a process elsewhere name the same files there."""
+    sent = pickle.dumps(load_settings(var_dir="runs"))
+    (bare / "elsewhere").mkdir()
+    monkeypatch.chdir(bare / "elsewhere")
+    assert pickle.loads(sent).sqlite_path == bare / "runs" / "online.db"
 
 
 def test_option_that_was_not_given_changes_nothing(monkeypatch: pytest.MonkeyPatch):
