@@ -15,6 +15,7 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
+from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
@@ -48,6 +49,7 @@ logger = logging.getLogger("ray.serve")
 
 _INGRESS_ONGOING = 2000
 _PING_TIMEOUT_S = 1.0
+_UNREACHABLE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
 class Served:
@@ -216,11 +218,11 @@ def _transport(handle: DeploymentHandle) -> Transport:
     async def send(request: bytes) -> bytes:
         try:
             return await call.remote(request)
-        except RayActorError:
+        except _UNREACHABLE:
             # The replica died with the request. Every call only reads, so another replica may answer it.
             try:
                 return await call.remote(request)
-            except RayActorError as exc:
+            except _UNREACHABLE as exc:
                 raise Overloaded(f"no replica of {handle.deployment_name} answers; try again") from exc
 
     return send
@@ -229,7 +231,7 @@ def _transport(handle: DeploymentHandle) -> Transport:
 async def _ping(handle: DeploymentHandle) -> str | None:
     try:
         return await asyncio.wait_for(handle.remote(), _PING_TIMEOUT_S)
-    except (asyncio.TimeoutError, RayActorError):
+    except (asyncio.TimeoutError, *_UNREACHABLE):
         return "no replica answers"
 
 
