@@ -109,17 +109,20 @@ class RowCodec:
         values: list[Scalar | None] = [None] * len(self.names)
         for i, number in zip(self._fixed, self._numbers.unpack_from(payload, self._values_start), strict=True):
             values[i] = number
-        if self._words:
-            self._unpack_words(payload, values)
+        if self._words and not self._unpack_words(payload, values):
+            return None
         return OnlineRow(event_us, tuple(v if present >> i & 1 else None for i, v in enumerate(values)))
 
-    def _unpack_words(self, payload: bytes, values: list[Scalar | None]) -> None:
+    def _unpack_words(self, payload: bytes, values: list[Scalar | None]) -> bool:
+        """Fill in the categories; False when the payload ends before they do."""
         at = self._values_start + self._numbers.size
         for i in self._words:
-            (length,) = _LENGTH.unpack_from(payload, at)
-            at += _LENGTH.size
-            values[i] = payload[at : at + length].decode()
-            at += length
+            start = at + _LENGTH.size
+            at = start + int.from_bytes(payload[at:start], "little")
+            if at > len(payload):
+                return False
+            values[i] = payload[start:at].decode()
+        return True
 
 
 def _raw(column: pa.ChunkedArray, kind: FeatureType, name: str) -> tuple[Any, np.ndarray]:

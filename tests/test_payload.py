@@ -81,6 +81,15 @@ def test_another_layout_reads_as_no_row(kinds):
     assert codec.unpack(b"") is None
 
 
+@given(_tables(), st.data())
+def test_payload_cut_anywhere_reads_as_no_row(drawn, data):
+    """A payload that lost its end is None, never a row with a shortened category and never a crash."""
+    kinds, rows, event_us = drawn
+    codec = RowCodec(_schema(kinds))
+    payload = codec.pack(event_us, rows[0])
+    assert codec.unpack(payload[: data.draw(st.integers(0, len(payload) - 1))]) is None
+
+
 def test_value_of_another_type_is_refused():
     """Packing a string into a number names the features."""
     codec = RowCodec(_schema([FeatureType.NUMBER]))
