@@ -10,7 +10,7 @@ from data.errors import InvalidRow, RayscoreError
 from data.features import Transform, json_type
 from tune.bundle import BundleManifest
 
-_MOST_UNKNOWN = 5  # named in one answer: a hint costs tens of microseconds, and a body can hold 100,000 names
+_MOST_UNKNOWN = 3  # named in one answer: a hint costs tens of microseconds, and a body can hold 100,000 names
 _MOST_KNOWN = 30
 
 
