@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.features import as_floats, as_strings
-from data.parquet import NO_TIME
 from data.schema import Feature, FeatureType
+from data.times import NO_TIME
 from data.usecase import UseCase
 
 OUT_OF_ORDER = "earlier than the row before"

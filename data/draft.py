@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
-from data.parquet import ParquetSource, event_us, fits_event_time, open_source, read_table
+from data.parquet import ParquetSource, open_source, read_table
 from data.profile import ID_NAME, RULES, Column, Context, quoted
+from data.times import event_us, fits_event_time
 from data.usecase import parse_use_case
 
 ROWS_READ = 2_000_000

@@ -11,7 +11,7 @@ RayscoreError
 |   +-- ModelNotFound      the registry has no such model, version or alias
 |   +-- RegistryUnavailable  the registry could not be reached
 |   +-- SchemaMismatch     two sides were built from different feature schemas
-|   +-- GateRefused        a promotion gate said no
++-- TrainingFailed         the distributed fit was lost or refused
 +-- Overloaded             the service is full; try again later
 +-- DeadlineExceeded       the time allowed for a request is spent
 """
@@ -71,8 +71,8 @@ class SchemaMismatch(ModelError):
     """Two sides were built from different feature schemas."""
 
 
-class GateRefused(ModelError):
-    """A promotion gate said no."""
+class TrainingFailed(RayscoreError):
+    """The distributed fit was lost or refused; nothing was registered."""
 
 
 class Overloaded(RayscoreError):

@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from data.errors import ConfigError, DataError
 from data.features import as_strings
-from data.parquet import NO_TIME, Chunk, ParquetSource, event_us, fits_event_time, read_chunk
+from data.parquet import Chunk, ParquetSource, read_chunk
 from data.payload import RowCodec
 from data.store import OnlineStore, StoredRow
+from data.times import NO_TIME, event_us, fits_event_time
 from data.usecase import Entity, UseCase
 
 DAY_US = 86_400_000_000

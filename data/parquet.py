@@ -13,18 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.errors import DataError
 
-NO_TIME = int(np.iinfo(np.int64).min)
-"""Event time of a row that has none."""
-
 _CHUNK_ROWS = 250_000
-_STRING_TIMES = (pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
 
 
 @dataclass(frozen=True)
@@ -196,67 +190,6 @@ def write_table(table: pa.Table, path: Path | str) -> None:
     """Write one Parquet file that appears whole or not at all; raises DataError when it cannot be written."""
     with atomic_file(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-
-
-def event_us(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Return event times as int64 of shape (n,): microseconds since 1970 UTC, `NO_TIME` where null.
-
-    Takes timestamps (without zone: UTC), dates, ISO 8601 strings, and whole numbers, each read by its size:
-    below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds.
-
-    Raises:
-        DataError: the column holds something else.
-    """
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return event_us(column.cast(kind.value_type), name)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        column = _parse_times(column, name)
-    if pa.types.is_integer(kind):
-        return _by_size(_int64(column, name), column.is_null().to_numpy(zero_copy_only=False))
-    if not is_time(column.type):
-        raise DataError(f"column '{name}' holds {kind}, expected timestamps, dates, ISO strings or whole numbers")
-    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-        values = _int64(column.cast(pa.int64()), name) // 1000
-    else:
-        values = _int64(column.cast(pa.timestamp("us")).cast(pa.int64()), name)
-    return np.where(column.is_null().to_numpy(zero_copy_only=False), NO_TIME, values)
-
-
-def is_time(kind: pa.DataType) -> bool:
-    """True for Arrow's timestamps and dates."""
-    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-
-
-def fits_event_time(kind: pa.DataType) -> bool:
-    """True for the column types that `event_us` takes."""
-    if pa.types.is_dictionary(kind):
-        return fits_event_time(kind.value_type)
-    return is_time(kind) or pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _parse_times(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    problem: Exception | None = None
-    for kind in _STRING_TIMES:
-        try:
-            return column.cast(kind)
-        except pa.ArrowInvalid as exc:
-            problem = problem or exc
-    raise DataError(f"column '{name}': not ISO 8601 times: {problem}") from problem
-
-
-def _int64(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    try:
-        return pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid as exc:
-        raise DataError(f"column '{name}': {exc}") from exc
-
-
-def _by_size(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
-    size = np.abs(values)
-    choices = [values * 1_000_000, values * 1000, values, values // 1000]
-    sized = np.select([size < 10**11, size < 10**14, size < 10**17], choices[:3], choices[3])
-    return np.where(absent, NO_TIME, sized)
 
 
 def _open(file: Path) -> pq.ParquetFile:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.features import as_floats
-from data.parquet import event_us, is_time
+from data.times import event_us, is_time
 
 _MOST_CATEGORIES = 1_000
 _NEARLY_UNIQUE = 0.98

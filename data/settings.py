@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from data.errors import ConfigError
@@ -97,6 +97,14 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     """Log level of the serving replicas."""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.queue_limit < self.max_items:
+            raise ValueError(
+                f"queue_limit {self.queue_limit} is below max_items {self.max_items}: no large request fits"
+            )
+        return self
+
     @property
     def sqlite_path(self) -> Path:
         """Path of the SQLite store after defaults."""
@@ -148,6 +156,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as exc:
         error = exc.errors()[0]
         name = ".".join(str(part) for part in error["loc"])
+        if not name:
+            raise ConfigError(f"settings: {error['msg'].removeprefix('Value error, ')}") from exc
         raise ConfigError(f"setting {PREFIX}{name.upper()} (or '{name}' in {config_path()}): {error['msg']}") from exc
     except ValueError as exc:
         raise ConfigError(f"{config_path()}: not valid TOML: {exc}") from exc

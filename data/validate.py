@@ -11,17 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pandas.core.util.hashing import hash_array
+from pandas.util import hash_array
 
 from data.checks import OUT_OF_ORDER, numeric, row_checks, wordy
 from data.errors import DataError
 from data.features import as_floats, as_strings
-from data.parquet import NO_TIME, Chunk, ParquetSource, event_us, fits_event_time, read_chunk
+from data.parquet import Chunk, ParquetSource, read_chunk
 from data.schema import FeatureType
+from data.times import NO_TIME, event_us, fits_event_time
 from data.usecase import UseCase
 
 BAD_ROWS_KEPT = 10_000
@@ -196,12 +198,16 @@ def _repeats(hashes: np.ndarray) -> np.ndarray:
     return np.sort(order[1:][same])
 
 
+# pandas loads it lazily, by which its type is lost.
+_hash = cast(Callable[..., np.ndarray], hash_array)
+
+
 def _hashes(column: pa.ChunkedArray, name: str) -> np.ndarray:
     if not wordy(column.type):
         raise DataError(f"column '{name}' holds {column.type}, expected strings or integers (it is the key)")
     if pa.types.is_integer(column.type) and not column.null_count:
-        return hash_array(column.to_numpy())
-    return hash_array(as_strings(column, name).to_numpy(zero_copy_only=False), categorize=False)
+        return _hash(column.to_numpy())
+    return _hash(as_strings(column, name).to_numpy(zero_copy_only=False), categorize=False)
 
 
 def _summary(column: pa.ChunkedArray) -> ColumnSummary:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import data as data
+
 if TYPE_CHECKING:
     from ray.serve import Application
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
 import sys
 
 _HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
@@ -31,6 +32,13 @@ SERVE_ENVIRONMENT = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
 }
 """Variables of the fast path with HAProxy."""
+
+_FIXED_PORTS = {
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": 9500,
+    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
+    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
+}
 
 
 def haproxy_available() -> bool:
@@ -61,10 +69,34 @@ def ensure() -> None:
     """
     if not in_serve_run() or _HA_PROXY in os.environ:
         return
-    wanted = {**serve_environment(), **os.environ}
+    wanted = {**serve_environment(), **_free_ports(), **os.environ}
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
+
+
+def _free_ports() -> dict[str, str]:
+    """Other ports for those of Serve's fixed ones that are taken: two services on one machine must not meet.
+
+    With the fallback port of another service, HAProxy would hand this one's requests to that one.
+    """
+    return {name: str(_any_port()) for name, port in _FIXED_PORTS.items() if not _is_free(port)}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
 
 
 def slow_reason() -> str | None:

@@ -408,7 +408,7 @@ def test_full_service_refuses():
 
     async def scenario() -> None:
         model = GatedModel()
-        full = door(model=model, queue_limit=2, batch_slots=1)
+        full = door(model=model, queue_limit=2, batch_slots=1, max_items=2)
         waiting = [asyncio.create_task(full.post(FULL)) for _ in range(3)]
         await until(lambda: model.entered == 1 and full.batcher.waiting == 2)
         refused = await full.post(FULL)

@@ -7,8 +7,9 @@ import pytest
 import xgboost
 import xgboost_ray.main
 
+from data.errors import TrainingFailed
 from data.usecase import Metric
-from tune.distributed import DistributedFitFailed, fit_distributed
+from tune.distributed import fit_distributed
 from tune.train import base_params
 
 pytestmark = pytest.mark.ray
@@ -37,6 +38,6 @@ def test_model_equals_plain_xgboost(ray_cluster, actors):
 def test_refused_parameter_is_told_and_the_library_left_as_it_was(ray_cluster):
     """XGBoost's reason comes back from the actor, and the replaced functions are put back."""
     before = xgboost_ray.main._start_rabit_tracker
-    with pytest.raises(DistributedFitFailed, match="max_depth should be greater equal to 0"):
+    with pytest.raises(TrainingFailed, match="max_depth should be greater equal to 0"):
         fit_distributed({**PARAMS, "max_depth": -3}, *rows(), 3, 1)
     assert xgboost_ray.main._start_rabit_tracker is before

@@ -39,6 +39,7 @@ LEAVES = (
 ENVIRONMENT = {
     "data/settings.py": "reads the settings",
     "data/cluster.py": "reads RAY_ADDRESS, sets Ray's token mode",
+    "data/__init__.py": "tells ONNX Runtime to collect no usage data",
     "ray_app/environment.py": "reads and sets Ray Serve's variables",
     "ray_app/application.py": "reads RAY_ADDRESS",
     "ray_app/demo.py": "passes the environment on to its children",

@@ -9,10 +9,8 @@ import pytest
 
 from data.errors import DataError
 from data.parquet import (
-    NO_TIME,
     atomic_file,
     atomic_folder,
-    event_us,
     iter_batches,
     open_source,
     read_chunk,
@@ -20,6 +18,7 @@ from data.parquet import (
     row_count,
     write_table,
 )
+from data.times import NO_TIME, event_us
 
 _DAY_US = 1_735_689_600_000_000  # 2025-01-01T00:00:00Z
 

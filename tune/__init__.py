@@ -1,1 +1,3 @@
 """Learning from rows: search, training, the model bundle, and the registry."""
+
+import data as data

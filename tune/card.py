@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from data.features import named_column
-from data.parquet import NO_TIME, event_us
 from data.schema import Feature
+from data.times import NO_TIME, event_us
 from data.usecase import UseCase
 from tune.evaluate import Evaluation
 from tune.examples import Prepared

@@ -22,14 +22,10 @@ import xgboost_ray.main
 from ray.exceptions import RayError
 from xgboost.tracker import RabitTracker
 
-from data.errors import RayscoreError
+from data.errors import TrainingFailed
 from tune.train import first_line
 
 _STOP_TIMEOUT_S = 5
-
-
-class DistributedFitFailed(RayscoreError):
-    """The cluster could not finish a fit."""
 
 
 def fit_distributed(
@@ -45,7 +41,7 @@ def fit_distributed(
         actors: processes to shard over; default one a node that has a free CPU.
 
     Raises:
-        DistributedFitFailed: an actor died, or XGBoost refused the parameters.
+        TrainingFailed: an actor died, or XGBoost refused the parameters.
     """
     actors = actors or _free_nodes()
     cpus = max(int(ray.available_resources().get("CPU", 1)) // actors, 1)
@@ -57,7 +53,7 @@ def fit_distributed(
             ray_params = xgboost_ray.RayParams(num_actors=actors, cpus_per_actor=cpus, verbose=False)
             booster = xgboost_ray.train(distributed, data, num_boost_round=rounds, ray_params=ray_params)
     except (RuntimeError, ValueError, RayError) as exc:
-        raise DistributedFitFailed(f"the final fit on {actors} actors failed: {_reason(exc)}") from exc
+        raise TrainingFailed(f"the final fit on {actors} actors failed: {_reason(exc)}") from exc
     booster.feature_names = None
     return booster
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.features import named_column
-from data.parquet import NO_TIME, event_us
+from data.times import NO_TIME, event_us
 from data.usecase import UseCase
 
 
