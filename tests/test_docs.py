@@ -31,7 +31,7 @@ COMMANDS = {
     "ray_app": ("score", "demo", "env"),
 }
 DEFAULTS = {"tune": "search"}
-GUIDES = {"data": "data.md", "tune": "training.md", "ray_app": "batch-scoring.md"}
+GUIDES = {"data": ["data.md"], "tune": ["training.md"], "ray_app": ["batch-scoring.md", "http-api.md"]}
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _COMMAND = re.compile(r"python -m (data|tune|ray_app|benchmarks\.\w+)\b([^\n`#|&;)]*)")
@@ -107,10 +107,11 @@ def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("module", GUIDES)
 def test_options_are_documented(module: str, capsys: pytest.CaptureFixture[str]):
-    """Every option of the data, tune and score commands is in its page."""
-    for command in ("score",) if module == "ray_app" else COMMANDS[module]:
+    """Every option of every command is in the page of its package."""
+    documented = {option for page in GUIDES[module] for option in _OPTION.findall(doc(page))}
+    for command in COMMANDS[module]:
         options = set(_OPTION.findall(help_of(module, command, capsys))) - {"--help"}
-        assert options <= set(_OPTION.findall(doc(GUIDES[module]))), command
+        assert options <= documented, command
 
 
 @pytest.mark.parametrize("title", MODELS)
