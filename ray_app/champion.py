@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-from tune.registry import Registry, ResolvedModel
-
 from data.console import err
 from data.errors import ModelNotFound, RegistryUnavailable
 from data.settings import Settings
 from data.usecase import load_use_case
+from tune.registry import Registry, ResolvedModel
 
 _RETRY_S = 2.0
 
