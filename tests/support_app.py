@@ -73,6 +73,8 @@ class Workplace:
     @contextmanager
     def running(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run a command in the background, its output in `<folder>/log`; kill it with the block if it still runs."""
+        # A shell that started the tests in the background has SIGINT ignored, which children would inherit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with (self.folder / "log").open("wb") as log:
             child = subprocess.Popen(
                 command, env=self.environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True

@@ -26,7 +26,8 @@ _COMMANDS = ("search", "list", "show", "promote")
 _FIGURES = ("auc", "pr_auc", "f1")
 _EXIT_REFUSED = 1
 
-out = Console(highlight=False, soft_wrap=True)
+# Tables keep their cells whole in a file or a pipe, whose width is nobody's.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 def main(argv: Sequence[str]) -> int:
