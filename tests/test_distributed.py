@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import ray
 import xgboost
 import xgboost_ray.main
 
 from data.errors import TrainingFailed
 from data.usecase import Metric
+from tests.support_app import wait_for
 from tune.distributed import fit_distributed
 from tune.train import base_params
 
@@ -41,3 +43,10 @@ def test_refused_parameter_is_told_and_the_library_left_as_it_was(ray_cluster):
     with pytest.raises(TrainingFailed, match="max_depth should be greater equal to 0"):
         fit_distributed({**PARAMS, "max_depth": -3}, *rows(), 3, 1)
     assert xgboost_ray.main._start_rabit_tracker is before
+
+
+def test_failed_fit_gives_the_cluster_its_cpus_back(ray_cluster):
+    """What a failed fit had reserved is free again, so that the next search on the cluster can start."""
+    with pytest.raises(TrainingFailed):
+        fit_distributed({**PARAMS, "max_depth": -3}, *rows(), 3, 1)
+    wait_for(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], "the CPUs to be free")

@@ -20,6 +20,7 @@ import xgboost
 import xgboost_ray
 import xgboost_ray.main
 from ray.exceptions import RayError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from xgboost.tracker import RabitTracker
 
 from data.errors import TrainingFailed
@@ -72,13 +73,24 @@ def _reason(exc: BaseException) -> str:
 
 @contextmanager
 def _present_tracker() -> Iterator[None]:
+    """Replace the library's outdated parts, and free what a failed fit of its keeps reserved."""
     main = xgboost_ray.main
-    before = main._start_rabit_tracker, main._stop_rabit_tracker
+    before = main._start_rabit_tracker, main._stop_rabit_tracker, main._create_placement_group
+    reserved: list[PlacementGroup] = []
+
+    def reserve(*args: Any, **kwargs: Any) -> PlacementGroup:
+        reserved.append(before[2](*args, **kwargs))
+        return reserved[-1]
+
     main._start_rabit_tracker, main._stop_rabit_tracker = _start_tracker, _stop_tracker
+    main._create_placement_group = reserve
     try:
         yield
     finally:
-        main._start_rabit_tracker, main._stop_rabit_tracker = before
+        main._start_rabit_tracker, main._stop_rabit_tracker, main._create_placement_group = before
+        # The library removes its reservation after a success only; left behind, it would starve the cluster.
+        for group in reserved:
+            remove_placement_group(group)
 
 
 def _start_tracker(workers: int) -> tuple[RabitTracker, dict[str, Any]]:
