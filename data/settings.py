@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     """Rows that may wait in one gateway; beyond it requests are answered 503."""
     request_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
     """Time a request may take before it is answered 504."""
+    direct_links: bool = True
+    """Send calls between gateway and stages over links of their own; off: by Serve's handles."""
+    link_host: str = "auto"
+    """Address replicas listen on for links; auto: loopback when all runs on this machine, else the node's address."""
     feature_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
     """Time a feature fetch may take, queueing included, before the answer goes on without online values."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -97,6 +98,8 @@ def _scorer(job: ScoringJob) -> _Scorer:
     bundle = Bundle.from_bytes(job.packed)
     manifest = bundle.manifest
     features = local_features(job.settings, manifest)
+    if features is not None:
+        atexit.register(features.close)
     metrics = Metrics("batch", manifest.name, job.version)
     model = LocalModel(OnnxModel(bundle))
     return _Scorer(Inference(manifest, Transform(manifest.schema_), features, model, metrics), manifest.threshold)

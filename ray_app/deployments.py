@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import ray
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
@@ -27,10 +30,16 @@ from ray_app.asgi import PredictApp, Readiness
 from ray_app.batching import MicroBatcher
 from ray_app.environment import slow_reason
 from ray_app.inference import Inference
+from ray_app.link.board import subscribe
+from ray_app.link.hello import Hello
+from ray_app.link.membership import LinkSet, Transport
+from ray_app.link.router import HOST, PORT, ROUTER_PATH
+from ray_app.link.server import Handler, LinkServer
 from ray_app.metrics import Metrics
 from ray_app.pages import build_pages
 from ray_app.request import RowParser
 from ray_app.runtime import OnnxModel
+from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter
 from ray_app.stages import (
     FeatureServer,
     FeatureStage,
@@ -40,7 +49,6 @@ from ray_app.stages import (
     ModelStage,
     RemoteFeatures,
     RemoteModel,
-    Transport,
     local_features,
 )
 from tune.bundle import Bundle
@@ -49,19 +57,50 @@ logger = logging.getLogger("ray.serve")
 
 _INGRESS_ONGOING = 2000
 _PING_TIMEOUT_S = 1.0
+_POLICY = "ray_app.scaling:by_busy_share"
 _UNREACHABLE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
+@dataclass(frozen=True)
 class Served:
-    """What every replica is built from; `packed` is `Bundle.to_bytes()`."""
+    """What every replica is built from; `packed` is `Bundle.to_bytes()`, `secret` what links are opened with."""
 
-    def __init__(self, settings: Settings, packed: bytes, version: str) -> None:
-        self.settings = settings
-        self.packed = packed
-        self.version = version
+    settings: Settings
+    packed: bytes
+    version: str
+    secret: bytes
+
+    def hello(self, deployment: str) -> Hello:
+        """What both ends of a link to `deployment` must agree on."""
+        return Hello(self.secret, deployment, Bundle.from_bytes(self.packed).manifest.schema_.fingerprint)
 
 
-class FeatureFetch:
+class _Stage:
+    """What both stages share: they answer by Serve's handle and by links, and report how busy they are."""
+
+    def _open(self, served: Served, handler: Handler) -> None:
+        self._settings = served.settings
+        self._handler = handler
+        self._links = LinkServer(handler, served.hello(type(self).__name__))
+        self._meter = BusyMeter()
+
+    async def call(self, request: bytes) -> bytes:
+        """Answer a call that came by Serve's handle."""
+        return await self._handler(request)
+
+    async def record_replica_metadata(self) -> dict[str, Any]:
+        """Start listening for links; Serve hands on to gateways what this returns."""
+        if not self._settings.direct_links:
+            return {}
+        host = _link_host(self._settings)
+        return {HOST: host, PORT: await self._links.start(host)}
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `ray_app.scaling` decides by."""
+        return {BUSY: self._meter.read(), IN_FLIGHT: float(self._links.in_flight)}
+
+
+class FeatureFetch(_Stage):
     """Reads the online store for gateways."""
 
     def __init__(self, served: Served) -> None:
@@ -69,11 +108,7 @@ class FeatureFetch:
         if features is None:
             raise ConfigError("the model has no online features: nothing to fetch")
         self._features = features
-        self._server = FeatureServer(features)
-
-    async def call(self, request: bytes) -> bytes:
-        """Answer `RemoteFeatures`."""
-        return await self._server.call(request)
+        self._open(served, FeatureServer(features).call)
 
     async def ping(self) -> str | None:
         """Return what is wrong with the store, None when it answers."""
@@ -85,15 +120,11 @@ class FeatureFetch:
             features.close()
 
 
-class Model:
+class Model(_Stage):
     """Scores for gateways."""
 
     def __init__(self, served: Served) -> None:
-        self._server = ModelServer(OnnxModel(Bundle.from_bytes(served.packed)))
-
-    async def call(self, request: bytes) -> bytes:
-        """Answer `RemoteModel`."""
-        return await self._server.call(request)
+        self._open(served, ModelServer(OnnxModel(Bundle.from_bytes(served.packed))).call)
 
     async def ping(self) -> str | None:
         """Return None: a model that does not score never becomes a replica."""
@@ -105,17 +136,18 @@ class Gateway:
     """HTTP in front of feature-fetch and model replicas."""
 
     def __init__(self, served: Served, features: DeploymentHandle | None, model: DeploymentHandle) -> None:
-        manifest = Bundle.from_bytes(served.packed).manifest
-        timeout_s = served.settings.feature_timeout_ms / 1000
+        settings = served.settings
+        metrics = _metrics(served)
+        fingerprint = Bundle.from_bytes(served.packed).manifest.schema_.fingerprint
+        remote = RemoteModel(_transport(model, served, metrics), fingerprint, settings.request_timeout_ms / 1000)
+        fetch = None
         self._pings = {"model": _method(model, "ping")}
         if features is not None:
             self._pings["feature_fetch"] = _method(features, "ping")
-        self._app = _door(
-            served,
-            RemoteFeatures(_transport(features), timeout_s) if features is not None else None,
-            RemoteModel(_transport(model), manifest.schema_.fingerprint, served.settings.request_timeout_ms / 1000),
-            self._readiness,
-        )
+            fetch = RemoteFeatures(_transport(features, served, metrics), settings.feature_timeout_ms / 1000)
+        self._app = _door(served, fetch, remote, self._readiness, metrics)
+        # Serve tells a process of a deployment's replicas from its first call on: links can be opened before traffic.
+        self._warm_up = asyncio.get_running_loop().create_task(self._readiness())
 
     def __serve_build_asgi_app__(self) -> PredictApp:
         return self._app
@@ -132,7 +164,7 @@ class Fused:
     def __init__(self, served: Served) -> None:
         bundle = Bundle.from_bytes(served.packed)
         self._features = local_features(served.settings, bundle.manifest)
-        self._app = _door(served, self._features, LocalModel(OnnxModel(bundle)), self._readiness)
+        self._app = _door(served, self._features, LocalModel(OnnxModel(bundle)), self._readiness, _metrics(served))
 
     def __serve_build_asgi_app__(self) -> PredictApp:
         return self._app
@@ -144,7 +176,7 @@ class Fused:
 
 def build(settings: Settings, bundle: Bundle, version: str, *, fused: bool = False) -> Application:
     """Wire the application of one model version: `graph`, or `fused`."""
-    served = Served(settings, bundle.to_bytes(), version)
+    served = Served(settings, bundle.to_bytes(), version, secrets.token_bytes(32))
     s = settings
     if fused:
         return _deployment(Fused, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING).bind(served)
@@ -156,14 +188,20 @@ def build(settings: Settings, bundle: Bundle, version: str, *, fused: bool = Fal
     return gateway.bind(served, features if online else None, model)
 
 
-def _door(served: Served, features: FeatureStage | None, model: ModelStage, readiness: Readiness) -> PredictApp:
+def _metrics(served: Served) -> Metrics:
+    name = Bundle.from_bytes(served.packed).manifest.name
+    return Metrics(serve.get_replica_context().replica_tag, name, served.version)
+
+
+def _door(
+    served: Served, features: FeatureStage | None, model: ModelStage, readiness: Readiness, metrics: Metrics
+) -> PredictApp:
     """The HTTP door over an inference path, inside a replica."""
     settings = served.settings
     manifest = Bundle.from_bytes(served.packed).manifest
     slow = slow_reason()
     if slow:
         logger.warning(slow)
-    metrics = Metrics(serve.get_replica_context().replica_tag, manifest.name, served.version)
     transform = Transform(manifest.schema_)
     batcher = MicroBatcher(
         Inference(manifest, transform, features, model, metrics).predict,
@@ -184,7 +222,12 @@ def _door(served: Served, features: FeatureStage | None, model: ModelStage, read
 
 
 def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: int) -> Any:
-    ingress = ongoing == _INGRESS_ONGOING
+    scaling: dict[str, Any] = {"target_ongoing_requests": 64}
+    options: dict[str, Any] = {}
+    if issubclass(kind, _Stage):
+        # Serve counts a gateway's requests, but not what reaches a stage by a link: stages report for themselves.
+        scaling = {"policy": AutoscalingPolicy(policy_function=_POLICY)}
+        options = {"request_router_config": RequestRouterConfig.model_validate({"request_router_class": ROUTER_PATH})}
     return serve.deployment(
         kind,
         name=kind.__name__,
@@ -196,13 +239,13 @@ def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: in
         autoscaling_config=AutoscalingConfig(
             min_replicas=low,
             max_replicas=max(low, high),
-            # A gateway counts requests. A stage counts micro-batches, of which one keeps a replica busy.
-            target_ongoing_requests=64 if ingress else 1.5,
             metrics_interval_s=0.5,
             look_back_period_s=3,
             upscale_delay_s=2,
             downscale_delay_s=60,
+            **scaling,
         ),
+        **options,
     )
 
 
@@ -212,7 +255,18 @@ def _method(handle: DeploymentHandle, name: str) -> DeploymentHandle:
     return handle.options(method_name=name, request_serialization="pickle", response_serialization="pickle")
 
 
-def _transport(handle: DeploymentHandle) -> Transport:
+def _transport(handle: DeploymentHandle, served: Served, metrics: Metrics) -> Transport:
+    by_handle = _by_handle(handle)
+    if not served.settings.direct_links:
+        return by_handle
+    name = handle.deployment_name
+    links = LinkSet(name, served.hello(name).encode(), by_handle, metrics.count_calls(name))
+    metrics.watch_links(name, lambda: links.open_links)
+    subscribe(name, links.update_threadsafe)
+    return links.call
+
+
+def _by_handle(handle: DeploymentHandle) -> Transport:
     call = _method(handle, "call")
 
     async def send(request: bytes) -> bytes:
@@ -225,7 +279,19 @@ def _transport(handle: DeploymentHandle) -> Transport:
             except _UNREACHABLE as exc:
                 raise Overloaded(f"no replica of {handle.deployment_name} answers; try again") from exc
 
-    return send
+    async def send_in_time(request: bytes, timeout_s: float) -> bytes:
+        return await asyncio.wait_for(send(request), timeout_s)
+
+    return send_in_time
+
+
+def _link_host(settings: Settings) -> str:
+    if settings.link_host != "auto":
+        return settings.link_host
+    alone = sum(node["Alive"] for node in ray.nodes()) == 1
+    if alone and settings.http_host in ("127.0.0.1", "localhost", "::1"):
+        return "127.0.0.1"
+    return ray.util.get_node_ip_address()
 
 
 async def _ping(handle: DeploymentHandle) -> str | None:

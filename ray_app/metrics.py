@@ -55,6 +55,10 @@ class Metrics:
         stages = self._histogram("rayscore_stage_seconds", "Time a micro-batch spent in a stage.", _SECONDS, "stage")
         self._stages = {name: stages.labels(replica, name) for name in (FEATURE_FETCH, MODEL)}
         self.batch_rows = self._histogram("rayscore_batch_rows", "Rows in a micro-batch.", _ROWS).labels(replica)
+        self._link_calls = self._counter(
+            "rayscore_stage_calls_total", "Calls to a stage by how they went.", "deployment", "way"
+        )
+        self._links = self._gauge("rayscore_open_links", "Links to replicas that can take a call.", "deployment")
         self._queue = self._gauge("rayscore_queue_rows", "Rows waiting for a micro-batch.").labels(replica)
         info = self._gauge("rayscore_model_info", "Always 1; the model served.", "model", "version")
         info.labels(replica, model, version).set(1)
@@ -88,6 +92,15 @@ class Metrics:
     def watch_queue(self, waiting: Callable[[], int]) -> None:
         """Read the queue's length from `waiting` at every scrape."""
         self._queue.set_function(waiting)
+
+    def count_calls(self, deployment: str) -> Callable[[str], None]:
+        """Return what counts calls to a deployment by the way they went: "link", "handle" or "retry"."""
+        ways = {way: self._link_calls.labels(self._replica, deployment, way) for way in ("link", "handle", "retry")}
+        return lambda way: ways[way].inc()
+
+    def watch_links(self, deployment: str, open_links: Callable[[], int]) -> None:
+        """Read the number of open links from `open_links` at every scrape."""
+        self._links.labels(self._replica, deployment).set_function(open_links)
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""

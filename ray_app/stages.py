@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -19,14 +19,9 @@ import numpy as np
 from data.errors import DeadlineExceeded, Overloaded, SchemaMismatch, StoreError, StoreUnavailable
 from data.settings import Settings
 from data.store import OnlineStore, open_store
+from ray_app.link.membership import Transport
 from ray_app.runtime import OnnxModel
 from tune.bundle import BundleManifest
-
-Transport = Callable[[bytes], Awaitable[bytes]]
-"""Sends a request to one replica of a deployment and returns its answer; retries a replica that died.
-
-Raises Overloaded when no replica can be reached.
-"""
 
 _SHAPE = struct.Struct("<8sI")
 _OK, _MISMATCH = b"\0", b"\1"
@@ -151,7 +146,7 @@ class RemoteFeatures:
     async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
         """Fetch from some replica; see FeatureStage. No replica in time is an unavailable store."""
         try:
-            answer = await asyncio.wait_for(self._transport(_pack(list(entities))), self._timeout_s)
+            answer = await self._transport(_pack(list(entities)), self._timeout_s)
         except asyncio.TimeoutError as exc:
             raise StoreUnavailable(f"feature fetch did not answer in {self._timeout_s * 1000:.0f} ms") from exc
         except Overloaded as exc:
@@ -190,7 +185,7 @@ class RemoteModel:
         """Score on some replica; see ModelStage."""
         request = _SHAPE.pack(self._fingerprint, len(matrix)) + matrix.tobytes()
         try:
-            answer = await asyncio.wait_for(self._transport(request), self._timeout_s)
+            answer = await self._transport(request, self._timeout_s)
         except asyncio.TimeoutError as exc:
             raise DeadlineExceeded(f"the model did not answer in {self._timeout_s * 1000:.0f} ms") from exc
         if answer[:1] != _OK:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ REQUEST = ("amount", "transaction_hour", "merchant_category", "foreign_transacti
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A folder with a champion and a filled store."""
     place = Workplace(tmp_path_factory.mktemp("app"))
+    place.environment |= {"RAYSCORE_MODEL_MIN_REPLICAS": "2", "RAYSCORE_FEATURE_MIN_REPLICAS": "2"}
     place.publish_champion()
     done = place.run("data", "materialize", str(place.write_recent_table()))
     assert done.returncode == 0, done.stderr
@@ -162,29 +164,72 @@ def test_a_lost_store_degrades_answers_and_comes_back(graph: Workplace) -> None:
     wait_for(lambda: not degraded(), "answers to be whole again")
 
 
-def test_a_killed_feature_replica_never_fails_a_request(graph: Workplace) -> None:
-    """kill -9 of the feature-fetch replica: every request is answered, degraded until Serve has started another."""
+def _calls(place: Workplace, way: str) -> float:
+    text = httpx.get(f"{place.url}/metrics").text
+    found = re.findall(rf'^rayscore_stage_calls_total{{.*way="{way}".*}} (.+)$', text, re.M)
+    return sum(map(float, found))
+
+
+def test_calls_go_by_links(graph: Workplace) -> None:
+    """Gateway and stages talk over links: none of the calls of a request goes by Serve's handle."""
+    by_handle, by_link = _calls(graph, "handle"), _calls(graph, "link")
+
+    assert httpx.post(f"{graph.url}/predict", json=_body(_rows(graph, 1)[0])).status_code == 200
+
+    assert _calls(graph, "handle") == by_handle
+    assert _calls(graph, "link") == by_link + 2
+
+
+@pytest.mark.parametrize("stage", ["FeatureFetch", "Model"])
+def test_a_killed_replica_fails_no_request(graph: Workplace, stage: str) -> None:
+    """kill -9 of one of two replicas under load: every request is answered whole, and a new replica takes its place."""
     body = _body(_rows(graph, 1)[0])
-    (replica,) = graph.processes("ServeReplica:default:FeatureFetch")
+    before = graph.processes(f"ServeReplica:default:{stage}")
+    assert len(before) == 2
 
-    os.kill(replica, signal.SIGKILL)
+    os.kill(before[0], signal.SIGKILL)
 
-    def whole() -> bool:
+    def replaced() -> bool:
         answer = httpx.post(f"{graph.url}/predict", json=body, timeout=10)
         assert answer.status_code == 200, answer.text
-        return not answer.json()["degraded"]
+        assert not answer.json()["degraded"]
+        return len(set(graph.processes(f"ServeReplica:default:{stage}")) - {before[0]}) == 2
 
-    wait_for(lambda: not graph.processes(f"{replica}") and whole(), "a new feature-fetch replica")
+    wait_for(replaced, f"a new {stage} replica")
 
 
-def test_the_fused_application_answers_the_same(graph: Workplace, tmp_path: Path) -> None:
-    """The fused application, stopped with Ctrl-C, gave the graph's probabilities and leaves no process behind."""
+@pytest.mark.parametrize("stage", ["FeatureFetch", "Model"])
+def test_a_frozen_replica_fails_no_request(graph: Workplace, stage: str) -> None:
+    """kill -STOP of one of two replicas: its calls go to the other in time, and it is left out until it wakes."""
+    body = _body(_rows(graph, 1)[0])
+    replica = graph.processes(f"ServeReplica:default:{stage}")[0]
+
+    os.kill(replica, signal.SIGSTOP)
+    try:
+        answers = [httpx.post(f"{graph.url}/predict", json=body, timeout=10) for _ in range(50)]
+    finally:
+        os.kill(replica, signal.SIGCONT)
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert not any(answer.json()["degraded"] for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("target", "variables"),
+    [("fused", {}), ("graph", {"RAYSCORE_DIRECT_LINKS": "false"})],
+    ids=["fused", "handles"],
+)
+def test_every_way_of_serving_answers_the_same(
+    graph: Workplace, tmp_path: Path, target: str, variables: dict[str, str]
+) -> None:
+    """Fused, or by Serve's handles, the probabilities are the graph's; Ctrl-C then leaves no process behind."""
     bodies = [_body(row) for row in _rows(graph, 50)]
     expected = httpx.post(f"{graph.url}/predict", json=bodies).json()
     place = Workplace(tmp_path)
     place.var.symlink_to(graph.var)
+    place.environment |= variables
 
-    with place.running(*serve_command("fused")) as child:
+    with place.running(*serve_command(target)) as child:
         place.wait_ready(child)
         answers = httpx.post(f"{place.url}/predict", json=bodies).json()
         child.send_signal(signal.SIGINT)

@@ -178,6 +178,8 @@ def test_metrics():
     }
     served = door()
     run(served.post(ROW))
+    served.metrics.count_calls("Model")("link")
+    served.metrics.watch_links("Model", lambda: 1)
     text = served.metrics.exposition().decode()
     exposed = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     assert {name: kind for name, (kind, _) in documented.items()} == exposed

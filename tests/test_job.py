@@ -54,7 +54,7 @@ def test_a_submitted_job_tunes_and_registers(tmp_path: Path) -> None:
 
     with place.running(sys.executable, "-c", HEAD, str(port)):
         wait_for(job_agent_is_up, "the cluster's dashboard")
-        wait_for(submitted, "the cluster's job agent")
+        wait_for(submitted, "the cluster's job agent", 180)
 
     assert done[-1].returncode == 0, done[-1].stdout + done[-1].stderr
     settings = place.settings

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from data.errors import DeadlineExceeded, Overloaded, SchemaMismatch, StoreError, StoreUnavailable
 from data.settings import Settings
 from data.store.sqlite import SqliteStore
+from ray_app.link.hello import Hello
+from ray_app.link.membership import Address, LinkSet, Transport
+from ray_app.link.server import LinkServer
 from ray_app.runtime import OnnxModel
 from ray_app.stages import (
     FeatureServer,
@@ -53,9 +57,9 @@ class _Dictionary:
         """Hold nothing."""
 
 
-async def _never(request: bytes) -> bytes:
-    await asyncio.Event().wait()
-    return request
+async def _never(request: bytes, timeout_s: float) -> bytes:
+    await asyncio.wait_for(asyncio.Event().wait(), timeout_s)
+    return b""
 
 
 async def _opened(features: LocalFeatures) -> None:
@@ -66,8 +70,47 @@ async def _opened(features: LocalFeatures) -> None:
             await asyncio.sleep(0.005)
 
 
-async def _unreachable(request: bytes) -> bytes:
+async def _unreachable(request: bytes, timeout_s: float) -> bytes:
     raise Overloaded("no replica answers")
+
+
+def _direct(call: Callable[[bytes], Awaitable[bytes]]) -> Transport:
+    async def send(request: bytes, timeout_s: float) -> bytes:
+        return await call(request)
+
+    return send
+
+
+@asynccontextmanager
+async def _linked(call: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[Transport]:
+    """A transport to `call` over a link on a real socket."""
+    hello = Hello(b"secret", "Stage", FINGERPRINT)
+    server = LinkServer(call, hello)
+    port = await server.start("127.0.0.1")
+    links = LinkSet("Stage", hello.encode(), _unreachable)
+    links.update({"replica": Address("127.0.0.1", port)})
+    try:
+        await until(lambda: links.open_links == 1)
+        yield links.call
+    finally:
+        await links.close()
+        await server.close()
+
+
+@given(_MATRICES, st.dictionaries(st.text(), st.binary()), st.lists(st.text()))
+@settings(max_examples=40, deadline=None)
+def test_a_link_gives_the_answers_of_this_process(matrix: np.ndarray, rows: dict[str, bytes], others: list[str]):
+    """Scores and stored rows that come over a link are, to the bit, those that this process gives itself."""
+    keys = [*rows, *others, *rows]
+
+    async def scenario() -> None:
+        local = LocalFeatures(lambda: _Dictionary(rows))
+        async with _linked(ModelServer(_MODEL).call) as model, _linked(FeatureServer(local).call) as features:
+            far = await RemoteModel(model, FINGERPRINT, 5).score(matrix)
+            assert far.tobytes() == (await LocalModel(_MODEL).score(matrix)).tobytes()
+            assert await RemoteFeatures(features, 5).fetch(keys) == [rows.get(key) for key in keys]
+
+    run(scenario())
 
 
 @given(_MATRICES)
@@ -75,7 +118,7 @@ def test_remote_model_equals_local(matrix: np.ndarray):
     """Any matrix scores the same bits at the far end of a transport as in this process."""
 
     async def both() -> tuple[np.ndarray, np.ndarray]:
-        remote = RemoteModel(ModelServer(_MODEL).call, FINGERPRINT, 5)
+        remote = RemoteModel(_direct(ModelServer(_MODEL).call), FINGERPRINT, 5)
         return await remote.score(matrix), await LocalModel(_MODEL).score(matrix)
 
     far, near = run(both())
@@ -90,7 +133,7 @@ def test_remote_features_equal_local(rows: dict[str, bytes], others: list[str]):
 
     async def both() -> tuple[list[bytes | None], list[bytes | None]]:
         local = LocalFeatures(lambda: _Dictionary(rows))
-        remote = RemoteFeatures(FeatureServer(local).call, 5)
+        remote = RemoteFeatures(_direct(FeatureServer(local).call), 5)
         return await remote.fetch(keys), await local.fetch(keys)
 
     far, near = run(both())
@@ -99,7 +142,7 @@ def test_remote_features_equal_local(rows: dict[str, bytes], others: list[str]):
 
 def test_model_of_another_schema_refuses():
     """A model replica of another schema says so instead of scoring columns that mean something else."""
-    remote = RemoteModel(ModelServer(_MODEL).call, "0" * 16, 5)
+    remote = RemoteModel(_direct(ModelServer(_MODEL).call), "0" * 16, 5)
     with pytest.raises(SchemaMismatch, match="a rollout is under way"):
         run(remote.score(np.zeros((1, 8), np.float32)))
 
@@ -122,7 +165,7 @@ def test_failing_store_crosses_the_transport_in_its_own_words(tmp_path: Path):
     """The reason why a store failed reaches the gateway."""
     words = r"no online store at .*none\.db.*materialize"
     with closing(local_store(tmp_path / "none.db")) as local, pytest.raises(StoreUnavailable, match=words):
-        run(RemoteFeatures(FeatureServer(local).call, 5).fetch(["u1"]))
+        run(RemoteFeatures(_direct(FeatureServer(local).call), 5).fetch(["u1"]))
 
 
 def test_store_that_appears_later_is_opened(tmp_path: Path):

@@ -1,0 +1,63 @@
+"""How many replicas a stage needs, by what its replicas report: Serve does not count what goes past it.
+
+A replica is one event loop, so the share of time that its process is on a CPU is how full it is.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+BUSY = "busy"
+IN_FLIGHT = "in_flight"
+
+TARGET_BUSY = 0.6
+"""Replicas are added until each is busy for at most this share of the time."""
+FULL_IN_FLIGHT = 8
+"""Calls under way on one replica from which on it counts as full, whatever its CPU says (a slow store)."""
+
+
+class ScalingContext(Protocol):
+    """What the policy reads of `ray.serve.config.AutoscalingContext`."""
+
+    current_num_replicas: int
+    policy_state: dict[str, Any] | None
+
+    @property
+    def aggregated_metrics(self) -> dict[str, dict[Any, float]] | None:
+        """Each reported figure, averaged over the look-back period, by replica."""
+        ...
+
+
+class BusyMeter:
+    """The share of one CPU that this process used since the last reading, between 0 and 1."""
+
+    def __init__(
+        self, cpu: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._cpu, self._clock = cpu, clock
+        self._last = cpu(), clock()
+
+    def read(self) -> float:
+        """Return the share since the last call."""
+        before, self._last = self._last, (self._cpu(), self._clock())
+        wall = self._last[1] - before[1]
+        return min(max((self._last[0] - before[0]) / wall, 0.0), 1.0) if wall > 0 else 0.0
+
+
+def by_busy_share(context: ScalingContext) -> tuple[float, dict[str, Any]]:
+    """Serve's autoscaling policy of the stages: the replicas that bring each down to TARGET_BUSY.
+
+    Serve applies the deployment's minimum, maximum and delays to what this returns.
+    """
+    reported = context.aggregated_metrics or {}
+    busy = list((reported.get(BUSY) or {}).values())
+    waiting = list((reported.get(IN_FLIGHT) or {}).values())
+    if not busy:
+        return context.current_num_replicas, context.policy_state or {}
+    wanted = sum(busy) / TARGET_BUSY
+    if waiting and sum(waiting) / len(waiting) > FULL_IN_FLIGHT:
+        wanted = max(wanted, sum(waiting) / FULL_IN_FLIGHT)
+    return max(1, math.ceil(wanted - 1e-9)), context.policy_state or {}

@@ -1,0 +1,54 @@
+"""How many replicas a stage asks for, by what its replicas report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter, by_busy_share
+
+
+@dataclass
+class Context:
+    """The part of Serve's context that the policy reads."""
+
+    aggregated_metrics: dict[str, dict[Any, float]] | None
+    current_num_replicas: int = 1
+    policy_state: dict[str, Any] | None = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("busy", "in_flight", "wanted"),
+    [
+        ([0.0], [0.0], 1),
+        ([0.5], [1.0], 1),
+        ([0.6], [1.0], 1),
+        ([0.95], [2.0], 2),
+        ([0.9, 0.9], [2.0, 2.0], 3),
+        ([0.1, 0.1, 0.1], [0.0, 0.0, 0.0], 1),
+        ([0.1], [40.0], 5),
+    ],
+    ids=["idle", "half", "at the target", "full", "two full", "three idle", "slow store"],
+)
+def test_replicas_follow_the_load(busy: list[float], in_flight: list[float], wanted: int) -> None:
+    """As many replicas as bring each down to the target share; calls that pile up count as load too."""
+    reported = {BUSY: dict(enumerate(busy)), IN_FLIGHT: dict(enumerate(in_flight))}
+
+    assert by_busy_share(Context(reported, len(busy)))[0] == wanted
+
+
+def test_without_reports_nothing_changes() -> None:
+    """Before replicas have reported, their number stays as it is."""
+    assert by_busy_share(Context(None, 3))[0] == 3
+    assert by_busy_share(Context({BUSY: {}}, 3))[0] == 3
+
+
+def test_busy_share_is_cpu_time_over_wall_time() -> None:
+    """The meter reads the share of one CPU since its last reading, at most 1."""
+    cpu, clock = iter([10.0, 10.5, 13.0]), iter([100.0, 102.0, 103.0])
+    meter = BusyMeter(lambda: next(cpu), lambda: next(clock))
+
+    assert meter.read() == 0.25
+    assert meter.read() == 1.0
