@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs
 
 from data.errors import RayscoreError
 from data.settings import Settings
 from ray_app import answer
 from ray_app.answer import Answers, HttpProblem
 from ray_app.batching import MicroBatcher
+from ray_app.envelope import Envelope, read_envelope, request_id
 from ray_app.metrics import CONTENT_TYPE, Metrics
 from ray_app.pages import Page
 from ray_app.prediction import Prediction
@@ -29,7 +28,6 @@ Readiness = Callable[[], Awaitable[dict[str, str]]]
 """Returns the problems by component; empty when ready."""
 
 _LENGTH_DIGITS = 18  # more would not be a length, and Python refuses to read thousands of them
-_TRUE = ("1", "true", "yes")
 
 
 class PredictApp:
@@ -81,10 +79,10 @@ class PredictApp:
             status, kind, body = await self._get(path, method)
             await _send(send, status, kind, body)
         except Exception as exc:
-            request_id = _request_id(dict(scope["headers"]))
+            asked = request_id(dict(scope["headers"]))
             if not isinstance(exc, RayscoreError):
-                logger.exception("request %s failed", request_id)
-            await _send_problem(send, exc, request_id)
+                logger.exception("request %s failed", asked)
+            await _send_problem(send, exc, asked)
 
     async def _get(self, path: str, method: str) -> tuple[int, bytes, bytes]:
         if path not in self._known:
@@ -110,34 +108,34 @@ class PredictApp:
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         headers = dict(scope["headers"])
-        request_id = _request_id(headers)
+        asked = request_id(headers)
         try:
-            _check_content_type(headers)
+            envelope = read_envelope(headers, scope["query_string"], self._timeout_s)
             body = await self._body(headers, receive)
             if body is None:
                 return
-            reply = await self._answer(answer.loads(body), request_id, _wants_detail(scope["query_string"]))
+            reply = await self._answer(answer.loads(body), asked, envelope)
             status = 200
             await _send(send, status, answer.JSON, answer.dumps(reply))
         except RayscoreError as exc:
-            status = await _send_problem(send, exc, request_id)
+            status = await _send_problem(send, exc, asked)
         except Exception as exc:
-            logger.exception("request %s failed", request_id)
-            status = await _send_problem(send, exc, request_id)
+            logger.exception("request %s failed", asked)
+            status = await _send_problem(send, exc, asked)
         self._metrics.request(status, time.perf_counter() - started)
 
-    async def _answer(self, decoded: Any, request_id: str, detail: bool) -> Any:
+    async def _answer(self, decoded: Any, asked: str, envelope: Envelope) -> Any:
         if not isinstance(decoded, list):
             try:
                 row = self._parser.parse(decoded)
             except RefusedItem:
                 self._metrics.refused(1)
                 raise
-            (prediction,) = await self._predictions([row])
-            return self._answers.render(prediction, request_id, detail)
-        return await self._answer_many(decoded, request_id, detail)
+            (prediction,) = await self._predictions([row], envelope)
+            return self._answers.render(prediction, asked, envelope.detail)
+        return await self._answer_many(decoded, asked, envelope)
 
-    async def _answer_many(self, items: list[Any], request_id: str, detail: bool) -> list[Any]:
+    async def _answer_many(self, items: list[Any], asked: str, envelope: Envelope) -> list[Any]:
         if not items:
             raise HttpProblem(422, "The array is empty", "send at least one item")
         if len(items) > self._settings.max_items:
@@ -148,11 +146,11 @@ class PredictApp:
         parsed = [self._parse(item) for item in items]
         accepted = [row for row in parsed if isinstance(row, Row)]
         self._metrics.refused(len(items) - len(accepted))
-        predictions = iter(await self._predictions(accepted))
+        predictions = iter(await self._predictions(accepted, envelope))
         return [
-            self._answers.render(next(predictions), request_id, detail)
+            self._answers.render(next(predictions), asked, envelope.detail)
             if isinstance(row, Row)
-            else {"error": answer.problem(row, request_id)[1]}
+            else {"error": answer.problem(row, asked)[1]}
             for row in parsed
         ]
 
@@ -162,8 +160,8 @@ class PredictApp:
         except RefusedItem as exc:
             return exc
 
-    async def _predictions(self, rows: Sequence[Row]) -> list[Prediction]:
-        predictions = await self._batcher.submit(rows, self._timeout_s) if rows else []
+    async def _predictions(self, rows: Sequence[Row], envelope: Envelope) -> list[Prediction]:
+        predictions = await self._batcher.submit(rows, envelope.timeout_s) if rows else []
         self._metrics.predictions(predictions)
         return predictions
 
@@ -211,24 +209,6 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
 
 def _too_large(limit: int) -> HttpProblem:
     return HttpProblem(413, "The body is too large", f"at most {limit:,} bytes are taken; send fewer items")
-
-
-def _check_content_type(headers: dict[bytes, bytes]) -> None:
-    given = headers.get(b"content-type", b"")
-    if given.split(b";")[0].strip().lower() != answer.JSON:
-        shown = given.decode("latin-1")[:100] or "none"
-        raise HttpProblem(415, "Wrong content type", f"send content-type: application/json, not {shown}")
-
-
-def _request_id(headers: dict[bytes, bytes]) -> str:
-    given = headers.get(b"x-request-id", b"")
-    if 0 < len(given) <= 128 and given.isascii() and given.decode().isprintable():
-        return given.decode()
-    return os.urandom(8).hex()
-
-
-def _wants_detail(query: bytes) -> bool:
-    return bool(query) and parse_qs(query.decode("latin-1")).get("detail", ["0"])[-1].lower() in _TRUE
 
 
 async def _send_problem(send: Send, error: Exception, request_id: str) -> int:

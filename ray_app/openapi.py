@@ -92,7 +92,13 @@ def _predict(manifest: BundleManifest, max_items: int) -> dict[str, Any]:
                 "in": "query",
                 "schema": {"type": "string", "enum": ["0", "1"], "default": "0"},
                 "description": "1: each feature's value and where it came from",
-            }
+            },
+            {
+                "name": "x-request-timeout-ms",
+                "in": "header",
+                "schema": {"type": "integer", "minimum": 1},
+                "description": "Time the answer may take; past it the answer is 504",
+            },
         ],
         "requestBody": {
             "required": True,
@@ -111,7 +117,7 @@ def _predict(manifest: BundleManifest, max_items: int) -> dict[str, Any]:
 
 
 _FAILURES = {
-    "400": "Not JSON",
+    "400": "Not JSON, or a wrong timeout",
     "408": "The body did not arrive in time",
     "413": "Body too large or too many items",
     "415": "Content type is not application/json",

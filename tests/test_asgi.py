@@ -429,6 +429,29 @@ def test_request_past_its_time():
     run(scenario())
 
 
+def test_client_sets_the_time_its_answer_may_take():
+    """The header shortens the time allowed; a value that is no number of milliseconds is named, with 400."""
+
+    async def scenario() -> None:
+        served = door(model=GatedModel())
+        short = await served.post(FULL, **{"x-request-timeout-ms": "20"})
+        problem(short, 504, "time allowed")
+        for wrong in ("0", "-5", "1.5", "soon", "9" * 40):
+            problem(await served.post(FULL, **{"x-request-timeout-ms": wrong}), 400, "x-request-timeout-ms", wrong)
+
+    run(scenario())
+
+
+def test_a_longer_time_than_the_service_allows_does_not_count():
+    """The service's own limit ends a request that asked for more time."""
+
+    async def scenario() -> None:
+        served = door(model=GatedModel(), request_timeout_ms=20)
+        problem(await served.post(FULL, **{"x-request-timeout-ms": "60000"}), 504, "time allowed")
+
+    run(scenario())
+
+
 def test_internal_fault_is_not_shown(caplog: pytest.LogCaptureFixture):
     """A fault in the service is 500 without its text, which is in the log under the request id."""
 
