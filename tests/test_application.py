@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support_app import Workplace, serve_command, wait_for
+from tests.support_cassandra import Node
 
 pytestmark = pytest.mark.ray
 
@@ -237,3 +238,35 @@ def test_every_way_of_serving_answers_the_same(
 
     assert [answer["probability"] for answer in answers] == [answer["probability"] for answer in expected]
     wait_for(lambda: not place.processes(), "every process to be gone")
+
+
+@pytest.mark.cassandra
+def test_the_graph_reads_cassandra(graph: Workplace, cassandra_node: Node, tmp_path: Path) -> None:
+    """With only the settings changed, features come from a Cassandra node; with it frozen, answers are degraded."""
+    place = Workplace(tmp_path)
+    place.environment |= {
+        "RAYSCORE_STORE": "cassandra",
+        "RAYSCORE_CASSANDRA_HOSTS": cassandra_node.address,
+        "RAYSCORE_CASSANDRA_READ_TIMEOUT_MS": "1000",
+        "RAYSCORE_FEATURE_TIMEOUT_MS": "1500",
+        "RAYSCORE_REQUEST_TIMEOUT_MS": "5000",
+        "RAYSCORE_MLFLOW_TRACKING_URI": graph.settings.tracking_uri,
+    }
+    body = _body(_rows(graph, 1)[0])
+    expected = httpx.post(f"{graph.url}/predict?detail=1", json=body).json()
+    table = graph.folder / "card.parquet"
+    done = place.run("data", "materialize", str(table))
+    assert done.returncode == 0, done.stderr
+
+    with place.running(*serve_command("graph")) as child:
+        place.wait_ready(child)
+        answer = httpx.post(f"{place.url}/predict?detail=1", json=body, timeout=10).json()
+        cassandra_node.pause()
+        try:
+            without = httpx.post(f"{place.url}/predict", json=body, timeout=10)
+        finally:
+            cassandra_node.resume()
+
+    assert (answer["probability"], answer["features"]) == (expected["probability"], expected["features"])
+    assert answer["degraded"] is False
+    assert (without.status_code, without.json()["degraded"]) == (200, True)
