@@ -69,9 +69,10 @@ def test_workers_fill_the_cores():
     assert plan_workers(8, 20, None) == (8, 1)
     assert plan_workers(8, 3, None) == (3, 2)
     assert plan_workers(8, 20, 2) == (2, 4)
-    assert plan_workers(0, 20, None) == (1, 1)
     with pytest.raises(ConfigError, match="--concurrency 9: the cluster has 8 free CPUs"):
         plan_workers(8, 20, 9)
+    with pytest.raises(ConfigError, match="no free CPU"):
+        plan_workers(0, 20, None)
 
 
 def test_best_trial_breaks_ties_by_loss_then_number():

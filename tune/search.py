@@ -124,12 +124,14 @@ def plan_workers(free_cpus: int, trials: int, concurrency: int | None) -> Worker
     """Fill `free_cpus` cores: as many trials at once as asked for, by default one a core.
 
     Raises:
-        ConfigError: more trials at once than cores.
+        ConfigError: more trials at once than cores, or no free core, on which a search would wait without a word.
     """
-    if concurrency is not None and concurrency > max(free_cpus, 1):
+    if free_cpus < 1:
+        raise ConfigError("the cluster has no free CPU: wait for what runs on it, or add a node")
+    if concurrency is not None and concurrency > free_cpus:
         raise ConfigError(f"--concurrency {concurrency}: the cluster has {free_cpus} free CPUs")
-    at_once = min(concurrency or max(free_cpus, 1), trials)
-    return Workers(at_once, max(free_cpus // at_once, 1))
+    at_once = min(concurrency or free_cpus, trials)
+    return Workers(at_once, free_cpus // at_once)
 
 
 def search(
@@ -168,7 +170,7 @@ def search(
     ]
     if not configs:
         return
-    workers = plan_workers(int(ray.available_resources().get("CPU", 1)), len(configs), concurrency)
+    workers = plan_workers(int(ray.available_resources().get("CPU", 0)), len(configs), concurrency)
     shared = _Shared(declared, train, validation, workers.nthread)
     trainable = ray.tune.with_parameters(_XGBoostTrial, shared=shared)
     with _quiet_tune(scratch) as storage:
