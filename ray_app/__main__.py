@@ -1,4 +1,4 @@
-"""The command line of the serving side: demo, score, env."""
+"""The command line of the serving side: demo, score, loadtest, env."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ray_app import demo
 from ray_app.batch import plan, score_chunk
 from ray_app.champion import find_champion
 from ray_app.environment import serve_environment
+from ray_app.loadtest.command import add_command
 from tune.bundle import Bundle
 
 _EXAMPLES = """examples:
@@ -28,9 +29,10 @@ _EXAMPLES = """examples:
   serve run ray_app:fused                        the same in one replica, for the lowest latency
   python -m ray_app demo                         all of it, from generated data to live predictions
   python -m ray_app score in.parquet out.parquet score a table with the champion
+  python -m ray_app loadtest --rps 600           send requests at a fixed rate and judge the answers
   eval "$(python -m ray_app env)"                before `ray start`, on every node of a cluster
 
-exit codes: 0 done, 2 could not run, 130 interrupted
+exit codes: 0 done, 2 could not run, 130 interrupted; `loadtest --help` has two more
 """
 
 
@@ -95,7 +97,7 @@ def _demo(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ray_app",
-        description="Serve the champion model, or score tables with it.",
+        description="Serve the champion model, score tables with it, or put it under load.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -122,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--trials", type=int, default=20, help="trials of the search (default: %(default)s)")
     show.add_argument("--once", action="store_true", help="stop after the predictions instead of serving on")
     show.set_defaults(run=_demo)
+
+    add_command(commands)
 
     env = commands.add_parser("env", help="print the environment in which Ray Serve is fast, for `ray start`")
     env.set_defaults(run=_env)

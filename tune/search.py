@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from tune.train import Boosting, base_params
 from tune.trial import Trial
 
 _STEPS = 10
+_CPU_PATIENCE_S = 30.0
 """Reports of a trial that runs to its last round."""
 _REDUCTION = 3
 _SCORE = "score"
@@ -170,7 +172,7 @@ def search(
     ]
     if not configs:
         return
-    workers = plan_workers(int(ray.available_resources().get("CPU", 0)), len(configs), concurrency)
+    workers = plan_workers(_free_cpus(), len(configs), concurrency)
     shared = _Shared(declared, train, validation, workers.nthread)
     trainable = ray.tune.with_parameters(_XGBoostTrial, shared=shared)
     with _quiet_tune(scratch) as storage:
@@ -194,6 +196,16 @@ def search(
         raise ConfigError(f"a trial failed: {results.errors[0]}")
     if results.num_terminated < len(configs):
         raise SearchInterrupted
+
+
+def _free_cpus() -> int:
+    """The cluster's free CPUs; what ran just before may take some seconds to give back its own."""
+    deadline = time.monotonic() + _CPU_PATIENCE_S
+    while True:
+        free = int(ray.available_resources().get("CPU", 0))
+        if free >= 1 or time.monotonic() > deadline:
+            return free
+        time.sleep(0.2)
 
 
 class _PastTrial(NamedTuple):
