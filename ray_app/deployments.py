@@ -15,20 +15,19 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import RayActorError
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
-from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from data.errors import ConfigError, Overloaded, RayscoreError
+from data.errors import ConfigError, RayscoreError
 from data.features import Transform
 from data.settings import Settings
 from ray_app.answer import Answers
 from ray_app.asgi import PredictApp, Readiness
 from ray_app.batching import MicroBatcher
 from ray_app.environment import slow_reason
+from ray_app.handle import by_handle, method_of, ping
 from ray_app.inference import Inference
 from ray_app.link.board import subscribe
 from ray_app.link.hello import Hello
@@ -56,9 +55,7 @@ from tune.bundle import Bundle
 logger = logging.getLogger("ray.serve")
 
 _INGRESS_ONGOING = 2000
-_PING_TIMEOUT_S = 1.0
 _POLICY = "ray_app.scaling:by_busy_share"
-_UNREACHABLE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
 @dataclass(frozen=True)
@@ -141,9 +138,9 @@ class Gateway:
         fingerprint = Bundle.from_bytes(served.packed).manifest.schema_.fingerprint
         remote = RemoteModel(_transport(model, served, metrics), fingerprint, settings.request_timeout_ms / 1000)
         fetch = None
-        self._pings = {"model": _method(model, "ping")}
+        self._pings = {"model": method_of(model, "ping")}
         if features is not None:
-            self._pings["feature_fetch"] = _method(features, "ping")
+            self._pings["feature_fetch"] = method_of(features, "ping")
             fetch = RemoteFeatures(_transport(features, served, metrics), settings.feature_timeout_ms / 1000)
         self._app = _door(served, fetch, remote, self._readiness, metrics)
         # Serve tells a process of a deployment's replicas from its first call on: links can be opened before traffic.
@@ -153,7 +150,7 @@ class Gateway:
         return self._app
 
     async def _readiness(self) -> dict[str, str]:
-        answers = await asyncio.gather(*(_ping(handle) for handle in self._pings.values()))
+        answers = await asyncio.gather(*(ping(handle) for handle in self._pings.values()))
         return {name: said for name, said in zip(self._pings, answers, strict=True) if said}
 
 
@@ -249,40 +246,15 @@ def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: in
     )
 
 
-def _method(handle: DeploymentHandle, name: str) -> DeploymentHandle:
-    # One handle a method: looking the method up on the handle makes a new handle at every call. The one
-    # argument is bytes, for which pickle does what cloudpickle does in a sixth of the time.
-    return handle.options(method_name=name, request_serialization="pickle", response_serialization="pickle")
-
-
 def _transport(handle: DeploymentHandle, served: Served, metrics: Metrics) -> Transport:
-    by_handle = _by_handle(handle)
+    fallback = by_handle(handle)
     if not served.settings.direct_links:
-        return by_handle
+        return fallback
     name = handle.deployment_name
-    links = LinkSet(name, served.hello(name).encode(), by_handle, metrics.count_calls(name))
+    links = LinkSet(name, served.hello(name).encode(), fallback, metrics.count_calls(name))
     metrics.watch_links(name, lambda: links.open_links)
     subscribe(name, links.update_threadsafe)
     return links.call
-
-
-def _by_handle(handle: DeploymentHandle) -> Transport:
-    call = _method(handle, "call")
-
-    async def send(request: bytes) -> bytes:
-        try:
-            return await call.remote(request)
-        except _UNREACHABLE:
-            # The replica died with the request. Every call only reads, so another replica may answer it.
-            try:
-                return await call.remote(request)
-            except _UNREACHABLE as exc:
-                raise Overloaded(f"no replica of {handle.deployment_name} answers; try again") from exc
-
-    async def send_in_time(request: bytes, timeout_s: float) -> bytes:
-        return await asyncio.wait_for(send(request), timeout_s)
-
-    return send_in_time
 
 
 def _link_host(settings: Settings) -> str:
@@ -292,13 +264,6 @@ def _link_host(settings: Settings) -> str:
     if alone and settings.http_host in ("127.0.0.1", "localhost", "::1"):
         return "127.0.0.1"
     return ray.util.get_node_ip_address()
-
-
-async def _ping(handle: DeploymentHandle) -> str | None:
-    try:
-        return await asyncio.wait_for(handle.remote(), _PING_TIMEOUT_S)
-    except (asyncio.TimeoutError, *_UNREACHABLE):
-        return "no replica answers"
 
 
 async def _problem(features: LocalFeatures) -> str | None:
