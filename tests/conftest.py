@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from ray_app.stages import LocalFeatures
 from tests.support_cassandra import cassandra_node as cassandra_node
 from tests.support_cassandra import pytest_runtest_setup as pytest_runtest_setup
+from tests.support_serving import STORED, Door, door, local_store, write_store
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
@@ -21,3 +24,17 @@ def ray_cluster() -> Iterator[None]:
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFeatures]:
+    """A SQLite store that knows `u1`."""
+    file = write_store(tmp_path_factory.mktemp("store") / "online.db", {"u1": STORED})
+    with closing(local_store(file)) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def served(features: LocalFeatures) -> Door:
+    """The door over that store."""
+    return door(features)
