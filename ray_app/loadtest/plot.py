@@ -1,0 +1,101 @@
+"""A load test's picture: latency and rate over time, the distribution, and replicas when they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from data.parquet import atomic_file
+from ray_app.loadtest.percentiles import curve
+from ray_app.loadtest.report import Result
+from ray_app.loadtest.slo import ERRORS
+
+_BLUE, _ORANGE, _GREY, _RED = "#1f5fa8", "#d9730d", "#8a8a8a", "#b3261e"
+_DPI = 110
+_MAX_POINTS = 5000
+_TICKS = (0, 0.5, 0.9, 0.99, 0.999, 0.9999)
+
+
+def write_plot(path: Path, result: Result, latencies: np.ndarray) -> None:
+    """Draw the result as PNG; `latencies` are those that the percentiles are over, in s.
+
+    Raises:
+        DataError: the place cannot be written to.
+    """
+    rows = 3 if result.replicas else 2
+    figure = Figure(figsize=(12, 3.1 * rows + 0.6), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(rows, 2, width_ratios=(3, 2))
+    panels = [figure.add_subplot(grid[row, 0]) for row in range(rows)]
+    _latency(panels[0], result)
+    _rate(panels[1], result)
+    if result.replicas:
+        _replicas(panels[2], result.replicas)
+    for panel in panels:
+        panel.set_xlim(0, max(len(result.seconds), 1))
+    panels[-1].set_xlabel("s from the start of measuring")
+    right = figure.add_subplot(grid[:, 1])
+    _distribution(right, result, latencies)
+    for panel in (*panels, right):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25)
+    figure.suptitle(f"{result.setup.url}: {result.setup.profile}, {result.setup.rps:,g} requests/s")
+    with atomic_file(path) as partial:
+        figure.savefig(partial, format="png")
+
+
+def _latency(axes: Axes, result: Result) -> None:
+    at = [second.start + 0.5 for second in result.seconds]
+    axes.plot(at, [second.p99 * 1e3 for second in result.seconds], color=_ORANGE, marker=".", label="p99")
+    axes.plot(at, [second.p50 * 1e3 for second in result.seconds], color=_BLUE, marker=".", label="p50")
+    axes.set(yscale="log", ylabel="ms", title="Latency of each second, from when requests were due")
+    _bounds(axes, result)
+    axes.legend(loc="upper left")
+
+
+def _rate(axes: Axes, result: Result) -> None:
+    at = [second.start + 0.5 for second in result.seconds]
+    axes.step(at, [s.asked for s in result.seconds], where="mid", color=_GREY, linewidth=3, label="asked")
+    axes.step(at, [s.achieved for s in result.seconds], where="mid", color=_BLUE, label="achieved (2xx)")
+    if any(second.errors for second in result.seconds):
+        axes.step(at, [s.errors for s in result.seconds], where="mid", color=_RED, label="errors")
+    axes.set(ylabel="requests/s", title="Rate")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower left")
+
+
+def _replicas(axes: Axes, replicas: Sequence[tuple[float, dict[str, int]]]) -> None:
+    at = [time for time, _ in replicas]
+    for name in sorted({name for _, counts in replicas for name in counts}):
+        axes.step(at, [counts.get(name, 0) for _, counts in replicas], where="post", label=name)
+    axes.set(ylabel="running", title="Replicas")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper left")
+
+
+def _distribution(axes: Axes, result: Result, latencies: np.ndarray) -> None:
+    shares, values = curve(latencies)
+    # Close together where there are many, and every one of the slowest.
+    kept = np.unique(np.append(np.geomspace(1, max(len(values), 1), _MAX_POINTS).astype(int), len(values)))
+    kept = len(values) - kept[kept <= len(values)]
+    # The last value has no requests above it: half a request stands in for none on the logarithmic axis.
+    above = np.maximum(1 - shares[kept], 0.5 / max(len(values), 1))
+    axes.plot(1 / above, values[kept] * 1e3, color=_BLUE)
+    axes.set(xscale="log", yscale="log", ylabel="ms", xlabel="percentile", title="Distribution")
+    axes.set_xticks([1 / (1 - share) for share in _TICKS], [f"{share * 100:g}" for share in _TICKS])
+    axes.minorticks_off()
+    _bounds(axes, result)
+
+
+def _bounds(axes: Axes, result: Result) -> None:
+    for judged in result.verdict:
+        if judged.objective.name != ERRORS:
+            color = _GREY if judged.held else _RED
+            axes.axhline(judged.objective.bound * 1e3, color=color, linestyle=":", linewidth=1)
