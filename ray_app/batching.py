@@ -17,6 +17,7 @@ Result = TypeVar("Result")
 class _Waiting(NamedTuple):
     item: Any
     future: asyncio.Future[Any]
+    deadline: float
 
 
 class MicroBatcher(Generic[Item, Result]):
@@ -24,7 +25,7 @@ class MicroBatcher(Generic[Item, Result]):
 
     def __init__(
         self,
-        run: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        run: Callable[[list[Item], float], Awaitable[Sequence[Result]]],
         *,
         max_batch: int,
         slots: int,
@@ -34,7 +35,8 @@ class MicroBatcher(Generic[Item, Result]):
         """Set up without starting anything.
 
         Args:
-            run: scores a batch; must return one result an item, in order.
+            run: scores a batch within so many seconds, the most that any of its callers has left; must return
+                one result an item, in order.
             max_batch: most items handed to one call of `run`.
             slots: most calls of `run` under way at once.
             queue_limit: most items waiting; beyond it `submit` raises Overloaded.
@@ -64,7 +66,8 @@ class MicroBatcher(Generic[Item, Result]):
             raise Overloaded("too many requests are waiting; try again later")
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
-        self._queue.extend(map(_Waiting, items, futures))
+        deadline = loop.time() + timeout_s
+        self._queue.extend(_Waiting(item, future, deadline) for item, future in zip(items, futures, strict=True))
         self._pump()
         timer = loop.call_later(timeout_s, _expire, futures)
         try:
@@ -104,7 +107,8 @@ class MicroBatcher(Generic[Item, Result]):
     async def _run_batch(self, batch: list[_Waiting]) -> None:
         self._on_batch(len(batch))
         try:
-            results = await self._run([waiting.item for waiting in batch])
+            budget_s = max(waiting.deadline for waiting in batch) - asyncio.get_running_loop().time()
+            results = await self._run([waiting.item for waiting in batch], budget_s)
             if len(results) != len(batch):
                 raise RuntimeError(f"a batch of {len(batch)} items was given {len(results)} results")
             for waiting, result in zip(batch, results, strict=True):

@@ -7,13 +7,14 @@ A feature comes from the request, else from the online store, else from its decl
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from data.errors import StoreUnavailable
+from data.errors import DeadlineExceeded, StoreUnavailable
 from data.features import Transform, as_strings, is_absent, named_column
 from data.payload import OnlineRow, RowCodec
 from data.schema import FeatureType
@@ -71,12 +72,20 @@ class Inference:
         await self._fill_online(matrix, table)
         return await self._model.score(matrix)
 
-    async def predict(self, rows: Sequence[Row]) -> list[Prediction]:
-        """Return one prediction a row, in order."""
-        lookups = await self._look_up(rows)
+    async def predict(self, rows: Sequence[Row], budget_s: float = math.inf) -> list[Prediction]:
+        """Return one prediction a row, in order.
+
+        Raises:
+            DeadlineExceeded: the `budget_s` seconds that the callers have left are spent.
+        """
+        deadline = time.perf_counter() + budget_s
+        # A slow store may spend half of the time: the other half is the model's, for an answer with defaults.
+        lookups = await self._look_up(rows, budget_s / 2)
         matrix = np.array([self._vector(*pair) for pair in zip(rows, lookups, strict=True)], np.float32)
         started = time.perf_counter()
-        scores = await self._model.score(matrix)
+        if started >= deadline:
+            raise DeadlineExceeded("the time allowed for the request is spent")
+        scores = await self._model.score(matrix, deadline - started)
         self._metrics.stage(MODEL, time.perf_counter() - started)
         return [
             Prediction(row, score, lookup, self._taken(row, lookup.online))
@@ -109,7 +118,7 @@ class Inference:
                 if online is not None and open_[row, at]:
                     matrix[row, i] = self._transform.encoders[i].encode(online.values[stored_at])
 
-    async def _look_up(self, rows: Sequence[Row]) -> list[Lookup]:
+    async def _look_up(self, rows: Sequence[Row], budget_s: float) -> list[Lookup]:
         if self._features is None:
             return [_NOT_ASKED] * len(rows)
         asked = [i for i, row in enumerate(rows) if row.entity and self._leaves_open(row)]
@@ -118,7 +127,7 @@ class Inference:
             return lookups
         started = time.perf_counter()
         try:
-            payloads = await self._features.fetch([rows[i].entity or "" for i in asked])
+            payloads = await self._features.fetch([rows[i].entity or "" for i in asked], budget_s)
         except StoreUnavailable as exc:
             self._warn(exc)
             payloads = None

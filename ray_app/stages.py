@@ -7,6 +7,7 @@ What the bytes mean is known here alone, so that another transport needs no othe
 from __future__ import annotations
 
 import asyncio
+import math
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -30,8 +31,12 @@ _OK, _MISMATCH = b"\0", b"\1"
 class FeatureStage(Protocol):
     """Reads the online store."""
 
-    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+    async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Return packed rows, same length and order as `entities`; None where there is none.
+
+        Args:
+            entities: keys to read.
+            timeout_s: time that the callers have left; a stage may allow itself less.
 
         Raises:
             StoreUnavailable: the store did not answer; predictions go on without online values.
@@ -42,8 +47,12 @@ class FeatureStage(Protocol):
 class ModelStage(Protocol):
     """Scores encoded rows."""
 
-    async def score(self, matrix: np.ndarray) -> np.ndarray:
+    async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
         """Return probabilities, float32 of shape (n,), for float32 of shape (n, k).
+
+        Args:
+            matrix: encoded rows.
+            timeout_s: time that the callers have left; a stage may allow itself less.
 
         Raises:
             SchemaMismatch: the model was built from another feature schema.
@@ -65,7 +74,7 @@ class LocalFeatures:
         if not self._try_open():
             threading.Thread(target=self._keep_trying, name="open-store", daemon=True).start()
 
-    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+    async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Read from the store; see FeatureStage."""
         if self._store is None:
             raise StoreUnavailable(self._problem)
@@ -117,7 +126,7 @@ class LocalModel:
     def __init__(self, model: OnnxModel) -> None:
         self._model = model
 
-    async def score(self, matrix: np.ndarray) -> np.ndarray:
+    async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
         """Score on the event loop: a batch takes less time than a hop to a thread."""
         return self._model.score(matrix)
 
@@ -143,12 +152,13 @@ class RemoteFeatures:
         self._transport = transport
         self._timeout_s = timeout_s
 
-    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+    async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Fetch from some replica; see FeatureStage. No replica in time is an unavailable store."""
+        allowed = min(self._timeout_s, timeout_s)
         try:
-            answer = await self._transport(_pack(list(entities)), self._timeout_s)
+            answer = await self._transport(_pack(list(entities)), allowed)
         except asyncio.TimeoutError as exc:
-            raise StoreUnavailable(f"feature fetch did not answer in {self._timeout_s * 1000:.0f} ms") from exc
+            raise StoreUnavailable(f"feature fetch did not answer in {allowed * 1000:.0f} ms") from exc
         except Overloaded as exc:
             raise StoreUnavailable(f"feature fetch: {exc}") from exc
         problem, payloads = msgpack.unpackb(answer)
@@ -181,13 +191,14 @@ class RemoteModel:
         self._timeout_s = timeout_s
         self._fingerprint = fingerprint[:8].encode()
 
-    async def score(self, matrix: np.ndarray) -> np.ndarray:
+    async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
         """Score on some replica; see ModelStage."""
+        allowed = min(self._timeout_s, timeout_s)
         request = _SHAPE.pack(self._fingerprint, len(matrix)) + matrix.tobytes()
         try:
-            answer = await self._transport(request, self._timeout_s)
+            answer = await self._transport(request, allowed)
         except asyncio.TimeoutError as exc:
-            raise DeadlineExceeded(f"the model did not answer in {self._timeout_s * 1000:.0f} ms") from exc
+            raise DeadlineExceeded(f"the model did not answer in {allowed * 1000:.0f} ms") from exc
         if answer[:1] != _OK:
             raise SchemaMismatch("the model replica was built from another feature schema; a rollout is under way")
         return np.frombuffer(answer, np.float32, offset=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -41,7 +42,7 @@ class GatedModel:
         self.entered = 0
         self._error = error
 
-    async def score(self, matrix: np.ndarray) -> np.ndarray:
+    async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
         """Wait, then answer or fail."""
         self.entered += 1
         if self._error is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
@@ -78,7 +79,7 @@ class CountingStage:
         self.asked: list[list[str]] = []
         self._payloads = payloads or {}
 
-    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+    async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Answer from the dictionary."""
         self.asked.append(list(entities))
         return [self._payloads.get(entity) for entity in entities]
@@ -87,7 +88,7 @@ class CountingStage:
 class DownStage:
     """A feature stage whose store is out of reach."""
 
-    async def fetch(self, entities: Sequence[str]) -> list[bytes | None]:
+    async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Fail."""
         raise StoreUnavailable("no store today")
 

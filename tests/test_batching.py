@@ -19,13 +19,15 @@ class Runner:
 
     def __init__(self, opened: bool = True) -> None:
         self.batches: list[list[int]] = []
+        self.budgets: list[float] = []
         self.gate = asyncio.Event()
         if opened:
             self.gate.set()
 
-    async def __call__(self, items: list[int]) -> list[int]:
+    async def __call__(self, items: list[int], budget_s: float) -> list[int]:
         """Double the items; a negative one fails the batch."""
         self.batches.append(items)
+        self.budgets.append(budget_s)
         await self.gate.wait()
         if min(items) < 0:
             raise ValueError("negative")
@@ -171,7 +173,7 @@ def test_wrong_number_of_results_fails_all(given: int):
     """A run that returns too few or too many results answers nobody and leaves nobody hanging."""
 
     async def scenario() -> None:
-        async def wrong(items: list[int]) -> list[int]:
+        async def wrong(items: list[int], budget_s: float) -> list[int]:
             return [0] * given
 
         batch = MicroBatcher(wrong, max_batch=8, slots=1, queue_limit=10)
@@ -221,7 +223,7 @@ def test_batch_does_not_inherit_the_callers_context():
     request = contextvars.ContextVar("request", default="none")
 
     async def scenario() -> None:
-        async def seen(items: list[int]) -> list[str]:
+        async def seen(items: list[int], budget_s: float) -> list[str]:
             return [request.get() for _ in items]
 
         request.set("first client's")
@@ -256,10 +258,29 @@ def test_cancelled_run_leaves_nobody_waiting():
     """When the batch's task itself is cancelled, its callers are told to try again."""
 
     async def scenario() -> None:
-        async def ends(items: list[int]) -> list[int]:
+        async def ends(items: list[int], budget_s: float) -> list[int]:
             raise asyncio.CancelledError
 
         with pytest.raises(Overloaded):
             await MicroBatcher(ends, max_batch=2, slots=1, queue_limit=10).submit([1, 2], _LONG_S)
 
     run(scenario())
+
+
+def test_batch_has_the_time_of_its_most_patient_caller() -> None:
+    """A batch may take as long as the caller with the most time left, and no longer than that caller asked for."""
+
+    async def scenario() -> list[float]:
+        runner = Runner(opened=False)
+        batch = batcher(runner)
+        first = asyncio.ensure_future(batch.submit([1], 5.0))
+        await until(lambda: len(runner.batches) == 1)
+        others = [asyncio.ensure_future(batch.submit([2], seconds)) for seconds in (10.0, 30.0)]
+        await asyncio.sleep(0)
+        runner.gate.set()
+        await asyncio.gather(first, *others)
+        return runner.budgets
+
+    alone, together = run(scenario())
+    assert 4 < alone <= 5
+    assert 29 < together <= 30

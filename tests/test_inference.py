@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.errors import DataError, StoreUnavailable
+from data.errors import DataError, DeadlineExceeded, StoreUnavailable
 from data.features import Transform
 from data.payload import RowCodec
 from data.schema import FeatureSchema, Scalar, Source
@@ -226,3 +227,25 @@ def test_table_asks_the_store_for_open_rows_only():
     values = [5, STORED["velocity_last_24h"], None]
     assert scores.tolist() == [expected(**{**FULL, "velocity_last_24h": value}) for value in values]
     assert scores.dtype == np.float32
+
+
+def test_spent_time_is_not_spent_on_the_model():
+    """Rows whose callers have no time left are not scored."""
+    row = RowParser(manifest(), Transform(manifest().schema_)).parse(FULL)
+    with pytest.raises(DeadlineExceeded):
+        run(inference(None).predict([row], 0.0))
+
+
+def test_slow_store_leaves_half_of_the_time_to_the_model():
+    """A store slower than half of the caller's time costs the online values, not the answer."""
+
+    class Slow:
+        async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
+            self.allowed = timeout_s
+            raise StoreUnavailable("too slow")
+
+    slow = Slow()
+    row = RowParser(manifest(), Transform(manifest().schema_)).parse(ROW)
+    (prediction,) = run(inference(slow).predict([row], 4.0))
+    assert slow.allowed == 2.0
+    assert prediction.lookup.degraded
