@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Most rows in one micro-batch."""
     batch_slots: Annotated[int, Field(ge=1, le=64)] = 2
-    """Micro-batches that one gateway keeps under way at once."""
+    """Micro-batches that one gateway keeps under way at once, for each model replica."""
     queue_limit: Annotated[int, Field(ge=1)] = 4096
     """Rows that may wait in one gateway; beyond it requests are answered 503."""
     request_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000

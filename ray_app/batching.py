@@ -28,7 +28,7 @@ class MicroBatcher(Generic[Item, Result]):
         run: Callable[[list[Item], float], Awaitable[Sequence[Result]]],
         *,
         max_batch: int,
-        slots: int,
+        slots: Callable[[], int],
         queue_limit: int,
         on_batch: Callable[[int], None] = lambda rows: None,
     ) -> None:
@@ -38,13 +38,14 @@ class MicroBatcher(Generic[Item, Result]):
             run: scores a batch within so many seconds, the most that any of its callers has left; must return
                 one result an item, in order.
             max_batch: most items handed to one call of `run`.
-            slots: most calls of `run` under way at once.
+            slots: returns the most calls of `run` under way at once; asked for every batch, as replicas come and go.
             queue_limit: most items waiting; beyond it `submit` raises Overloaded.
             on_batch: told the size of every batch.
         """
         self._run = run
         self._max_batch = max_batch
-        self._free = slots
+        self._slots = slots
+        self._under_way = 0
         self._queue_limit = queue_limit
         self._on_batch = on_batch
         self._queue: deque[_Waiting] = deque()
@@ -89,7 +90,7 @@ class MicroBatcher(Generic[Item, Result]):
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _pump(self) -> None:
-        while self._free and self._queue:
+        while self._queue and self._under_way < self._slots():
             batch: list[_Waiting] = []
             while self._queue and len(batch) < self._max_batch:
                 waiting = self._queue.popleft()
@@ -97,7 +98,7 @@ class MicroBatcher(Generic[Item, Result]):
                     batch.append(waiting)
             if not batch:
                 return
-            self._free -= 1
+            self._under_way += 1
             # An empty context: the batch must not carry the request context of the caller that happened to
             # start it, or that caller's disconnect would cancel everybody's work.
             task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run_batch(batch))
@@ -120,7 +121,7 @@ class MicroBatcher(Generic[Item, Result]):
         except Exception as exc:  # noqa: BLE001  whatever it is, it belongs to the callers that wait
             _fail(batch, exc)
         finally:
-            self._free += 1
+            self._under_way -= 1
             self._pump()
 
 

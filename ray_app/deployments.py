@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray import serve
@@ -136,13 +137,14 @@ class Gateway:
         settings = served.settings
         metrics = _metrics(served)
         fingerprint = Bundle.from_bytes(served.packed).manifest.schema_.fingerprint
-        remote = RemoteModel(_transport(model, served, metrics), fingerprint, settings.request_timeout_ms / 1000)
+        scorers = _reach(model, served, metrics)
+        remote = RemoteModel(scorers.transport, fingerprint, settings.request_timeout_ms / 1000)
         fetch = None
         self._pings = {"model": method_of(model, "ping")}
         if features is not None:
             self._pings["feature_fetch"] = method_of(features, "ping")
-            fetch = RemoteFeatures(_transport(features, served, metrics), settings.feature_timeout_ms / 1000)
-        self._app = _door(served, fetch, remote, self._readiness, metrics)
+            fetch = RemoteFeatures(_reach(features, served, metrics).transport, settings.feature_timeout_ms / 1000)
+        self._app = _door(served, fetch, remote, self._readiness, metrics, scorers.replicas)
         # Serve tells a process of a deployment's replicas from its first call on: links can be opened before traffic.
         self._warm_up = asyncio.get_running_loop().create_task(self._readiness())
 
@@ -191,7 +193,12 @@ def _metrics(served: Served) -> Metrics:
 
 
 def _door(
-    served: Served, features: FeatureStage | None, model: ModelStage, readiness: Readiness, metrics: Metrics
+    served: Served,
+    features: FeatureStage | None,
+    model: ModelStage,
+    readiness: Readiness,
+    metrics: Metrics,
+    model_replicas: Callable[[], int] = lambda: 1,
 ) -> PredictApp:
     """The HTTP door over an inference path, inside a replica."""
     settings = served.settings
@@ -203,7 +210,7 @@ def _door(
     batcher = MicroBatcher(
         Inference(manifest, transform, features, model, metrics).predict,
         max_batch=settings.max_batch,
-        slots=settings.batch_slots,
+        slots=lambda: settings.batch_slots * max(model_replicas(), 1),
         queue_limit=settings.queue_limit,
         on_batch=metrics.batch_rows.observe,
     )
@@ -246,15 +253,22 @@ def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: in
     )
 
 
-def _transport(handle: DeploymentHandle, served: Served, metrics: Metrics) -> Transport:
+class _Reached(NamedTuple):
+    """A stage as a gateway sees it: how to call it, and how many replicas it can call."""
+
+    transport: Transport
+    replicas: Callable[[], int]
+
+
+def _reach(handle: DeploymentHandle, served: Served, metrics: Metrics) -> _Reached:
     fallback = by_handle(handle)
     if not served.settings.direct_links:
-        return fallback
+        return _Reached(fallback, lambda: 1)
     name = handle.deployment_name
     links = LinkSet(name, served.hello(name).encode(), fallback, metrics.count_calls(name))
     metrics.watch_links(name, lambda: links.open_links)
     subscribe(name, links.update_threadsafe)
-    return links.call
+    return _Reached(links.call, lambda: links.open_links)
 
 
 def _link_host(settings: Settings) -> str:

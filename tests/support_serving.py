@@ -138,7 +138,7 @@ def door(
     batcher = MicroBatcher(
         Inference(declared, transform, features, model or LocalModel(OnnxModel(bundle)), metrics).predict,
         max_batch=given.max_batch,
-        slots=given.batch_slots,
+        slots=lambda: given.batch_slots,
         queue_limit=given.queue_limit,
         on_batch=metrics.batch_rows.observe,
     )

@@ -36,7 +36,7 @@ class Runner:
 
 def batcher(runner: Runner, max_batch: int = 8, slots: int = 1, queue_limit: int = 100) -> MicroBatcher[int, int]:
     """A batcher over the runner."""
-    return MicroBatcher(runner, max_batch=max_batch, slots=slots, queue_limit=queue_limit)
+    return MicroBatcher(runner, max_batch=max_batch, slots=lambda: slots, queue_limit=queue_limit)
 
 
 def submitted(batch: MicroBatcher[int, int], *items: int) -> asyncio.Task[list[int]]:
@@ -100,7 +100,7 @@ def test_batch_sizes_are_reported():
 
     async def scenario() -> None:
         sizes: list[int] = []
-        batch = MicroBatcher(Runner(), max_batch=3, slots=1, queue_limit=10, on_batch=sizes.append)
+        batch = MicroBatcher(Runner(), max_batch=3, slots=lambda: 1, queue_limit=10, on_batch=sizes.append)
         await batch.submit(range(7), _LONG_S)
         assert sizes == [3, 3, 1]
 
@@ -176,7 +176,7 @@ def test_wrong_number_of_results_fails_all(given: int):
         async def wrong(items: list[int], budget_s: float) -> list[int]:
             return [0] * given
 
-        batch = MicroBatcher(wrong, max_batch=8, slots=1, queue_limit=10)
+        batch = MicroBatcher(wrong, max_batch=8, slots=lambda: 1, queue_limit=10)
         with pytest.raises(RuntimeError, match=f"2 items was given {given} results"):
             await batch.submit([1, 2], _LONG_S)
 
@@ -227,7 +227,7 @@ def test_batch_does_not_inherit_the_callers_context():
             return [request.get() for _ in items]
 
         request.set("first client's")
-        batch = MicroBatcher(seen, max_batch=2, slots=1, queue_limit=10)
+        batch = MicroBatcher(seen, max_batch=2, slots=lambda: 1, queue_limit=10)
         assert await batch.submit([1, 2, 3], _LONG_S) == ["none"] * 3
 
     run(scenario())
@@ -262,7 +262,7 @@ def test_cancelled_run_leaves_nobody_waiting():
             raise asyncio.CancelledError
 
         with pytest.raises(Overloaded):
-            await MicroBatcher(ends, max_batch=2, slots=1, queue_limit=10).submit([1, 2], _LONG_S)
+            await MicroBatcher(ends, max_batch=2, slots=lambda: 1, queue_limit=10).submit([1, 2], _LONG_S)
 
     run(scenario())
 
@@ -284,3 +284,23 @@ def test_batch_has_the_time_of_its_most_patient_caller() -> None:
     alone, together = run(scenario())
     assert 4 < alone <= 5
     assert 29 < together <= 30
+
+
+def test_slots_follow_the_replicas() -> None:
+    """When a replica is added, the next batch that is handed in runs beside those under way."""
+
+    async def scenario() -> int:
+        runner, replicas = Runner(opened=False), [1]
+        batch = MicroBatcher(runner, max_batch=1, slots=lambda: len(replicas), queue_limit=10)
+        tasks = [asyncio.ensure_future(batch.submit([item], 10)) for item in (1, 2)]
+        await until(lambda: batch.waiting == 1)
+        assert len(runner.batches) == 1
+        replicas.append(2)
+        tasks.append(asyncio.ensure_future(batch.submit([3], 10)))
+        await until(lambda: len(runner.batches) == 2)
+        under_way = len(runner.batches)
+        runner.gate.set()
+        await asyncio.gather(*tasks)
+        return under_way
+
+    assert run(scenario()) == 2
