@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -14,6 +15,8 @@ from tests.support_cassandra import pytest_runtest_setup as pytest_runtest_setup
 from tests.support_serving import STORED, Door, door, local_store, write_store
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Ended by SIGTERM, the tests stop what they have started, as they do after Ctrl-C.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
