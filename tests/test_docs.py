@@ -28,10 +28,14 @@ MODELS: dict[str, type[BaseModel]] = {
 COMMANDS = {
     "data": ("generate", "convert", "validate", "materialize", "get", "draft"),
     "tune": ("search", "list", "show", "promote"),
-    "ray_app": ("score", "demo", "env"),
+    "ray_app": ("score", "demo", "loadtest", "env"),
 }
 DEFAULTS = {"tune": "search"}
-GUIDES = {"data": ["data.md"], "tune": ["training.md"], "ray_app": ["batch-scoring.md", "http-api.md"]}
+GUIDES = {
+    "data": ["data.md"],
+    "tune": ["training.md"],
+    "ray_app": ["batch-scoring.md", "http-api.md", "load-testing.md"],
+}
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _COMMAND = re.compile(r"python -m (data|tune|ray_app|benchmarks\.\w+)\b([^\n`#|&;)]*)")

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     plan = Plan(target, sent, args.connections, args.timeout, dashboard)
     done = run_on_time(generate(plan, samples, show_second))
     found = figures(done, args.duration)
-    if limit := client_limit(found, slo, args.connections):
+    if limit := client_limit(found, slo):
         err.print(f"no report: the generator was the limit, not the service: {limit}", markup=False, style="red")
         return EXIT_CLIENT
     result = Result(setup, found, judge(found, slo), seconds(done), done.replicas, done.interrupted)

@@ -56,7 +56,7 @@ def _latency(axes: Axes, result: Result) -> None:
     axes.plot(at, [second.p50 * 1e3 for second in result.seconds], color=_BLUE, marker=".", label="p50")
     axes.set(yscale="log", ylabel="ms", title="Latency of each second, from when requests were due")
     _bounds(axes, result)
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
 
 
 def _rate(axes: Axes, result: Result) -> None:
@@ -67,17 +67,20 @@ def _rate(axes: Axes, result: Result) -> None:
         axes.step(at, [s.errors for s in result.seconds], where="mid", color=_RED, label="errors")
     axes.set(ylabel="requests/s", title="Rate")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")
 
 
 def _replicas(axes: Axes, replicas: Sequence[tuple[float, dict[str, int]]]) -> None:
     at = [time for time, _ in replicas]
-    for name in sorted({name for _, counts in replicas for name in counts}):
-        axes.step(at, [counts.get(name, 0) for _, counts in replicas], where="post", label=name)
+    names = sorted({name for _, counts in replicas for name in counts})
+    # The first are drawn wider, so that lines that lie on each other are all seen.
+    for width, name in zip(range(2 * len(names), 0, -2), names, strict=True):
+        counts = [here.get(name, 0) for _, here in replicas]
+        axes.step(at, counts, where="post", label=name, linewidth=width)
     axes.set(ylabel="running", title="Replicas")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
 
 
 def _distribution(axes: Axes, result: Result, latencies: np.ndarray) -> None:

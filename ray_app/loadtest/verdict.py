@@ -34,7 +34,7 @@ def judge(found: Figures, slo: Sequence[Objective]) -> list[Judged]:
     ]
 
 
-def client_limit(found: Figures, slo: Sequence[Objective], connections: int) -> str | None:
+def client_limit(found: Figures, slo: Sequence[Objective]) -> str | None:
     """Why the figures say more about the generator than about the service; None when they do not."""
     late, bound = found.lateness["p99"], max(LATENESS_FLOOR_S, LATENESS_SHARE * found.latency["p99"])
     if late > bound:
@@ -42,11 +42,10 @@ def client_limit(found: Figures, slo: Sequence[Objective], connections: int) -> 
             f"requests left {late * 1e3:.2f} ms late (p99), allowed are {bound * 1e3:.2f} ms: "
             f"the generator could not keep {found.asked_rps:,.0f} requests/s (it used {found.cpu_share:.0%} of a CPU)"
         )
-    idle = found.under_way_mean < connections / 2
-    if found.finished_rps < _SHORT_OF * found.asked_rps and found.cpu_share > _BUSY_CPU and idle:
+    if found.finished_rps < _SHORT_OF * found.asked_rps and found.cpu_share > _BUSY_CPU:
         return (
             f"{found.finished_rps:,.0f} of {found.asked_rps:,.0f} requests/s were kept while the generator used "
-            f"{found.cpu_share:.0%} of a CPU and only {found.under_way_mean:.0f} requests were under way"
+            f"{found.cpu_share:.0%} of a CPU, with {found.under_way_mean:,.0f} requests under way on average"
         )
     return _undecided(found, slo)
 
