@@ -24,7 +24,7 @@ def ray_cluster() -> Iterator[None]:
     """One small Ray cluster for every test that needs one, started at first use."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -14,12 +13,19 @@ from tests.support_model import write_card_table
 from tune.registry import Registry
 
 REPO = Path(__file__).parents[1]
-HEAD = """
-import ray, signal, sys
-ray.init(address="local", num_cpus=2, include_dashboard=True, dashboard_port=int(sys.argv[1]),
-         object_store_memory=150_000_000, log_to_driver=False)
-signal.pause()
-"""
+
+
+def head_command(dashboard_port: int) -> list[str]:
+    """A cluster as `ray start` makes one, on ports of its own: the agent's fixed one may be another cluster's."""
+    ports = {
+        "port": free_port(),
+        "dashboard-port": dashboard_port,
+        "dashboard-agent-listen-port": free_port(),
+        "dashboard-agent-grpc-port": free_port(),
+        "ray-client-server-port": free_port(),
+    }
+    options = [f"--{name}={port}" for name, port in ports.items()]
+    return [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=150000000", *options]
 
 
 @pytest.mark.ray
@@ -52,9 +58,9 @@ def test_a_submitted_job_tunes_and_registers(tmp_path: Path) -> None:
         # The dashboard answers some seconds before the node's job agent has reported to it.
         return "No available agent" not in done[-1].stderr
 
-    with place.running(sys.executable, "-c", HEAD, str(port)):
+    with place.running(*head_command(port)):
         wait_for(job_agent_is_up, "the cluster's dashboard")
-        wait_for(submitted, "the cluster's job agent", 180)
+        wait_for(submitted, "the cluster's job agent", 120)
 
     assert done[-1].returncode == 0, done[-1].stdout + done[-1].stderr
     settings = place.settings

@@ -268,7 +268,8 @@ def repair(node: Node, rows: int) -> None:
 @pytest.mark.cassandra
 def test_ring_survives_a_killed_node(nodes: list[Node], view: str):
     """With three replicas one node may be killed under reads: no read fails, and writes reach a quorum."""
-    settings = nodes[0].settings(cassandra_replication_factor=3)
+    # Three cold JVMs on two cores pause for seconds: a read must outlast that, not the dead node.
+    settings = nodes[0].settings(cassandra_replication_factor=3, cassandra_read_timeout_ms=20_000)
     rows = [StoredRow(f"user_{i}", 1, str(i).encode()) for i in range(300)]
     keys, payloads = [row.entity for row in rows], [row.payload for row in rows]
 
