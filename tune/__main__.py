@@ -18,9 +18,10 @@ from data.console import run_cli
 from data.errors import ConfigError
 from data.settings import Settings, load_settings
 from data.usecase import UseCase, load_use_case
-from tune.pipeline import Learned, Plan, learn
+from tune.pipeline import Plan, learn
 from tune.promotion import Verdict, promote
 from tune.registry import CHALLENGER, CHAMPION, Registry
+from tune.report import Learned
 
 _COMMANDS = ("search", "list", "show", "promote")
 _FIGURES = ("auc", "pr_auc", "f1")

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import xgboost
 
 from data.console import err
-from data.parquet import write_table
 from data.settings import Settings
 from data.usecase import UseCase
-from tune.baselines import baselines
-from tune.bundle import Bundle
-from tune.card import Findings, write_card
 from tune.distributed import fit_distributed
-from tune.evaluate import Evaluation, best_threshold, evaluate
 from tune.examples import Prepared, prepare
-from tune.onnx_export import OnnxScorer, to_onnx, verify_parity
-from tune.pack import pack
-from tune.plots import importance, write_plots
 from tune.progress import TrialProgress
-from tune.registry import HOLDOUT_FOLDER, Registry
+from tune.report import Learned, finish
 from tune.search import search
 from tune.space import check_space
 from tune.table import TrainingTable, load_training_table
@@ -42,25 +32,6 @@ class Plan(NamedTuple):
     seed: int = 0
     resume: bool = False
     concurrency: int | None = None
-
-
-class Learned(NamedTuple):
-    """What came out, registered as `version`."""
-
-    bundle: Bundle
-    version: str
-    run_id: str
-    best: Trial
-    trials: int
-    evaluation: Evaluation
-    baselines: dict[str, dict[str, float]]
-
-
-class _Model(NamedTuple):
-    booster: xgboost.Booster
-    onnx: bytes
-    threshold: float
-    holdout_scores: np.ndarray
 
 
 def learn(use_case: UseCase, plan: Plan, settings: Settings) -> Learned:
@@ -81,7 +52,11 @@ def learn(use_case: UseCase, plan: Plan, settings: Settings) -> Learned:
     run_id, finished = _open_run(tracker, journal, use_case, plan, source)
     with _ending(tracker, run_id):
         trials = _run_trials(use_case, plan, prepared, settings, tracker, journal, run_id, finished)
-        learned = _finish(use_case, plan, source, prepared, trials, settings, tracker, run_id)
+        best = best_trial(trials)
+        _say(f"final fit on the cluster: trial {best.number}, {best.rounds} rounds")
+        booster = _final_model(use_case, prepared, best, plan.seed)
+        _say("figures, plots and model card")
+        learned = finish(use_case, source, prepared, booster, trials, settings, tracker, run_id)
     journal.finish()
     return learned
 
@@ -161,72 +136,10 @@ def _run_trials(
     return trials
 
 
-def _finish(
-    use_case: UseCase,
-    plan: Plan,
-    source: TrainingTable,
-    prepared: Prepared,
-    trials: list[Trial],
-    settings: Settings,
-    tracker: Tracker,
-    run_id: str,
-) -> Learned:
-    best = best_trial(trials)
-    _say(f"final fit on the cluster: trial {best.number}, {best.rounds} rounds")
-    model = _final_model(use_case, prepared, best, plan.seed)
-    _say("figures, plots and model card")
-    evaluation = evaluate(prepared.holdout.y, model.holdout_scores, model.threshold)
-    against = baselines(prepared, nthread=1)
-    gains = importance(model.booster, prepared.schema.names)
-    card = write_card(
-        use_case,
-        Findings(source, prepared, evaluation, against, model.threshold, best, len(trials), gains),
-    )
-    holdout = source.table.take(prepared.parts.holdout)
-    bundle = pack(
-        use_case,
-        prepared.schema,
-        model.booster,
-        model.onnx,
-        model.threshold,
-        evaluation.metrics,
-        card,
-        source.fingerprint,
-        holdout,
-    )
-    tracker.log_params(run_id, {"best_trial": best.number, "rounds": best.rounds, **best.params})
-    tracker.log_metrics(run_id, _flat(evaluation, against, model.threshold))
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        names, metric = prepared.schema.names, use_case.search.metric.value
-        write_plots(
-            folder, prepared.holdout, model.holdout_scores, model.threshold, model.booster, names, trials, metric
-        )
-        tracker.log_folder(run_id, folder, "plots")
-        write_table(holdout, folder / HOLDOUT_FOLDER / "holdout.parquet")
-        tracker.log_folder(run_id, folder / HOLDOUT_FOLDER, HOLDOUT_FOLDER)
-    version = Registry(settings.tracking_uri, settings.artifact_dir).publish(bundle, run_id)
-    return Learned(bundle, version, run_id, best, len(trials), evaluation, against)
-
-
-def _final_model(use_case: UseCase, prepared: Prepared, best: Trial, seed: int) -> _Model:
-    """Fit the best trial's parameters and rounds on the train rows; the threshold comes from validation."""
+def _final_model(use_case: UseCase, prepared: Prepared, best: Trial, seed: int) -> xgboost.Booster:
+    """Fit the best trial's parameters and rounds on the train rows."""
     params = {**base_params(use_case.search.metric, 1, seed), **best.params}
-    booster = fit_distributed(params, prepared.train.x, prepared.train.y, best.rounds)
-    onnx = to_onnx(booster)
-    verify_parity(booster, onnx, prepared.holdout.x)
-    scorer = OnnxScorer(onnx)
-    threshold = best_threshold(prepared.validation.y, scorer.probabilities(prepared.validation.x))
-    return _Model(booster, onnx, threshold, scorer.probabilities(prepared.holdout.x))
-
-
-def _flat(evaluation: Evaluation, against: dict[str, dict[str, float]], threshold: float) -> dict[str, float]:
-    flat = {f"holdout_{name}": value for name, value in evaluation.metrics.items()}
-    for name, (low, high) in evaluation.intervals.items():
-        flat |= {f"holdout_{name}_low": low, f"holdout_{name}_high": high}
-    for baseline, figures in against.items():
-        flat |= {f"baseline_{baseline.replace(' ', '_')}_{name}": figures[name] for name in ("auc", "pr_auc", "f1")}
-    return {**flat, "threshold": threshold}
+    return fit_distributed(params, prepared.train.x, prepared.train.y, best.rounds)
 
 
 def _say(text: str) -> None:
