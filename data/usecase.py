@@ -14,9 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from data.errors import ConfigError
+from data.judgement import Calibration, Cost, Decision, Declared, Gates, Slice
 from data.schema import Feature, FeatureSchema, FeatureType
 
 if sys.version_info >= (3, 11):
@@ -39,11 +40,7 @@ class Metric(str, Enum):
     F1 = "f1"
 
 
-class _Declared(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Entity(_Declared):
+class Entity(Declared):
     """The key of the online store."""
 
     column: str
@@ -64,7 +61,7 @@ class Entity(_Declared):
         return int(match[1]) * _SECONDS[match[2]] if match else None
 
 
-class Split(_Declared):
+class Split(Declared):
     """How rows are divided into train, validation (for the search) and holdout (touched once)."""
 
     strategy: Literal["time", "random", "entity"] | None = None
@@ -74,7 +71,7 @@ class Split(_Declared):
     seed: int = 0
 
 
-class Range(_Declared):
+class Range(Declared):
     """One searched XGBoost parameter: `low` to `high`, or one of `choices`."""
 
     low: float | None = None
@@ -110,7 +107,7 @@ DEFAULT_SPACE: dict[str, Range] = {
 }
 
 
-class Search(_Declared):
+class Search(Declared):
     """What the search varies and how long one trial may learn."""
 
     metric: Metric = Metric.PR_AUC
@@ -119,19 +116,7 @@ class Search(_Declared):
     space: dict[str, Range] = Field(default_factory=lambda: dict(DEFAULT_SPACE))
 
 
-class Gates(_Declared):
-    """Floors on the holdout that a model must reach before it may be promoted."""
-
-    min_auc: Annotated[float, Field(ge=0, le=1)] | None = None
-    min_pr_auc: Annotated[float, Field(ge=0, le=1)] | None = None
-    min_f1: Annotated[float, Field(ge=0, le=1)] | None = None
-    max_ece: Annotated[float, Field(ge=0, le=1)] | None = None
-    max_loss_to_champion: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """How far below zero the upper end of the bootstrap interval of (challenger - champion) may lie."""
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-
-
-class UseCase(_Declared):
+class UseCase(Declared):
     """One use case. `schema_` holds the declared features in the file's order."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -146,6 +131,13 @@ class UseCase(_Declared):
     split: Split = Split()
     search: Search = Search()
     gates: Gates = Gates()
+    decision: Decision = Decision()
+    calibration: Calibration = Calibration.NONE
+    """How the model's probabilities are corrected on the validation rows."""
+    slices: tuple[Slice, ...] = ()
+    """Columns by whose values the figures on the holdout are reported apart."""
+    known_at: dict[str, str] = Field(default_factory=dict)
+    """Feature -> column with the time its value became known; one after the event time is reported as a leak."""
     features: dict[str, Feature]
 
     @model_validator(mode="before")
@@ -180,6 +172,20 @@ class UseCase(_Declared):
             raise ValueError("split: validation and holdout leave less than a tenth of the rows to train on")
         return self
 
+    @model_validator(mode="after")
+    def _reported(self) -> UseCase:
+        sliced = [each.column for each in self.slices]
+        for name in sliced:
+            if sliced.count(name) > 1 or name == self.label:
+                why = "the column is the label" if name == self.label else "the column is named twice"
+                raise ValueError(f"slices.{name}: {why}")
+        for name, column in self.known_at.items():
+            if name not in self.features:
+                raise ValueError(f"known_at.{name}: no such feature")
+            if self.event_time is None:
+                raise ValueError(f"known_at.{name}: {column!r} is compared with event_time, which is not declared")
+        return self
+
     @cached_property
     def schema_(self) -> FeatureSchema:
         """The declared features in order, vocabularies not fitted yet."""
@@ -199,6 +205,7 @@ class UseCase(_Declared):
     def columns(self) -> list[str]:
         """Every column that training reads, without repetition."""
         extra = [self.label, self.key, self.event_time, self.entity.column if self.entity else None]
+        extra += [*(each.column for each in self.slices), *self.known_at.values()]
         return list(dict.fromkeys([*self.features, *(name for name in extra if name)]))
 
     def categories(self) -> list[str]:
@@ -258,12 +265,19 @@ def _explain(error: Any, text: str) -> str:
 
 
 def _known_keys(path: list[str]) -> list[str]:
-    model: type[BaseModel] = UseCase
-    nested: dict[str, type[BaseModel]] = {"entity": Entity, "split": Split, "search": Search, "gates": Gates}
-    if len(path) == 2:
-        model = nested.get(path[0], UseCase)
-    elif len(path) >= 3:
-        model = Feature if path[0] == "features" else Range
+    """The keys that belong where the last of `path` stands."""
+    model = UseCase
+    inside: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
+        "features": (UseCase, Feature),
+        "entity": (Entity, Entity),
+        "split": (Split, Split),
+        "search": (Search, Range),
+        "gates": (Gates, Gates),
+        "decision": (Decision, Cost),
+        "slices": (UseCase, Slice),
+    }
+    if len(path) >= 2 and path[0] in inside:
+        model = inside[path[0]][len(path) > 2]
     return sorted(name for name in model.model_fields if not (model is Feature and name == "name"))
 
 

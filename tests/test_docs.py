@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from data.judgement import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
 from data.schema import Feature, FeatureType, Source
-from data.usecase import Entity, Gates, Metric, Range, Search, Split, UseCase, parse_use_case
+from data.usecase import Entity, Metric, Range, Search, Split, UseCase, parse_use_case
 from tests.support_serving import ROW, door, run
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +25,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "search": Search,
     "search.space": Range,
     "gates": Gates,
+    "decision": Decision,
+    "decision.cost": Cost,
+    "slices": Slice,
 }
 COMMANDS = {
     "data": ("generate", "convert", "validate", "materialize", "get", "draft"),
@@ -144,6 +148,8 @@ def test_use_case_choices():
         ("features", "type", FeatureType),
         ("features", "source", Source),
         ("search", "metric", Metric),
+        ("Top level", "calibration", Calibration),
+        ("decision", "metric", ThresholdMetric),
     ):
         (cells,) = [cells for cells in rows(section(text, title), "key") if names(cells[0]) == [key]]
         assert names(cells[1]) == [member.value for member in kind], key

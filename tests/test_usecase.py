@@ -49,6 +49,14 @@ def test_file_is_read_with_its_defaults(tmp_path):
     assert use_case.features["job"].type is FeatureType.CATEGORY
 
 
+def test_slice_may_be_a_name_and_columns_for_reports_are_read():
+    """A slice is a column's name or a table; slice and known-at columns are read though they are no features."""
+    extra = 'slices = ["region", { column = "income", edges = [10, 20] }]\nknown_at = { income = "paid_at" }\n[entity]'
+    use_case = parse_use_case(_TEXT.replace("[entity]", extra, 1), "loans.toml")
+    assert [(each.column, each.edges) for each in use_case.slices] == [("region", None), ("income", (10, 20))]
+    assert use_case.columns == ["income", "job", "repaid", "asked_at", "customer", "region", "paid_at"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -64,6 +72,29 @@ def test_file_is_read_with_its_defaults(tmp_path):
         ("income =", "customer =", "features.customer: the column is already the entity"),
         ('name = "loans"', 'name = "My Loans"', "name (line 1): String should match pattern"),
         ("[search]\n", "[split]\nholdout = 0.9\n[search]\n", "split.holdout (line 14): Input should be less than 0.5"),
+        (
+            "[entity]",
+            'calibration = "beta"\n[entity]',
+            "calibration (line 5): Input should be 'none', 'isotonic' or 'p",
+        ),
+        (
+            "[search]\n",
+            "[decision]\ncots = 1\n[search]\n",
+            "decision.cots (line 14): unknown key; did you mean 'cost'?",
+        ),
+        (
+            "[search]\n",
+            "[decision]\ncost = { false_positive = 1 }\n[search]\n",
+            "decision.cost.false_negative (line 14): is required",
+        ),
+        ("[entity]", 'slices = ["job", "job"]\n[entity]', "slices.job: the column is named twice"),
+        ("[entity]", 'slices = ["repaid"]\n[entity]', "slices.repaid: the column is the label"),
+        (
+            "[entity]",
+            'slices = [{ column = "income", edges = [2, 1] }]\n[entity]',
+            "slices.0 (line 5): edges [2.0, 1.0] are not ascending",
+        ),
+        ("[entity]", 'known_at = { wage = "at" }\n[entity]', "known_at.wage: no such feature"),
     ],
 )
 def test_mistake_is_refused_with_its_place(old, new, words):
