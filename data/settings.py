@@ -74,6 +74,12 @@ class Settings(BaseSettings):
     """Fewest model replicas."""
     model_max_replicas: _Replicas = 8
     """Most model replicas."""
+    target_busy: Annotated[float, Field(ge=0.05, le=0.95)] = 0.6
+    """Share of one CPU that a replica is to use: above it replicas are added, below it taken away."""
+    upscale_delay_s: Annotated[float, Field(ge=0)] = 2.0
+    """How long there must be too few replicas before one is added, in seconds."""
+    downscale_delay_s: Annotated[float, Field(ge=0)] = 60.0
+    """How long there must be too many replicas before one is taken away, in seconds."""
     replica_cpus: Annotated[float, Field(ge=0, le=64)] = 0.25
     """CPUs that Ray reserves for each replica."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 64

@@ -56,7 +56,7 @@ from tune.bundle import Bundle
 logger = logging.getLogger("ray.serve")
 
 _INGRESS_ONGOING = 2000
-_POLICY = "ray_app.scaling:by_busy_share"
+_POLICY = "ray_app.scaling:ByBusyShare"
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: in
     options: dict[str, Any] = {}
     if issubclass(kind, _Stage):
         # Serve counts a gateway's requests, but not what reaches a stage by a link: stages report for themselves.
-        scaling = {"policy": AutoscalingPolicy(policy_function=_POLICY)}
+        scaling = {"policy": AutoscalingPolicy(policy_function=_POLICY, policy_kwargs={"target_busy": settings.target_busy})}
         options = {"request_router_config": RequestRouterConfig.model_validate({"request_router_class": ROUTER_PATH})}
     return serve.deployment(
         kind,
@@ -245,8 +245,8 @@ def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: in
             max_replicas=max(low, high),
             metrics_interval_s=0.5,
             look_back_period_s=3,
-            upscale_delay_s=2,
-            downscale_delay_s=60,
+            upscale_delay_s=settings.upscale_delay_s,
+            downscale_delay_s=settings.downscale_delay_s,
             **scaling,
         ),
         **options,

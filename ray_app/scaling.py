@@ -13,8 +13,6 @@ from typing import Any, Protocol
 BUSY = "busy"
 IN_FLIGHT = "in_flight"
 
-TARGET_BUSY = 0.6
-"""Replicas are added until each is busy for at most this share of the time."""
 FULL_IN_FLIGHT = 8
 """Calls under way on one replica from which on it counts as full, whatever its CPU says (a slow store)."""
 
@@ -47,17 +45,26 @@ class BusyMeter:
         return min(max((self._last[0] - before[0]) / wall, 0.0), 1.0) if wall > 0 else 0.0
 
 
-def by_busy_share(context: ScalingContext) -> tuple[float, dict[str, Any]]:
-    """Serve's autoscaling policy of the stages: the replicas that bring each down to TARGET_BUSY.
+class ByBusyShare:
+    """Serve's autoscaling policy of the deployments: the replicas that bring each down to a busy share.
 
-    Serve applies the deployment's minimum, maximum and delays to what this returns.
+    Serve applies the deployment's minimum, maximum and delays to what it returns.
+
+    Args:
+        target_busy: share of one CPU, between 0 and 1, that a replica is to use at most.
     """
-    reported = context.aggregated_metrics or {}
-    busy = list((reported.get(BUSY) or {}).values())
-    waiting = list((reported.get(IN_FLIGHT) or {}).values())
-    if not busy:
-        return context.current_num_replicas, context.policy_state or {}
-    wanted = sum(busy) / TARGET_BUSY
-    if waiting and sum(waiting) / len(waiting) > FULL_IN_FLIGHT:
-        wanted = max(wanted, sum(waiting) / FULL_IN_FLIGHT)
-    return max(1, math.ceil(wanted - 1e-9)), context.policy_state or {}
+
+    def __init__(self, target_busy: float) -> None:
+        self._target = target_busy
+
+    def __call__(self, context: ScalingContext) -> tuple[float, dict[str, Any]]:
+        """Return the replicas wanted, and the state that Serve keeps for the next call."""
+        reported = context.aggregated_metrics or {}
+        busy = list((reported.get(BUSY) or {}).values())
+        waiting = list((reported.get(IN_FLIGHT) or {}).values())
+        if not busy:
+            return context.current_num_replicas, context.policy_state or {}
+        wanted = sum(busy) / self._target
+        if waiting and sum(waiting) / len(waiting) > FULL_IN_FLIGHT:
+            wanted = max(wanted, sum(waiting) / FULL_IN_FLIGHT)
+        return max(1, math.ceil(wanted - 1e-9)), context.policy_state or {}

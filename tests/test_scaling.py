@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter, by_busy_share
+from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter, ByBusyShare
 
 
 @dataclass
@@ -36,13 +36,18 @@ def test_replicas_follow_the_load(busy: list[float], in_flight: list[float], wan
     """As many replicas as bring each down to the target share; calls that pile up count as load too."""
     reported = {BUSY: dict(enumerate(busy)), IN_FLIGHT: dict(enumerate(in_flight))}
 
-    assert by_busy_share(Context(reported, len(busy)))[0] == wanted
+    assert ByBusyShare(0.6)(Context(reported, len(busy)))[0] == wanted
+
+
+def test_a_lower_target_asks_for_more_replicas() -> None:
+    """The share that a replica is to use is the operator's choice."""
+    assert [ByBusyShare(target)(Context({BUSY: {0: 0.55}}))[0] for target in (0.6, 0.3, 0.1)] == [1, 2, 6]
 
 
 def test_without_reports_nothing_changes() -> None:
     """Before replicas have reported, their number stays as it is."""
-    assert by_busy_share(Context(None, 3))[0] == 3
-    assert by_busy_share(Context({BUSY: {}}, 3))[0] == 3
+    assert ByBusyShare(0.6)(Context(None, 3))[0] == 3
+    assert ByBusyShare(0.6)(Context({BUSY: {}}, 3))[0] == 3
 
 
 def test_busy_share_is_cpu_time_over_wall_time() -> None:
