@@ -137,6 +137,21 @@ def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pa.Table:
         raise _broken(chunk.path, exc) from exc
 
 
+def chunk_batches(chunk: Chunk, columns: Sequence[str], batch_rows: int) -> Iterator[pa.Table]:
+    """Read one chunk's columns, `batch_rows` at a time: memory is that of a batch and of one compressed row group.
+
+    Raises:
+        DataError: a page cannot be decoded.
+    """
+    names = list(columns)
+    try:
+        batches = _open(chunk.path).iter_batches(batch_rows, list(chunk.row_groups), names, use_threads=False)
+        for batch in batches:
+            yield pa.Table.from_batches([batch]).select(names)
+    except (pa.ArrowException, OSError) as exc:
+        raise _broken(chunk.path, exc) from exc
+
+
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
     """Yield a temporary sibling that becomes `path` when the block ends well and is removed when it does not.
