@@ -13,6 +13,8 @@ import shutil
 import socket
 import sys
 
+from ray_app import haproxy
+
 _HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 _DIRECT_INGRESS = "RAY_SERVE_ENABLE_DIRECT_INGRESS"
 
@@ -30,6 +32,7 @@ SERVE_ENVIRONMENT = {
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "20",
     # A leaving gateway waits so long for every HAProxy to hear of it, which takes one second; the default is 30.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+    **haproxy.VARIABLES,
 }
 """Variables of the fast path with HAProxy."""
 

@@ -33,8 +33,8 @@ NODE_COMMANDS = [CLUSTER["head_start_ray_commands"], CLUSTER["worker_start_ray_c
 
 def env_file(name: str) -> dict[str, str]:
     """Variables that a file of deploy/ sets."""
-    lines = (DEPLOY / name).read_text("utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    words = shlex.split((DEPLOY / name).read_text("utf-8"), comments=True)
+    return dict(word.split("=", 1) for word in words)
 
 
 def copied() -> list[str]:
