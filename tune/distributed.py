@@ -1,100 +1,232 @@
-"""The final fit on the cluster: xgboost_ray, which shards rows over actors that all-reduce their histograms.
+"""The final fit on the cluster: xgboost_ray, whose actors each read their own rows and all-reduce their histograms.
 
-xgboost_ray 0.1.19 is the last release and calls XGBoost's tracker by its signature of 2021. The two
-functions that start and stop the tracker are replaced here for the time of a fit; everything else of
-the library works with XGBoost 3.2 as it is. The versions are pinned, and a test holds the result
-against plain XGBoost.
+xgboost_ray 0.1.19 is the last release. Three things of it are replaced here, the rest works with XGBoost 3.2
+as it is; the versions are pinned, and a test holds the result against plain XGBoost.
+
+- It calls XGBoost's tracker by its signature of 2021 (driver).
+- It reads Parquet by pandas, into the object store, out of it and into a DMatrix: four copies. Here an
+  actor maps its rows and quantizes them as they pass by (actor).
+- It numbers its actors by the address of an object, by which two equal fits sum in different order (actor).
+
+A fit that lost an actor starts again from its first round, because one that goes on from a checkpoint draws
+other rows and columns than an unbroken one and ends with another model.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import numpy as np
 import ray
 import xgboost
 import xgboost_ray
 import xgboost_ray.main
-from ray.exceptions import RayError
+import xgboost_ray.session
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
+from xgboost.collective import CommunicatorContext
 from xgboost.tracker import RabitTracker
 
-from data.errors import TrainingFailed
+from data.errors import DataError, TrainingFailed
+from tune.examples import Examples
+from tune.matrix import build_matrix, fitting
+from tune.shards import Shards, shares
 from tune.train import first_line
 
 _STOP_TIMEOUT_S = 5
+_CPU_PATIENCE_S = 3.0
+_ANSWER_TIMEOUT_S = 10.0
+_TRIES = 3
+
+_log = logging.getLogger(__name__)
 
 
 def fit_distributed(
-    params: Mapping[str, Any], x: np.ndarray, y: np.ndarray, rounds: int, actors: int | None = None
+    params: Mapping[str, Any], source: Examples | Shards, rounds: int, actors: int | None = None
 ) -> xgboost.Booster:
     """Boost exactly `rounds` rounds over all rows; needs a running Ray.
 
+    The model's bytes depend on the rows and their order, `params`, `rounds` and `actors`, and on nothing else:
+    not on threads, on whether the matrix was in memory, or on actors that were lost.
+
     Args:
         params: XGBoost parameters; `nthread` is replaced by the CPUs of an actor.
-        x: float32 of shape (n, k), NaN = missing.
-        y: labels 0 and 1 of shape (n,).
+        source: rows in memory, or shards, whose folder every node must see.
         rounds: boosting rounds.
-        actors: processes to shard over; default one a node that has a free CPU.
+        actors: processes that share the rows; default one a node that has a free CPU.
 
     Raises:
-        TrainingFailed: an actor died, or XGBoost refused the parameters.
+        TrainingFailed: actors died again and again, or XGBoost refused the parameters.
+        DataError: a shard cannot be read.
     """
-    actors = actors or _free_nodes()
-    cpus = max(int(ray.available_resources().get("CPU", 1)) // actors, 1)
+    cpus = _settled_cpus()
+    actors = min(actors or _free_nodes(cpus), source.rows)
+    rows = _Rows(source, actors, params.get("max_bin"))
+    for left in reversed(range(_TRIES)):
+        library = _Library()
+        try:
+            with library, _quiet():
+                return _boost(params, rows, rounds, actors, max(cpus // actors, 1))
+        except (RuntimeError, ValueError, RayError) as exc:
+            if not library.lost or not left:
+                raise _translated(exc, actors) from exc
+            _log.warning("a process of the final fit was lost; it starts again (%d more tries)", left)
+    raise AssertionError("the last try returns or raises")
+
+
+def _boost(params: Mapping[str, Any], rows: _Rows, rounds: int, actors: int, cpus: int) -> xgboost.Booster:
+    # A checkpoint is of no use here; the library makes one after the first round all the same.
+    ray_params = xgboost_ray.RayParams(
+        num_actors=actors, cpus_per_actor=cpus, checkpoint_frequency=rounds + 1, verbose=False
+    )
     distributed = {name: value for name, value in params.items() if name != "nthread"}
-    names = [f"f{i}" for i in range(x.shape[1])]
+    return xgboost_ray.train(distributed, rows, num_boost_round=rounds, ray_params=ray_params)
+
+
+class _Rows(xgboost_ray.RayDMatrix):
+    """The rows of a fit as xgboost_ray hands them to its actors: where they are, not what they hold."""
+
+    def __init__(self, source: Examples | Shards, actors: int, max_bin: int | None) -> None:
+        # A file's name is all it takes to tell the library that actors load for themselves.
+        super().__init__(["rows.parquet"], label="label", distributed=True)
+        self._parts = shares(source.rows, actors)
+        self._neighbours = -(-actors // len(_nodes()))
+        self._max_bin = max_bin
+        self._shards = source if isinstance(source, Shards) else None
+        self._examples: Any = None if isinstance(source, Shards) else ray.put(source)
+
+    def assert_enough_shards_for_actors(self, num_actors: int) -> None:
+        """Rows can be shared among any number of actors."""
+
+    def assign_shards_to_actors(self, actors: object) -> bool:
+        """Parts are assigned by rank."""
+        return False
+
+    def get_data(self, rank: int, num_actors: int | None = None) -> dict[str, Any]:
+        """Return an actor's part, in the actor, once it is sure that it can be read from there."""
+        if self._shards is not None:
+            self._shards.check()
+        _prepare_actor(rank)
+        return {"data": self._parts[rank]}
+
+    def build(self, part: range, nthread: int) -> xgboost.DMatrix:
+        """Quantize the part, in an actor that is connected to the others: thresholds are agreed on by all."""
+        if self._shards is None:
+            return build_matrix(ray.get(self._examples), part, nthread, self._max_bin, None)
+        plan = fitting(len(part), self._shards.features, self._neighbours)
+        cache = self._shards.folder / f"cache-{os.getpid()}" if plan.external else None
+        if plan.external:
+            xgboost_ray.session.put_queue(partial(_log.warning, "final fit, %s rows an actor: %s", len(part), plan))
+        return build_matrix(self._shards, part, nthread, self._max_bin, cache)
+
+
+def _prepare_actor(rank: int) -> None:
+    """Give the library, in an actor's process, our matrix and a name for the actor that orders it by rank."""
+    main = xgboost_ray.main
+    main._get_dmatrix = _matrix
+    main._RabitContext = partial(_context, rank)
+
+
+def _matrix(rows: _Rows, loaded: Mapping[str, Any]) -> xgboost.DMatrix:
     try:
-        with _present_tracker(), _quiet():
-            data = xgboost_ray.RayDMatrix(x, y.astype(np.float32), feature_names=names)
-            ray_params = xgboost_ray.RayParams(num_actors=actors, cpus_per_actor=cpus, verbose=False)
-            booster = xgboost_ray.train(distributed, data, num_boost_round=rounds, ray_params=ray_params)
-    except (RuntimeError, ValueError, RayError) as exc:
-        raise TrainingFailed(f"the final fit on {actors} actors failed: {_reason(exc)}") from exc
-    booster.feature_names = None
-    return booster
+        return rows.build(loaded["data"], loaded["nthread"])
+    except DataError as exc:
+        # The library's thread passes on errors of XGBoost only.
+        raise xgboost.core.XGBoostError(str(exc)) from exc
 
 
-def _free_nodes() -> int:
-    free = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    return max(min(len(free), int(ray.available_resources().get("CPU", 1))), 1)
+def _context(rank: int, _name: str, arguments: dict[str, Any]) -> CommunicatorContext:
+    return CommunicatorContext(**arguments, dmlc_task_id=f"{rank:06d}")
 
 
-def _reason(exc: BaseException) -> str:
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def _free_nodes(cpus: int) -> int:
+    return max(min(len(_nodes()), cpus), 1)
+
+
+def _settled_cpus() -> int:
+    """The free CPUs, at least 1; a search that has just ended may still be giving back its own."""
+    deadline = time.monotonic() + _CPU_PATIENCE_S
+    while True:
+        free, all_ = (int(found.get("CPU", 0)) for found in (ray.available_resources(), ray.cluster_resources()))
+        if free >= all_ or time.monotonic() > deadline:
+            return max(free, 1)
+        time.sleep(0.1)
+
+
+def _translated(exc: BaseException, actors: int) -> DataError | TrainingFailed:
     # The cause arrives as text, a remote stack trace in it: the message is after the last XGBoostError.
     while exc.__cause__ is not None:
         exc = exc.__cause__
-    return first_line(exc).rsplit("XGBoostError: ", 1)[-1].split("  The above exception")[0]
+    if isinstance(exc, RayTaskError) and isinstance(exc.cause, DataError):
+        return exc.cause
+    reason = first_line(exc).rsplit("XGBoostError: ", 1)[-1].split("  The above exception")[0]
+    return TrainingFailed(f"the final fit on {actors} actors failed: {reason}")
 
 
-@contextmanager
-def _present_tracker() -> Iterator[None]:
-    """Replace the library's outdated parts, and free what a failed fit of its keeps reserved."""
-    main = xgboost_ray.main
-    before = main._start_rabit_tracker, main._stop_rabit_tracker, main._create_placement_group
-    reserved: list[PlacementGroup] = []
+class _Library:
+    """Replaces the library's outdated parts in the driver, and frees what a failed fit of its keeps reserved.
 
-    def reserve(*args: Any, **kwargs: Any) -> PlacementGroup:
-        reserved.append(before[2](*args, **kwargs))
-        return reserved[-1]
+    `lost` says, after the block, whether an actor had died in it.
+    """
 
-    main._start_rabit_tracker, main._stop_rabit_tracker = _start_tracker, _stop_tracker
-    main._create_placement_group = reserve
-    try:
-        yield
-    finally:
-        main._start_rabit_tracker, main._stop_rabit_tracker, main._create_placement_group = before
+    _NAMES = ("_start_rabit_tracker", "_stop_rabit_tracker", "_create_placement_group", "_create_actor")
+
+    def __init__(self) -> None:
+        self.lost = False
+        self._reserved: list[PlacementGroup] = []
+        self._actors: list[ActorHandle] = []
+        self._before = {name: getattr(xgboost_ray.main, name) for name in self._NAMES}
+
+    def __enter__(self) -> None:
+        ours = (
+            _start_tracker,
+            _stop_tracker,
+            self._kept(self._reserved, "_create_placement_group"),
+            self._kept(self._actors, "_create_actor"),
+        )
+        for name, function in zip(self._NAMES, ours, strict=True):
+            setattr(xgboost_ray.main, name, function)
+
+    def __exit__(self, kind: type[BaseException] | None, exc: object, trace: object) -> None:
+        for name, function in self._before.items():
+            setattr(xgboost_ray.main, name, function)
+        self.lost = kind is not None and any(_died(actor) for actor in self._actors)
         # The library removes its reservation after a success only; left behind, it would starve the cluster.
-        for group in reserved:
+        for group in self._reserved:
             remove_placement_group(group)
+        self._actors.clear()
+
+    def _kept(self, made: list[Any], name: str) -> Callable[..., Any]:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            made.append(self._before[name](*args, **kwargs))
+            return made[-1]
+
+        return make
+
+
+def _died(actor: ActorHandle) -> bool:
+    try:
+        ray.get(actor.pid.remote(), timeout=_ANSWER_TIMEOUT_S)
+    except RayActorError:
+        return True
+    except GetTimeoutError:
+        return False
+    return False
 
 
 def _start_tracker(workers: int) -> tuple[RabitTracker, dict[str, Any]]:
-    tracker = RabitTracker(n_workers=workers, host_ip=ray.util.get_node_ip_address())
+    tracker = RabitTracker(n_workers=workers, host_ip=ray.util.get_node_ip_address(), sortby="task")
     tracker.start()
     return tracker, dict(tracker.worker_args())
 
@@ -104,7 +236,7 @@ def _stop_tracker(tracker: RabitTracker) -> None:
         tracker.wait_for(timeout=_STOP_TIMEOUT_S)
     except (ValueError, xgboost.core.XGBoostError):
         # Actors that died never say goodbye; freeing the tracker below ends it all the same.
-        logging.getLogger(__name__).debug("the tracker did not end by itself", exc_info=True)
+        _log.debug("the tracker did not end by itself", exc_info=True)
     tracker.free()
 
 

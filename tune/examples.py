@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from data.errors import DataError
 from data.features import Transform, as_strings, named_column
 from data.schema import FeatureSchema
 from data.usecase import UseCase
+from tune.shards import Shards
 from tune.split import Parts, split
 from tune.table import TrainingTable
 
@@ -24,15 +26,38 @@ class Examples(NamedTuple):
     x: np.ndarray
     y: np.ndarray
 
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.x)
+
+    @property
+    def features(self) -> int:
+        """Values of a row."""
+        return self.x.shape[1]
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield x and y of the rows `start` to `stop` (exclusive), in one piece and without a copy."""
+        yield self.x[start:stop], self.y[start:stop]
+
 
 class Prepared(NamedTuple):
-    """A table encoded and divided. The holdout is for the final figures only."""
+    """A table encoded and divided. The holdout is for the final figures only.
+
+    Of a large table `parts`, `train`, `validation` and `holdout` are of a sample, and all train rows are in `shards`.
+    """
 
     schema: FeatureSchema
     parts: Parts
     train: Examples
     validation: Examples
     holdout: Examples
+    shards: Shards | None = None
+
+    @property
+    def final(self) -> Examples | Shards:
+        """Every train row, for the final fit."""
+        return self.shards or self.train
 
 
 def prepare(source: TrainingTable, use_case: UseCase) -> Prepared:

@@ -139,7 +139,7 @@ def _run_trials(
 def _final_model(use_case: UseCase, prepared: Prepared, best: Trial, seed: int) -> xgboost.Booster:
     """Fit the best trial's parameters and rounds on the train rows."""
     params = {**base_params(use_case.search.metric, 1, seed), **best.params}
-    return fit_distributed(params, prepared.train.x, prepared.train.y, best.rounds)
+    return fit_distributed(params, prepared.final, best.rounds)
 
 
 def _say(text: str) -> None:
