@@ -13,6 +13,7 @@ from data.settings import Settings
 from ray_app import answer
 from ray_app.answer import Answers, HttpProblem
 from ray_app.batching import MicroBatcher
+from ray_app.departure import Departure
 from ray_app.envelope import Envelope, read_envelope, request_id
 from ray_app.metrics import CONTENT_TYPE, Metrics
 from ray_app.pages import Page
@@ -26,6 +27,12 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Readiness = Callable[[], Awaitable[dict[str, str]]]
 """Returns the problems by component; empty when ready."""
+
+PATH = "/predict"
+"""Where predictions are asked for."""
+
+_CALLER_LEFT = 499
+"""The code under which a request is counted whose caller did not wait; nginx' and Serve's, no caller sees it."""
 
 _LENGTH_DIGITS = 18  # more would not be a length, and Python refuses to read thousands of them
 
@@ -54,7 +61,7 @@ class PredictApp:
         self._pages = pages
         self._readiness = readiness
         self._body_timeout_s = body_timeout_s
-        self._known = {"/predict", "/health", "/ready", "/metrics", *pages}
+        self._known = {PATH, "/health", "/ready", "/metrics", *pages}
         metrics.watch_queue(lambda: batcher.waiting)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +79,7 @@ class PredictApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
-        if path == "/predict" and method == "POST":
+        if path == PATH and method == "POST":
             await self._predict(scope, receive, send)
             return
         try:
@@ -87,7 +94,7 @@ class PredictApp:
     async def _get(self, path: str, method: str) -> tuple[int, bytes, bytes]:
         if path not in self._known:
             raise HttpProblem(404, "No such page", f"{path[:200]}; there are: {', '.join(sorted(self._known))}")
-        allowed = "POST" if path == "/predict" else "GET"
+        allowed = "POST" if path == PATH else "GET"
         if method != allowed and not (allowed == "GET" and method == "HEAD"):
             raise HttpProblem(405, "Wrong method", f"{path} takes {allowed}, not {method[:20]}", {"allow": allowed})
         if path == "/health":
@@ -105,24 +112,42 @@ class PredictApp:
         body = {"status": "not ready" if problems else "ready", "problems": problems}
         return status, answer.JSON, answer.dumps(body)
 
-    async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a POST to /predict that nothing stands before; the answer then carries the request id as a header."""
+        await self._predict(scope, receive, send, named=True)
+
+    async def _predict(self, scope: Scope, receive: Receive, send: Send, *, named: bool = False) -> None:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         asked = request_id(headers)
+        extra = {"x-request-id": asked} if named else {}
         try:
             envelope = read_envelope(headers, scope["query_string"], self._timeout_s)
             body = await self._body(headers, receive)
             if body is None:
                 return
-            reply = await self._answer(answer.loads(body), asked, envelope)
-            status = 200
-            await _send(send, status, answer.JSON, answer.dumps(reply))
+            reply = await self._unless_left(self._answer(answer.loads(body), asked, envelope), receive)
+            status = 200 if reply is not None else _CALLER_LEFT
+            if reply is not None:
+                await _send(send, status, answer.JSON, answer.dumps(reply), extra)
         except RayscoreError as exc:
-            status = await _send_problem(send, exc, asked)
+            status = await _send_problem(send, exc, asked, extra)
         except Exception as exc:
             logger.exception("request %s failed", asked)
-            status = await _send_problem(send, exc, asked)
+            status = await _send_problem(send, exc, asked, extra)
         self._metrics.request(status, time.perf_counter() - started)
+
+    async def _unless_left(self, reply: Awaitable[Any], receive: Receive) -> Any:
+        """Return the reply, or None when the caller has left meanwhile."""
+        departure = Departure(receive)
+        try:
+            return await reply
+        except asyncio.CancelledError:
+            if not departure.happened:
+                raise
+            return None
+        finally:
+            departure.close()
 
     async def _answer(self, decoded: Any, asked: str, envelope: Envelope) -> Any:
         if not isinstance(decoded, list):
@@ -211,9 +236,11 @@ def _too_large(limit: int) -> HttpProblem:
     return HttpProblem(413, "The body is too large", f"at most {limit:,} bytes are taken; send fewer items")
 
 
-async def _send_problem(send: Send, error: Exception, request_id: str) -> int:
+async def _send_problem(send: Send, error: Exception, request_id: str, extra: dict[str, str] | None = None) -> int:
     status, body = answer.problem(error, request_id)
-    headers = dict(error.headers) if isinstance(error, HttpProblem) else {}
+    headers = dict(extra or {})
+    if isinstance(error, HttpProblem):
+        headers |= error.headers
     if status == 503:
         headers["retry-after"] = "1"
     if status in (408, 413):

@@ -30,6 +30,8 @@ from ray_app.batching import MicroBatcher
 from ray_app.environment import slow_reason
 from ray_app.handle import by_handle, method_of, ping
 from ray_app.inference import Inference
+from ray_app.ingress import ENVIRONMENT as SHORT_WAY
+from ray_app.ingress import offer
 from ray_app.link.board import subscribe
 from ray_app.link.hello import Hello
 from ray_app.link.membership import LinkSet, Transport
@@ -129,8 +131,24 @@ class Model(_Stage):
         return None
 
 
+class _Ingress:
+    """What both kinds of gateway share: a door, and the report of how busy they are."""
+
+    def _open(self, door: PredictApp) -> None:
+        self._door = door
+        self._meter = BusyMeter()
+        offer(door)
+
+    def __serve_build_asgi_app__(self) -> PredictApp:
+        return self._door
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `ray_app.scaling` decides by."""
+        return {BUSY: self._meter.read()}
+
+
 @serve.ingress()
-class Gateway:
+class Gateway(_Ingress):
     """HTTP in front of feature-fetch and model replicas."""
 
     def __init__(self, served: Served, features: DeploymentHandle | None, model: DeploymentHandle) -> None:
@@ -144,12 +162,9 @@ class Gateway:
         if features is not None:
             self._pings["feature_fetch"] = method_of(features, "ping")
             fetch = RemoteFeatures(_reach(features, served, metrics).transport, settings.feature_timeout_ms / 1000)
-        self._app = _door(served, fetch, remote, self._readiness, metrics, scorers.replicas)
+        self._open(_door(served, fetch, remote, self._readiness, metrics, scorers.replicas))
         # Serve tells a process of a deployment's replicas from its first call on: links can be opened before traffic.
         self._warm_up = asyncio.get_running_loop().create_task(self._readiness())
-
-    def __serve_build_asgi_app__(self) -> PredictApp:
-        return self._app
 
     async def _readiness(self) -> dict[str, str]:
         answers = await asyncio.gather(*(ping(handle) for handle in self._pings.values()))
@@ -157,16 +172,14 @@ class Gateway:
 
 
 @serve.ingress()
-class Fused:
+class Fused(_Ingress):
     """The whole path in one replica, for the lowest latency."""
 
     def __init__(self, served: Served) -> None:
         bundle = Bundle.from_bytes(served.packed)
         self._features = local_features(served.settings, bundle.manifest)
-        self._app = _door(served, self._features, LocalModel(OnnxModel(bundle)), self._readiness, _metrics(served))
-
-    def __serve_build_asgi_app__(self) -> PredictApp:
-        return self._app
+        model = LocalModel(OnnxModel(bundle))
+        self._open(_door(served, self._features, model, self._readiness, _metrics(served)))
 
     async def _readiness(self) -> dict[str, str]:
         said = await _problem(self._features) if self._features else None
@@ -226,17 +239,17 @@ def _door(
 
 
 def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: int) -> Any:
-    scaling: dict[str, Any] = {"target_ongoing_requests": 64}
+    actor: dict[str, Any] = {"num_cpus": settings.replica_cpus}
     options: dict[str, Any] = {}
     if issubclass(kind, _Stage):
-        # Serve counts a gateway's requests, but not what reaches a stage by a link: stages report for themselves.
-        scaling = {"policy": AutoscalingPolicy(policy_function=_POLICY, policy_kwargs={"target_busy": settings.target_busy})}
         options = {"request_router_config": RequestRouterConfig.model_validate({"request_router_class": ROUTER_PATH})}
+    elif settings.direct_ingress:
+        actor["runtime_env"] = {"env_vars": SHORT_WAY}
     return serve.deployment(
         kind,
         name=kind.__name__,
         max_ongoing_requests=ongoing,
-        ray_actor_options={"num_cpus": settings.replica_cpus},
+        ray_actor_options=actor,
         health_check_period_s=5,
         graceful_shutdown_timeout_s=5,
         logging_config=LoggingConfig(log_level=settings.log_level, enable_access_log=False),
@@ -247,7 +260,8 @@ def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: in
             look_back_period_s=3,
             upscale_delay_s=settings.upscale_delay_s,
             downscale_delay_s=settings.downscale_delay_s,
-            **scaling,
+            # Serve sees neither what reaches a stage by a link nor what a gateway answers past it.
+            policy=AutoscalingPolicy(policy_function=_POLICY, policy_kwargs={"target_busy": settings.target_busy}),
         ),
         **options,
     )
