@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from data.errors import ModelNotFound
+from data.judgement import Gates
 from data.parquet import write_table
-from data.usecase import Gates, Metric, UseCase, load_use_case
+from data.usecase import UseCase, load_use_case
 from tests.support_model import card_bundle, card_table, train_bundle
-from tune.gates import Scored, check_gates, difference
+from tune.gates import check_gates
 from tune.promotion import judge, promote
 from tune.registry import CHALLENGER, CHAMPION, HOLDOUT_FOLDER, Registry
 from tune.tracking import Tracker
@@ -64,15 +64,6 @@ def test_clearly_worse_model_is_refused_and_better_one_passed():
 def test_declared_loss_is_allowed():
     """`max_loss_to_champion` lets a worse model through."""
     assert check_gates(use_case(max_loss_to_champion=0.9), HOLDOUT, weak_bundle(), card_bundle())[-1].passed
-
-
-@pytest.mark.parametrize("metric", list(Metric))
-def test_paired_interval_of_equal_scores_is_zero(metric):
-    """Both models are scored on the same resamples: no difference, no width."""
-    rng = np.random.default_rng(0)
-    labels = (rng.random(400) < 0.3).astype(np.uint8)
-    scored = Scored(rng.random(400), 0.5)
-    assert difference(labels, scored, scored, metric, 0.95) == (0.0, 0.0)
 
 
 def test_champion_that_cannot_score_the_holdout_is_not_replaced():

@@ -13,9 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from data.judgement import Decision
 from data.schema import FeatureSchema, FeatureType
 from data.usecase import Metric
-from tune.evaluate import best_threshold, metrics
+from tune.evaluate import Scored, best_threshold
 from tune.examples import Examples, Prepared
 from tune.train import base_params
 
@@ -30,24 +31,23 @@ _MAX_CATEGORIES = 50
 _DEFAULT_ROUNDS = 100
 
 
-def baselines(prepared: Prepared, nthread: int) -> dict[str, dict[str, float]]:
-    """Figures of each baseline on the holdout, learned on train, threshold by best F1 on validation."""
+def baselines(prepared: Prepared, decision: Decision, nthread: int) -> dict[str, Scored]:
+    """Probabilities of each baseline on the holdout, learned on train; the threshold is chosen as the model's is."""
     share = float(prepared.train.y.mean())
     linear = _fit_logistic(prepared.schema, prepared.train)
     boosted = xgboost.train(
         base_params(Metric.AUC, nthread, 0), xgboost.DMatrix(prepared.train.x, prepared.train.y), _DEFAULT_ROUNDS
     )
-    held = prepared.holdout
-    constant = np.full(len(held.y), share, np.float32)
+    parts = prepared.validation, prepared.holdout
     return {
-        MAJORITY: metrics(held.y, constant, 0.5),
-        LOGISTIC: _judge(prepared, *(linear.predict_proba(part.x)[:, 1] for part in (prepared.validation, held))),
-        DEFAULTS: _judge(prepared, *(boosted.inplace_predict(part.x) for part in (prepared.validation, held))),
+        MAJORITY: Scored(np.full(len(prepared.holdout.y), share, np.float32), 0.5),
+        LOGISTIC: _scored(prepared, decision, *(linear.predict_proba(part.x)[:, 1] for part in parts)),
+        DEFAULTS: _scored(prepared, decision, *(boosted.inplace_predict(part.x) for part in parts)),
     }
 
 
-def _judge(prepared: Prepared, validation: np.ndarray, holdout: np.ndarray) -> dict[str, float]:
-    return metrics(prepared.holdout.y, holdout, best_threshold(prepared.validation.y, validation))
+def _scored(prepared: Prepared, decision: Decision, validation: np.ndarray, holdout: np.ndarray) -> Scored:
+    return Scored(holdout, best_threshold(prepared.validation.y, validation, decision))
 
 
 def _fit_logistic(schema: FeatureSchema, train: Examples) -> Pipeline:

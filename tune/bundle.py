@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data.errors import BundleError
+from data.judgement import Calibration
 from data.schema import FeatureSchema, Scalar
 from data.usecase import Entity
 
@@ -69,6 +70,8 @@ class BundleManifest(BaseModel):
     entity: Entity | None = None
     view: str
     """Name of the rows in the online store that hold the online features."""
+    calibration: Calibration = Calibration.NONE
+    """How the ONNX model corrects the booster's probabilities."""
     threshold: float = Field(ge=0, le=1)
     """Rows with a probability of at least this are labelled 1."""
     metrics: dict[str, float]

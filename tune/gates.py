@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.features import Transform, as_floats, named_column
-from data.usecase import Gates, Metric, UseCase
+from data.judgement import Gates
+from data.usecase import UseCase
 from tune.bundle import Bundle
-from tune.evaluate import metrics
+from tune.evaluate import Scored, differences, metrics
 from tune.onnx_export import OnnxScorer
-from tune.ranking import Interval, Ranking, bootstrap
 
 _FLOORS = (("min_auc", "auc"), ("min_pr_auc", "pr_auc"), ("min_f1", "f1"))
 
@@ -25,13 +25,6 @@ class Gate(NamedTuple):
     value: str
     limit: str
     passed: bool
-
-
-class Scored(NamedTuple):
-    """A model's probabilities on the holdout, shape (n,), and its threshold."""
-
-    probabilities: np.ndarray
-    threshold: float
 
 
 def check_gates(use_case: UseCase, holdout: pa.Table, challenger: Bundle, champion: Bundle | None) -> list[Gate]:
@@ -52,22 +45,6 @@ def score(bundle: Bundle, table: pa.Table) -> Scored:
     """Score raw rows as serving does; raises DataError when a column is missing."""
     matrix = Transform(bundle.manifest.schema_).matrix(table)
     return Scored(OnnxScorer(bundle.onnx).probabilities(matrix), bundle.manifest.threshold)
-
-
-def difference(labels: np.ndarray, mine: Scored, theirs: Scored, metric: Metric, confidence: float) -> Interval:
-    """Paired bootstrap interval of the metric's difference, `mine` - `theirs`: both on the same resamples."""
-    one, other = (Ranking(labels, scored.probabilities) for scored in (mine, theirs))
-
-    def statistic(counts: np.ndarray) -> float:
-        return _value(one, metric, mine.threshold, counts) - _value(other, metric, theirs.threshold, counts)
-
-    return bootstrap(statistic, len(labels), confidence)
-
-
-def _value(ranking: Ranking, metric: Metric, threshold: float, counts: np.ndarray) -> float:
-    if metric is Metric.F1:
-        return ranking.f1(threshold, counts)
-    return ranking.auc(counts) if metric is Metric.AUC else ranking.pr_auc(counts)
 
 
 def _absolute(gates: Gates, figures: dict[str, float]) -> list[Gate]:
@@ -91,5 +68,5 @@ def _against(champion: Bundle | None, holdout: pa.Table, labels: np.ndarray, min
         theirs = score(champion, holdout)
     except DataError as exc:
         return Gate(name, f"the champion cannot score this holdout: {exc}", limit, False)
-    low, high = difference(labels, mine, theirs, metric, gates.confidence)
-    return Gate(name, f"[{low:+.4f}, {high:+.4f}]", limit, high >= -gates.max_loss_to_champion)
+    found = differences(labels, mine, {name: theirs}, metric, gates.confidence)[name]
+    return Gate(name, f"[{found.low:+.4f}, {found.high:+.4f}]", limit, found.high >= -gates.max_loss_to_champion)

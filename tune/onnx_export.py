@@ -15,11 +15,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import xgboost
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from data.errors import BundleError
 from data.features import FLOAT32_MAX
 from tune.bundle import INPUT_NAME, OUTPUT_NAME
+from tune.calibration import Calibrator, Curve, Line
 
 OPSET = 17
 ML_OPSET = 3
@@ -28,8 +29,10 @@ _OBJECTIVE = "binary:logistic"
 _MAX_ADVERSARIAL = 20_000
 
 
-def to_onnx(booster: xgboost.Booster) -> bytes:
+def to_onnx(booster: xgboost.Booster, calibrator: Calibrator | None = None) -> bytes:
     """Convert a binary:logistic booster, all of its rounds (slice it to the best iteration first).
+
+    The calibrator becomes part of the graph: a line scales the leaves, a curve is a few nodes behind the trees.
 
     Raises:
         BundleError: the booster is of another kind.
@@ -42,22 +45,46 @@ def to_onnx(booster: xgboost.Booster) -> bytes:
         )
     width = int(learner["learner_model_param"]["num_feature"])
     attributes: dict[str, Any] = _tree_attributes(learner["gradient_booster"]["model"]["trees"])
-    attributes["base_values"] = [_base_margin(learner["learner_model_param"]["base_score"])]
+    # A line through the log-odds needs no node: it scales the leaves.
+    slope, offset = calibrator if isinstance(calibrator, Line) else (1.0, 0.0)
+    attributes["target_weights"] = [slope * weight for weight in attributes["target_weights"]]
+    attributes["base_values"] = [slope * _base_margin(learner["learner_model_param"]["base_score"]) + offset]
     trees = helper.make_node(
         "TreeEnsembleRegressor", [INPUT_NAME], ["margin"], domain="ai.onnx.ml", n_targets=1, **attributes
     )
-    # ONNX Runtime ignores post_transform="LOGISTIC" on a regressor with one target, hence a node of its own.
-    sigmoid = helper.make_node("Sigmoid", ["margin"], [OUTPUT_NAME])
+    behind, constants = _behind_the_trees(calibrator)
     graph = helper.make_graph(
-        [trees, sigmoid],
+        [trees, *behind],
         "rayscore",
         [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["n", width])],
         [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in constants.items()],
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="rayscore")
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+def _behind_the_trees(calibrator: Calibrator | None) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """The nodes from margin to probability, and their constants."""
+    # ONNX Runtime ignores post_transform="LOGISTIC" on a regressor with one target, hence a node of its own.
+    if not isinstance(calibrator, Curve):
+        return [helper.make_node("Sigmoid", ["margin"], [OUTPUT_NAME])], {}
+    # Each piece adds its slope times how far the margin has come into it: sums of rises, so nothing cancels out.
+    widths = np.diff(calibrator.margins)
+    return [
+        helper.make_node("Sub", ["margin", "starts"], ["beyond"]),
+        helper.make_node("Relu", ["beyond"], ["entered"]),
+        helper.make_node("Min", ["entered", "widths"], ["covered"]),
+        helper.make_node("MatMul", ["covered", "slopes"], ["risen"]),
+        helper.make_node("Add", ["risen", "lowest"], [OUTPUT_NAME]),
+    ], {
+        "starts": calibrator.margins[:-1],
+        "widths": widths,
+        "slopes": (np.diff(calibrator.values) / widths).reshape(-1, 1),
+        "lowest": calibrator.values[:1],
+    }
 
 
 def _base_margin(base_score: str) -> float:
@@ -117,14 +144,26 @@ class OnnxScorer:
         return np.asarray(output).reshape(-1)
 
 
-def verify_parity(booster: xgboost.Booster, model: bytes, matrix: np.ndarray, tolerance: float = 1e-5) -> float:
+def verify_parity(
+    booster: xgboost.Booster,
+    model: bytes,
+    matrix: np.ndarray,
+    calibrator: Calibrator | None = None,
+    tolerance: float = 1e-5,
+) -> float:
     """Compare ONNX and booster on `matrix` (n, k) and on adversarial rows; return the largest difference seen.
+
+    A calibrator that is steeper than the logistic curve magnifies the trees' rounding, and the tolerance with it.
 
     Raises:
         BundleError: a probability differs by more than `tolerance`.
     """
     rows = np.concatenate([matrix, adversarial_rows(booster, matrix)])
-    expected = booster.inplace_predict(rows, missing=np.nan)
+    if calibrator is None:
+        expected = booster.inplace_predict(rows, missing=np.nan)
+    else:
+        expected = calibrator.probabilities(booster.inplace_predict(rows, predict_type="margin", missing=np.nan))
+        tolerance *= max(4 * calibrator.steepness, 1.0)
     difference = np.abs(OnnxScorer(model).probabilities(rows).astype(np.float64) - expected)
     worst = float(difference.max(initial=0.0))
     if not worst <= tolerance:

@@ -38,7 +38,7 @@ def pack(
         use_case: what is predicted.
         schema: its fitted features.
         booster: the trained model, already cut to its best round.
-        onnx: the same model, exported and found equal (`verify_parity`).
+        onnx: the same model with its calibration, exported and found equal (`verify_parity`).
         threshold: probability from which a row is labelled 1.
         metrics: figures on the holdout.
         card: the model card, Markdown.
@@ -53,6 +53,7 @@ def pack(
         event_time=use_case.event_time,
         entity=use_case.entity,
         view=use_case.view,
+        calibration=use_case.calibration,
         threshold=threshold,
         metrics=dict(metrics),
         description=use_case.description,

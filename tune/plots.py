@@ -1,4 +1,4 @@
-"""The pictures that MLflow shows beside a model."""
+"""The pictures of a model that MLflow shows beside it."""
 
 from __future__ import annotations
 
@@ -8,89 +8,109 @@ from pathlib import Path
 import numpy as np
 import xgboost
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
-from tune.evaluate import calibration
+from data.usecase import Metric
+from tune.canvas import BLUE, GREY, ORANGE, RED, bars, canvas, legend_below
+from tune.evaluate import expected_calibration_error, reliability
 from tune.examples import Examples
+from tune.figures import Figures
+from tune.model import Model
 from tune.ranking import Ranking
-from tune.trial import Trial, best_trial
+from tune.slices import SliceFigures
 
-_BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9730d", "#8a8a8a"
 _MAX_FEATURES = 25
-_DPI = 110
 
 
 def write_plots(
-    folder: Path,
-    holdout: Examples,
-    scores: np.ndarray,
-    threshold: float,
-    booster: xgboost.Booster,
-    names: Sequence[str],
-    trials: Sequence[Trial],
-    metric: str,
+    folder: Path, holdout: Examples, model: Model, figures: Figures, names: Sequence[str], metric: Metric
 ) -> None:
-    """Write every plot as PNG into `folder`, which must exist.
-
-    Args:
-        folder: where to.
-        holdout: its labels are compared with `scores`.
-        scores: probabilities on the holdout, shape (n,).
-        threshold: the operating point.
-        booster: the model.
-        names: feature names in matrix order.
-        trials: the finished trials of the search.
-        metric: what the search maximized.
-    """
-    _curves(folder / "pr_and_roc.png", holdout.y, scores, threshold)
-    _calibration(folder / "calibration.png", holdout.y, scores)
-    _importance(folder / "feature_importance.png", booster, names)
-    _search(folder / "search.png", trials, metric)
+    """Write every plot of a model as PNG into `folder`, which must exist; `names` are the features in matrix order."""
+    _curves(folder / "pr_and_roc.png", holdout.y, model)
+    _calibration(folder / "calibration.png", holdout.y, model)
+    _confusion(folder / "confusion.png", holdout.y, model)
+    _importance(folder / "feature_importance.png", model.booster, names)
+    if figures.slices:
+        _slices(folder / "slices.png", figures, metric)
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
-    for each in axes:
-        each.spines[["top", "right"]].set_visible(False)
-        each.grid(alpha=0.25)
-        each.set_axisbelow(True)
-    return figure, axes
-
-
-def _curves(path: Path, labels: np.ndarray, scores: np.ndarray, threshold: float) -> None:
-    ranking = Ranking(labels, scores)
+def _curves(path: Path, labels: np.ndarray, model: Model) -> None:
+    ranking = Ranking(labels, model.holdout)
     true, false = ranking.hits()
     recall, fall_out = true / true[-1], false / max(false[-1], 1)
     precision = true / (true + false)
-    at = max(int((ranking.scores >= threshold).sum()) - 1, 0)
-    figure, (left, right) = _figure(10, 4.6, 2)
-    left.plot(recall, precision, color=_BLUE)
-    left.axhline(labels.mean(), color=_GREY, linestyle=":", label=f"chance ({labels.mean():.3g})")
-    left.set(xlabel="recall", ylabel="precision", title=f"Precision and recall, area {ranking.pr_auc():.3f}")
-    right.plot(np.append(0, fall_out), np.append(0, recall), color=_BLUE)
-    right.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="chance")
-    right.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC, area {ranking.auc():.3f}")
-    for axes, x, y in ((left, recall[at], precision[at]), (right, fall_out[at], recall[at])):
-        axes.plot([x], [y], "o", color=_ORANGE, markersize=8, label=f"threshold {threshold:.3g}")
+    at = max(int((ranking.scores >= model.threshold).sum()) - 1, 0)
+    figure, (left, right) = canvas(10, 5, 2)
+    left.plot(np.append(0, recall), np.append(precision[0], precision), color=BLUE, drawstyle="steps-post")
+    left.axhline(labels.mean(), color=GREY, linestyle=":", label=f"chance ({labels.mean():.3g})")
+    left.set(xlabel="recall", ylabel="precision", title=f"Precision and recall, PR-AUC {ranking.pr_auc():.3f}")
+    right.plot(np.append(0, fall_out), np.append(0, recall), color=BLUE)
+    right.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
+    right.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC, AUC {ranking.auc():.3f}")
+    point = f"threshold {model.threshold:.3g}: recall {recall[at]:.2f}, "
+    for axes, x, y, label in (
+        (left, recall[at], precision[at], f"{point}precision {precision[at]:.2f}"),
+        (right, fall_out[at], recall[at], f"{point}false alarms {fall_out[at]:.2%}"),
+    ):
+        axes.plot([x], [y], "o", color=ORANGE, markersize=8, label=label)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
-    left.legend(loc="lower left")
-    right.legend(loc="lower right")
+        legend_below(axes)
     figure.savefig(path)
 
 
-def _calibration(path: Path, labels: np.ndarray, scores: np.ndarray) -> None:
-    mean, share, size = calibration(labels, scores)
-    error = 1.96 * np.sqrt(np.maximum(share * (1 - share), 1e-12) / size)
-    top = max(float(mean.max()), float((share + error).max())) * 1.05
-    figure, (axes,) = _figure(5.6, 5)
-    axes.plot([0, top], [0, top], color=_GREY, linestyle=":", label="perfect")
-    axes.errorbar(mean, share, yerr=error, fmt="o", color=_BLUE, capsize=3, label=f"{len(mean)} equal groups, 95 %")
-    axes.set(xlabel="mean predicted probability", ylabel="share of label 1", title="Calibration on the holdout")
-    axes.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, top))
-    axes.legend(loc="lower right")
+def _calibration(path: Path, labels: np.ndarray, model: Model) -> None:
+    figure, (axes, counts) = canvas(10, 5, 2)
+    ends = []
+    if model.calibrator is not None:
+        ends += _reliability(axes, labels, model.uncalibrated, GREY, "before calibration")
+    ends += _reliability(axes, labels, model.holdout, BLUE, "as it answers")
+    low, high = 10 ** np.floor(np.log10(min(ends))), 1.3 * max(ends)
+    axes.plot([low, high], [low, high], color=GREY, linestyle=":", label="perfect")
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title="Calibration on the holdout")
+    axes.set(xlabel="mean probability of a tenth of the rows", ylabel="share of label 1 in it, 95 % interval")
+    legend_below(axes)
+    edges = np.linspace(0, 1, 41).tolist()
+    for label, color in ((0, BLUE), (1, ORANGE)):
+        counts.hist(model.holdout[labels == label], edges, color=color, alpha=0.65, label=f"label {label}")
+    counts.axvline(model.threshold, color=RED, linestyle="--", label=f"threshold {model.threshold:.3g}")
+    counts.set(yscale="log", xlabel="probability", ylabel="rows", title="Where the probabilities lie")
+    legend_below(counts, 3)
+    figure.savefig(path)
+
+
+def _reliability(axes: Axes, labels: np.ndarray, scores: np.ndarray, color: str, name: str) -> list[float]:
+    """Draw one curve with Wilson intervals (1927) and return the positive numbers that must fit on the axes."""
+    mean, share, size = reliability(labels, scores)
+    z = 1.96
+    middle = (share + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z / (1 + z**2 / size) * np.sqrt(share * (1 - share) / size + z**2 / (4 * size**2))
+    there = share > 0
+    label = f"{name}, ECE {expected_calibration_error(labels, scores):.4f}"
+    low, high = np.maximum(share - (middle - half), 0), np.maximum(middle + half - share, 0)
+    axes.errorbar(
+        mean[there], share[there], yerr=(low[there], high[there]), fmt="o-", color=color, capsize=3, label=label
+    )
+    # A tenth without any label 1 has no place on a logarithmic axis: its upper end shows where it can be.
+    upper = "no label 1 there: upper end" if color == BLUE and not there.all() else None
+    axes.plot(mean[~there], (middle + half)[~there], "v", color=color, markersize=7, alpha=0.7, label=upper)
+    return [float(each) for each in (*mean, *share, *(middle + half)) if each > 0]
+
+
+def _confusion(path: Path, labels: np.ndarray, model: Model) -> None:
+    chosen = model.holdout.astype(np.float64) >= model.threshold
+    counts = np.array([[int((chosen == marked)[labels == label].sum()) for marked in (0, 1)] for label in (0, 1)])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    figure, (axes,) = canvas(5.6, 4.6)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(visible=False)
+    words = [["left alone, rightly", "false alarms"], ["missed", "found"]]
+    for (row, column), count in np.ndenumerate(counts):
+        text = f"{count:,}\n{shares[row, column]:.2%}\n{words[row][column]}"
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=11)
+    axes.set_xticks([0, 1], ["not marked", "marked"])
+    axes.set_yticks([0, 1], ["label 0", "label 1"])
+    axes.set_title(f"Decisions on the holdout at threshold {model.threshold:.3g}")
     figure.savefig(path)
 
 
@@ -103,33 +123,44 @@ def importance(booster: xgboost.Booster, names: Sequence[str]) -> list[tuple[str
 
 
 def _importance(path: Path, booster: xgboost.Booster, names: Sequence[str]) -> None:
-    shown = importance(booster, names)[:_MAX_FEATURES][::-1]
-    figure, (axes,) = _figure(7, 1.2 + 0.28 * len(shown))
-    axes.barh([name for name, _ in shown], [share for _, share in shown], color=_BLUE)
-    axes.set(xlabel="share of total gain", title="Feature importance")
+    shown = importance(booster, names)[:_MAX_FEATURES]
+    figure, (axes,) = canvas(7, 1.2 + 0.28 * len(shown))
+    bars(axes, [name for name, _ in shown], [share for _, share in shown])
+    more = f", the first {_MAX_FEATURES} of {len(names)}" if len(names) > _MAX_FEATURES else ""
+    axes.set(xlabel="share of the total gain of all splits", title=f"Feature importance{more}")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     figure.savefig(path)
 
 
-def _search(path: Path, trials: Sequence[Trial], metric: str) -> None:
-    figure, (left, right) = _figure(10, 4.6, 2)
-    ordered = sorted(trials, key=lambda trial: trial.number)
-    winner = best_trial(trials)
-    for trial in ordered:
-        color, width = (_ORANGE, 2.0) if trial is winner else (_BLUE, 0.8)
-        left.plot(range(1, len(trial.history) + 1), trial.history, color=color, linewidth=width, alpha=0.8)
-    left.set(
-        xlabel="round", ylabel=f"{metric} on validation", title=f"Trials, the best (number {winner.number}) orange"
+def _slices(path: Path, figures: Figures, metric: Metric) -> None:
+    shown = figures.slices
+    figure, (axes, rates) = canvas(11, 1.4 + 0.3 * len(shown), 2, (3, 2))
+    for place, each in enumerate(shown):
+        _slice(axes, place, each)
+        rates.plot([each.share, each.mean], [place, place], color=GREY, linewidth=1, zorder=1)
+    rates.plot([each.share for each in shown], range(len(shown)), "o", color=ORANGE, label="share of label 1")
+    rates.plot(
+        [each.mean for each in shown], range(len(shown)), "|", color=BLUE, markersize=12, label="mean probability"
     )
-    for stopped, color, label in ((False, _BLUE, "ran to its end"), (True, _GREY, "stopped early by ASHA")):
-        some = [trial for trial in ordered if trial.stopped_early is stopped]
-        right.plot([t.number for t in some], [t.score for t in some], "o", color=color, label=label)
-    right.plot(
-        [t.number for t in ordered],
-        np.maximum.accumulate([t.score for t in ordered]),
-        color=_ORANGE,
-        drawstyle="steps-post",
-        label="best so far",
-    )
-    right.set(xlabel="trial", ylabel=f"best {metric}", title="The search")
-    right.legend(loc="lower right")
+    whole = figures.holdout.metrics[metric.value]
+    axes.axvline(whole, color=ORANGE, linestyle="--", label=f"whole holdout {whole:.3f}")
+    axes.set_yticks(range(len(shown)), [f"{each.name} ({each.rows:,})" for each in shown])
+    rates.set_yticks(range(len(shown)), [""] * len(shown))
+    for each in (axes, rates):
+        each.set_ylim(len(shown) - 0.5, -0.5)
+        each.grid(axis="y", visible=False)
+        each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.5 / (0.3 * len(shown) + 0.5)), ncols=2, frameon=False)
+    axes.set(xlim=(0, 1.02), title=f"{metric.value} by slice of the holdout (rows), 95 % interval")
+    rates.set(title="Calibration by slice")
+    rates.xaxis.set_major_formatter(PercentFormatter(1))
+    rates.set_xlim(left=0)
     figure.savefig(path)
+
+
+def _slice(axes: Axes, place: int, each: SliceFigures) -> None:
+    if each.metric is None or each.interval is None:
+        axes.text(0.02, place, "too few rows to judge", va="center", color=GREY, fontsize=8)
+        return
+    axes.barh(place, each.metric, color=BLUE, height=0.6, alpha=0.85)
+    low, high = each.interval
+    axes.plot([low, high], [place, place], color="black", linewidth=1.4)

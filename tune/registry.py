@@ -26,7 +26,11 @@ CHAMPION = "champion"
 BUNDLE_FOLDER = "bundle"
 MODEL_FOLDER = "model"
 HOLDOUT_FOLDER = "holdout"
-"""Artifact folders of a run: the bundle, the same model in MLflow's ONNX flavour, the raw holdout rows."""
+REPORT_FOLDER = "report"
+"""Artifact folders of a run: the bundle, the same model in MLflow's ONNX flavour, the raw holdout rows, the report."""
+
+_LONGEST_DESCRIPTION = 5000
+"""Characters that MLflow keeps."""
 
 
 class RegisteredVersion(NamedTuple):
@@ -83,7 +87,9 @@ class Registry:
             self._ensure_model(manifest.name, manifest.description)
             tags = {name: f"{value:.6g}" for name, value in manifest.metrics.items()}
             tags |= {"schema": manifest.schema_.fingerprint, "data": manifest.data_fingerprint}
-            made = self._client.create_model_version(manifest.name, source, run_id, tags=tags)
+            made = self._client.create_model_version(
+                manifest.name, source, run_id, tags=tags, description=_head(whole.card)
+            )
             self._client.set_registered_model_alias(manifest.name, CHALLENGER, str(made.version))
         return str(made.version)
 
@@ -139,6 +145,13 @@ class Registry:
         except MlflowException as exc:
             if exc.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def _head(card: str) -> str:
+    """As many whole sections of the card as MLflow takes."""
+    if len(card) <= _LONGEST_DESCRIPTION:
+        return card
+    return card[: max(card.rfind("\n## ", 0, _LONGEST_DESCRIPTION), 0)] or card[:_LONGEST_DESCRIPTION]
 
 
 def _listed(version: ModelVersion, aliases: dict[str, str]) -> RegisteredVersion:

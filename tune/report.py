@@ -1,26 +1,28 @@
-"""From a fitted booster to a registered version: export, threshold, figures, plots, card, bundle."""
+"""From a fitted booster to a registered version: threshold, export, figures, plots, card, bundle."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+import pyarrow as pa
 import xgboost
 
-from data.parquet import write_table
+from data.parquet import parquet_files, write_table
 from data.settings import Settings
 from data.usecase import UseCase
-from tune.baselines import baselines
 from tune.bundle import Bundle
 from tune.card import Findings, write_card
-from tune.evaluate import Evaluation, best_threshold, evaluate
 from tune.examples import Prepared
-from tune.onnx_export import OnnxScorer, to_onnx, verify_parity
+from tune.figures import Figures, judge
+from tune.leaks import Alarm
+from tune.model import Model, complete
 from tune.pack import pack
 from tune.plots import importance, write_plots
-from tune.registry import HOLDOUT_FOLDER, Registry
+from tune.registry import HOLDOUT_FOLDER, REPORT_FOLDER, Registry
+from tune.search_plots import write_search_plots
 from tune.table import TrainingTable
 from tune.tracking import Tracker
 from tune.trial import Trial, best_trial
@@ -34,15 +36,7 @@ class Learned(NamedTuple):
     run_id: str
     best: Trial
     trials: int
-    evaluation: Evaluation
-    baselines: dict[str, dict[str, float]]
-
-
-class _Model(NamedTuple):
-    booster: xgboost.Booster
-    onnx: bytes
-    threshold: float
-    holdout_scores: np.ndarray
+    figures: Figures
 
 
 def finish(
@@ -51,65 +45,94 @@ def finish(
     prepared: Prepared,
     booster: xgboost.Booster,
     trials: list[Trial],
+    alarms: list[Alarm],
     settings: Settings,
     tracker: Tracker,
     run_id: str,
 ) -> Learned:
-    """Judge `booster` on the holdout, log everything a person looks at, and register the bundle.
+    """Judge `booster` on the holdout, log everything a person looks at, and register the bundle last.
 
     Raises:
         BundleError: ONNX and booster differ.
-        RegistryUnavailable: MLflow does not answer.
+        TrainingFailed: calibration is declared and there is nothing to calibrate.
+        RegistryUnavailable: MLflow does not answer; nothing is registered.
     """
     best = best_trial(trials)
-    model = _export(prepared, booster)
-    evaluation = evaluate(prepared.holdout.y, model.holdout_scores, model.threshold)
-    against = baselines(prepared, nthread=1)
-    gains = importance(model.booster, prepared.schema.names)
-    card = write_card(
-        use_case,
-        Findings(source, prepared, evaluation, against, model.threshold, best, len(trials), gains),
-    )
+    model = complete(use_case, prepared, booster)
+    figures = judge(use_case, source, prepared, model, alarms)
+    gains = importance(booster, prepared.schema.names)
+    card = write_card(use_case, Findings(source, prepared, model, figures, best, len(trials), gains))
     holdout = source.table.take(prepared.parts.holdout)
     bundle = pack(
         use_case,
         prepared.schema,
-        model.booster,
+        booster,
         model.onnx,
         model.threshold,
-        evaluation.metrics,
+        figures.holdout.metrics,
         card,
         source.fingerprint,
         holdout,
     )
     tracker.log_params(run_id, {"best_trial": best.number, "rounds": best.rounds, **best.params})
-    tracker.log_metrics(run_id, _flat(evaluation, against, model.threshold))
+    tracker.log_metrics(run_id, flat(figures, model.threshold))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        names, metric = prepared.schema.names, use_case.search.metric.value
-        write_plots(
-            folder, prepared.holdout, model.holdout_scores, model.threshold, model.booster, names, trials, metric
-        )
-        tracker.log_folder(run_id, folder, "plots")
+        _write_report(folder / REPORT_FOLDER, source, figures, card)
+        tracker.log_folder(run_id, folder / REPORT_FOLDER, REPORT_FOLDER)
+        _write_pictures(folder / "plots", use_case, prepared, model, figures, trials)
+        tracker.log_folder(run_id, folder / "plots", "plots")
         write_table(holdout, folder / HOLDOUT_FOLDER / "holdout.parquet")
         tracker.log_folder(run_id, folder / HOLDOUT_FOLDER, HOLDOUT_FOLDER)
     version = Registry(settings.tracking_uri, settings.artifact_dir).publish(bundle, run_id)
-    return Learned(bundle, version, run_id, best, len(trials), evaluation, against)
+    return Learned(bundle, version, run_id, best, len(trials), figures)
 
 
-def _export(prepared: Prepared, booster: xgboost.Booster) -> _Model:
-    """The same model in ONNX; the threshold comes from validation."""
-    onnx = to_onnx(booster)
-    verify_parity(booster, onnx, prepared.holdout.x)
-    scorer = OnnxScorer(onnx)
-    threshold = best_threshold(prepared.validation.y, scorer.probabilities(prepared.validation.x))
-    return _Model(booster, onnx, threshold, scorer.probabilities(prepared.holdout.x))
+def flat(figures: Figures, threshold: float) -> dict[str, float]:
+    """Every figure under a name of its own, as MLflow keeps them."""
+    named = {f"holdout_{name}": figure for name, figure in figures.holdout.metrics.items()}
+    named |= {f"validation_{name}": figure for name, figure in figures.validation.items()}
+    for name, (low, high) in figures.holdout.intervals.items():
+        named |= {f"holdout_{name}_low": low, f"holdout_{name}_high": high}
+    for name, figure in (figures.uncalibrated or {}).items():
+        named[f"uncalibrated_{name}"] = figure
+    for baseline, measured in figures.baselines.items():
+        prefix = baseline.replace(" ", "_")
+        named |= {f"baseline_{prefix}_{name}": measured[name] for name in ("auc", "pr_auc", "f1")}
+        named |= {f"beats_{prefix}_by{end}": figure for end, figure in _ends(figures, baseline)}
+    return {**named, "threshold": threshold, "leaks": sum(alarm.leak for alarm in figures.alarms)}
 
 
-def _flat(evaluation: Evaluation, against: dict[str, dict[str, float]], threshold: float) -> dict[str, float]:
-    flat = {f"holdout_{name}": value for name, value in evaluation.metrics.items()}
-    for name, (low, high) in evaluation.intervals.items():
-        flat |= {f"holdout_{name}_low": low, f"holdout_{name}_high": high}
-    for baseline, figures in against.items():
-        flat |= {f"baseline_{baseline.replace(' ', '_')}_{name}": figures[name] for name in ("auc", "pr_auc", "f1")}
-    return {**flat, "threshold": threshold}
+def _ends(figures: Figures, baseline: str) -> list[tuple[str, float]]:
+    found = figures.differences[baseline]
+    return [("", found.value), ("_low", found.low), ("_high", found.high)]
+
+
+def _write_report(folder: Path, source: TrainingTable, figures: Figures, card: str) -> None:
+    folder.mkdir()
+    (folder / "card.md").write_text(card, "utf-8")
+    (folder / "data.json").write_text(json.dumps(describe(source), indent=2), "utf-8")
+    slices = [each._asdict() for each in figures.slices]
+    alarms = [alarm._asdict() for alarm in figures.alarms]
+    (folder / "findings.json").write_text(json.dumps({"alarms": alarms, "slices": slices}, indent=2), "utf-8")
+
+
+def describe(source: TrainingTable) -> dict[str, Any]:
+    """What the model learned from: files, rows, columns with types, and the digest of the content."""
+    schema: pa.Schema = source.table.schema
+    return {
+        "path": str(source.path),
+        "files": {str(file): file.stat().st_size for file in parquet_files(source.path)},
+        "rows": source.rows,
+        "columns": {field.name: str(field.type) for field in schema},
+        "fingerprint": source.fingerprint,
+    }
+
+
+def _write_pictures(
+    folder: Path, use_case: UseCase, prepared: Prepared, model: Model, figures: Figures, trials: list[Trial]
+) -> None:
+    folder.mkdir()
+    metric = use_case.search.metric
+    write_plots(folder, prepared.holdout, model, figures, prepared.schema.names, metric)
+    write_search_plots(folder, trials, metric.value)

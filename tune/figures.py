@@ -1,0 +1,56 @@
+"""Everything that is measured of a model: on the holdout, on validation, against the baselines, by slice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from data.usecase import UseCase
+from tune.baselines import baselines
+from tune.evaluate import Difference, Evaluation, Scored, differences, evaluate, metrics
+from tune.examples import Prepared
+from tune.leaks import Alarm
+from tune.model import Model
+from tune.slices import SliceFigures, slice_figures
+from tune.table import TrainingTable
+
+
+class Figures(NamedTuple):
+    """Figures by name are those of `tune.evaluate.metrics`."""
+
+    holdout: Evaluation
+    validation: dict[str, float]
+    """On the rows that chose trial, rounds, threshold and calibration: optimistic."""
+    uncalibrated: dict[str, float] | None
+    """On the holdout without the calibration; None when there is none."""
+    baselines: dict[str, dict[str, float]]
+    differences: dict[str, Difference]
+    """By how much the model beats each baseline in the search's metric on the holdout."""
+    slices: list[SliceFigures]
+    alarms: list[Alarm]
+
+    @property
+    def optimism(self) -> dict[str, float]:
+        """How much better validation looks than the holdout, figure by figure."""
+        return {name: self.validation[name] - figure for name, figure in self.holdout.metrics.items()}
+
+
+def judge(use_case: UseCase, source: TrainingTable, prepared: Prepared, model: Model, alarms: list[Alarm]) -> Figures:
+    """Measure; the one place that looks at the holdout's labels.
+
+    Raises:
+        DataError: a slice's column is missing or holds no numbers to cut.
+    """
+    cost, metric = use_case.decision.cost, use_case.search.metric
+    held, mine = prepared.holdout, Scored(model.holdout, model.threshold)
+    others = baselines(prepared, use_case.decision, nthread=1)
+    return Figures(
+        holdout=evaluate(held.y, *mine, cost=cost),
+        validation=metrics(prepared.validation.y, model.validation, model.threshold, cost),
+        uncalibrated=metrics(held.y, model.uncalibrated, model.threshold, cost) if model.calibrator else None,
+        baselines={name: metrics(held.y, *other, cost) for name, other in others.items()},
+        differences=differences(held.y, mine, others, metric),
+        slices=slice_figures(
+            source.table, prepared.parts.train, prepared.parts.holdout, held.y, mine, use_case.slices, metric
+        ),
+        alarms=alarms,
+    )
