@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     """Password, when the cluster asks for one."""
     cassandra_read_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
     """Time a read may take before the answer goes on without online values."""
+    cassandra_read_consistency: Literal["LOCAL_ONE", "LOCAL_QUORUM"] = "LOCAL_ONE"
+    """Replicas that must answer a read: one, or most of those in the data center."""
+    cassandra_speculative_delay_ms: Annotated[int, Field(ge=0, le=60_000)] = 10
+    """Time after which a read is sent to another replica too; 0 for never."""
 
     mlflow_tracking_uri: str | None = None
     """MLflow server, e.g. `http://mlflow:5000`; default a local SQLite file `mlflow.db` in the var folder."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cassandra.cluster import Session
@@ -54,42 +54,60 @@ class InFlight:
 
 
 class Gathering:
-    """Collects `count` responses, in any order and from any thread, into one awaitable.
+    """Collects the rows of some keys, from several requests and any thread, into one awaitable.
 
-    The first error ends the wait. A caller that was cancelled and a loop that was closed are left alone.
+    More than one request may be under way for a key; the first answer counts. An error ends the wait only when
+    no request is left that may answer. A caller that was cancelled and a loop that was closed are left alone.
+
+    Args:
+        loop: the caller's loop.
+        keys: what is waited for; a request covers some of them.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, count: int, on_response: Callable[[], None]) -> None:
-        self.future: asyncio.Future[list[Any]] = loop.create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop, keys: Iterable[str]) -> None:
+        self.future: asyncio.Future[dict[str, bytes]] = loop.create_future()
         self._loop = loop
-        self._left = count
-        self._responses: list[Any] = []
+        self._missing = set(keys)
+        self._found: dict[str, bytes] = {}
+        self._under_way = 0
         self._error: Exception | None = None
         self._lock = threading.Lock()
-        self._on_response = on_response
 
-    def response(self, response: Any) -> None:
-        """Take one response."""
-        self._on_response()
+    def sent(self) -> None:
+        """Count a request; each ends with one `answer` or one `fail`."""
         with self._lock:
-            self._left -= 1
-            self._responses.append(response)
-            done = self._left == 0 and self._error is None
-        if done:
-            self._wake()
+            self._under_way += 1
 
-    def error(self, error: Exception) -> None:
-        """Take one error; only the first counts."""
-        self._on_response()
+    def answer(self, rows: Iterable[tuple[str, bytes]], keys: Sequence[str]) -> None:
+        """Take the rows that a request for `keys` has found."""
         with self._lock:
-            self._left -= 1
-            first, self._error = self._error is None, self._error or error
-        if first:
-            self._wake()
+            self._under_way -= 1
+            if not self._missing:
+                return
+            self._found.update(rows)
+            self._missing.difference_update(keys)
+            over = not self._missing or not self._under_way
+        if over:
+            self.call(self._finish)
 
-    def _wake(self) -> None:
+    def fail(self, error: Exception) -> None:
+        """Take a request's error."""
+        with self._lock:
+            self._under_way -= 1
+            self._error = error
+            over = not self._under_way
+        if over:
+            self.call(self._finish)
+
+    def lacks(self, keys: Sequence[str]) -> bool:
+        """True while one of `keys` is not answered and somebody waits for it."""
+        with self._lock:
+            return not self.future.done() and not self._missing.isdisjoint(keys)
+
+    def call(self, callback: Callable[..., None], *args: Any) -> None:
+        """Run a callback on the loop's thread."""
         try:
-            self._loop.call_soon_threadsafe(self._finish)
+            self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
 
@@ -97,10 +115,10 @@ class Gathering:
         # Looked at here, on the loop's thread: the caller may have been cancelled in between.
         if self.future.done():
             return
-        if self._error is not None:
+        if self._missing and self._error is not None:
             self.future.set_exception(self._error)
         else:
-            self.future.set_result(self._responses)
+            self.future.set_result(self._found)
 
 
 class WriteWindow:

@@ -6,32 +6,32 @@ the cluster itself keeps the newest whatever the order of arrival. The driver's 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
 from cassandra.cluster import ResultSet, Session
 from cassandra.metadata import KeyspaceMetadata, Metadata
-from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from data.errors import StoreUnavailable
 from data.settings import Settings
 from data.store import StoredRow, check_storable, is_storable
-from data.store.bridge import Gathering, InFlight, WriteWindow
+from data.store.bridge import WriteWindow
 from data.store.cassandra_driver import (
     DRIVER_ERRORS,
-    HEDGED_PROFILE,
-    READ_PROFILE,
     check_datacenter,
     make_cluster,
     passing,
     place,
     translated,
+    wait_connected,
 )
+from data.store.cassandra_read import Reader, Statements
+from data.store.cassandra_replicas import Replicas
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +40,14 @@ _TABLE = """CREATE TABLE IF NOT EXISTS {}.feature_rows (
   entity text, "view" text, payload blob, PRIMARY KEY ((entity), "view")
 ) WITH compaction = {{'class': 'UnifiedCompactionStrategy', 'scaling_parameters': 'L4'}}
 AND compression = {{'class': 'LZ4Compressor', 'chunk_length_in_kb': 4}}
-AND caching = {{'keys': 'ALL', 'rows_per_partition': 'NONE'}}"""
+AND caching = {{'keys': 'ALL', 'rows_per_partition': 'NONE'}}
+AND speculative_retry = 'MIN(99p,10ms)'"""
 _READ = 'SELECT entity, payload FROM {}.feature_rows WHERE entity = ? AND "view" = ?'
 _READ_SOME = 'SELECT entity, payload FROM {}.feature_rows WHERE entity IN ? AND "view" = ?'
 _WRITE = 'INSERT INTO {}.feature_rows (entity, "view", payload) VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL ?'
 
 _DDL_TIMEOUT_S = 15.0
-_KEYS_A_QUERY = 64
 _ROWS_A_BATCH = 10  # of more partitions in one batch the server warns
-_READS_UNDER_WAY = 512  # the driver blocks its caller, here the event loop, when its 32,768 stream ids are taken
 _WRITES_UNDER_WAY = 64
 _WRITE_ATTEMPTS = 5
 _LONGEST_TTL_S = 630_720_000  # Cassandra's own limit, 20 years
@@ -79,19 +78,18 @@ class CassandraStore:
         self._datacenter = settings.cassandra_datacenter
         self._view = view
         self._ttl_seconds = ttl_seconds
-        self._in_flight = InFlight(_READS_UNDER_WAY)
         self._where = place(settings)
         self._cluster = make_cluster(settings)
         try:
             self._session: Session = self._cluster.connect()
+            wait_connected(self._cluster, self._session, self._datacenter)
             self._metadata = cast(Metadata, self._cluster.metadata)
             if create:
                 self._create(settings.cassandra_replication_factor)
             self._check_table()
-            self._read = self._prepare(_READ)
-            self._read_some = self._prepare(_READ_SOME)
-            # Cassandra names no routing key for IN; with this, `_routing_key` of a bound statement is looked at.
-            self._read_some.routing_key_indexes = self._read.routing_key_indexes
+            self._replicas = Replicas(self._metadata, self._keyspace, self._datacenter)
+            statements = Statements(self._prepare(_READ), self._prepare(_READ_SOME))
+            self._reader = Reader(self._session, statements, view, self._replicas, settings)
             self._write = self._prepare(_WRITE)
         except BaseException as exc:
             self._cluster.shutdown()
@@ -104,7 +102,8 @@ class CassandraStore:
     async def get_many(self, entities: Sequence[str]) -> list[bytes | None]:
         """Return payloads in the order of `entities`, None where there is no row.
 
-        Keys are grouped by the replica that owns them, one query a group, all at once.
+        Keys are grouped by the replica that owns them, one query a group, all at once. A replica that has not
+        answered after `cassandra_speculative_delay_ms` is given up for the time being: another one is asked too.
 
         Raises:
             StoreUnavailable: the store is closed, did not answer within `cassandra_read_timeout_ms`, or too many
@@ -112,29 +111,14 @@ class CassandraStore:
             StoreError: the cluster answered with an error.
         """
         self._check_open()
-        if not entities:
-            return []
-        statements = self._reads([entity for entity in dict.fromkeys(entities) if is_storable(entity)])
-        if not statements:
+        keys = [entity for entity in dict.fromkeys(entities) if is_storable(entity)]
+        if not keys:
             return [None] * len(entities)
-        self._in_flight.enter(len(statements))
-        gathering = Gathering(asyncio.get_running_loop(), len(statements), self._in_flight.leave)
-        profile = HEDGED_PROFILE if self._several_nodes() else READ_PROFILE
-        for statement in statements:
-            try:
-                future = self._session.execute_async(statement, execution_profile=profile)
-            except DRIVER_ERRORS as exc:
-                gathering.error(exc)
-            else:
-                future.add_callbacks(gathering.response, gathering.error)
         try:
-            responses = await gathering.future
+            found = await self._reader.get(keys)
         except DRIVER_ERRORS as exc:
             raise translated("read", self._where, exc) from exc
-        payloads: dict[str, bytes] = {}
-        for rows in responses:
-            payloads.update(rows)
-        return [payloads.get(entity) for entity in entities]
+        return [found.get(entity) for entity in entities]
 
     def put_many(self, rows: Sequence[StoredRow]) -> None:
         """Write rows to a quorum of replicas; rows past their time to live are left out.
@@ -183,34 +167,6 @@ class CassandraStore:
         if self._closed:
             raise StoreUnavailable(f"the online store {self._where} is closed")
 
-    def _several_nodes(self) -> bool:
-        return len(self._metadata.all_hosts()) > 1
-
-    def _reads(self, entities: list[str]) -> list[BoundStatement]:
-        """One statement for at most 64 keys that the same replica owns."""
-        if len(entities) == 1:
-            return [self._read.bind((entities[0], self._view))]
-        statements = []
-        for owned in self._by_replica(entities):
-            for start in range(0, len(owned), _KEYS_A_QUERY):
-                part = owned[start : start + _KEYS_A_QUERY]
-                statement = self._read_some.bind((part, self._view))
-                statement._routing_key = part[0].encode()
-                statements.append(statement)
-        return statements
-
-    def _by_replica(self, entities: list[str]) -> list[list[str]]:
-        """Group keys by their first live replica, the one that the token-aware policy sends a read to."""
-        if not self._several_nodes():
-            return [entities]
-        replicas = self._metadata.get_replicas
-        groups: dict[Any, list[str]] = {}
-        for entity in entities:
-            hosts = replicas(self._keyspace, entity.encode())
-            owner = next((host for host in hosts if host.is_up and host.datacenter == self._datacenter), None)
-            groups.setdefault(owner, []).append(entity)
-        return list(groups.values())
-
     def _writes(self, rows: Sequence[StoredRow]) -> list[BatchStatement]:
         """Batches of rows that the same replica owns, the newest row of each entity."""
         now_us = time.time_ns() // 1000
@@ -221,7 +177,7 @@ class CassandraStore:
                 newest[row.entity] = row
         live = [entity for entity, row in newest.items() if self._ttl(row.event_us, now_us) is not None]
         batches = []
-        for owned in self._by_replica(live):
+        for owned in self._replicas.grouped(live).values():
             for start in range(0, len(owned), _ROWS_A_BATCH):
                 batch = BatchStatement(BatchType.UNLOGGED)
                 batch.is_idempotent = True

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import random
 import socket
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from cassandra import (
     ConsistencyLevel,
@@ -22,14 +23,14 @@ from cassandra import (
     UnresolvableContactPoints,
 )
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.connection import ConnectionBusy, ConnectionException
+from cassandra.metadata import Metadata
 from cassandra.policies import (
-    ConstantSpeculativeExecutionPolicy,
     DCAwareRoundRobinPolicy,
     FallthroughRetryPolicy,
-    NoSpeculativeExecutionPolicy,
     ReconnectionPolicy,
+    RetryPolicy,
     TokenAwarePolicy,
 )
 from cassandra.pool import NoConnectionsAvailable
@@ -40,8 +41,6 @@ from data.errors import ConfigError, StoreError, StoreUnavailable
 from data.settings import Settings
 
 READ_PROFILE = "read"
-HEDGED_PROFILE = "hedged"
-"""Like `READ_PROFILE`, but a late answer is asked of a second replica too."""
 
 # The driver raises server errors that it has no exception for as protocol messages, and these are no DriverException.
 DRIVER_ERRORS = (
@@ -67,14 +66,17 @@ _PASSING = (
     OSError,
 )
 
+_UNREACHED = (NoHostAvailable, NoConnectionsAvailable, ConnectionException, ConnectionBusy)
+
+_CONSISTENCY = {"LOCAL_ONE": ConsistencyLevel.LOCAL_ONE, "LOCAL_QUORUM": ConsistencyLevel.LOCAL_QUORUM}
 _CONNECT_TIMEOUT_S = 2
 _WRITE_TIMEOUT_S = 2.0
-_HEDGE_SHARE = 0.2  # of the time a read may take, before a second replica is asked
+_POLL_S = 0.01
 _HEARTBEAT_S = 5
 
 
 class _NextHostOnce(FallthroughRetryPolicy):
-    """Tries one other host when a connection is lost; all else goes to the caller, whose time is short."""
+    """Tries one other host when a connection is lost; all else goes to the caller, who knows what is left to write."""
 
     def on_request_error(self, query: Any, consistency: Any, error: Any, retry_num: int) -> tuple[Any, None]:
         lost = isinstance(error, ConnectionException) and retry_num == 0
@@ -98,9 +100,11 @@ def make_cluster(settings: Settings) -> Cluster:
     """
     timeout_s = settings.cassandra_read_timeout_ms / 1000
     profiles = {
-        EXEC_PROFILE_DEFAULT: _profile(settings, ConsistencyLevel.LOCAL_QUORUM, _WRITE_TIMEOUT_S),
-        READ_PROFILE: _profile(settings, ConsistencyLevel.LOCAL_ONE, timeout_s),
-        HEDGED_PROFILE: _profile(settings, ConsistencyLevel.LOCAL_ONE, timeout_s, hedge_s=timeout_s * _HEDGE_SHARE),
+        EXEC_PROFILE_DEFAULT: _profile(settings, ConsistencyLevel.LOCAL_QUORUM, _WRITE_TIMEOUT_S, _NextHostOnce()),
+        # Reads are sent to another node by `data.store.cassandra_read`, which knows the time that is left.
+        READ_PROFILE: _profile(
+            settings, _CONSISTENCY[settings.cassandra_read_consistency], timeout_s, FallthroughRetryPolicy()
+        ),
     }
     try:
         return Cluster(
@@ -120,6 +124,17 @@ def make_cluster(settings: Settings) -> Cluster:
         )
     except DRIVER_ERRORS as exc:
         raise translated("open", place(settings), exc) from exc
+
+
+def wait_connected(cluster: Cluster, session: Session, datacenter: str) -> None:
+    """Wait until every node that is up is connected, for 2 s at most: the driver goes on after the first."""
+    deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+    while time.monotonic() < deadline:
+        near = [host for host in cast(Metadata, cluster.metadata).all_hosts() if host.datacenter == datacenter]
+        connected = session.get_pool_state()
+        if all(host in connected or host.is_up is False for host in near):
+            return
+        time.sleep(_POLL_S)
 
 
 def check_datacenter(cluster: Cluster, settings: Settings) -> None:
@@ -151,6 +166,11 @@ def place(settings: Settings) -> str:
 def passing(error: BaseException) -> bool:
     """True for an error that the same request may not meet again: a time-out, a lost connection, an overload."""
     return isinstance(error, _PASSING)
+
+
+def unreached(error: BaseException) -> bool:
+    """True for an error that another node may not give: this one could not be asked, or was lost while it was."""
+    return isinstance(error, _UNREACHED)
 
 
 def translated(action: str, where: str, exc: BaseException) -> StoreError:
@@ -192,13 +212,11 @@ def _credentials(settings: Settings) -> PlainTextAuthProvider | None:
     return PlainTextAuthProvider(settings.cassandra_username, password.get_secret_value() if password else "")
 
 
-def _profile(settings: Settings, consistency: int, timeout_s: float, hedge_s: float | None = None) -> ExecutionProfile:
-    hedging = ConstantSpeculativeExecutionPolicy(hedge_s, 1) if hedge_s else NoSpeculativeExecutionPolicy()
+def _profile(settings: Settings, consistency: int, timeout_s: float, retry: RetryPolicy) -> ExecutionProfile:
     return ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(local_dc=settings.cassandra_datacenter)),
-        retry_policy=_NextHostOnce(),
+        retry_policy=retry,
         consistency_level=consistency,
         request_timeout=timeout_s,
         row_factory=tuple_factory,  # the default builds a class for every response: 100 us against 6
-        speculative_execution_policy=hedging,
     )
