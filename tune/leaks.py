@@ -24,6 +24,8 @@ _TELLTALE_AUC = 0.99
 _TWINS = 0.01
 """Share of the holdout rows with a twin among the train rows from which that is told."""
 _ROWS_RANKED = 200_000
+_BEYOND = 1e39
+"""Larger than any float32."""
 
 
 class Alarm(NamedTuple):
@@ -64,8 +66,8 @@ def single_auc(train: Examples, feature: int, category: bool, judged: Examples) 
         rate = (np.bincount(codes, train.y, width) + prior) / (np.bincount(codes, minlength=width) + 1)
         return Ranking(judged.y, rate[there]).auc()
     rows = _some(train.y)
-    column = train.x[rows, feature]
-    found = [Ranking(train.y[rows], np.nan_to_num(column, nan=extreme)).auc() for extreme in (-np.inf, np.inf)]
+    column = train.x[rows, feature].astype(np.float64)
+    found = [Ranking(train.y[rows], np.nan_to_num(column, nan=extreme)).auc() for extreme in (-_BEYOND, _BEYOND)]
     return max(max(auc, 1 - auc) for auc in found)
 
 
@@ -115,9 +117,7 @@ def _shared_keys(table: pa.Table, prepared: Prepared, use_case: UseCase) -> Iter
         codes = column.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
         shared = float(np.isin(codes[prepared.parts.holdout], codes[prepared.parts.train]).mean())
         if shared:
-            yield Alarm(
-                name, f"{shared:.1%} of the holdout rows have a '{name}' that is among the train rows; {advice}"
-            )
+            yield Alarm(name, f"{shared:.1%} of the holdout rows have one that train rows have too; {advice}")
 
 
 def _twins(prepared: Prepared) -> Iterator[Alarm]:
