@@ -6,9 +6,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
-from tune.evaluate import best_threshold, evaluate, expected_calibration_error, metrics
+from data.judgement import Cost, Decision, ThresholdMetric
+from data.usecase import Metric
+from tune.evaluate import (
+    Scored,
+    best_threshold,
+    differences,
+    evaluate,
+    expected_calibration_error,
+    intervals,
+    metrics,
+)
 from tune.ranking import Ranking, bootstrap
 
 
@@ -54,6 +71,92 @@ def test_threshold_of_constant_scores_marks_every_row():
     """Scores that do not tell rows apart still give a threshold."""
     chosen = best_threshold(np.array([0, 1, 1]), np.full(3, 0.4, np.float32))
     assert 0 <= chosen <= 0.4
+
+
+def overlapping(rows=500, seed=2):
+    """Labels and scores that overlap."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(rows) < 0.2).astype(np.uint8)
+    return labels, np.clip(rng.normal(0.3 + 0.3 * labels, 0.2), 0.01, 0.99).astype(np.float32)
+
+
+def test_threshold_has_the_smallest_cost():
+    """No threshold is cheaper than the chosen one; the dearer a miss, the lower it lies."""
+    labels, scores = overlapping()
+    chosen = []
+    for dear in (1, 5, 50):
+        cost = Cost(false_positive=1, false_negative=dear)
+        chosen.append(best_threshold(labels, scores, Decision(cost=cost)))
+        spent = metrics(labels, scores, chosen[-1], cost)["cost"]
+        assert spent == pytest.approx(min(metrics(labels, scores, float(s), cost)["cost"] for s in scores))
+        marked = scores.astype(float) >= chosen[-1]
+        wrong = (marked & (labels == 0)).sum() + dear * (~marked & (labels == 1)).sum()
+        assert spent == pytest.approx(wrong / len(labels))
+    assert chosen[0] > chosen[1] > chosen[2]
+
+
+def test_threshold_marks_nothing_when_that_is_cheapest():
+    """Where a false alarm costs far more than a miss, the threshold lies above every score."""
+    labels, scores = overlapping()
+    labels[np.argmax(scores)] = 0
+    decision = Decision(cost=Cost(false_positive=1000, false_negative=1))
+    assert scores.max() < best_threshold(labels, scores, decision) <= 1
+
+
+def test_threshold_has_the_best_balanced_accuracy():
+    """Declared as the metric, balanced accuracy is what the threshold maximizes."""
+    labels, scores = overlapping()
+    chosen = best_threshold(labels, scores, Decision(metric=ThresholdMetric.BALANCED_ACCURACY))
+    best = max(balanced_accuracy_score(labels, scores >= score) for score in scores)
+    assert balanced_accuracy_score(labels, scores.astype(float) >= chosen) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_paired_interval_of_equal_scores_is_zero(metric):
+    """Both models are held against the same resamples: no difference, no width."""
+    labels, scores = overlapping()
+    scored = Scored(scores, 0.5)
+    assert differences(labels, scored, {"itself": scored}, metric)["itself"] == (0.0, 0.0, 0.0)
+
+
+def test_paired_interval_tells_models_apart():
+    """The better model is better, the worse one worse, and noise is not told apart; the value is the difference."""
+    labels, scores = overlapping(4000)
+    rng = np.random.default_rng(5)
+    worse = np.clip(scores + rng.normal(0, 0.2, 4000), 0, 1)
+    like = np.clip(scores + rng.normal(0, 0.002, 4000), 0, 1)
+    mine = Scored(scores, 0.5)
+    found = differences(labels, mine, {"worse": Scored(worse, 0.5), "like": Scored(like, 0.5)}, Metric.AUC)
+    assert [found["worse"].verdict, found["like"].verdict] == ["better", "not told apart"]
+    assert found["worse"].value == pytest.approx(roc_auc_score(labels, scores) - roc_auc_score(labels, worse))
+    assert found["worse"].low < found["worse"].value < found["worse"].high
+    back = differences(labels, Scored(worse, 0.5), {"mine": mine}, Metric.AUC)["mine"]
+    assert (back.verdict, back.value) == ("worse", -found["worse"].value)
+
+
+def test_paired_interval_is_narrower_than_the_models_own():
+    """What makes a resample easy for one model makes it easy for the other: pairing takes that out."""
+    labels, scores = overlapping(2000)
+    like = np.clip(scores + np.random.default_rng(6).normal(0, 0.02, 2000), 0, 1)
+    alone = evaluate(labels, scores, 0.5).intervals["pr_auc"]
+    pair = differences(labels, Scored(scores, 0.5), {"like": Scored(like, 0.5)}, Metric.PR_AUC)["like"]
+    assert pair.high - pair.low < (alone.high - alone.low) / 2
+
+
+def test_every_figure_lies_in_its_interval():
+    """AUC, PR-AUC, F1, precision, recall, Brier score and cost have intervals around them."""
+    labels, scores = overlapping(1500)
+    found = evaluate(labels, scores, 0.4, cost=Cost(false_positive=1, false_negative=5))
+    assert set(found.intervals) == {"auc", "pr_auc", "f1", "precision", "recall", "brier", "cost"}
+    for name, (low, high) in found.intervals.items():
+        assert low <= found.metrics[name] <= high, name
+
+
+def test_intervals_leave_out_undefined_resamples():
+    """A figure that is NaN on some resamples still has an interval; one that always is has none."""
+    found = intervals(lambda counts: {"some": 1.0 if counts[0] else np.nan, "none": np.nan}, 5)
+    assert found["some"] == (1.0, 1.0)
+    assert np.isnan(found["none"]).all()
 
 
 def test_interval_holds_the_estimate_and_narrows_with_rows():
