@@ -139,6 +139,12 @@ class Registry:
         with speaking_to(self.tracking_uri, f"folder '{folder}' of run {run_id}"):
             return Path(self._client.download_artifacts(run_id, folder, str(into)))
 
+    def run(self, run_id: str) -> tuple[dict[str, str], dict[str, float]]:
+        """Return parameters and latest metrics of a run; raises ModelNotFound."""
+        with speaking_to(self.tracking_uri, f"run {run_id}"):
+            logged = self._client.get_run(run_id).data
+        return dict(logged.params), dict(logged.metrics)
+
     def _ensure_model(self, name: str, description: str) -> None:
         try:
             self._client.create_registered_model(name, description=description)

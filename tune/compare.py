@@ -1,0 +1,135 @@
+"""Two runs or versions side by side: parameters, figures, and the difference on the rows that both were judged on."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import ModelNotFound
+from data.features import as_floats, named_column
+from data.parquet import read_table
+from data.usecase import Metric, UseCase
+from tune.bundle import Bundle
+from tune.evaluate import Difference, Scored, differences
+from tune.gates import score
+from tune.registry import BUNDLE_FOLDER, HOLDOUT_FOLDER, Registry
+from tune.table import fingerprint
+
+FIGURES = ("auc", "pr_auc", "f1", "precision", "recall", "brier", "ece", "log_loss", "cost")
+"""Figures on the holdout, in the order in which they are shown."""
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class Contender(NamedTuple):
+    """One side. `bundle` and `holdout` are None for a run that did not come to its end."""
+
+    name: str
+    run_id: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    bundle: Bundle | None
+    holdout: pa.Table | None
+
+
+class Shared(NamedTuple):
+    """What both models say of the rows on which both were judged."""
+
+    labels: np.ndarray
+    scored: tuple[Scored, Scored]
+    differences: dict[str, Difference]
+    """First minus second, by metric."""
+
+
+class Comparison(NamedTuple):
+    """Both sides, and what they share; without shared rows, `reason` says why."""
+
+    one: Contender
+    other: Contender
+    shared: Shared | None
+    reason: str
+
+
+def compare(registry: Registry, use_case: UseCase, one: str, other: str) -> Comparison:
+    """Compare two of: a version's number, an alias, the id of a run.
+
+    Raises:
+        ModelNotFound: no such run, version or alias.
+        RegistryUnavailable: MLflow does not answer.
+    """
+    first, second = (_contender(registry, use_case.name, each) for each in (one, other))
+    reason = _why_not(first, second)
+    if reason or first.bundle is None or second.bundle is None or first.holdout is None:
+        return Comparison(first, second, None, reason)
+    return Comparison(first, second, _shared(use_case, first.holdout, first.bundle, second.bundle), "")
+
+
+def _contender(registry: Registry, model: str, wanted: str) -> Contender:
+    if _RUN_ID.fullmatch(wanted):
+        name, run_id = f"run {wanted[:8]}", wanted
+    else:
+        version = registry.version(model, wanted)
+        name, run_id = f"version {version.version}", version.run_id
+    params, metrics = registry.run(run_id)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            bundle = Bundle.load(registry.fetch(run_id, BUNDLE_FOLDER, Path(scratch)))
+            holdout = read_table(registry.fetch(run_id, HOLDOUT_FOLDER, Path(scratch)))
+        except ModelNotFound:
+            bundle = holdout = None
+    return Contender(name, run_id, params, metrics, bundle, holdout)
+
+
+def _why_not(one: Contender, other: Contender) -> str:
+    for each in (one, other):
+        if each.bundle is None or each.holdout is None:
+            return f"{each.name} came to no model"
+    if one.params.get("data_fingerprint") != other.params.get("data_fingerprint"):
+        return "they learned from different data, so their figures are of different rows"
+    if one.holdout is None or other.holdout is None or fingerprint(one.holdout) != fingerprint(other.holdout):
+        return "they were split differently, so one may have learned from the other's holdout"
+    return ""
+
+
+def _shared(use_case: UseCase, holdout: pa.Table, one: Bundle, other: Bundle) -> Shared:
+    labels = as_floats(named_column(holdout, use_case.label), use_case.label).astype(np.uint8)
+    mine, theirs = score(one, holdout), score(other, holdout)
+    found = {metric.value: differences(labels, mine, {"other": theirs}, metric)["other"] for metric in Metric}
+    return Shared(labels, (mine, theirs), found)
+
+
+def parameter_rows(found: Comparison) -> list[tuple[str, str, str]]:
+    """Name and both values of every parameter, those that differ first."""
+    one, other = found.one.params, found.other.params
+    rows = [(name, one.get(name, ""), other.get(name, "")) for name in {**one, **other}]
+    return sorted(rows, key=lambda row: row[1] == row[2])
+
+
+def figure_rows(found: Comparison) -> list[tuple[str, str, str, str]]:
+    """Name, both values with their intervals, and the paired difference of every figure on the holdout."""
+    rows = []
+    for name in FIGURES:
+        cells = [_cell(each.metrics, name) for each in (found.one, found.other)]
+        if any(cells):
+            rows.append((name, *cells, _difference(found.shared, name)))
+    return rows
+
+
+def _cell(metrics: dict[str, float], name: str) -> str:
+    if f"holdout_{name}" not in metrics:
+        return ""
+    ends = [metrics.get(f"holdout_{name}_{end}") for end in ("low", "high")]
+    interval = f" ({ends[0]:.4f} to {ends[1]:.4f})" if None not in ends else ""
+    return f"{metrics[f'holdout_{name}']:.4f}{interval}"
+
+
+def _difference(shared: Shared | None, name: str) -> str:
+    if shared is None or name not in shared.differences:
+        return ""
+    found = shared.differences[name]
+    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f}), {found.verdict}"
