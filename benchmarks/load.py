@@ -1,8 +1,9 @@
-"""Closed-loop HTTP load generator, a process of its own: N connections, each sends when its answer has come.
+"""The HTTP load generator, a process of its own, so that its cost is not the servers'.
 
-`python -m benchmarks.load HOST PORT BODIES.json --connections 64 --seconds 5` prints the line `measuring`
-when warm-up ends and one JSON object when all ends. No pipelining, no client library: on a small machine the
-generator's own cost would be most of what is measured.
+`python -m benchmarks.load HOST PORT BODIES.json --connections 64` is a closed loop: N connections, each sends when its
+answer has come. With `--rate 300` it is open: requests leave on a fixed schedule, and latency counts from when each
+was due. Prints the line `measuring` when warm-up ends and one JSON object when all ends. No client library: on a
+small machine the generator's own cost would be most of what is measured.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from pathlib import Path
 from typing import cast
 
 from benchmarks.figures import percentiles_ms
+from benchmarks.open_load import MEASURING, Route, run_at_rate
+from benchmarks.peers.dialects import DIALECTS
+from ray_app.loadtest.clock import run_on_time
+from ray_app.loadtest.response import parse
 
 try:
     import uvloop
 except ImportError:
     uvloop = None
 
-MEASURING = "measuring"
-_STUCK_S = 2.0
+_STUCK_S = 10.0
 
 
 class Tally:
@@ -37,14 +41,14 @@ class Tally:
         self.latencies: list[float] = []
         self.errors: Counter[str] = Counter()
 
-    def answered(self, status: bytes, seconds: float) -> None:
+    def answered(self, status: int, seconds: float) -> None:
         """Count one answer; only those with status 200 have a latency."""
         if not self.counting:
             return
-        if status == b"200":
+        if status == 200:
             self.latencies.append(seconds)
         else:
-            self.errors[status.decode("latin-1")] += 1
+            self.errors[str(status)] += 1
 
     def failed(self, why: str) -> None:
         """Count a request without an answer."""
@@ -60,7 +64,6 @@ class Connection(asyncio.Protocol):
         self._tally = tally
         self._transport: asyncio.Transport | None = None
         self._received = b""
-        self._expected = 0
         self.sent_at = 0.0
         self.stopped = False
 
@@ -71,12 +74,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received = self._received + data if self._received else data
-        if not self._expected:
-            self._expected = _length(self._received)
-        if not self._expected or len(self._received) < self._expected:
+        response = parse(self._received)
+        if response is None:
             return
-        self._tally.answered(self._received[9:12], time.perf_counter() - self.sent_at)
-        self._received, self._expected = b"", 0
+        self._tally.answered(response.status, time.perf_counter() - self.sent_at)
+        self._received = b""
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -95,28 +97,6 @@ class Connection(asyncio.Protocol):
         if self._transport and not self.stopped:
             self.sent_at = time.perf_counter()
             self._transport.write(next(self._requests))
-
-
-def _length(received: bytes) -> int:
-    """Length of head and body; 0 while the head is not whole."""
-    head = received.find(b"\r\n\r\n")
-    if head < 0:
-        return 0
-    lines = received[:head].lower().split(b"\r\n")
-    lengths = [int(line[15:]) for line in lines if line.startswith(b"content-length:")]
-    if not lengths:
-        raise RuntimeError(f"an answer without content-length: {received[:head]!r}")
-    return head + 4 + lengths[0]
-
-
-def post(path: str, host: str, body: object) -> bytes:
-    """One whole HTTP/1.1 request."""
-    content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(content)}\r\n\r\n"
-    )
-    return head.encode() + content
 
 
 async def run(
@@ -149,16 +129,25 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("host")
     parser.add_argument("port", type=int)
-    parser.add_argument("bodies", type=Path, help="JSON file: a list of bodies, sent round and round")
-    parser.add_argument("--path", default="/predict")
-    parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("bodies", type=Path, help="JSON file: a list of requests, sent round and round")
+    parser.add_argument("--dialect", choices=DIALECTS, default="plain", help="how the server wants to be asked")
+    load = parser.add_mutually_exclusive_group(required=True)
+    load.add_argument("--connections", type=int, help="closed loop over so many connections")
+    load.add_argument("--rate", type=float, help="open loop at so many requests a second")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--warm-up", type=float, default=1.0)
     args = parser.parse_args(argv)
-    requests = [post(args.path, args.host, body) for body in json.loads(args.bodies.read_bytes())]
-    if uvloop is not None:
-        uvloop.install()
-    print(json.dumps(asyncio.run(run(args.host, args.port, requests, args.connections, args.seconds, args.warm_up))))
+    dialect = DIALECTS[args.dialect]
+    bodies = [json.dumps(dialect.wrap(body)).encode() for body in json.loads(args.bodies.read_bytes())]
+    target = Route(args.host, args.port, path=dialect.path)
+    if args.rate:
+        figures = run_on_time(run_at_rate(target, bodies, args.rate, args.seconds, args.warm_up))
+    else:
+        if uvloop is not None:
+            uvloop.install()
+        requests = [target.post(body) for body in bodies]
+        figures = asyncio.run(run(args.host, args.port, requests, args.connections, args.seconds, args.warm_up))
+    print(json.dumps(figures))
     return 0
 
 

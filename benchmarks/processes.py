@@ -33,6 +33,13 @@ def ray_role(pid: int) -> str:
     return "HAProxy" if _read(pid, "comm").strip() == b"haproxy" else OTHER
 
 
+def ray_proxy_role(pid: int) -> str:
+    """The same, where requests pass through Serve's Python proxy."""
+    role = ray_role(pid)
+    is_proxy = role == OTHER and _read(pid, "cmdline").startswith(b"ray::ProxyActor")
+    return "Proxy" if is_proxy else role
+
+
 def only_role(pid: int) -> str:
     """The role of a server that is one program."""
     return SERVER

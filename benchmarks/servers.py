@@ -1,11 +1,10 @@
-"""The servers that are compared: started as processes of their own, asked whether they are ready, and ended."""
+"""Starting a server as processes of its own, asking whether it is ready, and ending it."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -13,22 +12,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from benchmarks import processes
+from benchmarks import kinds, processes
+from benchmarks.kinds import Kind
+from benchmarks.peers.given import Given
 from benchmarks.workload import Workload
 from data.errors import RayscoreError
-from ray_app.environment import serve_environment
 
-RAY_KINDS = ("graph", "fused")
-KINDS = (*RAY_KINDS, "fastapi")
 HOST = "127.0.0.1"
-_MARK = "RAY_BENCHMARK_RUN"
+_MARK = "BENCHMARK_RUN"
 _READY_S = 120.0
 _END_S = 20.0
 _PORTS = range(8710, 8790)
-_REPLICA_PORTS = range(8800, 8900)
+_LOG_LINES = 30
 
 
 class ServerFailed(RayscoreError):
@@ -37,41 +36,52 @@ class ServerFailed(RayscoreError):
 
 @dataclass
 class Server:
-    """A running server. `role` names the part of the server that a process is."""
+    """A running server."""
 
-    kind: str
+    kind: Kind
     port: int
     process: subprocess.Popen[bytes]
     mark: str
     log: Path
-    role: Callable[[int], str]
     ready_s: float = 0.0
+
+    @property
+    def role(self) -> Callable[[int], str]:
+        """Names the part of the server that a process is."""
+        return self.kind.role
 
     @property
     def pids(self) -> set[int]:
         """All processes of the server."""
         return processes.descendants(self.process.pid, self.mark)
 
-    def ask(self, bodies: list[dict[str, object]]) -> list[dict[str, object]]:
-        """Post bodies one after the other; raises ServerFailed for any status but 200."""
-        with httpx.Client(base_url=f"http://{HOST}:{self.port}", timeout=10) as client:
-            replies = [client.post("/predict", json=body) for body in bodies]
+    @property
+    def log_end(self) -> str:
+        """The last lines that it wrote."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+
+    def ask(self, bodies: list[dict[str, object]]) -> list[dict[str, Any]]:
+        """Post requests one after the other; raises ServerFailed for any status but 200."""
+        asked = self.kind.asked
+        with httpx.Client(base_url=f"http://{HOST}:{self.port}", timeout=10, trust_env=False) as client:
+            replies = [client.post(asked.path, json=asked.wrap(body)) for body in bodies]
         for reply in replies:
             if reply.status_code != 200:
-                raise ServerFailed(f"{self.kind} answered {reply.status_code}: {reply.text[:500]}")
-        return [reply.json() for reply in replies]
+                raise ServerFailed(f"{self.kind.name} answered {reply.status_code}: {reply.text[:500]}\n{self.log_end}")
+        return [asked.unwrap(reply.json()) for reply in replies]
 
 
 @contextmanager
-def running(kind: str, workload: Workload) -> Iterator[Server]:
-    """A ready server, ended with the block whatever happens in it.
+def running(kind: Kind, workload: Workload, count: int, environments: Path) -> Iterator[Server]:
+    """A ready server with `count` processes or replicas, ended with the block whatever happens in it.
 
     Raises:
         ServerFailed: it ended or was not ready in time; the text holds the end of its log.
+        NotInstalled: its environment is not in the folder `environments`.
     """
-    server = _start(kind, workload)
+    server = _start(kind, workload, count, kind.python(environments))
     try:
-        _wait_ready(server)
+        _wait_ready(server, workload)
         yield server
     finally:
         _stop(server)
@@ -89,63 +99,54 @@ def free_ports(count: int) -> list[int]:
     raise ServerFailed(f"fewer than {count} free ports from {_PORTS.start} to {_PORTS.stop - 1}")
 
 
-def _start(kind: str, workload: Workload) -> Server:
-    (port, fallback_port, stats_port, metrics_port), mark = free_ports(4), uuid.uuid4().hex
-    environment = {**os.environ, _MARK: mark}
-    if kind in RAY_KINDS:
-        command = ["benchmarks.ray_server", kind, str(workload.bundle)]
-        environment = {
-            **serve_environment(),
-            **environment,
-            "RAY_AUTH_MODE": "disabled",
-            "RAYSCORE_VAR_DIR": str(workload.folder),
-            "RAYSCORE_SQLITE_FILE": str(workload.store),
-            "RAYSCORE_HTTP_PORT": str(port),
-            # Fixed numbers otherwise. With another Serve on this machine HAProxy would not start, or would fall
-            # back on the other's proxy while its own replicas start, and so answer with the other's model.
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
-            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(_REPLICA_PORTS.start),
-            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(_REPLICA_PORTS.stop),
-        }
-    else:
-        command = ["benchmarks.peer_fastapi", str(workload.bundle), str(workload.store), "--port", str(port)]
-    descriptor, log = tempfile.mkstemp(prefix=f"{kind}.", suffix=".log", dir=workload.folder)
-    with os.fdopen(descriptor, "wb") as output:
+def _start(kind: Kind, workload: Workload, count: int, python: str) -> Server:
+    (port, *ports), mark = free_ports(4), uuid.uuid4().hex
+    told = Given(workload.bundle, workload.store, port, count)
+    home = Path(tempfile.mkdtemp(prefix=f"{kind.name}.", dir=workload.folder))
+    environment = kinds.environment(kind, told, workload.folder, ports, dict(os.environ))
+    log = home / "server.log"
+    with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env=environment,
+            [python, *kind.command(told, ports)],
+            env={**environment, _MARK: mark},
+            # Some frameworks write files of their own into the folder where they start.
+            cwd=home,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             # Its own session: Ctrl-C must reach the benchmark alone, which then ends the servers in order.
             start_new_session=True,
         )
-    role = processes.ray_role if kind in RAY_KINDS else processes.only_role
-    return Server(kind, port, process, mark, Path(log), role)
+    return Server(kind, port, process, mark, log)
 
 
-def _wait_ready(server: Server) -> None:
-    started = time.monotonic()
+def _wait_ready(server: Server, workload: Workload) -> None:
+    started, name = time.monotonic(), server.kind.name
     while time.monotonic() - started < _READY_S:
         if server.process.poll() is not None:
-            raise ServerFailed(f"{server.kind} ended by itself:\n{_tail(server.log)}")
-        try:
-            if httpx.get(f"http://{HOST}:{server.port}/ready", timeout=2).status_code == 200:
-                server.ready_s = time.monotonic() - started
-                return
-        except httpx.TransportError:
-            pass
+            raise ServerFailed(f"{name} ended by itself:\n{server.log_end}")
+        if _is_ready(server, workload.checked[0]):
+            server.ready_s = time.monotonic() - started
+            return
         time.sleep(0.2)
-    raise ServerFailed(f"{server.kind} was not ready after {_READY_S:.0f} s:\n{_tail(server.log)}")
+    raise ServerFailed(f"{name} was not ready after {_READY_S:.0f} s:\n{server.log_end}")
+
+
+def _is_ready(server: Server, request: dict[str, object]) -> bool:
+    asked, url = server.kind.asked, f"http://{HOST}:{server.port}"
+    with httpx.Client(base_url=url, timeout=2, trust_env=False) as client:
+        try:
+            reply = client.get(asked.ready) if asked.ready else client.post(asked.path, json=asked.wrap(request))
+        except httpx.TransportError:
+            return False
+    return reply.status_code == 200
 
 
 def _stop(server: Server) -> None:
     pids = server.pids
     assert server.process.stdin is not None
     server.process.stdin.close()
-    if server.kind not in RAY_KINDS:
+    if not server.kind.on_ray:
         server.process.terminate()
     try:
         server.process.wait(_END_S)
@@ -153,7 +154,3 @@ def _stop(server: Server) -> None:
         server.process.kill()
         server.process.wait()
     processes.end(pids | processes.descendants(server.process.pid, server.mark), _END_S / 4)
-
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])

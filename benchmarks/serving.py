@@ -1,7 +1,9 @@
-"""Latency, throughput, CPU and memory of the serving graph beside a hand-written FastAPI service.
+"""Latency, throughput, CPU and memory of the serving graph beside other ways to serve the same model.
 
 One server runs at a time. Every round starts each of them anew, holds its answers against the expected
-probabilities, and loads it with each number of connections; medians over the rounds are compared.
+probabilities, and puts it under closed loops (each connection sends when its answer has come) and open loops (requests
+leave at a constant rate whatever the server does). Medians over the rounds are compared. Other frameworks run in
+environments of their own: make them with `python -m benchmarks.peers install`. About 18 minutes with the defaults.
 """
 
 from __future__ import annotations
@@ -16,156 +18,145 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from benchmarks import load, machine, processes
-from benchmarks.figures import markdown_table, medians, short, spread, write_section
-from benchmarks.servers import HOST, KINDS, Server, ServerFailed, running
+from benchmarks import picture, processes, report
+from benchmarks.figures import write_section
+from benchmarks.kinds import KINDS, Kind
+from benchmarks.open_load import MEASURING
+from benchmarks.peers import environments
+from benchmarks.peers.environments import NotInstalled
+from benchmarks.report import LOST, OTHERS, SATURATED, Load, Outcome, serving_cpu
+from benchmarks.servers import HOST, Server, ServerFailed, running
 from benchmarks.workload import Workload, prepare
-from data.console import err, run_cli
+from data.console import EXIT_ERROR, err, run_cli
 
-_LATENCY = ("p50", "p95", "p99", "p99.9")
-_OTHERS = "others"
-_PACKAGES = ("ray", "onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop", "httptools", "pydantic")
-Samples = dict[tuple[str, int], list[dict[str, float]]]
-"""Figures of every round by server and number of connections."""
+_TOLERANCE = 1e-6
+_MOST_LOST = 0.01
 
 
 def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
     signal.signal(signal.SIGTERM, _interrupt)
+    outcome = Outcome(args, argv)
+    kinds = [kind for name in args.servers if _is_installed(kind := KINDS[name], args.environments, outcome)]
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder:
         workload = prepare(Path(folder), args.entities)
-        samples: Samples = {}
         for round_ in range(args.rounds):
-            for kind in args.servers:
-                with running(kind, workload) as server:
-                    _check_answers(server, workload)
-                    for connections in args.connections:
-                        figures = measure(server, workload, connections, args.seconds, args.warm_up)
-                        samples.setdefault((kind, connections), []).append(figures)
-                        _say(round_, kind, connections, figures)
-    report = _report(args, argv, samples)
-    print(report)
-    if args.out:
-        write_section(args.out, "benchmarks.serving", report)
-    return 0
+            for kind in [kind for kind in kinds if kind.name not in outcome.failed]:
+                try:
+                    _measure_all(kind, workload, outcome, round_)
+                except ServerFailed as exc:
+                    err.print(f"error: {exc}", markup=False, style="red")
+                    outcome.failed[kind.name] = str(exc).splitlines()[0]
+    _write(args, outcome)
+    return EXIT_ERROR if outcome.failed else 0
 
 
-def measure(server: Server, workload: Workload, connections: int, seconds: float, warm_up: float) -> dict[str, float]:
+def _measure_all(kind: Kind, workload: Workload, outcome: Outcome, round_: int) -> None:
+    """One round of one server. Rates above one that it could not follow are not tried."""
+    args = outcome.args
+    loads = [*(Load(False, n) for n in args.connections), *(Load(True, rate) for rate in sorted(args.rates))]
+    with running(kind, workload, args.processes, args.environments) as server:
+        _check_answers(server, workload)
+        saturated = False
+        for load in loads:
+            figures = {SATURATED: 1.0}
+            if not saturated:
+                figures = measure(server, workload, load, args.seconds, args.warm_up)
+                saturated = bool(figures[SATURATED])
+                _say(round_, kind, load, figures)
+            outcome.samples.setdefault((kind.name, load), []).append(figures)
+
+
+def measure(server: Server, workload: Workload, load: Load, seconds: float, warm_up: float) -> dict[str, float]:
     """Load a server once.
 
     Returns latencies in ms, answers per second, CPU ms per answer by role (`cpu ROLE`), memory in MiB by role
-    (`mib ROLE`), processes by role (`n ROLE`) and the share of the machine that others used meanwhile.
+    (`mib ROLE`), processes by role (`n ROLE`), the share of the machine that others used meanwhile, and whether the
+    server was saturated: more than 1 % of the requests of an open loop had no answer in time.
 
     Raises:
-        ServerFailed: an answer had another status than 200, or did not come.
+        ServerFailed: in a closed loop an answer had another status than 200, or did not come.
     """
-    command = [sys.executable, "-m", "benchmarks.load", HOST, str(server.port), str(workload.bodies)]
-    command += ["--connections", str(connections), "--seconds", str(seconds), "--warm-up", str(warm_up)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        if process.stdout.readline().strip() != load.MEASURING:
-            raise ServerFailed(f"no load on {server.kind}: the load generator ended with {process.wait()}")
-        busy, before = processes.machine_busy_seconds(), processes.cpu_seconds(server.pids)
-        reply = process.stdout.readline()
-        after, busy = processes.cpu_seconds(server.pids), processes.machine_busy_seconds() - busy
-    result = json.loads(reply)
-    if result["errors"] or not result["answers"]:
-        raise ServerFailed(f"{server.kind} failed under {connections} connections: {result['errors'] or 'no answer'}")
-    used = {pid: seconds - before.get(pid, 0.0) for pid, seconds in after.items()}
+    busy, used, result = _run_load(server, workload, load, seconds, warm_up)
+    closed_errors = result["errors"] and not load.is_open
+    if closed_errors or not (result["answers"] or load.is_open):
+        why = result["errors"] or "no answer"
+        raise ServerFailed(f"{server.kind.name} failed under {load}: {why}\n{server.log_end}")
+    answers = max(result["answers"], 1)
     others = max(busy - sum(used.values()) - result["cpu_s"], 0.0) / (seconds * len(os.sched_getaffinity(0)))
-    figures = {**result["figures"], _OTHERS: others, "ready_s": server.ready_s}
-    figures["cpu load"] = result["cpu_s"] * 1000 / result["answers"]
+    figures = {**result["figures"], OTHERS: others, "ready_s": server.ready_s}
+    figures[SATURATED] = float(figures.get(LOST, 0.0) > _MOST_LOST)
+    figures["cpu load"] = result["cpu_s"] * 1000 / answers
     for role, cpu_s in processes.by_role(used, server.role).items():
-        figures[f"cpu {role}"] = cpu_s * 1000 / result["answers"]
-    for role, mib in processes.by_role(processes.pss_mib(after), server.role).items():
+        figures[f"cpu {role}"] = cpu_s * 1000 / answers
+    for role, mib in processes.by_role(processes.pss_mib(used), server.role).items():
         figures[f"mib {role}"] = mib
-    for role, count in processes.by_role(dict.fromkeys(after, 1.0), server.role).items():
+    for role, count in processes.by_role(dict.fromkeys(used, 1.0), server.role).items():
         figures[f"n {role}"] = count
     return figures
 
 
+def _run_load(
+    server: Server, workload: Workload, load: Load, seconds: float, warm_up: float
+) -> tuple[float, dict[int, float], dict[str, Any]]:
+    """CPU seconds that the machine used meanwhile, those of each process of the server, and what the generator says."""
+    command = [sys.executable, "-m", "benchmarks.load", HOST, str(server.port), str(workload.bodies)]
+    command += ["--rate" if load.is_open else "--connections", str(load.size), "--dialect", server.kind.dialect]
+    command += ["--seconds", str(seconds), "--warm-up", str(warm_up)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != MEASURING:
+            raise ServerFailed(f"no load on {server.kind.name}: the load generator ended with {process.wait()}")
+        busy, before = processes.machine_busy_seconds(), processes.cpu_seconds(server.pids)
+        reply = process.stdout.readline()
+        after, busy = processes.cpu_seconds(server.pids), processes.machine_busy_seconds() - busy
+    return busy, {pid: cpu_s - before.get(pid, 0.0) for pid, cpu_s in after.items()}, json.loads(reply)
+
+
 def _check_answers(server: Server, workload: Workload) -> None:
+    tolerance = 0.0 if server.kind.exact else _TOLERANCE
     answers = server.ask(workload.checked)
     wrong = [
         (answer["probability"], expected)
         for answer, expected in zip(answers, workload.expected, strict=True)
-        if answer["probability"] != expected or not answer["entity_found"] or answer["degraded"]
+        if abs(answer["probability"] - expected) > tolerance or not answer["entity_found"] or answer["degraded"]
     ]
     if wrong:
         raise ServerFailed(
-            f"{server.kind}: {len(wrong)} of {len(answers)} answers differ from the expected, the first: {wrong[0]}"
+            f"{server.kind.name}: {len(wrong)} of {len(answers)} answers differ from the expected, "
+            f"the first: {wrong[0]}\n{server.log_end}"
         )
 
 
-def _report(args: argparse.Namespace, argv: Sequence[str], samples: Samples) -> str:
-    result = {key: medians(rounds) for key, rounds in samples.items()}
-    others = [figures[_OTHERS] for rounds in samples.values() for figures in rounds]
-    wobble = max(spread([figures["req/s"] for figures in rounds]) for rounds in samples.values())
-    return "\n\n".join(
-        (
-            "## Serving",
-            "Closed loop: each connection sends its next request when its answer has come. Every request reads one "
-            f"of {args.entities:,} rows of a SQLite store, and every answer equals the expected probability bit for "
-            "bit. Latencies in ms. *CPU* is CPU ms a request of what serves (replicas and HAProxy; all of the "
-            "FastAPI service), *rest* that of the other processes of Ray, *load* that of the load generator. *x* "
-            "columns are ratios to FastAPI.",
-            "\n".join(
-                (
-                    machine.describe("benchmarks.serving", argv, _PACKAGES),
-                    f"- {args.rounds} rounds of {args.seconds:g} s after {args.warm_up:g} s of warm-up, servers one "
-                    "after the other in every round; no answer had an error",
-                    f"- other programs used {min(others):.0%} to {max(others):.0%} of the machine meanwhile; "
-                    f"req/s differed by up to {wobble:.0%} between the rounds",
-                )
-            ),
-            _main_table(result),
-            "By part, at the most connections: CPU ms a request, memory (PSS) in MiB, processes.",
-            _parts_table(result),
-        )
-    )
+def _is_installed(kind: Kind, folder: Path, outcome: Outcome) -> bool:
+    try:
+        kind.python(folder)
+    except NotInstalled as exc:
+        outcome.absent[kind.name] = str(exc)
+        err.print(f"{kind.name} is left out: {exc}", markup=False, style="yellow")
+        return False
+    return True
 
 
-def _main_table(result: dict[tuple[str, int], dict[str, float]]) -> str:
-    header = ["server", "connections", *_LATENCY, "req/s", "CPU", "rest", "load", "p50 x", "req/s x", "CPU x"]
-    rows = []
-    for (kind, connections), figures in sorted(result.items(), key=lambda item: item[0][1]):
-        peer = result.get(("fastapi", connections))
-        served, rest = serving_cpu(figures), figures.get(f"cpu {processes.OTHER}", 0.0)
-        shown = [*(figures[name] for name in (*_LATENCY, "req/s")), served, rest, figures["cpu load"]]
-        ratios = (
-            [figures["p50"] / peer["p50"], figures["req/s"] / peer["req/s"], served / serving_cpu(peer)]
-            if peer
-            else [float("nan")] * 3
-        )
-        rows.append([kind, str(connections), *map(short, shown), *map(short, ratios)])
-    return markdown_table(header, rows)
+def _write(args: argparse.Namespace, outcome: Outcome) -> None:
+    if not outcome.samples:
+        return
+    apart = [name for name in args.servers if KINDS[name].apart and name not in outcome.absent]
+    drawing = args.out.with_name(args.plot) if args.out else None
+    text = report.section(outcome, environments.versions(apart, args.environments), drawing)
+    print(text)
+    if drawing:
+        picture.draw(drawing, outcome)
+        write_section(args.out, report.section_name(args.processes), text)
 
 
-def serving_cpu(figures: dict[str, float]) -> float:
-    """CPU ms a request of the processes that a request passes through."""
-    apart = (f"cpu {processes.OTHER}", "cpu load")
-    return sum(value for name, value in figures.items() if name.startswith("cpu ") and name not in apart)
-
-
-def _parts_table(result: dict[tuple[str, int], dict[str, float]]) -> str:
-    most = max(connections for _, connections in result)
-    rows = []
-    for (kind, connections), figures in result.items():
-        if connections != most:
-            continue
-        parts = [name.removeprefix("mib ") for name in figures if name.startswith("mib ")]
-        for part in sorted(parts, key=lambda part: part == processes.OTHER):
-            shown = (figures.get(f"cpu {part}", 0.0), figures[f"mib {part}"], figures[f"n {part}"])
-            rows.append([f"{kind}: {part}", *map(short, shown)])
-        rows.append([f"{kind}: ready after, s", short(figures["ready_s"]), "", ""])
-    return markdown_table(["part", "CPU", "MiB", "processes"], rows)
-
-
-def _say(round_: int, kind: str, connections: int, figures: dict[str, float]) -> None:
+def _say(round_: int, kind: Kind, load: Load, figures: dict[str, float]) -> None:
+    saturated = ", saturated" if figures[SATURATED] else ""
     err.print(
-        f"round {round_ + 1}: {kind} at {connections}: p50 {figures['p50']:.2f} ms, p99 {figures['p99']:.2f} ms, "
-        f"{figures['req/s']:,.0f} req/s, CPU {serving_cpu(figures):.3f} ms, others {figures[_OTHERS]:.0%}",
+        f"round {round_ + 1}: {kind.name} at {load}: p50 {figures['p50']:.2f} ms, p99 {figures['p99']:.2f} ms, "
+        f"{figures['req/s']:,.0f} req/s{saturated}, CPU {serving_cpu(figures):.3f} ms, others {figures[OTHERS]:.0%}",
         markup=False,
     )
 
@@ -177,17 +168,21 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0, help="measured time of each load")
-    parser.add_argument("--warm-up", type=float, default=2.0, help="seconds of load before that")
-    parser.add_argument("--connections", type=_numbers, default=[1, 64], help="e.g. 1,64")
+    parser.add_argument("--seconds", type=float, default=4.0, help="measured time of each load")
+    parser.add_argument("--warm-up", type=float, default=1.0, help="seconds of load before that")
+    parser.add_argument("--connections", type=_numbers, default=[1, 8, 64], help="closed loops, e.g. 1,64; none: ''")
+    parser.add_argument("--rates", type=_numbers, default=[300, 600, 1200], help="open loops, requests/s; none: ''")
     parser.add_argument("--servers", type=_kinds, default=list(KINDS), help=f"of {','.join(KINDS)}")
+    parser.add_argument("--processes", type=int, default=1, help="processes of each peer, replicas of each deployment")
     parser.add_argument("--entities", type=int, default=20_000, help="rows in the online store")
+    parser.add_argument("--environments", type=Path, default=environments.FOLDER, help="folder of the peers'")
     parser.add_argument("--out", type=Path, help="Markdown file to write the section into, e.g. docs/performance.md")
+    parser.add_argument("--plot", default="peers.svg", help="name of the picture, which goes beside that file")
     return parser.parse_args(argv)
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    return [int(part) for part in text.split(",") if part]
 
 
 def _kinds(text: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peer_fastapi import Scorer
+from benchmarks.peers.scoring import Scorer
 from data.payload import RowCodec
 from data.store import StoredRow
 from data.store.sqlite import SqliteStore
 from data.usecase import load_use_case
+from ray_app.runtime import OnnxModel
 from tests.support_model import card_table, train_bundle
 from tune.bundle import Bundle
 
@@ -54,16 +54,12 @@ def prepare(folder: Path, entities: int, rounds: int = 100) -> Workload:
     chosen = np.random.default_rng(4).integers(0, entities, _BODIES)
     bodies = [{"user_id": users[user], **row} for user, row in zip(chosen, rows, strict=True)]
     (folder / "bodies.json").write_text(json.dumps(bodies))
-    try:
-        expected = asyncio.run(_expected(Scorer(bundle, store), bodies[:_CHECKED]))
-    finally:
-        store.close()
+    store.close()
+    scorer = Scorer(bundle.manifest, folder / "online.db", OnnxModel(bundle))
+    expected = [scorer.answer(scorer.check(body))["probability"] for body in bodies[:_CHECKED]]
+    scorer.close()
     return Workload(folder, _saved(bundle, folder), folder / "online.db", folder / "bodies.json", expected)
 
 
 def _saved(bundle: Bundle, folder: Path) -> Path:
     return bundle.save(folder / "bundle")
-
-
-async def _expected(scorer: Scorer, bodies: list[dict[str, object]]) -> list[float]:
-    return [(await scorer.answer(body))["probability"] for body in bodies]

@@ -1,0 +1,73 @@
+"""A service as a user runs it, with a model and a filled store, to be started as often as a benchmark likes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from data.usecase import load_use_case
+from tests.support_app import Workplace, serve_command
+from tests.support_model import card_table, train_bundle
+
+_LINKS = re.compile(r'^rayscore_open_links\{deployment="(\w+)".*\} (\d+)', re.M)
+_TRAIN_ROWS = 20_000
+_TREES = 100
+_BODIES = 5_000
+
+
+class Bench:
+    """A folder with a champion of 100 trees and a SQLite store.
+
+    Args:
+        folder: an empty one.
+        rows: of the table that the store is filled from.
+    """
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self.folder = folder
+        self._place = Workplace(folder)
+        bundle = train_bundle(card_table(_TRAIN_ROWS), load_use_case("card_fraud"), _TREES)
+        self._place.publish_champion(bundle)
+        self.bundle = folder / "bundle"
+        self.bundle.write_bytes(bundle.to_bytes())
+        self._place.run("data", "materialize", str(self._place.write_recent_table(rows=rows))).check_returncode()
+        asked = [feature.name for feature in bundle.manifest.schema_.features if not feature.online]
+        self._rows = card_table(rows).select(["user_id", *asked]).slice(0, _BODIES).to_pylist()
+
+    @property
+    def port(self) -> int:
+        """Where it serves HTTP."""
+        return self._place.port
+
+    def bodies(self, rows: int = 1) -> list[bytes]:
+        """Request bodies that leave the stored features out: one row each, or arrays of `rows`."""
+        if rows == 1:
+            return [json.dumps(row).encode() for row in self._rows]
+        cut = range(0, len(self._rows) - rows + 1, rows)
+        return [json.dumps(self._rows[at : at + rows]).encode() for at in cut]
+
+    @contextmanager
+    def serving(self, **variables: str) -> Iterator[None]:
+        """Run the graph with these environment variables until the block ends."""
+        before = dict(self._place.environment)
+        self._place.environment |= variables
+        try:
+            with self._place.running(*serve_command("graph")) as child:
+                self._place.wait_ready(child)
+                yield
+        finally:
+            self._place.environment = before
+
+    def replicas(self, deployment: str) -> list[int]:
+        """Pids of a deployment's replicas, those that start included."""
+        return self._place.processes(f"ServeReplica:default:{deployment}")
+
+    def links(self) -> dict[str, int]:
+        """By stage, the replicas that the gateway which answers can call."""
+        text = httpx.get(f"{self._place.url}/metrics", timeout=5, trust_env=False).text
+        return {name: int(count) for name, count in _LINKS.findall(text)}

@@ -1,0 +1,112 @@
+"""The served graph over SQLite or Cassandra, loaded by the product's own load test."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from benchmarks import processes
+from data.errors import RayscoreError
+from data.usecase import load_use_case
+from tests.support_app import Workplace, serve_command
+from tests.support_cassandra import Node
+from tests.support_model import card_table, train_bundle
+
+WARM_UP_S = 3.0
+_TRAIN_ROWS = 20_000
+_TREES = 100
+_BODIES = 5_000
+_DEGRADED = re.compile(r"^rayscore_degraded_total(?:\{.*\})? ([\d.e+]+)", re.MULTILINE)
+_STAGES = ("GATEWAY", "FEATURE", "MODEL")
+
+
+class GraphFailed(RayscoreError):
+    """A command failed, or the graph was not what limited the load test."""
+
+
+class Graph:
+    """A champion of 100 trees, one table of cards, and both stores filled from it.
+
+    Args:
+        folder: an empty one.
+        node: a running Cassandra node.
+        rows: of the table; every row is a card of its own.
+
+    Raises:
+        GraphFailed: a store could not be filled.
+    """
+
+    def __init__(self, folder: Path, node: Node, rows: int) -> None:
+        folder.mkdir()
+        self._place = Workplace(folder)
+        # One replica of each stage: its counters are then those of the whole service.
+        self._place.environment |= {f"RAYSCORE_{stage}_MAX_REPLICAS": "1" for stage in _STAGES}
+        self.stores: dict[str, dict[str, str]] = {
+            "SQLite": {},
+            "Cassandra": {"RAYSCORE_STORE": "cassandra", "RAYSCORE_CASSANDRA_HOSTS": node.address},
+        }
+        bundle = train_bundle(card_table(_TRAIN_ROWS), load_use_case("card_fraud"), _TREES)
+        self._place.publish_champion(bundle)
+        table = self._place.write_recent_table(rows=rows)
+        for variables in self.stores.values():
+            self._run(variables, "data", "materialize", str(table))
+        asked = [feature.name for feature in bundle.manifest.schema_.features if not feature.online]
+        bodies = card_table(rows).select(["user_id", *asked]).slice(0, _BODIES).to_pylist()
+        self._mix = folder / "mix.jsonl"
+        self._mix.write_text("".join(json.dumps(body) + "\n" for body in bodies))
+
+    def load(self, store: str, rate: float, seconds: float) -> dict[str, float]:
+        """Serve over one of `stores` and load it once.
+
+        Returns percentiles in ms, `errors`, `degraded` (answers without stored values) and `fetch ms`, the CPU of the
+        feature-fetch replica a request.
+
+        Raises:
+            GraphFailed: the load generator was the limit, or could not run.
+        """
+        variables = self.stores[store]
+        before = dict(self._place.environment)
+        self._place.environment |= variables
+        try:
+            with self._place.running(*serve_command("graph")) as child:
+                self._place.wait_ready(child)
+                return self._measured(rate, seconds)
+        finally:
+            self._place.environment = before
+
+    def _measured(self, rate: float, seconds: float) -> dict[str, float]:
+        out = self._place.folder / "loadtest"
+        fetch = self._place.processes("ServeReplica:default:FeatureFetch")
+        degraded, cpu = self._degraded(), processes.cpu_seconds(fetch)
+        given = ["--url", self._place.url, "--mix", str(self._mix), "--out", str(out), "--warmup", str(WARM_UP_S)]
+        self._run({}, "ray_app", "loadtest", "--rps", str(rate), "--duration", str(seconds), *given)
+        used_s = sum(processes.cpu_seconds(fetch).values()) - sum(cpu.values())
+        report = json.loads((out / "report.json").read_text())
+        return {
+            **report["latency_ms"],
+            "errors": report["errors"],
+            "degraded": self._degraded() - degraded,
+            "fetch ms": used_s * 1000 / (rate * (seconds + WARM_UP_S)),
+        }
+
+    def _degraded(self) -> float:
+        text = httpx.get(f"{self._place.url}/metrics", timeout=5, trust_env=False).text
+        return sum(float(count) for count in _DEGRADED.findall(text))
+
+    def _run(self, variables: Mapping[str, str], *command: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            env={**self._place.environment, **variables},
+            cwd=self._place.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise GraphFailed(f"python -m {' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")

@@ -1,0 +1,131 @@
+"""The servers that are compared: what each is, how it is started, and where it is found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import processes
+from benchmarks.peers.dialects import DIALECTS, Dialect
+from benchmarks.peers.environments import ROOT, python_of
+from benchmarks.peers.given import Given
+from ray_app.environment import serve_environment
+
+GRAPH, FUSED, FASTAPI, XGBOOST, RAY_TUTORIAL = "graph", "fused", "fastapi", "fastapi-xgboost", "ray-tutorial"
+OURS = (GRAPH, FUSED)
+_REPLICA_PORTS = range(8800, 8900)
+_RAY_VARIABLES = ("RAY_", "RAYSCORE_")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One server.
+
+    `command` is what follows `python`; `apart` tells that it has an environment of its own; `role` names the part of
+    the server that a process is; `exact` that its probabilities equal ONNX Runtime's bit for bit.
+    """
+
+    name: str
+    title: str
+    command: Callable[[Given, list[int]], list[str]]
+    dialect: str = "plain"
+    apart: bool = True
+    on_ray: bool = False
+    exact: bool = True
+    role: Callable[[int], str] = processes.only_role
+
+    @property
+    def asked(self) -> Dialect:
+        """How it wants to be asked."""
+        return DIALECTS[self.dialect]
+
+    def python(self, folder: Path) -> str:
+        """The interpreter of its environment, of those in `folder`; raises NotInstalled."""
+        return str(python_of(self.name, folder)) if self.apart else sys.executable
+
+
+def _module(name: str) -> Callable[[Given, list[int]], list[str]]:
+    return lambda told, ports: ["-m", name]
+
+
+def _ours(name: str) -> Kind:
+    return Kind(
+        name,
+        f"rayscore {name}",
+        lambda told, ports: ["-m", "benchmarks.ray_server", name, str(told.bundle)],
+        apart=False,
+        on_ray=True,
+        role=processes.ray_role,
+    )
+
+
+def _bentoml(told: Given, ports: list[int]) -> list[str]:
+    service = "benchmarks.peers.bentoml_service:CardFraud"
+    return ["-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(told.port)]
+
+
+_ALL = (
+    _ours(GRAPH),
+    _ours(FUSED),
+    Kind(FASTAPI, "FastAPI + ONNX Runtime", _module("benchmarks.peers.fastapi_service"), apart=False),
+    Kind(XGBOOST, "FastAPI + XGBoost", _module("benchmarks.peers.fastapi_xgboost"), apart=False, exact=False),
+    Kind(
+        RAY_TUTORIAL,
+        "Ray Serve as in its tutorials",
+        _module("benchmarks.peers.ray_tutorial"),
+        RAY_TUTORIAL,
+        on_ray=True,
+        role=processes.ray_proxy_role,
+    ),
+    Kind("bentoml", "BentoML", _bentoml, "bentoml"),
+    Kind(
+        "mlserver",
+        "MLServer",
+        lambda told, ports: ["-m", "benchmarks.peers.mlserver_runtime", str(ports[0])],
+        "mlserver",
+    ),
+    Kind(
+        "kserve",
+        "KServe",
+        lambda told, ports: [
+            "-m",
+            "benchmarks.peers.kserve_model",
+            "--log_config_file",
+            str(ROOT / "benchmarks/peers/kserve_logging.json"),
+        ],
+        "kserve",
+    ),
+    Kind("litserve", "LitServe", _module("benchmarks.peers.litserve_api"), "litserve"),
+)
+KINDS = {kind.name: kind for kind in _ALL}
+"""By name, in the order in which they run."""
+
+
+def environment(kind: Kind, told: Given, var_dir: Path, ports: list[int], inherited: dict[str, str]) -> dict[str, str]:
+    """The environment of a server's process: what it is told, and none of this process's own settings of Ray."""
+    plain = {name: value for name, value in inherited.items() if not name.startswith(_RAY_VARIABLES)}
+    plain |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "1", **told.environment()}
+    return {**plain, **_our_settings(told, var_dir, ports)} if kind.name in OURS else plain
+
+
+def _our_settings(told: Given, var_dir: Path, ports: list[int]) -> dict[str, str]:
+    counts = {f"RAYSCORE_{stage}_REPLICAS": str(told.processes) for stage in _STAGES}
+    return {
+        **serve_environment(),
+        **counts,
+        "RAYSCORE_VAR_DIR": str(var_dir),
+        "RAYSCORE_SQLITE_FILE": str(told.store),
+        "RAYSCORE_HTTP_PORT": str(told.port),
+        # Fixed numbers otherwise. With another Serve on this machine HAProxy would not start, or would fall
+        # back on the other's proxy while its own replicas start, and so answer with the other's model.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[0]),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[2]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(_REPLICA_PORTS.start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(_REPLICA_PORTS.stop),
+    }
+
+
+_STAGES = tuple(f"{stage}_{end}" for stage in ("GATEWAY", "FEATURE", "MODEL") for end in ("MIN", "MAX"))
