@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     cassandra_speculative_delay_ms: Annotated[int, Field(ge=0, le=60_000)] = 10
     """Time after which a read is sent to another replica too; 0 for never."""
 
+    train_memory_mb: Annotated[int, Field(ge=1)] = 2048
+    """Memory a search may use for its table, in MiB; a larger table is streamed, and searched on a sample that fits."""
+
     mlflow_tracking_uri: str | None = None
     """MLflow server, e.g. `http://mlflow:5000`; default a local SQLite file `mlflow.db` in the var folder."""
     model_alias: str = "champion"

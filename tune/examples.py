@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -81,12 +81,26 @@ def fit_schema(table: pa.Table, use_case: UseCase) -> FeatureSchema:
     Raises:
         DataError: a category has no value at all.
     """
-    return use_case.schema_.with_vocabularies({name: _vocabulary(table, name) for name in use_case.categories()})
+    return with_words(use_case, {name: count_words(table, name) for name in use_case.categories()})
 
 
-def _vocabulary(table: pa.Table, name: str) -> tuple[str, ...]:
+def count_words(table: pa.Table, name: str) -> dict[str, int]:
+    """Return how often each word occurs in a column."""
     counts = as_strings(named_column(table, name), name).drop_null().value_counts()
-    words = [(-entry["counts"], entry["values"]) for entry in counts.to_pylist()]
+    return {entry["values"]: entry["counts"] for entry in counts.to_pylist()}
+
+
+def with_words(use_case: UseCase, counts: Mapping[str, Mapping[str, int]]) -> FeatureSchema:
+    """Return the schema whose vocabularies are the most frequent of the counted words; of equal ones the first.
+
+    Raises:
+        DataError: a category has no word.
+    """
+    return use_case.schema_.with_vocabularies({name: _vocabulary(name, words) for name, words in counts.items()})
+
+
+def _vocabulary(name: str, words: Mapping[str, int]) -> tuple[str, ...]:
     if not words:
         raise DataError(f"column '{name}': no value in any training row; leave the feature out of the use case")
-    return tuple(word for _, word in sorted(words)[:MAX_CATEGORIES])
+    ordered = sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple(word for word, _ in ordered[:MAX_CATEGORIES])

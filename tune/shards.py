@@ -1,8 +1,8 @@
 """Encoded rows on disk: what training on a large table reads by path, a block at a time.
 
-A shard is two NumPy files, `00000.x.npy` (float32, C order, shape (n, k)) and `00000.y.npy` (uint8, shape
-(n,)). They are mapped, not read: no decoding, no copy, and pages that the kernel may drop. Parquet would
-save a quarter of the space and cost more than half a second for a million rows, several times a fit.
+A shard is two NumPy files, `NAME.x.npy` (float32, C order, shape (n, k)) and `NAME.y.npy` (uint8, shape (n,)).
+They are mapped, not read: no decoding, no copy, and pages that the kernel may drop. Parquet would save a
+quarter of the space and cost a third of a second for a million rows, in each of several passes of a fit.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Shards(NamedTuple):
 
     folder: Path
     features: int
-    sizes: tuple[tuple[int, int], ...]
-    """Number in the files' names, and rows, of each shard."""
+    sizes: tuple[tuple[str, int], ...]
+    """Name and rows of each shard."""
 
     @property
     def rows(self) -> int:
@@ -44,20 +44,20 @@ class Shards(NamedTuple):
             DataError: a shard is not there or damaged.
         """
         first = 0
-        for number, count in self.sizes:
+        for name, count in self.sizes:
             low, high = max(start - first, 0), min(stop - first, count)
             if low < high:
-                x, y = self._open(number, count)
+                x, y = self._open(name, count)
                 yield x[low:high], y[low:high]
             first += count
 
     def check(self) -> None:
         """Raise DataError unless every shard can be read from here."""
-        for number, count in self.sizes:
-            self._open(number, count)
+        for name, count in self.sizes:
+            self._open(name, count)
 
-    def _open(self, number: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        paths = _paths(self.folder, number)
+    def _open(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        paths = _paths(self.folder, name)
         try:
             x, y = (np.load(path, mmap_mode="r") for path in paths)
         except (OSError, ValueError) as exc:
@@ -70,14 +70,14 @@ class Shards(NamedTuple):
         return x, y
 
 
-def write_shard(folder: Path, number: int, x: np.ndarray, y: np.ndarray) -> None:
+def write_shard(folder: Path, name: str, x: np.ndarray, y: np.ndarray) -> None:
     """Write one shard.
 
     Raises:
         DataError: the disk is full, or the place cannot be written to.
     """
     try:
-        for path, array in zip(_paths(folder, number), (x, y), strict=True):
+        for path, array in zip(_paths(folder, name), (x, y), strict=True):
             np.save(path, array, allow_pickle=False)
     except OSError as exc:
         raise disk_error(folder, exc) from exc
@@ -132,5 +132,5 @@ def shares(rows: int, actors: int) -> Sequence[range]:
     return [range(low, high) for low, high in itertools.pairwise(ends)]
 
 
-def _paths(folder: Path, number: int) -> tuple[Path, Path]:
-    return folder / f"{number:05d}.x.npy", folder / f"{number:05d}.y.npy"
+def _paths(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"{name}.x.npy", folder / f"{name}.y.npy"

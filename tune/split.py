@@ -39,7 +39,8 @@ def split(table: pa.Table, labels: np.ndarray, use_case: UseCase) -> Parts:
         parts = _by_entity(named_column(table, use_case.entity.column), fractions, declared.seed)
     else:
         parts = _at_random(labels, fractions, declared.seed)
-    _refuse_one_sided(parts, labels, use_case)
+    ones = np.array([labels[rows].sum() for rows in parts], np.int64)
+    refuse_one_sided(np.stack([[len(rows) for rows in parts] - ones, ones], axis=1), use_case)
     return parts
 
 
@@ -82,13 +83,13 @@ def _cuts(count: int, fractions: tuple[float, float]) -> list[int]:
     return [round(count * fractions[0]), min(round(count * sum(fractions)), max(count - 1, 0))]
 
 
-def _refuse_one_sided(parts: Parts, labels: np.ndarray, use_case: UseCase) -> None:
-    for name, rows in zip(Parts._fields, parts, strict=True):
-        ones = int(labels[rows].sum())
-        if 0 < ones < len(rows):
+def refuse_one_sided(counts: np.ndarray, use_case: UseCase, of: str = "") -> None:
+    """Raise DataError unless each part has rows of both labels; `counts` of label 0 and 1 by part, shape (3, 2)."""
+    for name, (zeros, ones) in zip(Parts._fields, counts.tolist(), strict=True):
+        if zeros and ones:
             continue
-        what = f"{len(rows):,} rows, {ones:,} of them with {use_case.label} = 1"
+        what = f"{zeros + ones:,} rows, {ones:,} of them with {use_case.label} = 1"
         raise DataError(
-            f"the {use_case.strategy} split leaves the {name} part without both labels ({what}); "
+            f"the {use_case.strategy} split leaves {of}the {name} part without both labels ({what}); "
             "give more rows, make the part larger (split.validation, split.holdout) or set split.strategy = 'random'"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from data.errors import DataError
 from data.features import as_floats, named_column
 from data.parquet import read_table
 from data.usecase import UseCase
+from tune.fingerprint import content_sum, digest
 
 
 class TrainingTable(NamedTuple):
@@ -22,7 +22,14 @@ class TrainingTable(NamedTuple):
     labels: np.ndarray
     path: Path
     fingerprint: str
-    """16 hex digits over columns, types, number of rows and content."""
+    """16 hex digits over columns, types, number of rows and content, of the whole table."""
+    sampled_from: int | None = None
+    """Rows of the whole table, when `table` is a sample of it."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole table."""
+        return self.table.num_rows if self.sampled_from is None else self.sampled_from
 
 
 def load_training_table(path: str | Path, use_case: UseCase) -> TrainingTable:
@@ -32,10 +39,18 @@ def load_training_table(path: str | Path, use_case: UseCase) -> TrainingTable:
         DataError: the file is broken, a column is missing, or the label is not 0 and 1.
     """
     table = read_table(path, use_case.columns)
-    return TrainingTable(table, _labels(table, use_case.label, path), Path(path), fingerprint(table))
+    labels = read_labels(table, use_case.label, path)
+    if labels.min() == labels.max():
+        raise DataError(f"{path}: every row has {use_case.label} = {labels[0]}; a model needs rows of both labels")
+    return TrainingTable(table, labels, Path(path), fingerprint(table))
 
 
-def _labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
+def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
+    """Return the labels of some rows as uint8 of shape (n,).
+
+    Raises:
+        DataError: a label is null or neither 0 nor 1; `path` is named.
+    """
     column = named_column(table, name)
     if column.null_count:
         raise DataError(f"{path}: label column '{name}' has {column.null_count:,} nulls; remove those rows")
@@ -44,33 +59,9 @@ def _labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
     if not np.isin(found, (0.0, 1.0)).all():
         shown = ", ".join(f"{value:g}" for value in found[:5])
         raise DataError(f"{path}: label column '{name}' holds {shown}; expected 0 and 1 (or false and true)")
-    if len(found) < 2:
-        raise DataError(f"{path}: every row has {name} = {found[0]:g}; a model needs rows of both labels")
     return values.astype(np.uint8)
 
 
-class _Digest:
-    """A file that only keeps the digest of what is written to it."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def write(self, content: bytes) -> int:
-        self._hash.update(content)
-        return len(content)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
-
-
 def fingerprint(table: pa.Table) -> str:
-    """16 hex digits that change with any column, type, row or value; chunking does not matter."""
-    digest = _Digest()
-    with pa.ipc.new_stream(pa.PythonFile(digest, mode="w"), table.schema.remove_metadata()) as stream:
-        stream.write_table(table.replace_schema_metadata(None).combine_chunks())
-    return digest.hexdigest()[:16]
+    """16 hex digits that change with any column, type, row or value; chunking and files do not matter."""
+    return digest(table.schema, table.num_rows, content_sum(table))

@@ -1,0 +1,41 @@
+"""Taking a table in for training: whole into memory when it is small, streamed when it is large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data.console import err
+from data.parquet import open_source
+from data.settings import Settings
+from data.usecase import UseCase
+from tune.examples import Prepared, prepare
+from tune.shards import discard
+from tune.stream import prepare_streaming, rows_in_memory
+from tune.table import TrainingTable, load_training_table
+
+
+@contextmanager
+def prepared_table(path: Path, use_case: UseCase, settings: Settings) -> Iterator[tuple[TrainingTable, Prepared]]:
+    """Yield the table of `path`, divided and encoded; shards of a large one go with the end of the block.
+
+    Raises:
+        DataError: as `load_training_table`, `prepare` and `prepare_streaming`.
+    """
+    found = open_source(path)
+    fits = rows_in_memory(len(use_case.columns), settings.train_memory_mb)
+    if found.rows <= fits:
+        source = load_training_table(path, use_case)
+        yield source, prepare(source, use_case)
+        return
+    shards = settings.var_dir / "shards" / use_case.name
+    err.print(
+        f"{found.rows:,} rows are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
+        f"allows in memory: streamed to {shards}; the search sees a sample of {fits:,}, the final fit every train row",
+        markup=False,
+    )
+    try:
+        yield prepare_streaming(found, use_case, shards, fits)
+    finally:
+        discard(shards)
