@@ -86,7 +86,8 @@ class _Stage:
 
     async def call(self, request: bytes) -> bytes:
         """Answer a call that came by Serve's handle."""
-        return await self._handler(request)
+        answer = self._handler(request)
+        return answer if isinstance(answer, bytes) else await answer
 
     async def record_replica_metadata(self) -> dict[str, Any]:
         """Start listening for links; Serve hands on to gateways what this returns."""
@@ -250,7 +251,8 @@ def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: in
         name=kind.__name__,
         max_ongoing_requests=ongoing,
         ray_actor_options=actor,
-        health_check_period_s=5,
+        # Links leave a dead replica at once, but it is replaced when its next check fails.
+        health_check_period_s=2,
         graceful_shutdown_timeout_s=5,
         logging_config=LoggingConfig(log_level=settings.log_level, enable_access_log=False),
         autoscaling_config=AutoscalingConfig(
