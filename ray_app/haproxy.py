@@ -41,8 +41,8 @@ _DEFAULTS = (
     f"timeout http-request {REQUEST_S}s",
     f"timeout queue {QUEUE_MS}ms",
     f"default-server maxconn {PER_GATEWAY}",
-    _problem(503, "The service is full", "too many requests are waiting; try again later", "hdr Retry-After 1"),
-    _problem(408, "The request did not arrive", f"not whole after {REQUEST_S} s"),
+    _problem(503, "The service is full", "too many requests are waiting; try again later", "hdr Retry-After 1 hdr Connection close"),
+    _problem(408, "The body did not arrive", f"not whole after {REQUEST_S} s"),
 )
 _GLOBAL = (
     # It would not start where it may not open two files a connection. It needs one, and a few for the gateways.
