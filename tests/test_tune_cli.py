@@ -68,8 +68,8 @@ def test_search_registers_a_challenger_and_promotes_it(ray_cluster, var, cards, 
         item.path: len(client.list_artifacts(model.run_id, item.path))
         for item in client.list_artifacts(run.info.run_id)
     }
-    assert folders["plots"] == 4
-    assert {"bundle", "model", "holdout"} <= set(folders)
+    assert folders["plots"] == 5
+    assert {"bundle", "model", "holdout", "report"} <= set(folders)
     assert tune("list") == 0
     assert "champion" in capsys.readouterr().out
     assert tune("show", "challenger") == 0
@@ -181,7 +181,7 @@ def test_nothing_registered_is_said(var, capsys):
 
 def test_help_names_every_command(capsys):
     """--help lists the commands, and the search's own help its options."""
-    for words, expected in ((["--help"], ("search", "list", "show", "promote")), (["search", "-h"], ("--resume",))):
+    for words, expected in ((["--help"], ("search", "list", "show", "compare", "promote")), (["search", "-h"], ("--resume",))):
         with pytest.raises(SystemExit) as done:
             main(words)
         assert done.value.code == 0
