@@ -168,7 +168,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as exc:
-        raise DataError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+        raise cannot_write(path, exc) from exc
     finally:
         partial.unlink(missing_ok=True)
 
@@ -184,21 +184,40 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path).absolute()
     partial = path.with_name(f".{path.name}.partial")
-    old = path.with_name(f".{path.name}.old")
-    _refuse_foreign(path)
+    refuse_foreign(path)
     try:
-        for left_over in (partial, old):
-            shutil.rmtree(left_over, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        if path.exists():
-            os.rename(path, old)
-        os.rename(partial, path)
+        replace_folder(partial, path)
     except OSError as exc:
-        raise DataError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+        raise cannot_write(path, exc) from exc
     finally:
-        for left_over in (partial, old):
-            shutil.rmtree(left_over, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Put the folder `new` in the place of `path`, the earlier one going in whole; raises OSError."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.rename(path, old)
+    os.rename(new, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise DataError when a folder that is to be replaced is a file, or holds anything but Parquet files."""
+    if path.is_file():
+        raise DataError(f"{path}: is a file; name a folder, or a file that ends in .parquet")
+    foreign = [item.name for item in path.iterdir() if item.suffix != ".parquet"] if path.is_dir() else []
+    if foreign:
+        raise DataError(f"{path}: holds '{foreign[0]}', which is not a Parquet file; name a new folder")
+
+
+def cannot_write(path: Path, exc: OSError) -> DataError:
+    """The error for an output that the file system refuses: a full disk, a missing right, a path that is taken."""
+    return DataError(f"{path}: cannot be written: {exc.strerror or exc}")
 
 
 def write_table(table: pa.Table, path: Path | str) -> None:
@@ -255,11 +274,3 @@ def _batches(source: ParquetSource, columns: Sequence[str] | None, batch_rows: i
                 yield batch.select(names)
         except (pa.ArrowException, OSError) as exc:
             raise _broken(file, exc) from exc
-
-
-def _refuse_foreign(path: Path) -> None:
-    if path.is_file():
-        raise DataError(f"{path}: is a file; name a folder, or a file that ends in .parquet")
-    foreign = [item.name for item in path.iterdir() if item.suffix != ".parquet"] if path.is_dir() else []
-    if foreign:
-        raise DataError(f"{path}: holds '{foreign[0]}', which is not a Parquet file; name a new folder")

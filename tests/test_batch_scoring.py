@@ -10,9 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError, StoreUnavailable
+from data.features import Transform
 from data.parquet import open_source, write_table
 from data.settings import Settings
-from ray_app.batch import part_path, plan, score_chunk
+from ray_app.batch import plan, score_chunk
+from ray_app.parts import part_path
+from ray_app.runtime import OnnxModel
 from tests.support_model import card_bundle, card_table
 from tests.support_serving import Door, door, local_store, manifest, run, write_store
 from tune.bundle import Bundle
@@ -33,14 +36,16 @@ def store_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_store(tmp_path_factory.mktemp("store") / "online.db", values)
 
 
-def score(table: pa.Table, folder: Path, store_file: Path, bundle: Bundle | None = None) -> pa.Table:
+def score(
+    table: pa.Table, folder: Path, store_file: Path, bundle: Bundle | None = None, carry: str = "keys"
+) -> pa.Table:
     """Score a table as the command does, chunk by chunk, without Ray."""
     write_table(table, folder / "in.parquet")
     source = open_source(folder / "in.parquet")
     out = folder / "out"
     out.mkdir()
-    job = plan(Settings(sqlite_file=store_file), bundle or card_bundle(), "7", source, out)
-    assert sum(score_chunk(chunk, job) for chunk in source.chunks) == table.num_rows
+    job = plan(Settings(sqlite_file=store_file), bundle or card_bundle(), "7", source, carry)
+    assert sum(score_chunk(chunk, job, out) for chunk in source.chunks) == table.num_rows
     return pa.concat_tables([pq.read_table(part_path(out, chunk.index)) for chunk in source.chunks])
 
 
@@ -156,3 +161,73 @@ def test_clash_of_column_names_is_refused(tmp_path: Path, store_file: Path):
     table = card_table(20).rename_columns({"transaction_id": "probability"})
     with pytest.raises(DataError, match="column 'probability' has the name of a column that scoring adds"):
         score(table, tmp_path, store_file, clashing)
+
+
+@pytest.mark.parametrize(
+    ("carry", "carried"),
+    [
+        ("keys", ["transaction_id", "user_id", "timestamp"]),
+        ("all", card_table(1).column_names),
+        ("is_fraud, amount", ["is_fraud", "amount"]),
+    ],
+)
+def test_columns_are_carried_by_choice(carry: str, carried: list[str], tmp_path: Path, store_file: Path):
+    """Keys, all columns, or those named come along, unchanged in values and type; nothing else does."""
+    table = card_table(30)
+    scored = score(table, tmp_path, store_file, carry=carry)
+    assert scored.column_names == [*carried, "probability", "label", "model_version"]
+    for name in carried:
+        assert scored.column(name) == table.column(name)
+        assert scored.schema.field(name).type == table.schema.field(name).type
+
+
+def test_odd_columns_are_carried(tmp_path: Path, store_file: Path):
+    """Lists, structs, dictionaries, decimals, dates and nulls of the input come out as they went in."""
+    table = card_table(4)
+    odd = {
+        "tags": pa.array([["a"], [], None, ["b", "c"]]),
+        "place": pa.array([{"x": 1.5, "y": 2}, None, {"x": None, "y": 0}, {"x": 0.0, "y": 1}]),
+        "word": pa.array(["a", "b", None, "a"]).dictionary_encode(),
+        "price": pa.array([1, None, 3, 4]).cast(pa.decimal128(22, 2)),
+        "day": pa.array([1, 2, None, 4], pa.int32()).cast(pa.date32()),
+        "wide": pa.array([2**64 - 1, 0, None, 1], pa.uint64()),
+        "small": pa.array([-128, 127, None, 0], pa.int8()),
+        "nothing": pa.nulls(4),
+        "a.b": pa.array([1, 2, 3, None]),
+    }
+    for name, values in odd.items():
+        table = table.append_column(name, values)
+    scored = score(table, tmp_path, store_file, carry=",".join(odd))
+    for name, values in odd.items():
+        assert scored.column(name).to_pylist() == values.to_pylist()
+        assert scored.schema.field(name).type == table.schema.field(name).type
+
+
+def test_column_to_carry_that_is_not_there_is_named(tmp_path: Path, store_file: Path):
+    """A name after --carry that the table lacks is refused, with the columns that there are."""
+    with pytest.raises(DataError, match=r"in\.parquet: column 'colour' is missing; the table has: transaction_id, "):
+        score(card_table(3), tmp_path, store_file, carry="amount,colour")
+
+
+def test_batches_and_row_groups_change_no_score(tmp_path: Path, store_file: Path):
+    """A chunk longer than several batches scores as the inference path scores it in one go, rows in order."""
+    table = card_table(140_000)
+    scored = score(table, tmp_path, store_file)
+    model = OnnxModel(card_bundle())
+    expected = model.score(Transform(manifest().schema_).matrix(table))
+    assert scored.column("transaction_id") == table.column("transaction_id")
+    assert scored.column("probability").to_numpy().tobytes() == expected.tobytes()
+
+
+def test_part_that_cannot_be_scored_is_not_there(tmp_path: Path, store_file: Path):
+    """A chunk whose pages are damaged is refused by its file's name, and leaves neither a part nor a beginning."""
+    table = card_table(5000)
+    pq.write_table(table, tmp_path / "in.parquet", compression="none", use_dictionary=False)
+    whole = (tmp_path / "in.parquet").read_bytes()
+    source = open_source(tmp_path / "in.parquet")
+    job = plan(Settings(sqlite_file=store_file), card_bundle(), "7", source)
+    (tmp_path / "in.parquet").write_bytes(b"PAR1" + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"in\.parquet: truncated or not a Parquet file"):
+        score_chunk(source.chunks[0], job, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
