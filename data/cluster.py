@@ -12,6 +12,7 @@ import ray
 from data.errors import ConfigError
 
 AUTH_MODE = "RAY_AUTH_MODE"
+_NICENESS = "RAY_worker_niceness"
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 
 
@@ -36,6 +37,8 @@ def cluster(num_cpus: int | None = None) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         set_auth_mode()
+        # At Ray's own niceness of 15 anything else on the machine stalls the workers' threads at every barrier.
+        os.environ.setdefault(_NICENESS, "0")
     own = (
         {}
         if address

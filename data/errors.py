@@ -10,8 +10,9 @@ RayscoreError
 |   +-- BundleError        a model bundle is missing a file, half-written, or not what its booster says
 |   +-- ModelNotFound      the registry has no such model, version or alias
 |   +-- RegistryUnavailable  the registry could not be reached
+|   |   +-- RegistryRefused  the registry was reached and said no
 |   +-- SchemaMismatch     two sides were built from different feature schemas
-+-- TrainingFailed         the distributed fit was lost or refused
++-- TrainingFailed         the search or the distributed fit was lost or refused
 +-- Overloaded             the service is full; try again later
 +-- DeadlineExceeded       the time allowed for a request is spent
 """
@@ -67,12 +68,16 @@ class RegistryUnavailable(ModelError):
     """The registry could not be reached."""
 
 
+class RegistryRefused(RegistryUnavailable):
+    """The registry was reached and said no: to ask again brings nothing."""
+
+
 class SchemaMismatch(ModelError):
     """Two sides were built from different feature schemas."""
 
 
 class TrainingFailed(RayscoreError):
-    """The distributed fit was lost or refused; nothing was registered."""
+    """The search or the distributed fit was lost or refused; nothing was registered."""
 
 
 class Overloaded(RayscoreError):

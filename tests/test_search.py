@@ -1,31 +1,25 @@
-"""The search on a real Ray cluster, and its journal."""
+"""The search on a real Ray cluster."""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from pathlib import Path
+
 import pytest
 
-from data.errors import ConfigError
-from data.usecase import Metric, Range, Search, load_use_case
+from benchmarks.processes import descendants
+from data.errors import ConfigError, TrainingFailed
+from data.usecase import Range, load_use_case
 from tests.support_model import card_table
+from tests.support_search import DECLARED, trial
 from tune.examples import prepare
-from tune.search import plan_workers, search
-from tune.space import sample
+from tune.sampler import RandomSampler, TpeSampler
+from tune.schedule import Schedule
+from tune.search import Job, Workers, plan_workers, search
 from tune.table import TrainingTable, fingerprint
-from tune.trial import Journal, JournalHead, Trial, best_trial
-
-DECLARED = Search(
-    metric=Metric.AUC,
-    max_rounds=40,
-    early_stopping_rounds=15,
-    space={"max_depth": Range(low=1, high=6, integer=True), "learning_rate": Range(low=0.01, high=0.5, log=True)},
-)
-
-
-def trial(number, history, losses=None):
-    """A finished trial."""
-    return Trial(
-        number=number, params={}, history=history, losses=losses or [0.5] * len(history), seconds=1, stopped_early=False
-    )
+from tune.trial import best_trial
 
 
 @pytest.fixture(scope="module")
@@ -37,67 +31,122 @@ def prepared(tmp_path_factory):
     return prepare(TrainingTable(table, labels, path, fingerprint(table)), load_use_case("card_fraud"))
 
 
-def run(prepared, finished, scratch, trials=8):
-    """Search with one worker and return the trials in the order of finishing."""
-    found = []
-    search(DECLARED, prepared.train, prepared.validation, trials, 1, finished, found.append, scratch, 1)
-    return found
+ONE = Workers(1, 1)
+
+
+def run(prepared, finished, scratch, trials=14, workers=ONE, sampler=TpeSampler, on_trial=None, declared=DECLARED):
+    """Search, and return the trials in the order of finishing and what was said."""
+    found, said = [], []
+    schedule = Schedule(sampler(declared.space, 1), declared.max_rounds, trials, workers.lag, finished)
+    job = Job(declared, prepared.train, prepared.validation, 1)
+
+    def hand_in(trial):
+        found.append(trial)
+        if on_trial:
+            on_trial(trial)
+
+    search(job, schedule, workers, hand_in, said.append, scratch / "ray")
+    assert list(scratch.iterdir()) == [], "Ray Tune's own files are removed"
+    return found, said
+
+
+def trial_workers():
+    """Pids of the processes of this test's cluster that run trials."""
+    below = descendants(os.getpid(), mark="no other process")
+    return [pid for pid in below if b"ray::ResourceTrainable" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def outcomes(trials):
+    """Everything of trials but how long they took, by number."""
+    return [each.model_dump(exclude={"seconds"}) for each in sorted(trials, key=lambda each: each.number)]
 
 
 @pytest.mark.ray
 def test_resumed_search_ends_as_an_unbroken_one(ray_cluster, prepared, tmp_path):
-    """Trials have the seed's parameters; going on after three of eight gives the same trials and the same best."""
-    whole = run(prepared, [], tmp_path)
-    assert sorted(each.number for each in whole) == list(range(8))
-    assert all(each.params == sample(DECLARED.space, 1, each.number) for each in whole)
+    """Going on after twelve of fourteen, when TPE has begun to learn, gives the same trials and the same best."""
+    whole, _ = run(prepared, [], tmp_path)
+    assert [each.number for each in whole] == list(range(14))
     assert any(each.stopped_early for each in whole)
-    rest = run(prepared, whole[:3], tmp_path)
-    keep = {"seconds"}
-    assert [each.model_dump(exclude=keep) for each in rest] == [each.model_dump(exclude=keep) for each in whole[3:]]
-    assert best_trial([*whole[:3], *rest]).number == best_trial(whole).number
-    assert list(tmp_path.iterdir()) == [], "Ray Tune's own files are removed"
+    rest, _ = run(prepared, whole[:12], tmp_path)
+    assert outcomes([*whole[:12], *rest]) == outcomes(whole)
+    assert best_trial([*whole[:12], *rest]) == best_trial(whole)
+
+
+@pytest.mark.ray
+def test_two_at_once_give_the_same_trials_whoever_is_faster(ray_cluster, prepared, tmp_path):
+    """With two workers trials are planned by number: a search, and one resumed with a hole, have the same trials."""
+    two = Workers(2, 1)
+    whole, _ = run(prepared, [], tmp_path, workers=two)
+    kept = [each for each in whole if each.number in (0, 1, 2, 4)]
+    rest, _ = run(prepared, kept, tmp_path, workers=two)
+    assert outcomes([*kept, *rest]) == outcomes(whole)
+
+
+@pytest.mark.ray
+def test_trial_of_a_killed_worker_is_run_again(ray_cluster, prepared, tmp_path):
+    """kill -9 of the worker: said, run again, and the search ends with the trials of an undisturbed one."""
+    undisturbed, _ = run(prepared, [], tmp_path, trials=6, sampler=RandomSampler)
+
+    def kill_worker(trial):
+        if trial.number == 2:
+            (worker,) = trial_workers()
+            os.kill(worker, signal.SIGKILL)
+
+    found, said = run(prepared, [], tmp_path, trials=6, sampler=RandomSampler, on_trial=kill_worker)
+    assert outcomes(found) == outcomes(undisturbed)
+    assert said == ["trial 3: its worker died; the trial is run again"]
+
+
+@pytest.mark.ray
+def test_interrupt_hands_over_what_is_finished(ray_cluster, prepared, tmp_path):
+    """Ctrl-C ends the search with KeyboardInterrupt, after whole trials."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    seen = []
+
+    def interrupt(trial):
+        seen.append(trial.number)
+        if trial.number == 2:
+            threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(prepared, [], tmp_path, trials=5000, sampler=RandomSampler, on_trial=interrupt)
+    assert seen == list(range(len(seen)))
+
+
+@pytest.mark.ray
+def test_what_the_caller_raises_ends_the_search(ray_cluster, prepared, tmp_path):
+    """An error of the journal is not swallowed with the trial by Ray Tune."""
+
+    def full(trial):
+        raise TrainingFailed("no space")
+
+    with pytest.raises(TrainingFailed, match="no space"):
+        run(prepared, [], tmp_path, trials=5000, sampler=RandomSampler, on_trial=full)
+
+
+@pytest.mark.ray
+def test_parameters_that_only_fail_together_name_the_trial(ray_cluster, prepared, tmp_path):
+    """What XGBoost refuses in a trial is told with the trial and XGBoost's reason, without trying again."""
+    space = {"tree_method": Range(choices=("exact",)), "grow_policy": Range(choices=("lossguide",))}
+    declared = DECLARED.model_copy(update={"space": space})
+    with pytest.raises(ConfigError, match="trial 0: XGBoost refuses the parameters"):
+        run(prepared, [], tmp_path, sampler=RandomSampler, declared=declared)
 
 
 @pytest.mark.ray
 def test_finished_search_runs_nothing(ray_cluster, prepared, tmp_path):
     """With all trials done there is nothing to run."""
-    assert run(prepared, [trial(0, [0.5])], tmp_path, trials=1) == []
+    assert run(prepared, [trial(0)], tmp_path, trials=1) == ([], [])
 
 
-def test_workers_fill_the_cores():
-    """Trials at once times threads of each never exceed the free cores."""
-    assert plan_workers(8, 20, None) == (8, 1)
-    assert plan_workers(8, 3, None) == (3, 2)
-    assert plan_workers(8, 20, 2) == (2, 4)
+def test_workers_share_the_cores_by_rows():
+    """Small tables get one worker with one thread; more rows more threads, then more workers; never more than cores."""
+    assert plan_workers(8, 6_000, 20, None) == (1, 1)
+    assert plan_workers(8, 250_000, 20, None) == (1, 2)
+    assert plan_workers(8, 5_000_000, 20, None) == (8, 1)
+    assert plan_workers(8, 5_000_000, 3, None) == (3, 2)
+    assert plan_workers(8, 5_000_000, 20, 2) == (2, 4)
     with pytest.raises(ConfigError, match="--concurrency 9: the cluster has 8 free CPUs"):
-        plan_workers(8, 20, 9)
+        plan_workers(8, 6_000, 20, 9)
     with pytest.raises(ConfigError, match="no free CPU"):
-        plan_workers(0, 20, None)
-
-
-def test_best_trial_breaks_ties_by_loss_then_number():
-    """Of equal scores the smaller loss wins, of equal losses the earlier trial."""
-    trials = [trial(0, [0.9], [0.3]), trial(2, [0.9], [0.2]), trial(1, [0.9], [0.2]), trial(3, [0.8], [0.1])]
-    assert best_trial(trials).number == 1
-
-
-def test_journal_keeps_finished_trials_and_drops_a_torn_line(tmp_path):
-    """What was added is read back; a line cut short by a crash is left out; finishing forgets all."""
-    journal = Journal(tmp_path / "tune" / "a.jsonl")
-    journal.start(JournalHead(key="k", run_id="r"))
-    journal.add(trial(0, [0.5, 0.6]))
-    with journal.path.open("a") as file:
-        file.write('{"number": 1, "par')
-    head, trials = journal.read("k")
-    assert (head.run_id, trials) == ("r", [trial(0, [0.5, 0.6])])
-    journal.finish()
-    with pytest.raises(ConfigError, match="nothing to resume"):
-        journal.read("k")
-
-
-def test_journal_of_another_search_is_refused(tmp_path):
-    """Another table, use case or seed is another key."""
-    journal = Journal(tmp_path / "a.jsonl")
-    journal.start(JournalHead(key="k", run_id="r"))
-    with pytest.raises(ConfigError, match="belongs to another search"):
-        journal.read("other")
+        plan_workers(0, 6_000, 20, None)

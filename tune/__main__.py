@@ -1,4 +1,4 @@
-"""`python -m tune`: search, list, show, promote."""
+"""`python -m tune`: search, list, show, compare, promote."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -18,12 +18,17 @@ from data.console import run_cli
 from data.errors import ConfigError
 from data.settings import Settings, load_settings
 from data.usecase import UseCase, load_use_case
-from tune.pipeline import Plan, learn
+from tune.compare import compare, figure_rows, parameter_rows
+from tune.compare_plot import write_comparison
+from tune.figures import Figures
+from tune.pipeline import learn
 from tune.promotion import Verdict, promote
 from tune.registry import CHALLENGER, CHAMPION, Registry
 from tune.report import Learned
+from tune.sampler import SamplerName
+from tune.study import Plan
 
-_COMMANDS = ("search", "list", "show", "promote")
+_COMMANDS = ("search", "list", "show", "compare", "promote")
 _FIGURES = ("auc", "pr_auc", "f1")
 _EXIT_REFUSED = 1
 
@@ -57,7 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     promoting.add_argument(
         "model", metavar="VERSION|ALIAS", nargs="?", default=CHALLENGER, help="default: challenger, the latest"
     )
-    for each in (listing, showing, promoting):
+    comparing = _command(commands, "compare", _compare, "hold two runs or versions side by side")
+    for place in ("one", "other"):
+        comparing.add_argument(place, metavar="RUN|VERSION|ALIAS", help="id of an MLflow run, version or alias")
+    comparing.add_argument("--plot", type=Path, metavar="PNG", help="write the comparison as a picture too")
+    for each in (listing, showing, comparing, promoting):
         _use_case_option(each)
     return parser
 
@@ -69,7 +78,13 @@ def _search_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="trials of the search (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same trials (default: 0)")
     parser.add_argument("--resume", action="store_true", help="go on with the search that was interrupted")
-    parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: one a free CPU)")
+    parser.add_argument(
+        "--sampler",
+        choices=[name.value for name in SamplerName],
+        default=SamplerName.TPE.value,
+        help="where parameters come from: tpe learns from earlier trials (default), random does not",
+    )
+    parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: by rows and free CPUs)")
     parser.add_argument("--promote", action="store_true", help="promote the outcome if it passes the gates")
 
 
@@ -92,7 +107,8 @@ def _search(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> 
             raise ConfigError(f"--{option} {value}: expected 1 or more")
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: expected 0 or more")
-    plan = Plan(args.data, args.trials, args.seed, args.resume, args.concurrency)
+    sampler = SamplerName(args.sampler)
+    plan = Plan(args.data, args.trials, args.seed, args.resume, args.concurrency, sampler)
     started = time.monotonic()
     try:
         with cluster():
@@ -132,6 +148,27 @@ def _show(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> in
     return 0
 
 
+def _compare(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
+    if args.plot and args.plot.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {args.plot}: the name must end in .png")
+    found = compare(_registry(settings), use_case, args.one, args.other)
+    names = found.one.name, found.other.name
+    for head, rows in (
+        (("parameter", *names), parameter_rows(found)),
+        (("on the holdout", *names, "paired difference"), figure_rows(found)),
+    ):
+        table = Table(*head, box=None)
+        for row in rows:
+            table.add_row(*row)
+        out.print(table)
+        _say("")
+    _say(f"{names[0]} minus {names[1]} on the same rows" if found.shared else f"no paired difference: {found.reason}")
+    if args.plot:
+        write_comparison(args.plot, found)
+        _say(f"{args.plot}: written")
+    return 0
+
+
 def _promote(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
     return _print_verdict(promote(_registry(settings), use_case, args.model), use_case)
 
@@ -150,26 +187,39 @@ def _print_verdict(verdict: Verdict, use_case: UseCase) -> int:
 
 def _print_learned(learned: Learned, use_case: UseCase, settings: Settings, seconds: float) -> None:
     _say(f"\n{learned.trials} trials in {seconds:.0f} s; best is trial {learned.best.number}:")
-    _say("  " + ", ".join(f"{name} {value}" for name, value in sorted(learned.best.params.items())))
+    _say("  " + ", ".join(f"{name} {_plain(value)}" for name, value in sorted(learned.best.params.items())))
     _say(f"  {learned.best.rounds} rounds, {use_case.search.metric.value} {learned.best.score:.4f} on validation\n")
-    table = Table("on the holdout", *_FIGURES, "brier", "ece", box=None)
-    _figures_row(table, "this model", learned.evaluation.metrics)
-    for name, figures in learned.baselines.items():
-        _figures_row(table, name, figures)
-    out.print(table)
-    low, high = learned.evaluation.intervals[use_case.search.metric.value]
-    _say(f"{use_case.search.metric.value}: 95 % interval {low:.4f} to {high:.4f}\n")
+    metric = use_case.search.metric.value
+    _print_figures(learned.figures, metric)
+    low, high = learned.figures.holdout.intervals[metric]
+    _say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; validation says {learned.best.score:.4f}, holdout goes")
+    for alarm in learned.figures.alarms:
+        if alarm.leak:
+            _say(f"LEAK? {alarm.column} {alarm.text}")
+    _say("")
     _say(f"registered: {use_case.name} version {learned.version}, alias {CHALLENGER}")
     _say(f"look at it: {_where_to_look(settings)}")
 
 
-def _figures_row(table: Table, name: str, figures: Mapping[str, float]) -> None:
-    table.add_row(name, *(f"{figures[key]:.4f}" for key in (*_FIGURES, "brier", "ece")))
+def _print_figures(figures: Figures, metric: str) -> None:
+    """The model and the baselines on the holdout, and by how much each is beaten."""
+    names = (*_FIGURES, "brier", "ece", *(["cost"] if "cost" in figures.holdout.metrics else []))
+    table = Table("on the holdout", *names, f"this model's {metric} minus its", "95 % interval", "", box=None)
+    table.add_row("this model", *(f"{figures.holdout.metrics[name]:.4f}" for name in names))
+    for baseline, measured in figures.baselines.items():
+        found = figures.differences[baseline]
+        beaten = f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", found.verdict
+        table.add_row(baseline, *(f"{measured[name]:.4f}" for name in names), *beaten)
+    out.print(table)
 
 
 def _where_to_look(settings: Settings) -> str:
     uri = settings.tracking_uri
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def _plain(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _short(figure: str | None) -> str:

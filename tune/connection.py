@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from data.errors import ModelNotFound, RegistryUnavailable
+from data.errors import ModelNotFound, RegistryRefused, RegistryUnavailable
 
 _DEFAULTS = {
     # MLflow's own (120 s, 7 retries with back-off) leave a user waiting for minutes on a wrong address.
@@ -22,6 +22,8 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "ABORTED", "CANCELLED")
+"""Codes of failures that may be over at the next try; with any other MLflow has understood and refuses."""
 _SQLITE = "sqlite:///"
 
 
@@ -56,6 +58,7 @@ def speaking_to(tracking_uri: str, wanted: str | None = None) -> Iterator[None]:
 
     Raises:
         ModelNotFound: MLflow answered that `wanted` does not exist.
+        RegistryRefused: MLflow understood and refused.
         RegistryUnavailable: MLflow could not be reached, or failed.
     """
     try:
@@ -63,9 +66,20 @@ def speaking_to(tracking_uri: str, wanted: str | None = None) -> Iterator[None]:
     except MlflowException as exc:
         if wanted is not None and exc.error_code in _ABSENT:
             raise ModelNotFound(f"{wanted} is not in the registry at {tracking_uri}: {_short(exc)}") from exc
+        if exc.error_code not in _PASSING:
+            raise RegistryRefused(f"MLflow at {tracking_uri} refused: {_short(exc)}{_hint(exc)}") from exc
         raise RegistryUnavailable(f"MLflow at {tracking_uri} failed: {_short(exc)}") from exc
     except (SQLAlchemyError, OSError) as exc:
         raise RegistryUnavailable(f"MLflow at {tracking_uri} cannot be opened: {_short(exc)}") from exc
+
+
+def _hint(exc: MlflowException) -> str:
+    text = str(exc).lower()
+    if "deleted" in text or "must be in the 'active' state" in text:
+        return "; bring the experiment back with `mlflow experiments restore`, or delete it for good with `mlflow gc`"
+    if exc.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+        return "; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    return ""
 
 
 def _short(exc: Exception) -> str:

@@ -1,7 +1,7 @@
-"""The search: Ray Tune runs trials of the declared space and stops the hopeless ones early (ASHA).
+"""The search: Ray Tune runs the trials of a schedule on workers that stay, and runs again what a dead worker lost.
 
-Trial actors are reused, the matrices travel once through the object store, and a trial reports a few
-times only, so that its time is XGBoost's. What a finished trial came to goes to the caller at once.
+A trial is one step of a reused actor: its parameters and bars go out, its history comes back, and nothing else
+travels. The matrices are built once a worker, from rows in the object store.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,100 +18,42 @@ from typing import Any, NamedTuple
 import ray
 import ray.tune
 import xgboost
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import Searcher
 
-from data.errors import ConfigError
+from data.errors import ConfigError, RayscoreError, TrainingFailed
 from data.usecase import Search
 from tune.examples import Examples
-from tune.space import sample
+from tune.halving import climb
+from tune.schedule import Assignment, Schedule
 from tune.train import Boosting, base_params
 from tune.trial import Trial
 
-_STEPS = 10
+ATTEMPTS = 4
+"""How often a trial is begun when its worker dies."""
+
 _CPU_PATIENCE_S = 30.0
-"""Reports of a trial that runs to its last round."""
-_REDUCTION = 3
-_SCORE = "score"
-_FINISHED = "finished"
+_ROWS_PER_THREAD = 100_000
+_ROWS_AT_ONCE = 500_000
+_REFUSED = "refused"
+_OUTCOME = "outcome"
 
 OnTrial = Callable[[Trial], None]
-"""Called in the driver with each finished trial, in the order of finishing."""
+"""Called in the driver with each finished trial, in the order of finishing; raises RayscoreError to end the search."""
+OnLost = Callable[[str], None]
+"""Called in the driver with one line on a worker that died."""
 
 
 class SearchInterrupted(KeyboardInterrupt):
     """Ctrl-C during the search; the finished trials have been handed over."""
 
 
-class _Shared(NamedTuple):
+class Job(NamedTuple):
     """What every trial of a search has in common."""
 
     search: Search
     train: Examples
     validation: Examples
-    nthread: int
-
-
-class _XGBoostTrial(ray.tune.Trainable):
-    """One trial; its actor serves many. A step is a tenth of the rounds."""
-
-    def setup(self, config: dict[str, Any], shared: _Shared | None = None) -> None:
-        assert shared is not None, "Tune passes it, by with_parameters"
-        self._search, train, validation, self._nthread = shared
-        self._train = xgboost.DMatrix(train.x, train.y, nthread=self._nthread)
-        self._validation = xgboost.DMatrix(validation.x, validation.y, nthread=self._nthread)
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        search, trial = self._search, new_config["trial"]
-        params = {**base_params(search.metric, self._nthread, trial["seed"]), **trial["params"]}
-        self._boosting = Boosting(
-            params, search.metric, self._train, self._validation, search.max_rounds, search.early_stopping_rounds
-        )
-        return True
-
-    def step(self) -> dict[str, Any]:
-        boosting = self._boosting
-        before = len(boosting.history)
-        boosting.advance(_rounds_per_step(self._search))
-        return {
-            _SCORE: max(boosting.history),
-            "history": boosting.history[before:],
-            "losses": boosting.losses[before:],
-            _FINISHED: boosting.finished,
-            "done": boosting.finished,
-        }
-
-
-def _rounds_per_step(search: Search) -> int:
-    return max(-(-search.max_rounds // _STEPS), 1)
-
-
-class _Collector(ray.tune.Callback):
-    """Puts the reports of each trial together and hands the whole over when it ends."""
-
-    def __init__(self, on_trial: OnTrial) -> None:
-        self._on_trial = on_trial
-        self._reports: dict[str, list[dict[str, Any]]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks for a restore of its own, which the journal makes needless.
-        return {}
-
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        self._reports.setdefault(trial.trial_id, []).append(result)
-
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        reports = self._reports.pop(trial.trial_id)
-        self._on_trial(
-            Trial(
-                number=trial.config["trial"]["number"],
-                params=trial.config["trial"]["params"],
-                history=[value for report in reports for value in report["history"]],
-                losses=[value for report in reports for value in report["losses"]],
-                seconds=reports[-1]["time_total_s"],
-                stopped_early=not reports[-1][_FINISHED],
-            )
-        )
+    seed: int
 
 
 class Workers(NamedTuple):
@@ -121,9 +62,17 @@ class Workers(NamedTuple):
     concurrency: int
     nthread: int
 
+    @property
+    def lag(self) -> int:
+        """Trials that may be planned before the first of them has ended, so that few workers wait for a slow one."""
+        return 1 if self.concurrency == 1 else 3 * self.concurrency
 
-def plan_workers(free_cpus: int, trials: int, concurrency: int | None) -> Workers:
-    """Fill `free_cpus` cores: as many trials at once as asked for, by default one a core.
+
+def plan_workers(free_cpus: int, rows: int, trials: int, concurrency: int | None) -> Workers:
+    """Share `free_cpus` cores by the rows of the train part; the rule is measured in docs/training.md.
+
+    A thread more does not pay below some 100,000 rows, and a worker more not while a trial takes less time than a
+    worker's start.
 
     Raises:
         ConfigError: more trials at once than cores, or no free core, on which a search would wait without a word.
@@ -132,73 +81,11 @@ def plan_workers(free_cpus: int, trials: int, concurrency: int | None) -> Worker
         raise ConfigError("the cluster has no free CPU: wait for what runs on it, or add a node")
     if concurrency is not None and concurrency > free_cpus:
         raise ConfigError(f"--concurrency {concurrency}: the cluster has {free_cpus} free CPUs")
-    at_once = min(concurrency or free_cpus, trials)
-    return Workers(at_once, free_cpus // at_once)
+    at_once = min(concurrency or (free_cpus if rows >= _ROWS_AT_ONCE else 1), trials)
+    return Workers(at_once, min(max(rows // _ROWS_PER_THREAD, 1), free_cpus // at_once))
 
 
-def search(
-    declared: Search,
-    train: Examples,
-    validation: Examples,
-    trials: int,
-    seed: int,
-    finished: Sequence[Trial],
-    on_trial: OnTrial,
-    scratch: Path,
-    concurrency: int | None = None,
-) -> None:
-    """Run the trials 0 to `trials` - 1 that are not in `finished`; needs a running Ray.
-
-    Args:
-        declared: metric, rounds and space.
-        train: rows to learn from.
-        validation: rows the metric is taken on.
-        trials: how many in all.
-        seed: with the trial's number it fixes the trial's parameters.
-        finished: trials of an interrupted search; ASHA takes their histories into account.
-        on_trial: told of each trial that finishes.
-        scratch: folder for Ray Tune's own files, which are removed again.
-        concurrency: trials at once; default one a free CPU.
-
-    Raises:
-        ConfigError: a trial failed; the text has XGBoost's reason.
-        SearchInterrupted: Ctrl-C.
-    """
-    done = {trial.number for trial in finished}
-    configs = [
-        {"number": number, "params": sample(declared.space, seed, number), "seed": seed}
-        for number in range(trials)
-        if number not in done
-    ]
-    if not configs:
-        return
-    workers = plan_workers(_free_cpus(), len(configs), concurrency)
-    shared = _Shared(declared, train, validation, workers.nthread)
-    trainable = ray.tune.with_parameters(_XGBoostTrial, shared=shared)
-    with _quiet_tune(scratch) as storage:
-        results = ray.tune.Tuner(
-            ray.tune.with_resources(trainable, {"cpu": workers.nthread}),
-            param_space={"trial": ray.tune.grid_search(configs)},
-            tune_config=ray.tune.TuneConfig(
-                scheduler=_scheduler(finished, _rounds_per_step(declared)),
-                max_concurrent_trials=workers.concurrency,
-                reuse_actors=True,
-            ),
-            run_config=ray.tune.RunConfig(
-                name="search",
-                storage_path=storage,
-                callbacks=[_Collector(on_trial)],
-                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-            ),
-        ).fit()
-    if results.errors:
-        raise ConfigError(f"a trial failed: {results.errors[0]}")
-    if results.num_terminated < len(configs):
-        raise SearchInterrupted
-
-
-def _free_cpus() -> int:
+def free_cpus() -> int:
     """The cluster's free CPUs; what ran just before may take some seconds to give back its own."""
     deadline = time.monotonic() + _CPU_PATIENCE_S
     while True:
@@ -208,21 +95,173 @@ def _free_cpus() -> int:
         time.sleep(0.2)
 
 
-class _PastTrial(NamedTuple):
-    trial_id: str
+def search(job: Job, schedule: Schedule, workers: Workers, on_trial: OnTrial, on_lost: OnLost, scratch: Path) -> None:
+    """Run what is left of `schedule`; needs a running Ray.
+
+    Args:
+        job: rows, space and rounds.
+        schedule: which trials, with what.
+        workers: how many at once, with how many threads.
+        on_trial: told of each trial that finishes.
+        on_lost: told of each worker that dies.
+        scratch: folder for Ray Tune's own files, of this search alone; emptied before and removed after.
+
+    Raises:
+        ConfigError: XGBoost refuses the parameters of a trial.
+        TrainingFailed: a trial lost its worker too often.
+        RayscoreError: what `on_trial` raised.
+        SearchInterrupted: Ctrl-C.
+    """
+    if schedule.exhausted:
+        return
+    desk = _Desk(schedule, on_trial, on_lost)
+    trainable = ray.tune.with_parameters(_XGBoostTrial, job=job, nthread=workers.nthread)
+    with _quiet_tune(scratch) as storage:
+        ray.tune.Tuner(
+            ray.tune.with_resources(trainable, {"cpu": workers.nthread}),
+            tune_config=ray.tune.TuneConfig(
+                search_alg=_Planner(desk), num_samples=-1, max_concurrent_trials=workers.concurrency, reuse_actors=True
+            ),
+            run_config=ray.tune.RunConfig(
+                name="search",
+                storage_path=storage,
+                stop=_Halt(desk),
+                callbacks=[_Listener(desk)],
+                failure_config=ray.tune.FailureConfig(max_failures=ATTEMPTS - 1),
+                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()
+    if desk.failure is not None:
+        raise desk.failure
+    if desk.open or not schedule.exhausted:
+        raise SearchInterrupted
 
 
-def _scheduler(finished: Sequence[Trial], rounds_per_step: int) -> ASHAScheduler:
-    """ASHA that has already seen the reports of `finished`, so that a resumed search judges as an unbroken one."""
-    scheduler = ASHAScheduler(metric=_SCORE, mode="max", max_t=_STEPS, reduction_factor=_REDUCTION)
-    for trial in finished:
-        past: Any = _PastTrial(f"past-{trial.number}")
-        controller: Any = None
-        scheduler.on_trial_add(controller, past)
-        for step in range(1, -(-len(trial.history) // rounds_per_step) + 1):
-            report = {"training_iteration": step, _SCORE: max(trial.history[: step * rounds_per_step])}
-            scheduler.on_trial_result(controller, past, report)
-    return scheduler
+class _XGBoostTrial(ray.tune.Trainable):
+    """One trial, which is one step; its actor serves many."""
+
+    def setup(self, config: dict[str, Any], job: Job | None = None, nthread: int = 1) -> None:
+        assert job is not None, "Tune passes it, by with_parameters"
+        self._job, self._nthread = job, nthread
+        self._train = xgboost.DMatrix(job.train.x, job.train.y, nthread=nthread)
+        self._validation = xgboost.DMatrix(job.validation.x, job.validation.y, nthread=nthread)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._assignment = Assignment(**new_config["trial"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            trial = self._run(self._assignment)
+        except ConfigError as exc:
+            # Told as a result: as an error Tune would begin the trial again, to the same end.
+            return {_REFUSED: f"trial {self._assignment.number}: {exc}", "done": True}
+        return {_OUTCOME: trial.model_dump(), "done": True}
+
+    def _run(self, assignment: Assignment) -> Trial:
+        search, started = self._job.search, time.monotonic()
+        params = {**base_params(search.metric, self._nthread, self._job.seed), **assignment.params}
+        boosting = Boosting(
+            params, search.metric, self._train, self._validation, search.max_rounds, search.early_stopping_rounds
+        )
+        stopped_early = climb(boosting, assignment.bars)
+        return Trial(
+            number=assignment.number,
+            params=assignment.params,
+            history=boosting.history,
+            losses=boosting.losses,
+            seconds=time.monotonic() - started,
+            stopped_early=stopped_early,
+        )
+
+
+class _Desk:
+    """Where the parts that Tune calls meet: what is under way, and why the search has to end."""
+
+    def __init__(self, schedule: Schedule, on_trial: OnTrial, on_lost: OnLost) -> None:
+        self.schedule, self._on_trial, self.on_lost = schedule, on_trial, on_lost
+        self.open = 0
+        self.failure: RayscoreError | None = None
+
+    def hand_in(self, result: dict[str, Any]) -> None:
+        """Take the result of a trial. An error is kept, since Tune would swallow it with the trial."""
+        self.open -= 1
+        try:
+            if _REFUSED in result:
+                raise ConfigError(result[_REFUSED])
+            trial = Trial(**result[_OUTCOME])
+            self._on_trial(trial)
+            self.schedule.end(trial)
+        except RayscoreError as exc:
+            self.failure = self.failure or exc
+
+
+class _Planner(Searcher):
+    """Tune's searcher: passes on what the schedule plans."""
+
+    def __init__(self, desk: _Desk) -> None:
+        super().__init__()
+        self._desk = desk
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._desk.schedule.exhausted:
+            return Searcher.FINISHED
+        assignment = self._desk.schedule.plan()
+        if assignment is None:
+            return None
+        self._desk.open += 1
+        return {"trial": assignment._asdict()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The listener has what is needed."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is what a search resumes from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `save`."""
+
+
+class _Listener(ray.tune.Callback):
+    """Tune's callback: hands in what trials report."""
+
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks for a restore of its own, which the journal makes needless.
+        return {}
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._desk.hand_in(trial.last_result)
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._desk.on_lost(f"trial {_number(trial)}: its worker died; the trial is run again")
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._desk.failure = TrainingFailed(
+            f"trial {_number(trial)} was begun {ATTEMPTS} times and its worker died each time; look for a lack of "
+            "memory on the node, then go on with --resume"
+        )
+
+
+class _Halt(ray.tune.Stopper):
+    """Tune's stopper: ends the search at once when there is a reason to."""
+
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._desk.failure is not None
+
+
+def _number(trial: Any) -> int:
+    return trial.config["trial"]["number"]
 
 
 @contextmanager
@@ -234,12 +273,12 @@ def _quiet_tune(scratch: Path) -> Iterator[str]:
     logger = logging.getLogger("ray.tune")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    scratch.mkdir(parents=True, exist_ok=True)
-    storage = tempfile.mkdtemp(prefix=".ray-tune-", dir=scratch.absolute())
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     try:
-        yield storage
+        yield str(scratch.absolute())
     finally:
-        shutil.rmtree(storage, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
         logger.setLevel(level)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -26,7 +26,7 @@ def sample(space: Mapping[str, Range], seed: int, trial: int) -> Params:
 def _draw(declared: Range, rng: np.random.Generator) -> float | int | str:
     if declared.choices is not None:
         return declared.choices[int(rng.integers(len(declared.choices)))]
-    low, high = _bounds(declared)
+    low, high = bounds(declared)
     if not declared.integer:
         return float(f"{_uniform(low, high, declared.log, rng):.6g}")
     # An integer n stands for the stretch from n - 0.5 to n + 0.5, so that the ends are as likely as the rest.
@@ -38,7 +38,8 @@ def _uniform(low: float, high: float, log: bool, rng: np.random.Generator) -> fl
     return math.exp(rng.uniform(math.log(low), math.log(high))) if log else float(rng.uniform(low, high))
 
 
-def _bounds(declared: Range) -> tuple[float, float]:
+def bounds(declared: Range) -> tuple[float, float]:
+    """Both ends of a range that is not a choice."""
     if declared.low is None or declared.high is None:
         raise ConfigError("a range needs low and high")
     return declared.low, declared.high
@@ -55,6 +56,8 @@ def check_space(search: Search) -> None:
     for name, declared in search.space.items():
         if name in fixed or name in ("booster", "num_class", "n_jobs", "random_state"):
             raise ConfigError(f"search.space.{name}: is set by rayscore and cannot be searched")
+        if declared.integer and declared.choices is None and math.ceil(bounds(declared)[0]) > bounds(declared)[1]:
+            raise ConfigError(f"search.space.{name}: no whole number lies between low and high")
         for value in _corners(declared):
             _try(name, value, {**fixed, name: value}, matrix)
 
@@ -63,8 +66,8 @@ def _corners(declared: Range) -> Iterator[float | int | str]:
     if declared.choices is not None:
         yield from declared.choices
     else:
-        for bound in _bounds(declared):
-            yield int(bound) if declared.integer else bound
+        low, high = bounds(declared)
+        yield from (math.ceil(low), math.floor(high)) if declared.integer else (low, high)
 
 
 def _try(name: str, value: object, params: Params, matrix: xgboost.DMatrix) -> None:

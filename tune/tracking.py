@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 
 from tune.connection import connect, is_local, speaking_to
 from tune.trial import Trial
@@ -16,10 +16,17 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 _BATCH = 1000
 """Most metrics that MLflow takes in one request."""
+_PARENT = "mlflow.parentRunId"
+_NUMBER = "rayscore.trial"
+_OWNER = "rayscore.journal"
+_PAGE = 1000
 
 
 class Tracker:
-    """Writes to one MLflow experiment. Every method raises RegistryUnavailable when MLflow does not answer."""
+    """Writes to one MLflow experiment.
+
+    Every method raises RegistryUnavailable when MLflow does not answer, RegistryRefused when it says no.
+    """
 
     def __init__(self, tracking_uri: str, artifact_dir: Path, experiment: str) -> None:
         self._uri = tracking_uri
@@ -29,10 +36,10 @@ class Tracker:
             location = (artifact_dir / experiment).absolute().as_uri() if is_local(tracking_uri) else None
             self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, location)
 
-    def start(self, name: str, params: Mapping[str, object]) -> str:
-        """Open a parent run and return its id."""
+    def start(self, name: str, params: Mapping[str, object], owner: str = "") -> str:
+        """Open a parent run and return its id; `owner` names the journal that it belongs to."""
         with speaking_to(self._uri):
-            run = self._client.create_run(self._experiment, run_name=name)
+            run = self._client.create_run(self._experiment, run_name=name, tags={_OWNER: owner})
             self._client.log_batch(run.info.run_id, params=_params(params))
         return run.info.run_id
 
@@ -40,6 +47,37 @@ class Tracker:
         """Go on with a run that was ended."""
         with speaking_to(self._uri, f"run {run_id}"):
             self._client.update_run(run_id, status="RUNNING")
+
+    def kill_left_over(self, owner: str) -> list[str]:
+        """End runs of `owner`, and trials within, that a killed process left RUNNING; call when none can be alive.
+
+        Returns the ids of the parent runs, which are KILLED now.
+        """
+        with speaking_to(self._uri):
+            parents = [run.info.run_id for run in self._running(f"tags.`{_OWNER}` = '{owner}'")]
+            for parent in parents:
+                for run in self._running(f"tags.`{_PARENT}` = '{parent}'"):
+                    self._client.set_terminated(run.info.run_id, "KILLED")
+                self._client.set_terminated(parent, "KILLED")
+        return parents
+
+    def logged_trials(self, parent: str) -> set[int]:
+        """Numbers of the trials that are completely in MLflow."""
+        with speaking_to(self._uri):
+            found = self._search(f"tags.`{_PARENT}` = '{parent}' and attributes.status = 'FINISHED'")
+            return {int(run.data.tags[_NUMBER]) for run in found if _NUMBER in run.data.tags}
+
+    def _running(self, which: str) -> list[Run]:
+        return list(self._search(f"{which} and attributes.status = 'RUNNING'"))
+
+    def _search(self, which: str) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], which, max_results=_PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def end(self, run_id: str, status: Status) -> None:
         """Close a run."""
@@ -53,13 +91,13 @@ class Tracker:
         metrics = [Metric(metric, value, ended, step) for step, value in enumerate(trial.history, 1)]
         metrics += [Metric("log_loss", value, ended, step) for step, value in enumerate(trial.losses, 1)]
         metrics += [Metric(f"best_{metric}", trial.score, ended, 0), Metric("rounds", trial.rounds, ended, 0)]
-        tags = [RunTag("stopped_early", str(trial.stopped_early).lower())]
+        tags = [RunTag("stopped_early", str(trial.stopped_early).lower()), RunTag(_NUMBER, str(trial.number))]
         with speaking_to(self._uri):
             run = self._client.create_run(
                 self._experiment,
                 start_time=started,
                 run_name=f"trial {trial.number}",
-                tags={"mlflow.parentRunId": parent},
+                tags={_PARENT: parent},
             )
             for first in range(0, len(metrics), _BATCH):
                 self._client.log_batch(run.info.run_id, metrics=metrics[first : first + _BATCH])

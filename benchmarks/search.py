@@ -1,0 +1,230 @@
+"""What Ray costs a search on a small table: against Optuna driving plain XGBoost in one process.
+
+The peers have the space, the rounds, the split, the sampler and successive halving of the use case. They are run in
+turns with the search, on one machine, in one process that has everything imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import optuna
+import xgboost
+
+from benchmarks import machine
+from benchmarks.figures import markdown_table, medians, short, spread, write_section
+from data.cluster import cluster
+from data.console import err, run_cli
+from data.parquet import write_table
+from data.usecase import Search, load_use_case
+from tests.support_model import card_table
+from tune.examples import Prepared, prepare
+from tune.halving import rungs
+from tune.sampler import SamplerName, distribution, make_sampler
+from tune.schedule import Schedule
+from tune.search import Job, Workers, free_cpus, plan_workers, search
+from tune.spool import Spool
+from tune.table import load_training_table
+from tune.tracking import Tracker
+from tune.train import base_params, best_round
+from tune.trial import Trial
+
+_PACKAGES = ("ray", "optuna", "xgboost", "mlflow", "numpy")
+_EARLY = 20
+"""Trials up to which the start counts; what a further trial costs is taken from there on."""
+PEER = "Optuna + XGBoost, same stopping rule"
+PLAIN = "Optuna + XGBoost, XGBoost's early stopping"
+OURS = "rayscore"
+LOGGED = "rayscore, logged to MLflow"
+
+
+class Ended(NamedTuple):
+    """A trial that ended, seconds after the start."""
+
+    at: float
+    rounds: int
+    score: float
+    took: float = 0.0
+
+
+class _Watch(xgboost.callback.TrainingCallback):
+    """Reports each round to Optuna; ends the fit by our rule: best metric, of equal ones the smallest log loss."""
+
+    def __init__(self, trial: optuna.Trial, patience: int | None) -> None:
+        self._trial, self._patience = trial, patience
+        self.history: list[float] = []
+        self.losses: list[float] = []
+
+    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: dict) -> bool:
+        loss, metric = (values[-1] for values in evals_log["validation"].values())
+        self.history.append(metric)
+        self.losses.append(loss)
+        self._trial.report(max(self.history), epoch + 1)
+        if self._trial.should_prune():
+            raise optuna.TrialPruned
+        return self._patience is not None and epoch - best_round(self.history, self.losses) >= self._patience
+
+
+def optuna_search(declared: Search, prepared: Prepared, trials: int, seed: int, own_rule: bool) -> list[Ended]:
+    """The peer: one process, all cores in XGBoost, as its users write it."""
+    threads = len(os.sched_getaffinity(0))
+    train = xgboost.DMatrix(prepared.train.x, prepared.train.y, nthread=threads)
+    validation = xgboost.DMatrix(prepared.validation.x, prepared.validation.y, nthread=threads)
+    space = {name: distribution(declared.space[name]) for name in sorted(declared.space)}
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=rungs(declared.max_rounds)[0], reduction_factor=3)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
+    ended, started = [], time.perf_counter()
+
+    def objective(trial: optuna.Trial) -> float:
+        params = {name: trial._suggest(name, each) for name, each in space.items()}
+        watch = _Watch(trial, declared.early_stopping_rounds if own_rule else None)
+        try:
+            xgboost.train(
+                {**base_params(declared.metric, threads, seed), **params},
+                train,
+                declared.max_rounds,
+                evals=[(validation, "validation")],
+                early_stopping_rounds=None if own_rule else declared.early_stopping_rounds,
+                callbacks=[watch],
+                verbose_eval=False,
+            )
+        finally:
+            ended.append(Ended(time.perf_counter() - started, len(watch.history), max(watch.history)))
+        return max(watch.history)
+
+    study.optimize(objective, trials)
+    return ended
+
+
+def ray_search(
+    declared: Search, prepared: Prepared, trials: int, seed: int, workers: Workers, tracker: Tracker | None
+) -> list[Ended]:
+    """Ours, on the running cluster; with a tracker also logged, and ended when MLflow has all."""
+    schedule = Schedule(
+        make_sampler(SamplerName.TPE, declared.space, seed), declared.max_rounds, trials, workers.lag, []
+    )
+    job = Job(declared, prepared.train, prepared.validation, seed)
+    ended, started = [], time.perf_counter()
+
+    def on_trial(trial: Trial) -> None:
+        ended.append(Ended(time.perf_counter() - started, len(trial.history), trial.score, trial.seconds))
+
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder) / "ray"
+        if tracker is None:
+            search(job, schedule, workers, on_trial, print, scratch)
+            return ended
+        with Spool(tracker, tracker.start("benchmark", {}), declared.metric.value, print) as spool:
+
+            def log(trial: Trial) -> None:
+                on_trial(trial)
+                spool.put([trial])
+
+            search(job, schedule, workers, log, print, scratch)
+            spool.drain()
+            # The last trial counts as ended when MLflow has all.
+            ended[-1] = ended[-1]._replace(at=time.perf_counter() - started)
+    return ended
+
+
+def figures(ended: Sequence[Ended], apart: bool) -> dict[str, float]:
+    """Seconds in all, of a further trial, and until the first worker works, which is `apart` from the former."""
+    start = ended[0].at - ended[0].took if apart else 0.0
+    return {
+        "seconds": ended[-1].at - start,
+        "worker start s": start,
+        "ms a further trial": (ended[-1].at - ended[_EARLY - 1].at) / (len(ended) - _EARLY) * 1000,
+        "rounds": sum(each.rounds for each in ended),
+        "best": max(each.score for each in ended),
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    args = _arguments(argv)
+    use_case = load_use_case("card_fraud")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    samples: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder:
+        source = load_training_table(args.data or _generated(Path(folder), args.rows), use_case)
+        prepared, declared = prepare(source, use_case), use_case.search
+        tracker = Tracker(f"sqlite:///{folder}/mlflow.db", Path(folder) / "artifacts", "benchmark")
+        started = time.perf_counter()
+        with cluster():
+            ray_start = time.perf_counter() - started
+            workers = plan_workers(free_cpus(), len(prepared.train.y), args.trials, args.concurrency)
+            entries: dict[str, Callable[[int], list[Ended]]] = {
+                PEER: lambda seed: optuna_search(declared, prepared, args.trials, seed, own_rule=True),
+                OURS: lambda seed: ray_search(declared, prepared, args.trials, seed, workers, None),
+                PLAIN: lambda seed: optuna_search(declared, prepared, args.trials, seed, own_rule=False),
+                LOGGED: lambda seed: ray_search(declared, prepared, args.trials, seed, workers, tracker),
+            }
+            for round_ in range(args.rounds):
+                for name, run in entries.items():
+                    found = figures(run(round_), apart=name in (OURS, LOGGED))
+                    samples.setdefault(name, []).append(found)
+                    err.print(f"round {round_ + 1}: {name}: {found}", markup=False)
+    report = _report(args, argv, samples, len(source.labels), workers, ray_start)
+    print(report)
+    if args.out:
+        write_section(args.out, "benchmarks.search", report)
+    return 0
+
+
+def _generated(folder: Path, rows: int) -> Path:
+    write_table(card_table(rows), folder / "card.parquet")
+    return folder / "card.parquet"
+
+
+def _report(
+    args: argparse.Namespace,
+    argv: Sequence[str],
+    samples: dict[str, list[dict[str, float]]],
+    rows: int,
+    workers: Workers,
+    ray_start: float,
+) -> str:
+    middle = {name: medians(rounds) for name, rounds in samples.items()}
+    lines = []
+    for name, found in middle.items():
+        wobble = spread([each["seconds"] for each in samples[name]])
+        ratio = found["seconds"] / middle[PEER]["seconds"]
+        names = ("seconds", "worker start s", "ms a further trial", "rounds", "best")
+        seconds, start, further, boosted, best = (short(found[each]) for each in names)
+        lines.append([name, seconds, f"{wobble:.0%}", f"{ratio:.2f}", start, further, boosted, best])
+    more = middle[OURS]["ms a further trial"] - middle[PEER]["ms a further trial"]
+    return "\n\n".join(
+        (
+            "### Cost of the search on a small table",
+            f"{args.trials} trials on {rows:,} rows; {workers.concurrency} at once with {workers.nthread} thread(s). "
+            f"*seconds* are those of the search from when the first trial begins; Ray's own start ({ray_start:.1f} s) "
+            "and that of the worker stand apart. *further trial*: from the 20th on. The peers use every core.",
+            machine.describe("benchmarks.search", argv, _PACKAGES) + f"\n- medians of {args.rounds} rounds",
+            markdown_table(
+                ["search", "seconds", "spread", "ratio", "worker start s", "ms a further trial", "rounds", "best"],
+                lines,
+            ),
+            f"A further trial costs {more:+.1f} ms against the first line.",
+        )
+    )
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
+    parser.add_argument("--data", type=Path, help="table with the columns of card_fraud; default: a generated one")
+    parser.add_argument("--rows", type=int, default=10_000, help="rows of the generated table")
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--concurrency", type=int, help="trials at once; default: what a search would take")
+    parser.add_argument("--out", type=Path, help="Markdown file to write the section into, e.g. docs/training.md")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main, sys.argv[1:]))

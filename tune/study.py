@@ -1,0 +1,168 @@
+"""A search with what surrounds it: journal, MLflow run, progress, and what an interruption left."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from data.console import err
+from data.errors import RegistryUnavailable
+from data.settings import Settings
+from data.usecase import UseCase
+from tune.examples import Prepared
+from tune.journal import Journal, JournalHead
+from tune.progress import TrialProgress
+from tune.sampler import SamplerName, make_sampler
+from tune.schedule import Schedule
+from tune.search import Job, Workers, free_cpus, plan_workers, search
+from tune.spool import Spool
+from tune.table import TrainingTable
+from tune.tracking import Status, Tracker
+from tune.trial import Trial
+
+
+class Plan(NamedTuple):
+    """What the command line asked for."""
+
+    data: Path
+    trials: int
+    seed: int = 0
+    resume: bool = False
+    concurrency: int | None = None
+    sampler: SamplerName = SamplerName.TPE
+
+
+class Study:
+    """An open search: its MLflow run and what is finished so far."""
+
+    def __init__(self, use_case: UseCase, plan: Plan, tracker: Tracker, journal: Journal, head: JournalHead) -> None:
+        self._use_case, self._plan = use_case, plan
+        self._tracker, self._journal, self._head = tracker, journal, head
+        self.trials: list[Trial] = []
+
+    @property
+    def run_id(self) -> str:
+        """The MLflow run."""
+        return self._head.run_id
+
+    def run(self, prepared: Prepared, workers: Workers, scratch: Path) -> list[Trial]:
+        """Run the trials that are left and return all of them, each of them in MLflow or named as refused.
+
+        Raises:
+            RayscoreError: of the kind that fits; finished trials are kept.
+            KeyboardInterrupt: Ctrl-C; likewise.
+        """
+        declared, plan = self._use_case.search, self._plan
+        sampler = make_sampler(plan.sampler, declared.space, plan.seed)
+        schedule = Schedule(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
+        job = Job(declared, prepared.train, prepared.validation, plan.seed)
+        metric = declared.metric.value
+        with (
+            Spool(self._tracker, self.run_id, metric, say) as spool,
+            TrialProgress(plan.trials, metric, self.trials) as progress,
+        ):
+            self._catch_up(spool)
+
+            def on_trial(trial: Trial) -> None:
+                self._journal.add(trial)
+                self.trials.append(trial)
+                spool.put([trial])
+                progress.advance(trial)
+
+            search(job, schedule, workers, on_trial, say, scratch)
+            spool.drain()
+        return sorted(self.trials, key=lambda trial: trial.number)
+
+    def _catch_up(self, spool: Spool) -> None:
+        """Log what an interrupted search had finished and not logged."""
+        if self.trials:
+            logged = self._tracker.logged_trials(self.run_id)
+            spool.put(trial for trial in self.trials if trial.number not in logged)
+
+
+@contextmanager
+def open_study(
+    use_case: UseCase, plan: Plan, source: TrainingTable, prepared: Prepared, settings: Settings, tracker: Tracker
+) -> Iterator[tuple[str, list[Trial]]]:
+    """Run the search inside a journal and an MLflow run, which end as the block does.
+
+    Yields the id of the MLflow run and the trials by number. The run ends FINISHED, FAILED (an error) or KILLED
+    (Ctrl-C); one that a killed process left RUNNING is KILLED first.
+
+    Raises:
+        ConfigError: nothing to resume, another search under way, or more trials at once than cores.
+        RayscoreError: what the search raises.
+    """
+    folder = settings.var_dir / "tune"
+    journal = Journal(folder / f"{use_case.name}.jsonl")
+    with journal.held():
+        for run_id in tracker.kill_left_over(str(journal.path)):
+            say(f"run {run_id} was left by a process that is gone: it is KILLED now")
+        study = _resume(use_case, plan, source, tracker, journal) if plan.resume else None
+        workers = plan_workers(free_cpus(), len(prepared.train.y), plan.trials, plan.concurrency)
+        study = study or _start(use_case, plan, source, tracker, journal, workers)
+        with _ending(tracker, study.run_id):
+            yield study.run_id, study.run(prepared, workers, folder / f".{use_case.name}.ray")
+        journal.finish()
+
+
+def _resume(use_case: UseCase, plan: Plan, source: TrainingTable, tracker: Tracker, journal: Journal) -> Study:
+    head, finished = journal.read(_key(use_case, plan, source))
+    tracker.reopen(head.run_id)
+    study = Study(use_case, plan, tracker, journal, head)
+    study.trials += [trial for trial in finished if trial.number < plan.trials]
+    say(f"resuming: {len(study.trials)} of {plan.trials} trials are done")
+    return study
+
+
+def _start(
+    use_case: UseCase, plan: Plan, source: TrainingTable, tracker: Tracker, journal: Journal, workers: Workers
+) -> Study:
+    params = {
+        "data": str(plan.data),
+        "data_fingerprint": source.fingerprint,
+        "rows": source.rows,
+        "split": use_case.strategy,
+        "metric": use_case.search.metric.value,
+        "trials": plan.trials,
+        "seed": plan.seed,
+        "sampler": plan.sampler.value,
+        "concurrency": workers.concurrency,
+        "nthread": workers.nthread,
+    }
+    run_id = tracker.start(f"tune {use_case.name}", params, str(journal.path))
+    head = JournalHead(key=_key(use_case, plan, source), run_id=run_id, lag=workers.lag)
+    journal.start(head)
+    return Study(use_case, plan, tracker, journal, head)
+
+
+def _key(use_case: UseCase, plan: Plan, source: TrainingTable) -> str:
+    text = f"{use_case.model_dump_json()} {source.fingerprint} {plan.seed} {plan.sampler.value}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _ending(tracker: Tracker, run_id: str) -> Iterator[None]:
+    """Close the run with the status that fits how the block was left."""
+    try:
+        yield
+    except BaseException as exc:
+        _end(tracker, run_id, "KILLED" if isinstance(exc, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.end(run_id, "FINISHED")
+
+
+def _end(tracker: Tracker, run_id: str, status: Status) -> None:
+    """Close a run after an error, which a second one must not hide."""
+    try:
+        tracker.end(run_id, status)
+    except RegistryUnavailable as exc:
+        say(f"run {run_id} could not be ended as {status}, the next search or --resume does it: {exc}")
+
+
+def say(text: str) -> None:
+    """Show one line on stderr."""
+    err.print(text, markup=False)
