@@ -174,7 +174,7 @@ class ModelServer:
         self._model = model
         self._fingerprint = model.manifest.schema_.fingerprint[:8].encode()
 
-    async def call(self, request: bytes) -> bytes:
+    def call(self, request: bytes) -> bytes:
         """Score a packed matrix; refuses one that was encoded by another schema."""
         fingerprint, rows = _SHAPE.unpack_from(request)
         if fingerprint != self._fingerprint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,7 +17,7 @@ from ray_app.link.client import CallFailed, LinkLost, LinkRefused, open_link
 from ray_app.link.framing import PROTOCOL, Kind, encode
 from ray_app.link.hello import Hello
 from ray_app.link.membership import Address, LinkSet
-from ray_app.link.server import LinkServer
+from ray_app.link.server import Handler, LinkServer
 
 HELLO = Hello(b"secret", "Model", "f1")
 HOST = "127.0.0.1"
@@ -28,7 +28,7 @@ async def _echo(payload: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def _serving(handler: Callable[[bytes], Awaitable[bytes]] = _echo, **options) -> AsyncIterator[tuple]:
+async def _serving(handler: Handler = _echo, **options) -> AsyncIterator[tuple]:
     server = LinkServer(handler, HELLO, **options)
     port = await server.start(HOST)
     try:
@@ -178,6 +178,27 @@ def test_a_failed_call_says_so_and_the_link_goes_on() -> None:
             return answer
 
     assert asyncio.run(run()) == b"good"
+
+
+def test_an_answer_at_once_needs_no_task() -> None:
+    """A handler may return its answer instead of a coroutine; what it raises then is the caller's too."""
+
+    def picky(payload: bytes) -> bytes:
+        if payload == b"bad":
+            raise ValueError("no such thing")
+        return payload[::-1]
+
+    async def run() -> list[bytes]:
+        async with _serving(picky) as (server, port):
+            link = await open_link(HOST, port, HELLO.encode(), 1)
+            with pytest.raises(CallFailed, match="no such thing"):
+                await link.call(b"bad", 5)
+            answers = await asyncio.gather(*(link.call(bytes([i, 0]), 5) for i in range(100)))
+            link.close()
+            assert server.in_flight == 0
+            return answers
+
+    assert asyncio.run(run()) == [bytes([0, i]) for i in range(100)]
 
 
 def test_too_many_calls_are_refused_at_once() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from data.settings import Settings
 from data.store.sqlite import SqliteStore
 from ray_app.link.hello import Hello
 from ray_app.link.membership import Address, LinkSet, Transport
-from ray_app.link.server import LinkServer
+from ray_app.link.server import Handler, LinkServer
 from ray_app.runtime import OnnxModel
 from ray_app.stages import (
     FeatureServer,
@@ -74,15 +74,16 @@ async def _unreachable(request: bytes, timeout_s: float) -> bytes:
     raise Overloaded("no replica answers")
 
 
-def _direct(call: Callable[[bytes], Awaitable[bytes]]) -> Transport:
+def _direct(call: Handler) -> Transport:
     async def send(request: bytes, timeout_s: float) -> bytes:
-        return await call(request)
+        answer = call(request)
+        return answer if isinstance(answer, bytes) else await answer
 
     return send
 
 
 @asynccontextmanager
-async def _linked(call: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[Transport]:
+async def _linked(call: Handler) -> AsyncIterator[Transport]:
     """A transport to `call` over a link on a real socket."""
     hello = Hello(b"secret", "Stage", FINGERPRINT)
     server = LinkServer(call, hello)

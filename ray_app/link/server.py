@@ -1,20 +1,20 @@
-"""The answering end of links: a listener in a replica's own event loop, one task a call."""
+"""The answering end of links: a listener in a replica's own event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 from ray_app.link.framing import BadFrame, Frame, FrameReader, Kind, encode
 from ray_app.link.hello import Hello
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[bytes], Awaitable[bytes]]
+Handler = Callable[[bytes], "bytes | Coroutine[Any, Any, bytes]"]
+"""Bytes of a call in, bytes of its answer out: at once, or from a coroutine when there is something to wait for."""
 
 OVERLOADED = b"overloaded"
 """Payload of FAILED when a call was not begun because too many were under way."""
@@ -24,7 +24,7 @@ class LinkServer:
     """Answers calls with `handler`. Belongs to the event loop that starts it.
 
     Args:
-        handler: bytes of a call in, bytes of its answer out.
+        handler: answers a call.
         hello: what a peer must say first.
         max_in_flight: calls under way at once, over all connections; more are failed at once.
         hello_timeout_s: how long a peer may take to say hello.
@@ -38,8 +38,6 @@ class LinkServer:
         self.max_in_flight = max_in_flight
         self.hello_timeout_s = hello_timeout_s
         self.in_flight = 0
-        self.busy_s = 0.0
-        """Seconds, summed over calls, that handlers have been under way."""
         self.cut_off: Counter[str] = Counter()
         """Connections that were closed because of what the peer did, by reason."""
         self.connections: set[_Connection] = set()
@@ -125,25 +123,37 @@ class _Connection(asyncio.Protocol):
         if server.in_flight >= server.max_in_flight:
             self._transport.write(encode(Kind.FAILED, frame.call_id, OVERLOADED))
             return
+        try:
+            answer = server.handler(frame.payload)
+        except Exception as exc:  # noqa: BLE001  whatever the handler raised belongs to the caller
+            self._fail(frame, exc)
+            return
+        if isinstance(answer, bytes):
+            self._transport.write(encode(Kind.ANSWER, frame.call_id, answer))
+            return
         server.in_flight += 1
-        task = self._loop.create_task(self._answer(frame, self._loop.time() + frame.budget_ms / 1000))
+        # A task costs as much as a small answer: only what has to wait is given one.
+        task = self._loop.create_task(self._answer(frame, answer, self._loop.time() + frame.budget_ms / 1000))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    async def _answer(self, frame: Frame, deadline: float) -> None:
+    async def _answer(self, frame: Frame, answer: Coroutine[Any, Any, bytes], deadline: float) -> None:
         if self._loop.time() > deadline:
+            answer.close()
             return
-        started = time.perf_counter()
         try:
-            reply = encode(Kind.ANSWER, frame.call_id, await self._server.handler(frame.payload))
-        except Exception as exc:
-            # Whatever the handler raised belongs to the caller.
-            logger.exception("a call failed")
-            reply = encode(Kind.FAILED, frame.call_id, repr(exc)[:1000].encode(errors="replace"))
-        finally:
-            self._server.busy_s += time.perf_counter() - started
+            reply = encode(Kind.ANSWER, frame.call_id, await answer)
+        except Exception as exc:  # noqa: BLE001  as above
+            self._fail(frame, exc)
+            return
         if not self._transport.is_closing():
             self._transport.write(reply)
+
+    def _fail(self, frame: Frame, exc: Exception) -> None:
+        logger.error("a call failed", exc_info=exc)
+        if not self._transport.is_closing():
+            reason = repr(exc)[:1000].encode(errors="replace")
+            self._transport.write(encode(Kind.FAILED, frame.call_id, reason))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._server.in_flight -= 1
