@@ -16,7 +16,7 @@ from data.errors import DataError
 from data.features import Transform
 from data.parquet import Chunk, ParquetSource, atomic_file, chunk_batches
 from data.settings import Settings
-from ray_app.fingerprint import job_fingerprint
+from ray_app.identity import job_fingerprint
 from ray_app.inference import Inference
 from ray_app.metrics import Metrics
 from ray_app.parts import JOB, part_path, part_writer
