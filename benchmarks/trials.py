@@ -108,9 +108,9 @@ def overload(bench: Bench, asked: Asked) -> Table:
     """Five times as much is asked as the service can do."""
     rows = []
     with bench.serving():
-        for count in (1, _ROWS):
+        for count, bound_ms, first in ((1, asked.slo_ms, _FIRST_RATE), (_ROWS, 5 * asked.slo_ms, _FIRST_RATE / 10)):
             sent = bench.bodies(count)
-            capacity = _capacity(bench, sent, asked.slo_ms if count == 1 else 5 * asked.slo_ms)
+            capacity = _capacity(bench, sent, bound_ms, first)
             for share in (0.1, 1.0, 5.0):
                 pace = Pace(sent, capacity * share, asked.seconds / 2, connections=_CONNECTIONS)
                 rows.append([f"{count}", f"{capacity:,.0f}", f"{share:g} x", *_admitted(run_paced(bench.port, pace))])
@@ -119,8 +119,9 @@ def overload(bench: Bench, asked: Asked) -> Table:
     header += ["refused p50", "refused p99", "other", "late p99"]
     return Table(
         "*Capacity* is the highest rate, in steps of a half, with a p99 within the objective (five times that for "
-        f"requests of {_ROWS} rows) and nothing refused. Latencies of *answered* and *refused* (503) count from when a request left the generator; *late* is by how much it left "
-        "late, because the service left the generator no CPU on this machine.",
+        f"requests of {_ROWS} rows) and nothing refused. Latencies of *answered* and *refused* (503) count from when a "
+        "request left the generator; *late* is by how much it left late, because the service left the generator too "
+        "little CPU on this machine.",
         header,
         rows,
     )
@@ -237,12 +238,12 @@ def _admitted(outcome: Outcome) -> Row:
     ]
 
 
-def _capacity(bench: Bench, sent: Sequence[bytes], slo_ms: float) -> float:
+def _capacity(bench: Bench, sent: Sequence[bytes], bound_ms: float, rate: float) -> float:
     """The highest rate, in steps of a half, that is answered whole and with a p99 within the objective."""
-    held, rate = 0.0, _FIRST_RATE / max(len(sent[0]) / len(sent[0].partition(b"}")[0]), 1)
+    held = 0.0
     while True:
         outcome = run_paced(bench.port, Pace(sent, rate, 2.0, connections=_CONNECTIONS, warm_up=1.0))
-        if outcome.failed or outcome.p99_ms() > slo_ms:
+        if outcome.failed or outcome.p99_ms() > bound_ms:
             return held or rate
         held, rate = rate, rate * 1.5
 

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import httpx
 import pyarrow as pa
+import pytest
 
 from data.parquet import write_table
 from data.settings import Settings
 from tests.support_model import card_bundle, card_table
+from tune.bundle import Bundle
 from tune.registry import CHAMPION, Registry
 from tune.tracking import Tracker
 
@@ -117,12 +119,12 @@ class Workplace:
 
         wait_for(ready, "the application to be ready", START_TIMEOUT_S)
 
-    def publish_champion(self) -> None:
-        """Register the bundle of `card_bundle()` as champion, without a search."""
+    def publish_champion(self, bundle: Bundle | None = None) -> None:
+        """Register a bundle, by default `card_bundle()`, as champion, without a search."""
         settings = self.settings
         run = Tracker(settings.tracking_uri, settings.artifact_dir, "test").start("test", {})
         registry = Registry(settings.tracking_uri, settings.artifact_dir)
-        version = registry.publish(card_bundle(), run)
+        version = registry.publish(bundle or card_bundle(), run)
         registry.set_alias("card_fraud", CHAMPION, version)
 
     def write_recent_table(self, name: str = "card.parquet", rows: int = 600) -> Path:
@@ -140,3 +142,13 @@ class Workplace:
 def serve_command(target: str) -> Sequence[str]:
     """The command that a user types."""
     return (str(BIN / "serve"), "run", f"ray_app:{target}")
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A folder with a champion and a filled store."""
+    place = Workplace(tmp_path_factory.mktemp("app"))
+    place.publish_champion()
+    done = place.run("data", "materialize", str(place.write_recent_table()))
+    assert done.returncode == 0, done.stderr
+    return place
