@@ -22,6 +22,7 @@ from data.errors import ConfigError, DataError
 from data.options import GENERATED_END, Run, parser
 from data.parquet import ParquetSource, atomic_file, atomic_folder, open_source, write_table
 from data.payload import OnlineRow, RowCodec
+from data.remote import absolute
 from data.settings import load_settings
 from data.store import open_store
 from data.usecase import UseCase, load_use_case
@@ -96,7 +97,7 @@ def _convert_folder(out: Path, files: list[Path], types: dict[str, pa.DataType])
 
 def _validate(args: argparse.Namespace) -> int:
     use_case = _use_case(args)
-    source = open_source(args.path.absolute())
+    source = open_source(absolute(args.path))
     validate.check_source(source, use_case)
     if args.report:
         report.check_name(args.report)
@@ -128,7 +129,7 @@ def _write_report(target: Path, source: ParquetSource, done: validate.Validation
 
 def _materialize(args: argparse.Namespace) -> int:
     use_case, settings, now = _use_case(args), load_settings(), _now_us()
-    source = open_source(args.path.absolute())
+    source = open_source(absolute(args.path))
     materialize.check_source(source, use_case)
     ttl = use_case.entity.ttl_seconds if use_case.entity else None
     oldest = None if ttl is None else now - ttl * 1_000_000

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import DataError
+from data.remote import locate, parquet_urls, url
 
 _CHUNK_ROWS = 250_000
 
@@ -61,11 +62,13 @@ class ParquetSource:
 
 
 def parquet_files(path: Path | str) -> list[Path]:
-    """Return the file itself, or a folder's `*.parquet` files in name order, hidden ones left out.
+    """Return the file itself, or a folder's `*.parquet` files in name order, hidden ones left out; URLs too.
 
     Raises:
         DataError: nothing is there, or the folder holds no Parquet file.
     """
+    if url(path):
+        return parquet_urls(path)
     path = Path(path)
     if path.is_file():
         return [path]
@@ -76,6 +79,14 @@ def parquet_files(path: Path | str) -> list[Path]:
     if not files:
         raise DataError(f"{path}: the folder holds no .parquet file; 'python -m data convert' makes them from CSV")
     return files
+
+
+def file_size(file: Path) -> int:
+    """Return the bytes of a file or URL; raises OSError when it cannot be seen."""
+    if not url(file):
+        return file.stat().st_size
+    system, inner = locate(file)
+    return system.get_file_info(inner).size or 0
 
 
 def open_source(path: Path | str) -> ParquetSource:
@@ -228,9 +239,10 @@ def write_table(table: pa.Table, path: Path | str) -> None:
 
 def _open(file: Path) -> pq.ParquetFile:
     try:
-        if file.stat().st_size == 0:
+        if file_size(file) == 0:
             raise DataError(f"{file}: the file is empty (0 bytes); write it again")
-        return pq.ParquetFile(file)
+        system, inner = locate(file) if url(file) else (None, str(file))
+        return pq.ParquetFile(inner, filesystem=system)
     except (pa.ArrowException, OSError) as exc:
         raise _broken(file, exc) from exc
 

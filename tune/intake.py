@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data.console import err
 from data.parquet import open_source
+from data.remote import absolute
 from data.settings import Settings
 from data.usecase import UseCase
 from tune.examples import Prepared, prepare
@@ -23,7 +24,7 @@ def prepared_table(path: Path, use_case: UseCase, settings: Settings) -> Iterato
     Raises:
         DataError: as `load_training_table`, `prepare` and `prepare_streaming`.
     """
-    found = open_source(path)
+    found = open_source(absolute(path))
     fits = rows_in_memory(len(use_case.columns), settings.train_memory_mb)
     if found.rows <= fits:
         source = load_training_table(path, use_case)

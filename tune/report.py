@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import xgboost
 
-from data.parquet import parquet_files, write_table
+from data.parquet import file_size, parquet_files, write_table
 from data.settings import Settings
 from data.usecase import UseCase
 from tune.bundle import Bundle
@@ -122,7 +122,7 @@ def describe(source: TrainingTable) -> dict[str, Any]:
     schema: pa.Schema = source.table.schema
     return {
         "path": str(source.path),
-        "files": {str(file): file.stat().st_size for file in parquet_files(source.path)},
+        "files": {str(file): file_size(file) for file in parquet_files(source.path)},
         "rows": source.rows,
         "columns": {field.name: str(field.type) for field in schema},
         "fingerprint": source.fingerprint,
