@@ -18,7 +18,7 @@ from tune.card import Findings, write_card
 from tune.examples import Prepared
 from tune.figures import Figures, judge
 from tune.leaks import Alarm
-from tune.model import Model, complete
+from tune.model import complete
 from tune.pack import pack
 from tune.plots import importance, write_plots
 from tune.registry import HOLDOUT_FOLDER, REPORT_FOLDER, Registry
@@ -61,7 +61,8 @@ def finish(
     model = complete(use_case, prepared, booster)
     figures = judge(use_case, source, prepared, model, alarms)
     gains = importance(booster, prepared.schema.names)
-    card = write_card(use_case, Findings(source, prepared, model, figures, best, len(trials), gains))
+    found = Findings(source, prepared, model, figures, best, len(trials), gains)
+    card = write_card(use_case, found)
     holdout = source.table.take(prepared.parts.holdout)
     bundle = pack(
         use_case,
@@ -77,13 +78,9 @@ def finish(
     tracker.log_params(run_id, {"best_trial": best.number, "rounds": best.rounds, **best.params})
     tracker.log_metrics(run_id, flat(figures, model.threshold))
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        _write_report(folder / REPORT_FOLDER, source, figures, card)
-        tracker.log_folder(run_id, folder / REPORT_FOLDER, REPORT_FOLDER)
-        _write_pictures(folder / "plots", use_case, prepared, model, figures, trials)
-        tracker.log_folder(run_id, folder / "plots", "plots")
-        write_table(holdout, folder / HOLDOUT_FOLDER / "holdout.parquet")
-        tracker.log_folder(run_id, folder / HOLDOUT_FOLDER, HOLDOUT_FOLDER)
+        _write_artifacts(Path(scratch), use_case, found, trials, card, holdout)
+        for folder in Path(scratch).iterdir():
+            tracker.log_folder(run_id, folder, folder.name)
     version = Registry(settings.tracking_uri, settings.artifact_dir).publish(bundle, run_id)
     return Learned(bundle, version, run_id, best, len(trials), figures)
 
@@ -108,13 +105,22 @@ def _ends(figures: Figures, baseline: str) -> list[tuple[str, float]]:
     return [("", found.value), ("_low", found.low), ("_high", found.high)]
 
 
-def _write_report(folder: Path, source: TrainingTable, figures: Figures, card: str) -> None:
-    folder.mkdir()
-    (folder / "card.md").write_text(card, "utf-8")
-    (folder / "data.json").write_text(json.dumps(describe(source), indent=2), "utf-8")
-    slices = [each._asdict() for each in figures.slices]
-    alarms = [alarm._asdict() for alarm in figures.alarms]
-    (folder / "findings.json").write_text(json.dumps({"alarms": alarms, "slices": slices}, indent=2), "utf-8")
+def _write_artifacts(
+    scratch: Path, use_case: UseCase, found: Findings, trials: list[Trial], card: str, holdout: pa.Table
+) -> None:
+    """Write the report, the plots and the holdout rows, each into a folder of its own."""
+    report, plots, metric = scratch / REPORT_FOLDER, scratch / "plots", use_case.search.metric
+    report.mkdir()
+    (report / "card.md").write_text(card, "utf-8")
+    (report / "data.json").write_text(json.dumps(describe(found.source), indent=2), "utf-8")
+    slices = [each._asdict() for each in found.figures.slices]
+    alarms = [alarm._asdict() for alarm in found.figures.alarms]
+    (report / "findings.json").write_text(json.dumps({"alarms": alarms, "slices": slices}, indent=2), "utf-8")
+    plots.mkdir()
+    prepared = found.prepared
+    write_plots(plots, prepared.holdout, found.model, found.figures, prepared.schema.names, metric)
+    write_search_plots(plots, trials, metric.value)
+    write_table(holdout, scratch / HOLDOUT_FOLDER / "holdout.parquet")
 
 
 def describe(source: TrainingTable) -> dict[str, Any]:
@@ -127,12 +133,3 @@ def describe(source: TrainingTable) -> dict[str, Any]:
         "columns": {field.name: str(field.type) for field in schema},
         "fingerprint": source.fingerprint,
     }
-
-
-def _write_pictures(
-    folder: Path, use_case: UseCase, prepared: Prepared, model: Model, figures: Figures, trials: list[Trial]
-) -> None:
-    folder.mkdir()
-    metric = use_case.search.metric
-    write_plots(folder, prepared.holdout, model, figures, prepared.schema.names, metric)
-    write_search_plots(folder, trials, metric.value)
