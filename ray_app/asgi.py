@@ -168,6 +168,8 @@ class PredictApp:
             raise HttpProblem(
                 413, "Too many items", f"{len(items):,} items in one request, at most {limit:,} are taken"
             )
+        # To check each row costs more than all else: a full service refuses before.
+        self._batcher.require_room(len(items))
         parsed = [self._parse(item) for item in items]
         accepted = [row for row in parsed if isinstance(row, Row)]
         self._metrics.refused(len(items) - len(accepted))

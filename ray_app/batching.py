@@ -56,6 +56,11 @@ class MicroBatcher(Generic[Item, Result]):
         """Items queued, those of callers that have left included."""
         return len(self._queue)
 
+    def require_room(self, count: int) -> None:
+        """Raise Overloaded when so many more items would be too many."""
+        if len(self._queue) + count > self._queue_limit:
+            raise Overloaded("too many requests are waiting; try again later")
+
     async def submit(self, items: Sequence[Item], timeout_s: float) -> list[Result]:
         """Return the results of `items`, in order.
 
@@ -63,8 +68,7 @@ class MicroBatcher(Generic[Item, Result]):
             Overloaded: the queue is full; nothing was queued.
             DeadlineExceeded: `timeout_s` passed first.
         """
-        if len(self._queue) + len(items) > self._queue_limit:
-            raise Overloaded("too many requests are waiting; try again later")
+        self.require_room(len(items))
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
         deadline = loop.time() + timeout_s

@@ -41,7 +41,12 @@ _DEFAULTS = (
     f"timeout http-request {REQUEST_S}s",
     f"timeout queue {QUEUE_MS}ms",
     f"default-server maxconn {PER_GATEWAY}",
-    _problem(503, "The service is full", "too many requests are waiting; try again later", "hdr Retry-After 1 hdr Connection close"),
+    _problem(
+        503,
+        "The service is full",
+        "too many requests are waiting; try again later",
+        "hdr Retry-After 1 hdr Connection close",
+    ),
     _problem(408, "The body did not arrive", f"not whole after {REQUEST_S} s"),
 )
 _GLOBAL = (

@@ -41,6 +41,22 @@ def test_full_service_refuses():
     run(scenario())
 
 
+def test_full_service_refuses_before_it_checks_rows():
+    """An array for which there is no room is 503 in whole, whatever is in it: no row was looked at."""
+
+    async def scenario() -> None:
+        model = GatedModel()
+        full = door(model=model, queue_limit=2, batch_slots=1, max_items=2)
+        waiting = [asyncio.create_task(full.post(FULL)) for _ in range(2)]
+        await until(lambda: model.entered == 1 and full.batcher.waiting == 1)
+        problem(await full.post([{"amount": "not a number"}, {}]), 503, "try again later")
+        assert (await full.post([{}])).status_code == 200
+        model.gate.set()
+        await asyncio.gather(*waiting)
+
+    run(scenario())
+
+
 def test_request_past_its_time():
     """A request that takes longer than allowed is 504."""
 
