@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     """Time a request may take before it is answered 504."""
     direct_links: bool = True
     """Send calls between gateway and stages over links of their own; off: by Serve's handles."""
+    direct_ingress: bool = True
+    """Answer /predict past Ray Serve's own work for each request; off: Serve counts and traces these requests too."""
     link_host: str = "auto"
     """Address replicas listen on for links; auto: loopback when all runs on this machine, else the node's address."""
     feature_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
