@@ -20,13 +20,13 @@ from tune.registry import Registry
 
 pytestmark = pytest.mark.ray
 
-TOP = 'calibration = "isotonic"\nslices = ["merchant_category"]\n'
+TOP = 'calibration = "isotonic"\n'
 DECISION = "[decision]\ncost = { false_positive = 1, false_negative = 20 }\n"
 
 
 @pytest.fixture
 def case(tmp_path, monkeypatch):
-    """The shipped use case with calibration, slices and cost, in a var folder of its own."""
+    """The shipped use case with calibration and cost, in a var folder of its own."""
     monkeypatch.setenv("RAYSCORE_VAR_DIR", str(tmp_path / "var"))
     text = find_use_case("card_fraud").read_text()
     text = text.replace("[entity]", f"{TOP}\n[entity]").replace("[features]", f"{DECISION}\n[features]")

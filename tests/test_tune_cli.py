@@ -68,7 +68,7 @@ def test_search_registers_a_challenger_and_promotes_it(ray_cluster, var, cards, 
         item.path: len(client.list_artifacts(model.run_id, item.path))
         for item in client.list_artifacts(run.info.run_id)
     }
-    assert folders["plots"] == 5
+    assert folders["plots"] == 6
     assert {"bundle", "model", "holdout", "report"} <= set(folders)
     assert tune("list") == 0
     assert "champion" in capsys.readouterr().out
