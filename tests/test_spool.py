@@ -53,15 +53,16 @@ def test_trial_that_mlflow_refuses_is_named_and_the_others_logged(tracker):
 
 
 def test_run_of_a_killed_process_ends_killed(tracker, tmp_path):
-    """Runs of the same journal, and trials within, that are still RUNNING end KILLED; others are left alone."""
+    """Runs of the journal that are still RUNNING, and trials within, end KILLED; others are left alone."""
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     left, other, ended = (tracker.start("tune", {}, owner) for owner in ("mine", "its", "mine"))
     tracker.end(ended, "FAILED")
     experiment = client.get_run(left).info.experiment_id
     half = client.create_run(experiment, tags={"mlflow.parentRunId": left}).info.run_id
-    assert tracker.kill_left_over("mine") == [left]
-    status = {run: client.get_run(run).info.status for run in (left, half, other, ended)}
-    assert status == {left: "KILLED", half: "KILLED", other: "RUNNING", ended: "FAILED"}
+    elsewhere = tracker.start("tune", {}, "host that is no more")
+    assert set(tracker.kill_left_over("mine", elsewhere)) == {left, elsewhere}
+    status = {run: client.get_run(run).info.status for run in (left, half, other, ended, elsewhere)}
+    assert status == {left: "KILLED", half: "KILLED", other: "RUNNING", ended: "FAILED", elsewhere: "KILLED"}
 
 
 def test_deleted_experiment_is_named_with_the_way_back(tracker, tmp_path):

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,12 @@ class Journal:
             raise ConfigError(f"{self.path} is damaged; start without --resume: {exc}") from exc
         self._replace([line for line, _ in whole])
         return found
+
+    def run_id(self) -> str | None:
+        """The MLflow run of the search that the journal is of, whichever that is."""
+        with suppress(OSError), self.path.open() as file:
+            return (_parse(file.readline()) or {}).get("run_id")
+        return None
 
     def finish(self) -> None:
         """Forget the search: its outcome is registered."""

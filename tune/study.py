@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +100,7 @@ def open_study(
     folder = settings.var_dir / "tune"
     journal = Journal(folder / f"{use_case.name}.jsonl")
     with journal.held():
-        for run_id in tracker.kill_left_over(str(journal.path)):
+        for run_id in tracker.kill_left_over(_owner(journal), journal.run_id()):
             say(f"run {run_id} was left by a process that is gone: it is KILLED now")
         study = _resume(use_case, plan, source, tracker, journal) if plan.resume else None
         workers = plan_workers(free_cpus(), len(prepared.train.y), plan.trials, plan.concurrency)
@@ -133,10 +134,15 @@ def _start(
         "concurrency": workers.concurrency,
         "nthread": workers.nthread,
     }
-    run_id = tracker.start(f"tune {use_case.name}", params, str(journal.path))
+    run_id = tracker.start(f"tune {use_case.name}", params, _owner(journal))
     head = JournalHead(key=_key(use_case, plan, source), run_id=run_id, lag=workers.lag)
     journal.start(head)
     return Study(use_case, plan, tracker, journal, head)
+
+
+def _owner(journal: Journal) -> str:
+    """Whose a run is: another machine may have a file of the same name."""
+    return f"{socket.gethostname()}:{journal.path}"
 
 
 def _key(use_case: UseCase, plan: Plan, source: TrainingTable) -> str:

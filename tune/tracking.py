@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -48,18 +48,17 @@ class Tracker:
         with speaking_to(self._uri, f"run {run_id}"):
             self._client.update_run(run_id, status="RUNNING")
 
-    def kill_left_over(self, owner: str) -> list[str]:
-        """End runs of `owner`, and trials within, that a killed process left RUNNING; call when none can be alive.
+    def kill_left_over(self, owner: str, run_id: str | None = None) -> list[str]:
+        """End what a killed process left RUNNING: runs of `owner`, the run `run_id`, and trials within.
 
-        Returns the ids of the parent runs, which are KILLED now.
+        Call when none of them can be alive. Returns the ids of the parent runs, which are KILLED now.
         """
         with speaking_to(self._uri):
-            parents = [run.info.run_id for run in self._running(f"tags.`{_OWNER}` = '{owner}'")]
-            for parent in parents:
-                for run in self._running(f"tags.`{_PARENT}` = '{parent}'"):
-                    self._client.set_terminated(run.info.run_id, "KILLED")
-                self._client.set_terminated(parent, "KILLED")
-        return parents
+            running = self._search("attributes.status = 'RUNNING'")
+        left = [run.info.run_id for run in running if run.data.tags.get(_OWNER) == owner or run.info.run_id == run_id]
+        for parent in left:
+            self.end(parent, "KILLED")
+        return left
 
     def logged_trials(self, parent: str) -> set[int]:
         """Numbers of the trials that are completely in MLflow."""
@@ -67,22 +66,21 @@ class Tracker:
             found = self._search(f"tags.`{_PARENT}` = '{parent}' and attributes.status = 'FINISHED'")
             return {int(run.data.tags[_NUMBER]) for run in found if _NUMBER in run.data.tags}
 
-    def _running(self, which: str) -> list[Run]:
-        return list(self._search(f"{which} and attributes.status = 'RUNNING'"))
+    def end(self, run_id: str, status: Status) -> None:
+        """Close a run; a trial within that was half written when MLflow or its writer went away ends KILLED."""
+        with speaking_to(self._uri):
+            for run in self._search(f"attributes.status = 'RUNNING' and tags.`{_PARENT}` = '{run_id}'"):
+                self._client.set_terminated(run.info.run_id, "KILLED")
+            self._client.set_terminated(run_id, status)
 
-    def _search(self, which: str) -> Iterator[Run]:
-        token = None
+    def _search(self, which: str) -> list[Run]:
+        found, token = [], None
         while True:
             page = self._client.search_runs([self._experiment], which, max_results=_PAGE, page_token=token)
-            yield from page
+            found += page
             token = page.token
             if not token:
-                return
-
-    def end(self, run_id: str, status: Status) -> None:
-        """Close a run."""
-        with speaking_to(self._uri):
-            self._client.set_terminated(run_id, status)
+                return found
 
     def log_trial(self, parent: str, metric: str, trial: Trial) -> None:
         """Write a finished trial as a run nested in `parent`: parameters and the metric of every round."""
