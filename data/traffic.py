@@ -1,0 +1,159 @@
+"""Traffic rules: which version of a model answers which entity, and which versions only listen in.
+
+One declarative object, in a file, in the registry and in every gateway. An entity hashes to one of 10,000 buckets;
+each live challenger owns buckets, the champion the rest. Who owns which is part of the rules, so that a weight that
+is raised moves entities to its version only, and nobody else's: the same card goes on seeing the same model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from data.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BUCKETS = 10_000
+_PER_PERCENT = BUCKETS // 100
+
+Version = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$")]
+"""Number of a registered version."""
+
+
+class Mode(str, Enum):
+    """What a challenger's share of the traffic is for."""
+
+    LIVE = "live"
+    """It answers."""
+    SHADOW = "shadow"
+    """It is asked as well, after the answer has left, and compared."""
+
+
+class Challenger(BaseModel):
+    """A version beside the champion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Version
+    weight: Annotated[float, Field(ge=0, le=100)]
+    """Share of the entities, in percent, to a hundredth."""
+    mode: Mode = Mode.LIVE
+    buckets: tuple[tuple[int, int], ...] = ()
+    """Buckets owned, as half-open ranges; given by `TrafficRules.after`, empty for a shadow."""
+
+
+class TrafficRules(BaseModel):
+    """Champion and challengers of one use case; `epoch` counts the changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    use_case: str
+    champion: Version
+    challengers: tuple[Challenger, ...] = ()
+    epoch: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _sound(self) -> TrafficRules:
+        versions = [self.champion, *(c.version for c in self.challengers)]
+        twice = sorted({version for version in versions if versions.count(version) > 1})
+        if twice:
+            raise ValueError(f"version {twice[0]} is named twice")
+        total = sum(c.weight for c in self.challengers if c.mode is Mode.LIVE)
+        if total > 100 + 1e-9:
+            raise ValueError(f"the live challengers' weights sum to {total:g} %, at most 100 are there to give")
+        return self
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Every version named, the champion first."""
+        return (self.champion, *(c.version for c in self.challengers))
+
+    @property
+    def shadows(self) -> tuple[Challenger, ...]:
+        """The challengers that only listen in."""
+        return tuple(c for c in self.challengers if c.mode is Mode.SHADOW)
+
+    @cached_property
+    def _owners(self) -> list[str]:
+        owners = [self.champion] * BUCKETS
+        for challenger in self.challengers:
+            for start, stop in challenger.buckets:
+                owners[start:stop] = [challenger.version] * (stop - start)
+        return owners
+
+    def owner(self, key: str) -> str:
+        """The version that answers for an entity, or for a request without one by its id."""
+        return self._owners[bucket(key)]
+
+    def after(self, before: TrafficRules | None) -> TrafficRules:
+        """These rules as the successor of `before`: the next epoch, with as few entities moved as the weights allow."""
+        owned = {c.version: _taken(c) for c in before.challengers} if before else {}
+        kept = {c.version: owned.get(c.version, [])[: _count(c)] for c in self.challengers}
+        free = sorted(set(range(BUCKETS)).difference(*kept.values()))
+        dealt = []
+        for challenger in self.challengers:
+            have = kept[challenger.version]
+            missing = _count(challenger) - len(have)
+            have, free = have + free[:missing], free[missing:]
+            dealt.append(challenger.model_copy(update={"buckets": _ranges(have)}))
+        epoch = before.epoch + 1 if before else max(self.epoch, 1)
+        return self.model_copy(update={"challengers": tuple(dealt), "epoch": epoch})
+
+
+def bucket(key: str) -> int:
+    """The bucket of a key, from 0 to BUCKETS - 1; the same on every machine and in every release."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % BUCKETS
+
+
+def load_rules(path: str | Path) -> TrafficRules:
+    """Read rules from a TOML or JSON file.
+
+    Raises:
+        ConfigError: the file is missing or half written, or a key or value is wrong; the text says which.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text("utf-8")
+        decoded: Any = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{file}: not readable as {'JSON' if file.suffix == '.json' else 'TOML'}: {exc}") from exc
+    return parse_rules(decoded, str(file))
+
+
+def parse_rules(decoded: Any, where: str) -> TrafficRules:
+    """Check decoded rules; raises ConfigError naming `where` and the key at fault."""
+    try:
+        return TrafficRules.model_validate(decoded)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        at = ".".join(str(part) for part in error["loc"])
+        raise ConfigError(f"{where}: {at + ': ' if at else ''}{error['msg'].removeprefix('Value error, ')}") from exc
+
+
+def _count(challenger: Challenger) -> int:
+    return round(challenger.weight * _PER_PERCENT) if challenger.mode is Mode.LIVE else 0
+
+
+def _taken(challenger: Challenger) -> list[int]:
+    return [at for start, stop in challenger.buckets for at in range(start, stop)]
+
+
+def _ranges(buckets: list[int]) -> tuple[tuple[int, int], ...]:
+    ranges: list[tuple[int, int]] = []
+    for at in sorted(buckets):
+        if ranges and ranges[-1][1] == at:
+            ranges[-1] = (ranges[-1][0], at + 1)
+        else:
+            ranges.append((at, at + 1))
+    return tuple(ranges)
