@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import numpy as np
 import pytest
 import ray
 import xgboost
 import xgboost_ray.main
 
-from data.errors import TrainingFailed
+from data.errors import DataError, TrainingFailed
 from data.usecase import Metric
 from tests.support_app import wait_for
+from tests.support_processes import cpu_ticks, workers
 from tune.distributed import fit_distributed
 from tune.examples import Examples
+from tune.shards import Shards, write_shard
 from tune.train import base_params
 
 pytestmark = pytest.mark.ray
 
 PARAMS = {**base_params(Metric.PR_AUC, 1, 0), "max_depth": 4}
+SAMPLED = {**PARAMS, "subsample": 0.8, "colsample_bytree": 0.7}
+ACTOR = "ray::_RemoteRayXGBoostActor.train"
 
 
 def rows():
@@ -51,3 +59,86 @@ def test_failed_fit_gives_the_cluster_its_cpus_back(ray_cluster):
     with pytest.raises(TrainingFailed):
         fit_distributed({**PARAMS, "max_depth": -3}, Examples(*rows()), 3, 1)
     wait_for(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], "the CPUs to be free")
+
+
+def many_rows():
+    """Enough rows that a round takes some time."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(100_000, 6)).astype(np.float32)
+    return Examples(x, (x[:, 0] + rng.normal(size=len(x)) > 1).astype(np.uint8))
+
+
+def on_disk(rows, folder):
+    """The rows in three shards."""
+    cuts = [0, 1000, 1500, rows.rows]
+    for number in range(3):
+        part = slice(cuts[number], cuts[number + 1])
+        write_shard(folder, str(number), rows.x[part], rows.y[part])
+    return Shards(folder, rows.features, tuple((str(i), cuts[i + 1] - cuts[i]) for i in range(3)))
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_shards_give_the_model_of_the_rows_in_memory(ray_cluster, tmp_path, actors):
+    """Read by path, shards over actors, rows and columns drawn: the same bytes, and those of XGBoost alone for one."""
+    in_memory = Examples(*rows())
+    found = [
+        bytes(fit_distributed(SAMPLED, source, 20, actors).save_raw())
+        for source in (in_memory, on_disk(in_memory, tmp_path))
+    ]
+    assert found[0] == found[1]
+    if actors == 1:
+        alone = xgboost.train(SAMPLED, xgboost.QuantileDMatrix(in_memory.x, in_memory.y), 20)
+        assert found[0] == bytes(alone.save_raw())
+
+
+def test_shards_that_do_not_fit_are_trained_on_from_disk(ray_cluster, tmp_path, caplog):
+    """Without memory to use, the matrices go beside the shards: it is told, and the model is the same."""
+    shards = on_disk(Examples(*rows()), tmp_path)
+    found = [bytes(fit_distributed(SAMPLED, shards, 20, 2, usable).save_raw()) for usable in (0.5, 0.0)]
+    assert found[0] == found[1]
+    assert caplog.text.count("0 MB usable: from disk (external memory)") == 2
+
+
+def kill_when_busy(count, times=1):
+    """Kill -9 one of `count` training processes that have worked for half a second, `times` times; a thread."""
+
+    def kill():
+        killed = set()
+        while len(killed) < times:
+            busy = [pid for pid in workers(ACTOR) if cpu_ticks(pid) > 0.5 * os.sysconf("SC_CLK_TCK")]
+            if len(busy) == count and not killed & set(busy):
+                killed.add(busy[0])
+                os.kill(busy[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_killed_actor_costs_time_and_nothing_else(ray_cluster, actors, caplog):
+    """Kill -9 in the midst of the rounds: it is told, the fit starts again and ends with the same bytes, no orphan."""
+    source = many_rows()
+    whole = fit_distributed(SAMPLED, source, 80, actors)
+    thread = kill_when_busy(actors)
+    again = fit_distributed(SAMPLED, source, 80, actors)
+    thread.join(timeout=10)
+    assert "a process of the final fit was lost; it starts again" in caplog.text
+    assert bytes(again.save_raw()) == bytes(whole.save_raw())
+    wait_for(lambda: workers("ray::_RemoteRayXGBoostActor") == [], "the actors to be gone")
+
+
+def test_actor_that_is_lost_again_and_again_is_told(ray_cluster):
+    """After three tries the fit is given up with an error, and nothing of it is left."""
+    thread = kill_when_busy(1, times=3)
+    with pytest.raises(TrainingFailed, match="the final fit on 1 actors failed"):
+        fit_distributed(SAMPLED, many_rows(), 500, 1)
+    thread.join(timeout=10)
+    wait_for(lambda: workers("ray::_RemoteRayXGBoostActor") == [], "the actors to be gone")
+
+
+def test_shard_that_an_actor_cannot_see_is_told(ray_cluster, tmp_path):
+    """A folder that only the driver sees is named, with what to do, and nothing is tried again."""
+    shards = on_disk(Examples(*rows()), tmp_path)
+    with pytest.raises(DataError, match="RAYSCORE_VAR_DIR must name a folder that all of them share"):
+        fit_distributed(PARAMS, shards._replace(folder=tmp_path / "elsewhere"), 5, 1)

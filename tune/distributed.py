@@ -36,7 +36,7 @@ from xgboost.tracker import RabitTracker
 
 from data.errors import DataError, TrainingFailed
 from tune.examples import Examples
-from tune.matrix import build_matrix, fitting
+from tune.matrix import USABLE, build_matrix, fitting
 from tune.shards import Shards, shares
 from tune.train import first_line
 
@@ -49,7 +49,11 @@ _log = logging.getLogger(__name__)
 
 
 def fit_distributed(
-    params: Mapping[str, Any], source: Examples | Shards, rounds: int, actors: int | None = None
+    params: Mapping[str, Any],
+    source: Examples | Shards,
+    rounds: int,
+    actors: int | None = None,
+    usable: float = USABLE,
 ) -> xgboost.Booster:
     """Boost exactly `rounds` rounds over all rows; needs a running Ray.
 
@@ -61,6 +65,7 @@ def fit_distributed(
         source: rows in memory, or shards, whose folder every node must see.
         rounds: boosting rounds.
         actors: processes that share the rows; default one a node that has a free CPU.
+        usable: share of a machine's free memory that the matrices of shards may take before they go to disk.
 
     Raises:
         TrainingFailed: actors died again and again, or XGBoost refused the parameters.
@@ -68,7 +73,7 @@ def fit_distributed(
     """
     cpus = _settled_cpus()
     actors = min(actors or _free_nodes(cpus), source.rows)
-    rows = _Rows(source, actors, params.get("max_bin"))
+    rows = _Rows(source, actors, params.get("max_bin"), usable)
     for left in reversed(range(_TRIES)):
         library = _Library()
         try:
@@ -93,12 +98,12 @@ def _boost(params: Mapping[str, Any], rows: _Rows, rounds: int, actors: int, cpu
 class _Rows(xgboost_ray.RayDMatrix):
     """The rows of a fit as xgboost_ray hands them to its actors: where they are, not what they hold."""
 
-    def __init__(self, source: Examples | Shards, actors: int, max_bin: int | None) -> None:
+    def __init__(self, source: Examples | Shards, actors: int, max_bin: int | None, usable: float) -> None:
         # A file's name is all it takes to tell the library that actors load for themselves.
         super().__init__(["rows.parquet"], label="label", distributed=True)
         self._parts = shares(source.rows, actors)
         self._neighbours = -(-actors // len(_nodes()))
-        self._max_bin = max_bin
+        self._max_bin, self._usable = max_bin, usable
         self._shards = source if isinstance(source, Shards) else None
         self._examples: Any = None if isinstance(source, Shards) else ray.put(source)
 
@@ -120,10 +125,11 @@ class _Rows(xgboost_ray.RayDMatrix):
         """Quantize the part, in an actor that is connected to the others: thresholds are agreed on by all."""
         if self._shards is None:
             return build_matrix(ray.get(self._examples), part, nthread, self._max_bin, None)
-        plan = fitting(len(part), self._shards.features, self._neighbours)
+        plan = fitting(len(part), self._shards.features, self._neighbours, self._usable)
         cache = self._shards.folder / f"cache-{os.getpid()}" if plan.external else None
         if plan.external:
-            xgboost_ray.session.put_queue(partial(_log.warning, "final fit, %s rows an actor: %s", len(part), plan))
+            told = f"final fit, {len(part):,} rows an actor: {plan}"
+            xgboost_ray.session.put_queue(partial(_log.warning, told))
         return build_matrix(self._shards, part, nthread, self._max_bin, cache)
 
 

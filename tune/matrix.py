@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import xgboost
 
-_VALUE_BYTES = 7
-_ROW_BYTES = 60
-"""Measured peak of a fit without the rows themselves: bytes for each value and for each row, rounded up."""
-_USABLE = 0.7
-"""Share of the free memory that a matrix may take; the rest is for the trees and for everybody else."""
+_VALUE_BYTES = 11
+_ROW_BYTES = 20
+"""Peak of a fit with missing values, for each value and each row: measured with 12 and 40 features, rounded up."""
+USABLE = 0.7
+"""Share of the free memory that matrices may take; the rest is for the trees and for everybody else."""
 
 
 class Blocks(Protocol):
@@ -51,9 +51,9 @@ class Fitting(NamedTuple):
         return f"{needed:,.0f} MB needed, {usable:,.0f} MB usable: in memory"
 
 
-def fitting(rows: int, features: int, neighbours: int) -> Fitting:
-    """Compare a fit over `rows` rows with this machine's free memory, shared by `neighbours` such fits."""
-    return Fitting(rows * (features * _VALUE_BYTES + _ROW_BYTES), int(free_bytes() * _USABLE) // neighbours)
+def fitting(rows: int, features: int, neighbours: int, usable: float = USABLE) -> Fitting:
+    """Compare a fit over `rows` rows with its part of this machine's free memory, shared by `neighbours` such fits."""
+    return Fitting(rows * (features * _VALUE_BYTES + _ROW_BYTES), int(free_bytes() * usable) // neighbours)
 
 
 def build_matrix(source: Blocks, part: range, nthread: int, max_bin: int | None, cache: Path | None) -> xgboost.DMatrix:

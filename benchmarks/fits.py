@@ -1,0 +1,173 @@
+"""One final fit in a process of its own, timed: `python -m benchmarks.fits KIND SHARDS ROUNDS`.
+
+Each fit is done twice, with a tenth of the rounds first: the difference is what the rounds cost, the rest is the
+start. With `prepare TABLE FOLDER` it streams the table into shards instead. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+import ray.train
+import xgboost
+from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
+
+from benchmarks import tables
+from data.cluster import cluster
+from data.parquet import open_source
+from data.settings import load_settings
+from data.usecase import Metric, parse_use_case
+from tune.distributed import fit_distributed
+from tune.matrix import build_matrix
+from tune.shards import Shards
+from tune.stream import prepare_streaming, rows_in_memory
+from tune.train import base_params
+
+CORES = 2
+PARAMS = {
+    **base_params(Metric.PR_AUC, CORES, 0),
+    "max_depth": 6,
+    "learning_rate": 0.1,
+    "subsample": 0.8,
+    "colsample_bytree": 0.8,
+}
+Fit = Callable[[int], xgboost.Booster]
+
+
+def main(argv: Sequence[str]) -> int:
+    kind, folder, last = argv
+    figures = _prepare(Path(folder), Path(last)) if kind == "prepare" else _fit(kind, load(Path(folder)), int(last))
+    print(json.dumps(figures))
+    return 0
+
+
+def _prepare(table: Path, folder: Path) -> dict[str, float]:
+    use_case = parse_use_case(tables.USE_CASE, "benchmarks.tables")
+    with cluster(CORES):
+        started = time.perf_counter()
+        found = open_source(table)
+        fits = rows_in_memory(len(use_case.columns), load_settings().train_memory_mb)
+        _, prepared = prepare_streaming(found, use_case, folder, min(fits, found.rows))
+        took = time.perf_counter() - started
+    assert isinstance(prepared.final, Shards)
+    save(prepared.final)
+    return {"seconds": took, "train rows": prepared.final.rows}
+
+
+def _fit(kind: str, shards: Shards, rounds: int) -> dict[str, float]:
+    with nullcontext() if kind in _ALONE else cluster(CORES):
+        fit = _FITS[kind](shards)
+        short = max(rounds // 10, 1)
+        few, all_ = _timed(fit, short), _timed(fit, rounds)
+    return {
+        "seconds": all_.seconds,
+        "seconds a round": (all_.seconds - few.seconds) / (rounds - short),
+        "bytes a round": (all_.sent - few.sent) / (rounds - short),
+        "histograms a round": _histograms(all_.booster) / rounds,
+    }
+
+
+def save(shards: Shards) -> None:
+    """Keep what is needed to read the shards from another process beside them, and a Parquet copy for the peer."""
+    (shards.folder / "shards.json").write_text(json.dumps([shards.features, shards.sizes]))
+    copy = shards.folder / "parquet"
+    copy.mkdir()
+    for number, (x, y) in enumerate(shards.blocks(0, shards.rows)):
+        columns = {f"f{i}": np.ascontiguousarray(x[:, i]) for i in range(shards.features)}
+        pq.write_table(pa.table(columns | {"y": np.asarray(y)}), copy / f"{number:05d}.parquet")
+
+
+def load(folder: Path) -> Shards:
+    """The shards that `save` was given."""
+    features, sizes = json.loads((folder / "shards.json").read_text())
+    return Shards(folder, features, tuple((name, count) for name, count in sizes))
+
+
+class _Timed(NamedTuple):
+    booster: xgboost.Booster
+    seconds: float
+    sent: int
+    """Bytes over the loopback interface."""
+
+
+def _timed(fit: Fit, rounds: int) -> _Timed:
+    sent, started = _loopback_bytes(), time.perf_counter()
+    booster = fit(rounds)
+    return _Timed(booster, time.perf_counter() - started, _loopback_bytes() - sent)
+
+
+def _alone(shards: Shards) -> Fit:
+    """XGBoost in this process on the rows in memory: what there is to reach."""
+    blocks = list(shards.blocks(0, shards.rows))
+    x, y = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
+    return lambda rounds: xgboost.train(PARAMS, xgboost.QuantileDMatrix(x, y, nthread=CORES), rounds)
+
+
+def _external(shards: Shards) -> Fit:
+    def fit(rounds: int) -> xgboost.Booster:
+        with tempfile.TemporaryDirectory(dir=shards.folder) as cache:
+            matrix = build_matrix(shards, range(shards.rows), CORES, None, Path(cache) / "cache")
+            return xgboost.train(PARAMS, matrix, rounds)
+
+    return fit
+
+
+def _actors(count: int) -> Callable[[Shards], Fit]:
+    return lambda shards: lambda rounds: fit_distributed(PARAMS, shards, rounds, count)
+
+
+def _ray_train(shards: Shards) -> Fit:
+    """The trainer as its documentation shows it, one worker with as many threads as there are cores."""
+
+    def per_worker(config: dict[str, Any]) -> None:
+        frame = ray.train.get_dataset_shard("train").materialize().to_pandas()
+        matrix = xgboost.DMatrix(frame.drop("y", axis=1), label=frame["y"])
+        xgboost.train(PARAMS, matrix, config["rounds"], callbacks=[RayTrainReportCallback()])
+
+    def fit(rounds: int) -> xgboost.Booster:
+        with tempfile.TemporaryDirectory() as storage:
+            result = XGBoostTrainer(
+                per_worker,
+                train_loop_config={"rounds": rounds},
+                datasets={"train": ray.data.read_parquet(str(shards.folder / "parquet"))},
+                scaling_config=ray.train.ScalingConfig(num_workers=1),
+                run_config=ray.train.RunConfig(storage_path=storage),
+            ).fit()
+            return RayTrainReportCallback.get_model(result.checkpoint)
+
+    return fit
+
+
+def _histograms(booster: xgboost.Booster) -> int:
+    """Histograms that the model's trees took: one for each root, and one of each two children that were split."""
+    frame = booster.trees_to_dataframe()
+    return int((frame["Feature"] != "Leaf").sum())
+
+
+def _loopback_bytes() -> int:
+    lines = Path("/proc/net/dev").read_text().splitlines()
+    return next(int(line.split()[9]) for line in lines if line.strip().startswith("lo:"))
+
+
+_ALONE = ("alone", "external")
+_FITS: dict[str, Callable[[Shards], Fit]] = {
+    "alone": _alone,
+    "external": _external,
+    "actors-1": _actors(1),
+    "actors-2": _actors(2),
+    "ray-train": _ray_train,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
