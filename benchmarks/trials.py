@@ -26,6 +26,7 @@ _STEP_SHARE = 1 / 3
 _FIRST_RATE = 600.0
 _CONNECTIONS = 2000
 _ROWS = 50
+_MANY_ROWS = 200
 _IDLE_AGAIN_S = 1.0
 STAGES = ("Model", "FeatureFetch")
 TWO = {f"RAYSCORE_{name}_MIN_REPLICAS": "2" for name in ("GATEWAY", "FEATURE", "MODEL")}
@@ -130,12 +131,12 @@ def overload(bench: Bench, asked: Asked) -> Table:
 def scale(bench: Bench, asked: Asked) -> Table:
     """The model gets more work than one replica should do, and then none."""
     variables = {
-        "RAYSCORE_TARGET_BUSY": "0.1",
+        "RAYSCORE_TARGET_BUSY": "0.05",
         "RAYSCORE_GATEWAY_MAX_REPLICAS": "1",
         "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
         "RAYSCORE_DOWNSCALE_DELAY_S": "5",
     }
-    sent = bench.bodies(_ROWS)
+    sent = bench.bodies(_MANY_ROWS)
     pace = Pace(sent, asked.rps / 2, 4 * asked.seconds, Profile.SPIKE)
     with bench.serving(**variables), paced(bench.port, pace) as future:
         seen = list(_replicas(bench, "Model", future.done))
@@ -149,8 +150,8 @@ def scale(bench: Bench, asked: Asked) -> Table:
         rows.append([f"{since:.1f}", str(count), _rate(outcome, since), short(here)])
     rows.append(["in all", "", f"{outcome.failed} failed", short(outcome.p99_ms())])
     return Table(
-        f"Requests of {_ROWS} rows: {pace.rps / 10:g}/s, {pace.rps:g}/s from 40 % to 60 % of {pace.seconds:g} s, then "
-        f"{pace.rps / 10:g}/s again, with `RAYSCORE_TARGET_BUSY=0.1` so that a small machine shows it and "
+        f"Requests of {_MANY_ROWS} rows: {pace.rps / 10:g}/s, but {pace.rps:g}/s from 40 % to 60 % of {pace.seconds:g} "
+        "s, then none, with `RAYSCORE_TARGET_BUSY=0.05` so that a small machine shows it and "
         "`RAYSCORE_DOWNSCALE_DELAY_S=5`. One row for each change of the model replicas that take calls.",
         ["at s", "model replicas", "requests/s", "p99"],
         rows,
