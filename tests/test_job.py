@@ -1,18 +1,24 @@
-"""Tuning as a job of a running cluster, the way `docs/training.md` says."""
+"""Work as jobs of a running cluster, the way `docs/deployment.md` says."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
+from ray._private.runtime_env.packaging import create_package
 
 from tests.support_app import BIN, Workplace, free_port, wait_for
-from tests.support_model import write_card_table
+from tests.support_model import card_bundle, write_card_table
 from tune.registry import Registry
 
 REPO = Path(__file__).parents[1]
+PACKAGE_LIMIT = 10 * 2**20
+Submit = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def head_command(dashboard_port: int) -> list[str]:
@@ -24,19 +30,25 @@ def head_command(dashboard_port: int) -> list[str]:
         "dashboard-agent-grpc-port": free_port(),
         "ray-client-server-port": free_port(),
     }
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    return [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=150000000", *options]
+    options = ["--num-cpus=2", "--labels=pool=batch", "--object-store-memory=150000000"]
+    options += [f"--{name}={port}" for name, port in ports.items()]
+    return [str(BIN / "ray"), "start", "--head", "--block", *options]
 
 
-@pytest.mark.ray
-def test_a_submitted_job_tunes_and_registers(tmp_path: Path) -> None:
-    """`ray job submit --working-dir . -- python -m tune ...` searches on the cluster and registers a challenger."""
-    place = Workplace(tmp_path)
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """Where the cluster's jobs keep their files."""
+    made = Workplace(tmp_path_factory.mktemp("job"))
     # The cluster's `python` is the one of the environment it was started in.
-    place.environment["PATH"] = f"{BIN}:{place.environment['PATH']}"
+    made.environment["PATH"] = f"{BIN}:{made.environment['PATH']}"
+    return made
+
+
+@pytest.fixture(scope="module")
+def submit(place: Workplace) -> Iterator[Submit]:
+    """`ray job submit` of a Python command to a running cluster."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    table = write_card_table(tmp_path / "card.parquet")
 
     def job_agent_is_up() -> bool:
         try:
@@ -46,23 +58,61 @@ def test_a_submitted_job_tunes_and_registers(tmp_path: Path) -> None:
             return False
         return nodes.status_code == 200 and agents.status_code == 200
 
-    def submit() -> subprocess.CompletedProcess[str]:
-        job = ["python", "-m", "tune", "--data", str(table), "--trials", "2"]
-        command = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", ".", "--", *job]
+    def submit_once(*job: str) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", ".", "--", "python", *job]
         return subprocess.run(command, env=place.environment, cwd=REPO, capture_output=True, text=True, timeout=300)
 
-    done: list[subprocess.CompletedProcess[str]] = []
+    def submit(*job: str) -> subprocess.CompletedProcess[str]:
+        done: list[subprocess.CompletedProcess[str]] = []
 
-    def submitted() -> bool:
-        done.append(submit())
-        # The dashboard answers some seconds before the node's job agent has reported to it.
-        return "No available agent" not in done[-1].stderr
+        def submitted() -> bool:
+            done.append(submit_once(*job))
+            # The dashboard answers some seconds before the node's job agent has reported to it.
+            return "No available agent" not in done[-1].stderr
+
+        wait_for(submitted, "the cluster's job agent", 120)
+        return done[-1]
 
     with place.running(*head_command(port)):
         wait_for(job_agent_is_up, "the cluster's dashboard")
-        wait_for(submitted, "the cluster's job agent", 120)
+        yield submit
 
-    assert done[-1].returncode == 0, done[-1].stdout + done[-1].stderr
+
+@pytest.mark.ray
+def test_a_submitted_job_tunes_and_registers(place: Workplace, submit: Submit) -> None:
+    """`ray job submit --working-dir . -- python -m tune ...` searches on the cluster and registers a challenger."""
+    table = write_card_table(place.folder / "card.parquet")
+    done = submit("-m", "tune", "--data", str(table), "--trials", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
     settings = place.settings
     found = Registry(settings.tracking_uri, settings.artifact_dir).resolve("card_fraud", "challenger")
     assert found.version == "1"
+
+
+@pytest.mark.ray
+def test_a_submitted_job_scores_where_it_is_told(place: Workplace, submit: Submit) -> None:
+    """`ray job submit ... python -m ray_app score --label pool=batch` scores on the nodes that carry the label."""
+    bundle = card_bundle().save(place.folder / "bundle")
+    for i in range(3):
+        write_card_table(place.folder / "in" / f"{i}.parquet", 500)
+    out = place.folder / "scores.parquet"
+    options = ["--bundle", str(bundle), "--label", "pool=batch", "--concurrency", "2"]
+    done = submit("-m", "ray_app", "score", *options, str(place.folder / "in"), str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pq.read_metadata(out).num_rows == 1500
+
+
+def test_package_of_the_working_directory_is_small_and_whole(tmp_path: Path) -> None:
+    """What is uploaded with a job holds the three packages and their files, nothing else of size, under 10 MiB."""
+    package = tmp_path / "package.zip"
+    create_package(str(REPO), package, include_gitignore=True)
+    assert package.stat().st_size < PACKAGE_LIMIT
+    with ZipFile(package) as zipped:
+        names = set(zipped.namelist())
+    sources = {file.relative_to(REPO).as_posix() for root in ("data", "tune", "ray_app") for file in _code(REPO / root)}
+    assert sources <= names
+    assert {name.split("/")[0] for name in names}.isdisjoint({".git", ".venv", "benchmarks", "docs", "tests", "var"})
+
+
+def _code(root: Path) -> list[Path]:
+    return [file for pattern in ("*.py", "*.toml") for file in root.rglob(pattern)]
