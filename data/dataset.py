@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 import pyarrow as pa
+import ray
 import ray.data
 from ray.exceptions import RayError
 
@@ -80,6 +81,12 @@ def stream(
                 yield _unpack(cell.as_py())
     except RayError as exc:
         raise DataError(f"a Ray worker failed and its work could not be repeated: {exc}") from exc
+
+
+def has_node(placement: Placement) -> bool:
+    """True when a node that lives has every label of the placement; else its tasks wait, maybe for an autoscaler."""
+    there = [node["Labels"].items() for node in ray.nodes() if node["Alive"]]
+    return any(placement.labels.items() <= labels for labels in there)
 
 
 def _unpack(cell: bytes) -> Any:

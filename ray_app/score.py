@@ -11,7 +11,7 @@ from typing import Any
 
 from data.cluster import cluster
 from data.console import err, progress
-from data.dataset import Placement, stream
+from data.dataset import Placement, has_node, stream
 from data.errors import ConfigError
 from data.parquet import Chunk, open_source
 from data.settings import Settings, load_settings
@@ -99,6 +99,9 @@ def _spread(chunks: Sequence[Chunk], score: Callable[[Chunk], int], placement: P
         yield from map(score, chunks)
         return
     with cluster():
+        if not has_node(placement):
+            asked = ", ".join(f"{key}={value}" for key, value in placement.labels.items())
+            err.print(f"no node of the cluster has the label {asked}: waiting for one, Ctrl-C ends", markup=False)
         yield from stream(chunks, score, placement)
 
 

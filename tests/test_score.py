@@ -1,0 +1,146 @@
+"""`python -m ray_app score`: what is asked is refused or done, and a run that was ended goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.dataset import Placement, has_node
+from data.errors import ConfigError, DataError
+from ray_app.__main__ import main
+from tests.support_app import Workplace, wait_for
+from tests.support_model import card_bundle, card_table, write_card_table
+
+FILES = 12
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a bundle."""
+    return card_bundle().save(tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A table of many files, each the same rows and a piece of work of its own."""
+    first = write_card_table(tmp_path / "in" / "f00.parquet", 100_000)
+    for i in range(1, FILES):
+        os.link(first, first.with_name(f"f{i:02d}.parquet"))
+    return first.parent
+
+
+def scored_once(bundle: Path, table: Path, out: Path) -> pa.Table:
+    """The scores of one file, which needs no cluster."""
+    assert main(["score", "--bundle", str(bundle), str(table), str(out)]) == 0
+    return pq.read_table(out)
+
+
+def test_one_piece_is_scored_without_a_cluster(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]):
+    """A small table is scored in the command's own process, into a file or a folder alike, and says so."""
+    table = write_card_table(tmp_path / "in.parquet", 500)
+    file = scored_once(bundle, table, tmp_path / "out.parquet")
+    assert "500 rows scored by card_fraud version file" in capsys.readouterr().out
+    assert file.equals(scored_once(bundle, table, tmp_path / "out"))
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["in.parquet", "out", "out.parquet"]
+
+
+def test_failed_run_leaves_the_earlier_output(tmp_path: Path, bundle: Path):
+    """A table that cannot be scored changes nothing of the scores that were there."""
+    out = tmp_path / "out.parquet"
+    before = scored_once(bundle, write_card_table(tmp_path / "in.parquet", 50), out)
+    words = card_table(50).drop_columns(["amount"]).append_column("amount", pa.array(["a lot"] * 50))
+    pq.write_table(words, tmp_path / "wrong.parquet")
+    with pytest.raises(DataError, match="column 'amount' holds string"):
+        main(["score", "--bundle", str(bundle), str(tmp_path / "wrong.parquet"), str(out)])
+    assert pq.read_table(out).equals(before)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--concurrency", "0"], "--concurrency 0: expected 1 or more"),
+        (["--label", "batch"], "--label batch: expected KEY=VALUE"),
+        (["--label", "=batch"], "--label =batch: expected KEY=VALUE"),
+    ],
+)
+def test_placement_that_makes_no_sense_is_refused(options: list[str], words: str, tmp_path: Path):
+    """A placement is refused before anything is read."""
+    with pytest.raises(ConfigError, match=words):
+        main(["score", *options, str(tmp_path / "none.parquet"), str(tmp_path / "out")])
+
+
+@pytest.mark.ray
+def test_killed_run_goes_on(tmp_path: Path, folder: Path, bundle: Path):
+    """After kill -9 in the middle no process is left, and the same command keeps the parts that were finished."""
+    place = Workplace(tmp_path)
+    out, growing = tmp_path / "out", tmp_path / ".out.partial"
+    command = ["ray_app", "score", "--bundle", str(bundle), "--concurrency", "1", str(folder), str(out)]
+    with place.running(sys.executable, "-m", *command) as child:
+        wait_for(lambda: len(list(growing.glob("*.parquet"))) >= 2, "two finished parts")
+        child.send_signal(signal.SIGKILL)
+        child.wait(60)
+    wait_for(lambda: not place.processes(), "Ray's processes to end")
+    assert not out.exists()
+    kept = {file.name: file.stat().st_mtime_ns for file in growing.glob("part-*.parquet")}
+    assert 2 <= len(kept) < FILES
+
+    done = place.run(*command)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming: {len(kept)} of {FILES} parts are done" in done.stderr
+    assert not growing.exists()
+    assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
+    once = scored_once(bundle, folder / "f00.parquet", tmp_path / "once.parquet")
+    assert pq.read_table(out).equals(pa.concat_tables([once] * FILES))
+
+
+@pytest.mark.ray
+def test_file_that_fails_costs_its_own_piece_only(tmp_path: Path, folder: Path, bundle: Path):
+    """One broken file fails the command by its name; when it is whole again, the other pieces are kept."""
+    place = Workplace(tmp_path)
+    last = folder / f"f{FILES - 1:02d}.parquet"
+    whole, status = last.read_bytes(), last.stat()
+    last.unlink()
+    last.write_bytes(b"PAR1" + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
+    os.utime(last, ns=(status.st_atime_ns, status.st_mtime_ns))
+    command = ["ray_app", "score", "--bundle", str(bundle), str(folder), str(tmp_path / "out.parquet")]
+    failed = place.run(*command)
+    assert failed.returncode == 2
+    assert f"{last}: truncated or not a Parquet file" in failed.stderr
+    assert not (tmp_path / "out.parquet").exists()
+
+    last.write_bytes(whole)
+    os.utime(last, ns=(status.st_atime_ns, status.st_mtime_ns))
+    done = place.run(*command)
+    assert done.returncode == 0, done.stderr
+    assert "resuming: " in done.stderr
+    assert pq.read_metadata(tmp_path / "out.parquet").num_rows == FILES * 100_000
+    assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.ray
+def test_fresh_begins_anew(tmp_path: Path, folder: Path, bundle: Path):
+    """Asked for, finished parts of an ended run are not kept."""
+    place = Workplace(tmp_path)
+    out, growing = tmp_path / "out", tmp_path / ".out.partial"
+    scored_once(bundle, folder / "f00.parquet", tmp_path / "once")
+    growing.mkdir()
+    shutil.copy(tmp_path / "once" / "part-00000.parquet", growing)
+    done = place.run("ray_app", "score", "--bundle", str(bundle), "--fresh", str(folder), str(out))
+    assert done.returncode == 0, done.stderr
+    assert "resuming" not in done.stderr
+    assert pq.ParquetDataset(out).read().num_rows == FILES * 100_000
+
+
+@pytest.mark.ray
+def test_labels_that_no_node_has_are_known(ray_cluster: None):
+    """Work without labels runs anywhere; work for a label waits where no node has it."""
+    assert has_node(Placement())
+    assert not has_node(Placement(labels={"pool": "moon"}))
