@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from benchmarks.report import SATURATED, Figures, Load, Outcome, serving_cpu
 _OURS, _YARDSTICK, _PEER = "#1f5fa8", "#4a4a4a", "#b9b9b9"
 _MARKERS = "o^sDv"
 # Text stays text, and the same figures give the same file.
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "rayscore", "font.size": 9}
+_STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "rayscore", "font.size": 9}
 
 
 def draw(path: Path, outcome: Outcome) -> None:
@@ -65,7 +66,7 @@ def _open_loop(axes: Axes, names: list[str], rates: list[int], result: dict[tupl
         axes.scatter(p99, places, marker=marker, color=[_colour(name) for name in kept], s=36, zorder=3)
         # The legend's marks are black: the colours tell the servers.
         axes.scatter([], [], marker=marker, color="black", label=str(load))
-    title = "p99 in ms from when requests were due, open loop (missing: could not follow)"
+    title = "p99 in ms, open loop (no mark: saturated)"
     _frame(axes, title)
     axes.set_yticks(range(len(names)), [KINDS[name].title for name in names])
     axes.grid(axis="y", alpha=0.25)

@@ -26,7 +26,7 @@ class Load(NamedTuple):
     size: int
 
     def __str__(self) -> str:
-        return f"{self.size:,}/s" if self.is_open else f"{self.size} connections"
+        return f"{self.size:,}/s" if self.is_open else f"{self.size} connection{'s' if self.size > 1 else ''}"
 
 
 @dataclass

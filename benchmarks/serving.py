@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -79,13 +80,13 @@ def measure(server: Server, workload: Workload, load: Load, seconds: float, warm
     Raises:
         ServerFailed: in a closed loop an answer had another status than 200, or did not come.
     """
-    busy, used, result = _run_load(server, workload, load, seconds, warm_up)
+    capacity, busy, used, result = _run_load(server, workload, load, seconds, warm_up)
     closed_errors = result["errors"] and not load.is_open
     if closed_errors or not (result["answers"] or load.is_open):
         why = result["errors"] or "no answer"
         raise ServerFailed(f"{server.kind.name} failed under {load}: {why}\n{server.log_end}")
     answers = max(result["answers"], 1)
-    others = max(busy - sum(used.values()) - result["cpu_s"], 0.0) / (seconds * len(os.sched_getaffinity(0)))
+    others = max(busy - sum(used.values()) - result["cpu_s"], 0.0) / capacity
     figures = {**result["figures"], OTHERS: others, "ready_s": server.ready_s}
     figures[SATURATED] = float(figures.get(LOST, 0.0) > _MOST_LOST)
     figures["cpu load"] = result["cpu_s"] * 1000 / answers
@@ -100,8 +101,11 @@ def measure(server: Server, workload: Workload, load: Load, seconds: float, warm
 
 def _run_load(
     server: Server, workload: Workload, load: Load, seconds: float, warm_up: float
-) -> tuple[float, dict[int, float], dict[str, Any]]:
-    """CPU seconds that the machine used meanwhile, those of each process of the server, and what the generator says."""
+) -> tuple[float, float, dict[int, float], dict[str, Any]]:
+    """CPU seconds there were, those the machine used, those of each process of the server, and the generator's reply.
+
+    All of them until the last answer, which comes after the asked time when the server is behind.
+    """
     command = [sys.executable, "-m", "benchmarks.load", HOST, str(server.port), str(workload.bodies)]
     command += ["--rate" if load.is_open else "--connections", str(load.size), "--dialect", server.kind.dialect]
     command += ["--seconds", str(seconds), "--warm-up", str(warm_up)]
@@ -110,9 +114,12 @@ def _run_load(
         if process.stdout.readline().strip() != MEASURING:
             raise ServerFailed(f"no load on {server.kind.name}: the load generator ended with {process.wait()}")
         busy, before = processes.machine_busy_seconds(), processes.cpu_seconds(server.pids)
+        started = time.perf_counter()
         reply = process.stdout.readline()
+        capacity = (time.perf_counter() - started) * len(os.sched_getaffinity(0))
         after, busy = processes.cpu_seconds(server.pids), processes.machine_busy_seconds() - busy
-    return busy, {pid: cpu_s - before.get(pid, 0.0) for pid, cpu_s in after.items()}, json.loads(reply)
+    used = {pid: cpu_s - before.get(pid, 0.0) for pid, cpu_s in after.items()}
+    return capacity, busy, used, json.loads(reply)
 
 
 def _check_answers(server: Server, workload: Workload) -> None:
