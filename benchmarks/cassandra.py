@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FrameType
 
 from benchmarks import machine
 from benchmarks.cassandra_graph import WARM_UP_S, Graph
-from benchmarks.cassandra_reads import CONCURRENT, OURS, SINGLES, Stored, compare, with_frozen_node
+from benchmarks.cassandra_reads import CONCURRENT, OURS, SINGLES, VIEW, Stored, compare, warm, with_frozen_node
 from benchmarks.figures import markdown_table, medians, short, spread, write_section
 from data.console import err, run_cli
+from data.store.cassandra import CassandraStore
 from tests.support_cassandra import Node, ring
 
 _PACKAGES = ("cassandra-driver", "ray", "numpy")
@@ -36,6 +39,7 @@ Part = tuple[str, str]
 
 def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
+    signal.signal(signal.SIGTERM, _interrupt)  # nodes have sessions of their own and would be left behind
     for name in args.parts:
         with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder:
             text, table = PARTS[name](args, Path(folder))
@@ -80,6 +84,8 @@ def frozen(args: argparse.Namespace, folder: Path) -> Part:
     with _running(ring, folder) as nodes:
         stored = Stored(nodes, 3, args.entities)
         stored.write()
+        with closing(CassandraStore(stored.settings(), VIEW)) as store:
+            asyncio.run(warm(store, stored.keys))
         for _ in range(args.rounds):
             for title, (freeze, fields) in _CASES.items():
                 figures = asyncio.run(
@@ -97,7 +103,7 @@ def frozen(args: argparse.Namespace, folder: Path) -> Part:
         f"{args.read_rate:g} reads a second of {args.batch} keys each, three nodes with 3 replicas, LOCAL_ONE if not "
         f"said, read timeout 50 ms. The figures are of the {args.frozen_seconds:g} s that begin when one node is "
         "stopped with SIGSTOP, so that its sockets stay open and nothing comes: the driver does not see that for 5 to "
-        "10 s. *delay* is `RAYSCORE_CASSANDRA_SPECULATIVE_DELAY_MS`; 0 asks one replica only. Latencies in ms from "
+        "10 s. Before, the ring has answered reads at full speed for 20 s. *delay* is `RAYSCORE_CASSANDRA_SPECULATIVE_DELAY_MS`; 0 asks one replica only. Latencies in ms from "
         f"when a read was due, failed ones included; medians of {args.rounds} rounds."
     )
     return text, markdown_table(["case", "p50", "p99", "p99.9", "max", "failed"], rows)
@@ -124,7 +130,7 @@ def graph(args: argparse.Namespace, folder: Path) -> Part:
         f"Open loop: `python -m ray_app loadtest` at {args.rate:g} requests a second for {args.load_seconds:g} s after "
         f"{WARM_UP_S:g} s of warm-up, each for one of {args.entities:,} stored cards. One replica each of gateway, "
         "feature fetch and model, one Cassandra node (also while SQLite is measured) and the load generator share the "
-        "machine. Latencies in ms from when a request was due; *fetch CPU* is ms of the feature-fetch replica a "
+        "machine; the node has answered reads at full speed for 20 s before. Latencies in ms from when a request was due; *fetch CPU* is ms of the feature-fetch replica a "
         "request; *degraded* are answers without stored values, warm-up included; *spread* is that of the p99 between "
         f"the rounds. Medians of {args.rounds} rounds, the stores one after the other in each."
     )
@@ -146,6 +152,10 @@ def _running(start: Callable[[Path], list[Node]], home: Path) -> Iterator[list[N
             node.kill()
 
 
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _share(value: float) -> str:
     return f"{value:.1%}" if value else "0"
 
@@ -160,7 +170,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--entities", type=int, default=20_000, help="rows in the store")
     parser.add_argument("--seconds", type=float, default=1.0, help="of reads for each way and batch size")
-    parser.add_argument("--read-rate", type=float, default=200.0, help="reads a second, with a frozen node")
+    parser.add_argument("--read-rate", type=float, default=50.0, help="reads a second, with a frozen node")
     parser.add_argument("--batch", type=int, default=8, help="keys a read, with a frozen node")
     parser.add_argument("--frozen-seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=float, default=300.0, help="requests a second to the graph")

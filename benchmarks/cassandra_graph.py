@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 
 from benchmarks import processes
+from benchmarks.cassandra_reads import warm
 from data.errors import RayscoreError
+from data.settings import Settings
+from data.store.cassandra import CassandraStore
 from data.usecase import load_use_case
 from tests.support_app import Workplace, serve_command
 from tests.support_cassandra import Node
@@ -56,6 +61,7 @@ class Graph:
         table = self._place.write_recent_table(rows=rows)
         for variables in self.stores.values():
             self._run(variables, "data", "materialize", str(table))
+        self._warm(node, bundle.manifest.view, rows)
         asked = [feature.name for feature in bundle.manifest.schema_.features if not feature.online]
         bodies = card_table(rows).select(["user_id", *asked]).slice(0, _BODIES).to_pylist()
         self._mix = folder / "mix.jsonl"
@@ -79,6 +85,12 @@ class Graph:
                 return self._measured(rate, seconds)
         finally:
             self._place.environment = before
+
+    def _warm(self, node: Node, view: str, rows: int) -> None:
+        settings = Settings(store="cassandra", cassandra_hosts=node.address)
+        keys = card_table(rows).column("user_id").to_pylist()
+        with closing(CassandraStore(settings, view)) as store:
+            asyncio.run(warm(store, keys))
 
     def _measured(self, rate: float, seconds: float) -> dict[str, float]:
         out = self._place.folder / "loadtest"

@@ -99,6 +99,11 @@ class CassandraStore:
             raise
         self._closed = False
 
+    @property
+    def under_way(self) -> int:
+        """Queries of reads that are neither answered nor given up; second ones count too."""
+        return self._reader.under_way
+
     async def get_many(self, entities: Sequence[str]) -> list[bytes | None]:
         """Return payloads in the order of `entities`, None where there is no row.
 
