@@ -103,7 +103,8 @@ def frozen(args: argparse.Namespace, folder: Path) -> Part:
         f"{args.read_rate:g} reads a second of {args.batch} keys each, three nodes with 3 replicas, LOCAL_ONE if not "
         f"said, read timeout 50 ms. The figures are of the {args.frozen_seconds:g} s that begin when one node is "
         "stopped with SIGSTOP, so that its sockets stay open and nothing comes: the driver does not see that for 5 to "
-        "10 s. Before, the ring has answered reads at full speed for 20 s. *delay* is `RAYSCORE_CASSANDRA_SPECULATIVE_DELAY_MS`; 0 asks one replica only. Latencies in ms from "
+        "10 s. Before, the ring has answered reads at full speed for 20 s. "
+        "*delay* is `RAYSCORE_CASSANDRA_SPECULATIVE_DELAY_MS`; 0 asks one replica only. Latencies in ms from "
         f"when a read was due, failed ones included; medians of {args.rounds} rounds."
     )
     return text, markdown_table(["case", "p50", "p99", "p99.9", "max", "failed"], rows)
@@ -130,7 +131,8 @@ def graph(args: argparse.Namespace, folder: Path) -> Part:
         f"Open loop: `python -m ray_app loadtest` at {args.rate:g} requests a second for {args.load_seconds:g} s after "
         f"{WARM_UP_S:g} s of warm-up, each for one of {args.entities:,} stored cards. One replica each of gateway, "
         "feature fetch and model, one Cassandra node (also while SQLite is measured) and the load generator share the "
-        "machine; the node has answered reads at full speed for 20 s before. Latencies in ms from when a request was due; *fetch CPU* is ms of the feature-fetch replica a "
+        "machine; the node has answered reads at full speed for 20 s before. "
+        "Latencies in ms from when a request was due; *fetch CPU* is ms of the feature-fetch replica a "
         "request; *degraded* are answers without stored values, warm-up included; *spread* is that of the p99 between "
         f"the rounds. Medians of {args.rounds} rounds, the stores one after the other in each."
     )

@@ -93,7 +93,7 @@ async def compare(
 
 
 async def warm(store: CassandraStore, keys: list[str], seconds: float = _WARM_S) -> None:
-    """Read as fast as it goes, one to eight keys at a time: nodes that were just started compile for tens of seconds."""
+    """Read as fast as it goes, one to eight keys at a time: a node that was just started is slow for a while."""
     deadline = time.monotonic() + seconds
 
     async def one(reader: int) -> None:
