@@ -18,6 +18,7 @@ USE_CASE = """name = "large"
 label = "y"
 event_time = "at"
 entity = { column = "who" }
+split = { validation = 0.05, holdout = 0.05 }
 [features]
 """ + "".join(
     f'{name} = {{ type = "{kind}" }}\n'
@@ -29,7 +30,7 @@ entity = { column = "who" }
     }.items()
     for name in names
 )
-"""The table's use case, TOML: split by time, every vocabulary to be fitted."""
+"""The table's use case, TOML: split by time, most rows to train on, every vocabulary to be fitted."""
 
 
 def write(folder: Path, rows: int) -> Path:

@@ -170,7 +170,13 @@ class _Encoder:
 
 def _pieces(chunk: Chunk, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
     """Yield number of the first row, and rows, of each piece of a chunk."""
-    first_row = chunk.first_row
-    for piece in chunk_batches(chunk, columns, _PIECE_ROWS):
-        yield first_row, piece
-        first_row += piece.num_rows
+    first_row, held, rows = chunk.first_row, [], 0
+    for batch in chunk_batches(chunk, columns, _PIECE_ROWS):
+        held.append(batch)
+        rows += batch.num_rows
+        # A batch ends with its row group, and row groups may be small.
+        if rows >= _PIECE_ROWS:
+            yield first_row, pa.concat_tables(held)
+            first_row, held, rows = first_row + rows, [], 0
+    if held:
+        yield first_row, pa.concat_tables(held)
