@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from ray_app.stages import LocalFeatures
+from tests.support_app import place as place
 from tests.support_cassandra import cassandra_node as cassandra_node
 from tests.support_cassandra import pytest_runtest_setup as pytest_runtest_setup
 from tests.support_serving import STORED, Door, door, local_store, write_store

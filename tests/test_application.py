@@ -22,19 +22,9 @@ REQUEST = ("amount", "transaction_hour", "merchant_category", "foreign_transacti
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A folder with a champion and a filled store."""
-    place = Workplace(tmp_path_factory.mktemp("app"))
-    place.environment |= {"RAYSCORE_MODEL_MIN_REPLICAS": "2", "RAYSCORE_FEATURE_MIN_REPLICAS": "2"}
-    place.publish_champion()
-    done = place.run("data", "materialize", str(place.write_recent_table()))
-    assert done.returncode == 0, done.stderr
-    return place
-
-
-@pytest.fixture(scope="module")
 def graph(place: Workplace) -> Iterator[Workplace]:
     """The graph, served until the module's last test."""
+    place.environment |= {"RAYSCORE_MODEL_MIN_REPLICAS": "2", "RAYSCORE_FEATURE_MIN_REPLICAS": "2"}
     with place.running(*serve_command("graph")) as child:
         place.wait_ready(child)
         yield place
@@ -240,10 +230,12 @@ def test_every_way_of_serving_answers_the_same(
     wait_for(lambda: not place.processes(), "every process to be gone")
 
 
-@pytest.mark.cassandra
-def test_the_graph_reads_cassandra(graph: Workplace, cassandra_node: Node, tmp_path: Path) -> None:
-    """With only the settings changed, features come from a Cassandra node; with it frozen, answers are degraded."""
-    place = Workplace(tmp_path)
+@pytest.fixture(scope="module")
+def on_cassandra(
+    graph: Workplace, cassandra_node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
+    """The graph with only the settings changed, its store a Cassandra node."""
+    place = Workplace(tmp_path_factory.mktemp("cassandra"))
     place.environment |= {
         "RAYSCORE_STORE": "cassandra",
         "RAYSCORE_CASSANDRA_HOSTS": cassandra_node.address,
@@ -252,21 +244,56 @@ def test_the_graph_reads_cassandra(graph: Workplace, cassandra_node: Node, tmp_p
         "RAYSCORE_REQUEST_TIMEOUT_MS": "5000",
         "RAYSCORE_MLFLOW_TRACKING_URI": graph.settings.tracking_uri,
     }
-    body = _body(_rows(graph, 1)[0])
-    expected = httpx.post(f"{graph.url}/predict?detail=1", json=body).json()
-    table = graph.folder / "card.parquet"
-    done = place.run("data", "materialize", str(table))
+    done = place.run("data", "materialize", str(graph.folder / "card.parquet"))
     assert done.returncode == 0, done.stderr
-
     with place.running(*serve_command("graph")) as child:
         place.wait_ready(child)
-        answer = httpx.post(f"{place.url}/predict?detail=1", json=body, timeout=10).json()
-        cassandra_node.pause()
-        try:
-            without = httpx.post(f"{place.url}/predict", json=body, timeout=10)
-        finally:
-            cassandra_node.resume()
+        yield place
+
+
+@pytest.mark.cassandra
+def test_the_graph_reads_cassandra(graph: Workplace, on_cassandra: Workplace) -> None:
+    """From a Cassandra node the very same values and probabilities come as from SQLite."""
+    body = _body(_rows(graph, 1)[0])
+
+    expected = httpx.post(f"{graph.url}/predict?detail=1", json=body).json()
+    answer = httpx.post(f"{on_cassandra.url}/predict?detail=1", json=body, timeout=10).json()
 
     assert (answer["probability"], answer["features"]) == (expected["probability"], expected["features"])
     assert answer["degraded"] is False
-    assert (without.status_code, without.json()["degraded"]) == (200, True)
+
+
+@pytest.mark.cassandra
+def test_a_frozen_and_a_closed_node_degrade_answers_and_leave_nothing_behind(
+    graph: Workplace, on_cassandra: Workplace, cassandra_node: Node
+) -> None:
+    """Every answer comes while the node is silent or gone, whole ones when it is back, and no file stays open."""
+    body = _body(_rows(graph, 1)[0])
+
+    def degraded() -> bool:
+        answer = httpx.post(f"{on_cassandra.url}/predict", json=body, timeout=10)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["degraded"]
+
+    def open_files() -> int:
+        replicas = on_cassandra.processes("ServeReplica:default:FeatureFetch")
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in replicas)
+
+    wait_for(lambda: not degraded(), "a whole answer")
+    before = open_files()
+    cassandra_node.pause()
+    try:
+        frozen = [degraded() for _ in range(3)]
+    finally:
+        cassandra_node.resume()
+    wait_for(lambda: not degraded(), "whole answers after the freeze")
+    cassandra_node.kill()
+    try:
+        closed = [degraded() for _ in range(20)]
+    finally:
+        cassandra_node.start()
+    wait_for(lambda: not degraded(), "whole answers after the restart")
+
+    assert all(frozen)
+    assert all(closed)
+    wait_for(lambda: open_files() <= before, "as few open files as before")
