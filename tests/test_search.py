@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,21 @@ def run(prepared, finished, scratch, trials=14, workers=ONE, sampler=TpeSampler,
     return found, said
 
 
-def trial_workers():
+def trial_workers(title=b"ray::ResourceTrainable"):
     """Pids of the processes of this test's cluster that run trials."""
-    below = descendants(os.getpid(), mark="no other process")
-    return [pid for pid in below if b"ray::ResourceTrainable" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = []
+    for pid in descendants(os.getpid(), mark="no other process"):
+        with suppress(OSError):
+            found += [pid] if title in Path(f"/proc/{pid}/cmdline").read_bytes() else []
+    return found
+
+
+def kill(pids):
+    """kill -9 each that is still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
 
 
 def outcomes(trials):
@@ -84,17 +96,37 @@ def test_two_at_once_give_the_same_trials_whoever_is_faster(ray_cluster, prepare
 
 @pytest.mark.ray
 def test_trial_of_a_killed_worker_is_run_again(ray_cluster, prepared, tmp_path):
-    """kill -9 of the worker: said, run again, and the search ends with the trials of an undisturbed one."""
+    """kill -9 of the worker between two trials: said, run again, and the trials are those of an undisturbed search."""
     undisturbed, _ = run(prepared, [], tmp_path, trials=6, sampler=RandomSampler)
+    killed = []
 
     def kill_worker(trial):
         if trial.number == 2:
-            (worker,) = trial_workers()
-            os.kill(worker, signal.SIGKILL)
+            killed.extend(kill(trial_workers()))
 
     found, said = run(prepared, [], tmp_path, trials=6, sampler=RandomSampler, on_trial=kill_worker)
+    assert killed
     assert outcomes(found) == outcomes(undisturbed)
     assert said == ["trial 3: its worker died; the trial is run again"]
+
+
+@pytest.mark.ray
+def test_trial_whose_worker_always_dies_ends_the_search(ray_cluster, prepared, tmp_path):
+    """kill -9 in the middle of a trial, each time it is begun: the search names the trial and what to look for."""
+    over, long = threading.Event(), DECLARED.model_copy(update={"max_rounds": 10_000, "early_stopping_rounds": 10_000})
+
+    def kill_each() -> None:
+        while not over.wait(0.01):
+            kill(trial_workers(b"ray::ResourceTrainable.train"))
+
+    killer = threading.Thread(target=kill_each)
+    killer.start()
+    try:
+        with pytest.raises(TrainingFailed, match="trial 0 was begun 4 times and its worker died each time"):
+            run(prepared, [], tmp_path, sampler=RandomSampler, declared=long)
+    finally:
+        over.set()
+        killer.join()
 
 
 @pytest.mark.ray

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ import ray.tune
 import xgboost
 from ray.tune.search import Searcher
 
-from data.errors import ConfigError, RayscoreError, TrainingFailed
+from data.errors import ConfigError, TrainingFailed
 from data.usecase import Search
 from tune.examples import Examples
 from tune.halving import climb
@@ -29,7 +30,8 @@ from tune.train import Boosting, base_params
 from tune.trial import Trial
 
 ATTEMPTS = 4
-"""How often a trial is begun when its worker dies."""
+"""How often a trial is begun when its worker dies. Tune's own count is not used: it loses a trial whose worker dies
+between two."""
 
 _CPU_PATIENCE_S = 30.0
 _ROWS_PER_THREAD = 100_000
@@ -38,7 +40,7 @@ _REFUSED = "refused"
 _OUTCOME = "outcome"
 
 OnTrial = Callable[[Trial], None]
-"""Called in the driver with each finished trial, in the order of finishing; raises RayscoreError to end the search."""
+"""Called in the driver with each finished trial, in the order of finishing; what it raises ends the search."""
 OnLost = Callable[[str], None]
 """Called in the driver with one line on a worker that died."""
 
@@ -109,7 +111,7 @@ def search(job: Job, schedule: Schedule, workers: Workers, on_trial: OnTrial, on
     Raises:
         ConfigError: XGBoost refuses the parameters of a trial.
         TrainingFailed: a trial lost its worker too often.
-        RayscoreError: what `on_trial` raised.
+        Exception: what `on_trial` raised.
         SearchInterrupted: Ctrl-C.
     """
     if schedule.exhausted:
@@ -127,14 +129,13 @@ def search(job: Job, schedule: Schedule, workers: Workers, on_trial: OnTrial, on
                 storage_path=storage,
                 stop=_Halt(desk),
                 callbacks=[_Listener(desk)],
-                failure_config=ray.tune.FailureConfig(max_failures=ATTEMPTS - 1),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
         ).fit()
     if desk.failure is not None:
         raise desk.failure
-    if desk.open or not schedule.exhausted:
+    if not desk.exhausted:
         raise SearchInterrupted
 
 
@@ -181,12 +182,42 @@ class _Desk:
     """Where the parts that Tune calls meet: what is under way, and why the search has to end."""
 
     def __init__(self, schedule: Schedule, on_trial: OnTrial, on_lost: OnLost) -> None:
-        self.schedule, self._on_trial, self.on_lost = schedule, on_trial, on_lost
+        self.schedule, self._on_trial, self._on_lost = schedule, on_trial, on_lost
         self.open = 0
-        self.failure: RayscoreError | None = None
+        self.failure: Exception | None = None
+        self._lost: deque[Assignment] = deque()
+        self._losses: Counter[int] = Counter()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its parts for a restore of its own, which the journal makes needless.
+        return {}
+
+    @property
+    def exhausted(self) -> bool:
+        """True when every trial has ended; one that is under way may still be lost."""
+        return self.schedule.exhausted and not self.open and not self._lost
+
+    def hand_out(self) -> Assignment | None:
+        """What is to be run next: first what was lost."""
+        assignment = self._lost.popleft() if self._lost else self.schedule.plan()
+        self.open += assignment is not None
+        return assignment
+
+    def lose(self, assignment: Assignment) -> None:
+        """Take note that a worker died over a trial."""
+        self.open -= 1
+        self._losses[assignment.number] += 1
+        if self._losses[assignment.number] < ATTEMPTS:
+            self._lost.append(assignment)
+            self._on_lost(f"trial {assignment.number}: its worker died; the trial is run again")
+        else:
+            self.failure = self.failure or TrainingFailed(
+                f"trial {assignment.number} was begun {ATTEMPTS} times and its worker died each time; look for a lack "
+                "of memory on the node, then go on with --resume"
+            )
 
     def hand_in(self, result: dict[str, Any]) -> None:
-        """Take the result of a trial. An error is kept, since Tune would swallow it with the trial."""
+        """Take the result of a trial. Any error is kept: Tune would take it for a worker's, and run the trial again."""
         self.open -= 1
         try:
             if _REFUSED in result:
@@ -194,7 +225,7 @@ class _Desk:
             trial = Trial(**result[_OUTCOME])
             self._on_trial(trial)
             self.schedule.end(trial)
-        except RayscoreError as exc:
+        except Exception as exc:  # noqa: BLE001 - raised again by `search`, when Tune has ended
             self.failure = self.failure or exc
 
 
@@ -206,13 +237,10 @@ class _Planner(Searcher):
         self._desk = desk
 
     def suggest(self, trial_id: str) -> Any:
-        if self._desk.schedule.exhausted:
+        if self._desk.exhausted:
             return Searcher.FINISHED
-        assignment = self._desk.schedule.plan()
-        if assignment is None:
-            return None
-        self._desk.open += 1
-        return {"trial": assignment._asdict()}
+        assignment = self._desk.hand_out()
+        return None if assignment is None else {"trial": assignment._asdict()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The listener has what is needed."""
@@ -230,21 +258,11 @@ class _Listener(ray.tune.Callback):
     def __init__(self, desk: _Desk) -> None:
         self._desk = desk
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks for a restore of its own, which the journal makes needless.
-        return {}
-
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._desk.hand_in(trial.last_result)
 
-    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._desk.on_lost(f"trial {_number(trial)}: its worker died; the trial is run again")
-
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._desk.failure = TrainingFailed(
-            f"trial {_number(trial)} was begun {ATTEMPTS} times and its worker died each time; look for a lack of "
-            "memory on the node, then go on with --resume"
-        )
+        self._desk.lose(Assignment(**trial.config["trial"]))
 
 
 class _Halt(ray.tune.Stopper):
@@ -253,15 +271,15 @@ class _Halt(ray.tune.Stopper):
     def __init__(self, desk: _Desk) -> None:
         self._desk = desk
 
+    def __getstate__(self) -> dict[str, Any]:
+        # As of _Listener: the desk leads to open connections, which cannot be pickled.
+        return {}
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
         return self._desk.failure is not None
-
-
-def _number(trial: Any) -> int:
-    return trial.config["trial"]["number"]
 
 
 @contextmanager
