@@ -81,15 +81,16 @@ class Inference:
         deadline = time.perf_counter() + budget_s
         # A slow store may spend half of the time: the other half is the model's, for an answer with defaults.
         lookups = await self._look_up(rows, budget_s / 2)
-        matrix = np.array([self._vector(*pair) for pair in zip(rows, lookups, strict=True)], np.float32)
+        vectors = [self._vector(*pair) for pair in zip(rows, lookups, strict=True)]
+        matrix = np.array(vectors, np.float32)
         started = time.perf_counter()
         if started >= deadline:
             raise DeadlineExceeded("the time allowed for the request is spent")
         scores = await self._model.score(matrix, deadline - started)
         self._metrics.stage(MODEL, time.perf_counter() - started)
         return [
-            Prediction(row, score, lookup, self._taken(row, lookup.online))
-            for row, score, lookup in zip(rows, scores.tolist(), lookups, strict=True)
+            Prediction(row, score, lookup, self._taken(row, lookup.online), vector)
+            for row, score, lookup, vector in zip(rows, scores.tolist(), lookups, vectors, strict=True)
         ]
 
     def _with_absent_columns(self, table: pa.Table) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from data.payload import OnlineRow
@@ -22,9 +23,13 @@ class Lookup(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """The answer for one row; `stored` is the number of its features that the store supplied."""
+    """The answer for one row.
+
+    `stored` is the number of its features that the store supplied; `vector` is what was scored, in schema order.
+    """
 
     row: Row
     probability: float
     lookup: Lookup
     stored: int
+    vector: Sequence[float] = ()

@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -87,6 +88,29 @@ class BundleManifest(BaseModel):
     sha256: dict[str, str] = Field(default_factory=dict)
     """Digest of every other file."""
 
+    @property
+    def contract(self) -> str:
+        """16 hex digits of what clients and stores see: what two versions that serve side by side must share."""
+        said = json.dumps(self._said(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    def differences(self, other: BundleManifest) -> list[str]:
+        """In words, where the contract of another model differs from this one's; vocabularies may, after a refit."""
+        mine, its = self._said(), other._said()
+        return [
+            f"{name}: {its.get(name, 'absent')} instead of {mine.get(name, 'absent')}"
+            for name in dict.fromkeys([*mine, *its])
+            if mine.get(name) != its.get(name)
+        ]
+
+    def _said(self) -> dict[str, str]:
+        entity = f"{self.entity.column} ({self.entity.type})" if self.entity else "none"
+        features = {
+            f"feature {f.name}": f"{f.type.value} from {f.source.value}{', required' if f.required else ''}"
+            for f in self.schema_.features
+        }
+        return {"name": self.name, "label": self.label, "entity": entity, "view": self.view, **features}
+
     @model_validator(mode="after")
     def _fitted(self) -> BundleManifest:
         if not self.schema_.fitted:
@@ -142,6 +166,11 @@ class Bundle:
             for name, content in self._files().items():
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
         return buffer.getvalue()
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that tell this bundle from every other."""
+        return _sha256(self.manifest.model_dump_json().encode())[:16]
 
     def save(self, directory: str | Path) -> Path:
         """Write the directory as a whole or not at all; one that is there is replaced. Returns its path.
