@@ -102,7 +102,7 @@ def test_card_tells_cost_calibration_and_slices():
         "| without calibration |",
         "| merchant_category = travel |",
         "| amount >= 700 |",
-        "too few",
+        "too few of a label",
         "Groups were compared by `merchant_category`, `amount` only.",
     ):
         assert words in text

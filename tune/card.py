@@ -157,7 +157,7 @@ def _slices_section(use_case: UseCase, found: Findings) -> str:
 def _slice_row(each: SliceFigures) -> tuple[str, ...]:
     head = each.name.replace("|", "/"), f"{each.rows:,}", f"{each.share:.2%}", f"{each.mean:.2%}"
     if each.metric is None or each.interval is None:
-        return (*head, "too few", "", "", "")
+        return (*head, "too few of a label", "", "", "")
     low, high = each.interval
     return (*head, f"{each.metric:.3f}", f"{low:.3f} to {high:.3f}", f"{each.precision:.3f}", f"{each.recall:.3f}")
 

@@ -159,7 +159,7 @@ def _slices(path: Path, figures: Figures, metric: Metric) -> None:
 
 def _slice(axes: Axes, place: int, each: SliceFigures) -> None:
     if each.metric is None or each.interval is None:
-        axes.text(0.02, place, "too few rows to judge", va="center", color=GREY, fontsize=8)
+        axes.text(0.02, place, "too few rows of a label", va="center", color=GREY, fontsize=8)
         return
     axes.barh(place, each.metric, color=BLUE, height=0.6, alpha=0.85)
     low, high = each.interval
