@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import pyarrow as pa
-import ray
 import ray.data
 from ray.exceptions import RayError
 
@@ -20,19 +18,6 @@ from data.errors import DataError, RayscoreError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where tasks run and how many at once; a task takes one CPU."""
-
-    concurrency: int | None = None
-    """Tasks at once; None is as many as the cluster has CPUs free."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Ray node labels that a node must have, as `ray start --labels` gave them."""
-
-
-_ANYWHERE = Placement()
 
 
 class _Task(Generic[Item, Result]):
@@ -53,9 +38,7 @@ class _Task(Generic[Item, Result]):
         return pickle.dumps(result, protocol=5)
 
 
-def stream(
-    items: Sequence[Item], function: Callable[[Item], Result], placement: Placement = _ANYWHERE
-) -> Iterator[Result]:
+def stream(items: Sequence[Item], function: Callable[[Item], Result]) -> Iterator[Result]:
     """Yield `function(item)` for every item, in the order of completion; one task an item.
 
     Needs a connection to Ray (`data.cluster`). Items and results are pickled; `function` may not hold resources.
@@ -67,26 +50,13 @@ def stream(
     _quiet()
     rows = [{"item": pickle.dumps(item, protocol=5)} for item in items]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    done = dataset.map_batches(
-        _Task(function),
-        batch_size=1,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        concurrency=placement.concurrency,
-        label_selector=dict(placement.labels) or None,
-    )
+    done = dataset.map_batches(_Task(function), batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
     try:
         for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
             for cell in cast("pa.Table", batch).column("result"):
                 yield _unpack(cell.as_py())
     except RayError as exc:
         raise DataError(f"a Ray worker failed and its work could not be repeated: {exc}") from exc
-
-
-def has_node(placement: Placement) -> bool:
-    """True when a node that lives has every label of the placement; else its tasks wait, maybe for an autoscaler."""
-    there = [node["Labels"].items() for node in ray.nodes() if node["Alive"]]
-    return any(placement.labels.items() <= labels for labels in there)
 
 
 def _unpack(cell: bytes) -> Any:

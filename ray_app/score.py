@@ -11,10 +11,10 @@ from typing import Any
 
 from data.cluster import cluster
 from data.console import err, progress
-from data.dataset import Placement, has_node, stream
 from data.errors import ConfigError
 from data.parquet import Chunk, open_source
 from data.settings import Settings, load_settings
+from data.tasks import Placement, has_node, run_tasks
 from ray_app.batch import ALL, KEYS, ScoringJob, plan, score_chunk
 from ray_app.champion import find_champion
 from ray_app.parts import Parts, open_parts
@@ -102,7 +102,7 @@ def _spread(chunks: Sequence[Chunk], score: Callable[[Chunk], int], placement: P
         if not has_node(placement):
             asked = ", ".join(f"{key}={value}" for key, value in placement.labels.items())
             err.print(f"no node of the cluster has the label {asked}: waiting for one, Ctrl-C ends", markup=False)
-        yield from stream(chunks, score, placement)
+        yield from run_tasks(chunks, score, placement)
 
 
 def _placement(concurrency: int | None, labels: Sequence[str]) -> Placement:

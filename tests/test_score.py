@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.dataset import Placement, has_node
 from data.errors import ConfigError, DataError
 from ray_app.__main__ import main
 from tests.support_app import Workplace, wait_for
@@ -137,10 +136,3 @@ def test_fresh_begins_anew(tmp_path: Path, folder: Path, bundle: Path):
     assert done.returncode == 0, done.stderr
     assert "resuming" not in done.stderr
     assert pq.ParquetDataset(out).read().num_rows == FILES * 100_000
-
-
-@pytest.mark.ray
-def test_labels_that_no_node_has_are_known(ray_cluster: None):
-    """Work without labels runs anywhere; work for a label waits where no node has it."""
-    assert has_node(Placement())
-    assert not has_node(Placement(labels={"pool": "moon"}))
