@@ -192,7 +192,7 @@ def _print_learned(learned: Learned, use_case: UseCase, settings: Settings, seco
     metric = use_case.search.metric.value
     _print_figures(learned.figures, metric)
     low, high = learned.figures.holdout.intervals[metric]
-    _say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; validation says {learned.best.score:.4f}, holdout goes")
+    _say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; on validation, which chose it, {learned.best.score:.4f}")
     for alarm in learned.figures.alarms:
         if alarm.leak:
             _say(f"LEAK? {alarm.column} {alarm.text}")
