@@ -18,6 +18,7 @@ import signal
 import socket
 import string
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -98,6 +99,8 @@ class Node:
             )
         _running.append(self)
         self.wait_log(_READY)
+        while not _connects(self.host, self.port):  # the line is written a moment before
+            time.sleep(0.05)
         return self
 
     def wait_log(self, text: str) -> None:
@@ -130,16 +133,17 @@ class Node:
             self.kill()
 
     def pause(self) -> None:
-        """Freeze the process: its sockets stay open and nothing answers."""
-        self._signal(signal.SIGSTOP)
+        """Freeze the process: its sockets stay open and nothing answers once this returns."""
+        assert self._process is not None, f"{self.address} is not running"
+        self._process.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self._process.pid}/task")
+        while any(_state(thread) not in "TXZ" for thread in threads.iterdir()):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let a frozen process go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None, f"{self.address} is not running"
-        self._process.send_signal(number)
+        self._process.send_signal(signal.SIGCONT)
 
     def _configure(self) -> None:
         shutil.copy(_FILES / "logback.xml", self.home)
@@ -280,6 +284,19 @@ def _unavailable(reason: str) -> None:
     if _required():
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def _state(thread: Path) -> str:
+    """The state letter of a thread, X when it has ended meanwhile."""
+    try:
+        return (thread / "stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return "X"
+
+
+def _connects(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 def _bindable(host: str, port: int) -> bool:

@@ -169,7 +169,7 @@ def test_second_reads_are_counted_once(nodes: list[Node]):
             await until(lambda: works(store))
         await until(lambda: asyncio.sleep(0, store.under_way == 0))
 
-    with opened(nodes, 3, cassandra_speculative_delay_ms=20, cassandra_read_timeout_ms=3000) as store:
+    with opened(nodes, 3, cassandra_speculative_delay_ms=20) as store:
         asyncio.run(scenario(store))
 
 
