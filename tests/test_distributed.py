@@ -102,15 +102,17 @@ def test_shards_that_do_not_fit_are_trained_on_from_disk(ray_cluster, tmp_path, 
 def kill_when_busy(count, times=1):
     """Kill -9 one of `count` training processes that have worked for half a second, `times` times; a thread."""
 
-    def kill():
-        killed = set()
-        while len(killed) < times:
-            busy = [pid for pid in workers(ACTOR) if cpu_ticks(pid) > 0.5 * os.sysconf("SC_CLK_TCK")]
-            if len(busy) == count and not killed & set(busy):
-                killed.add(busy[0])
-                os.kill(busy[0], signal.SIGKILL)
+    killed = set()
 
-    thread = threading.Thread(target=kill, daemon=True)
+    def found():
+        busy = [pid for pid in workers(ACTOR) if cpu_ticks(pid) > 0.5 * os.sysconf("SC_CLK_TCK")]
+        if len(busy) < count or killed & set(busy):
+            return False
+        killed.add(busy[0])
+        os.kill(busy[0], signal.SIGKILL)
+        return len(killed) == times
+
+    thread = threading.Thread(target=wait_for, args=(found, "actors at work", 200.0), daemon=True)
     thread.start()
     return thread
 
