@@ -15,8 +15,9 @@ import ray
 from ray import serve
 
 from data.settings import load_settings
+from data.traffic import TrafficRules
 from ray_app.application import start_local
-from ray_app.deployments import build
+from ray_app.deployments import build, serve_what
 from tune.bundle import Bundle
 
 
@@ -29,7 +30,9 @@ def main(argv: Sequence[str]) -> int:
     bundle = Bundle.load(args.bundle)
     try:
         start_local(settings)
-        serve.run(build(settings, bundle, "1", fused=args.kind == "fused"), blocking=False)
+        rules = TrafficRules(use_case=bundle.manifest.name, champion="1").after(None)
+        served = serve_what(settings, rules, {"1": bundle})
+        serve.run(build(served, fused=args.kind == "fused"), blocking=False)
         sys.stdin.read()
     finally:
         serve.shutdown()

@@ -12,7 +12,9 @@ RayscoreError
 |   +-- RegistryUnavailable  the registry could not be reached
 |   |   +-- RegistryRefused  the registry was reached and said no
 |   +-- SchemaMismatch     two sides were built from different feature schemas
+|   +-- VersionUnavailable no replica that answers holds the version
 +-- TrainingFailed         the search or the distributed fit was lost or refused
++-- ControlUnavailable     Control does not answer; what is served goes on
 +-- Overloaded             the service is full; try again later
 +-- DeadlineExceeded       the time allowed for a request is spent
 """
@@ -76,8 +78,16 @@ class SchemaMismatch(ModelError):
     """Two sides were built from different feature schemas."""
 
 
+class VersionUnavailable(ModelError):
+    """No replica that answers holds the version."""
+
+
 class TrainingFailed(RayscoreError):
     """The search or the distributed fit was lost or refused; nothing was registered."""
+
+
+class ControlUnavailable(RayscoreError):
+    """Control does not answer; what is served goes on."""
 
 
 class Overloaded(RayscoreError):

@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     """Alias of the registered model to serve."""
     registry_wait_s: Annotated[float, Field(ge=0)] = 60.0
     """How long serving waits at start for the registry to answer and to hold a model, in seconds."""
+    versions_held: Annotated[int, Field(ge=2, le=100)] = 6
+    """Most versions of the model that a replica holds at once; traffic rules that name more are refused."""
+    version_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """How long a version that the traffic rules name no more stays loaded, in seconds."""
+    admin_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    """Bearer token of the admin door, at least 16 characters; without one the door is closed."""
 
     gateway_min_replicas: _Replicas = 1
     """Fewest gateway (HTTP) replicas."""

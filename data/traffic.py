@@ -11,7 +11,6 @@ import hashlib
 import json
 import sys
 from enum import Enum
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +55,7 @@ class Challenger(BaseModel):
 class TrafficRules(BaseModel):
     """Champion and challengers of one use case; `epoch` counts the changes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     use_case: str
     champion: Version
@@ -84,8 +83,8 @@ class TrafficRules(BaseModel):
         """The challengers that only listen in."""
         return tuple(c for c in self.challengers if c.mode is Mode.SHADOW)
 
-    @cached_property
-    def _owners(self) -> list[str]:
+    def owners(self) -> list[str]:
+        """The version that answers for each bucket, to look many keys up in: `owners()[bucket(key)]`."""
         owners = [self.champion] * BUCKETS
         for challenger in self.challengers:
             for start, stop in challenger.buckets:
@@ -94,7 +93,7 @@ class TrafficRules(BaseModel):
 
     def owner(self, key: str) -> str:
         """The version that answers for an entity, or for a request without one by its id."""
-        return self._owners[bucket(key)]
+        return self.owners()[bucket(key)]
 
     def after(self, before: TrafficRules | None) -> TrafficRules:
         """These rules as the successor of `before`: the next epoch, with as few entities moved as the weights allow."""

@@ -8,12 +8,15 @@ from typing import Any
 import orjson
 
 from data.errors import (
+    ControlUnavailable,
     DeadlineExceeded,
     InvalidRow,
+    ModelNotFound,
     Overloaded,
     RayscoreError,
     SchemaMismatch,
     StoreUnavailable,
+    VersionUnavailable,
 )
 from data.features import Transform
 from ray_app.prediction import Prediction
@@ -28,7 +31,10 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
     InvalidRow: (422, "The features are not valid"),
     Overloaded: (503, "The service is full"),
     DeadlineExceeded: (504, "The request took too long"),
+    ModelNotFound: (404, "No such version"),
     SchemaMismatch: (503, "A new model is being rolled out"),
+    ControlUnavailable: (503, "Control does not answer"),
+    VersionUnavailable: (503, "A new model is being rolled out"),
     StoreUnavailable: (503, "The online store does not answer"),
 }
 
@@ -50,16 +56,23 @@ class Answers:
         self._manifest = manifest
         self._encoders = transform.encoders
         self._threshold = manifest.threshold
-        self._model = {"name": manifest.name, "version": version}
+        self.version = version
         online = [feature.name for feature in manifest.schema_.online]
         self._stored_at = {name: at for at, name in enumerate(online)}
 
-    def render(self, prediction: Prediction, request_id: str, detail: bool) -> dict[str, Any]:
-        """The JSON object of one prediction; with `detail`, each feature's value and where it came from."""
+    def label(self, probability: float) -> int:
+        """The decision: 1 from the model's threshold on."""
+        return int(probability >= self._threshold)
+
+    def render(self, prediction: Prediction, request_id: str, detail: bool, epoch: int) -> dict[str, Any]:
+        """The JSON object of one prediction; with `detail`, each feature's value and where it came from.
+
+        `epoch` is that of the traffic rules by which this version answers.
+        """
         answer: dict[str, Any] = {
             "probability": prediction.probability,
-            "label": int(prediction.probability >= self._threshold),
-            "model": self._model,
+            "label": self.label(prediction.probability),
+            "model": {"name": self._manifest.name, "version": self.version, "epoch": epoch},
             "entity_found": prediction.lookup.found,
             "online_age_s": prediction.lookup.age_s,
             "degraded": prediction.lookup.degraded,
@@ -68,12 +81,12 @@ class Answers:
         if prediction.row.key is not None:
             answer["key"] = prediction.row.key
         if detail:
-            answer["features"] = {name: self._feature(i, prediction) for i, name in enumerate(self._names)}
+            answer["features"] = self.features(prediction)
         return answer
 
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return self._manifest.schema_.names
+    def features(self, prediction: Prediction) -> dict[str, dict[str, Any]]:
+        """Each feature's value as it was used, its `source`, and `unseen` for a category unknown to the model."""
+        return {name: self._feature(i, prediction) for i, name in enumerate(self._manifest.schema_.names)}
 
     def _feature(self, i: int, prediction: Prediction) -> dict[str, Any]:
         encoder = self._encoders[i]

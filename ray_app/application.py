@@ -1,4 +1,4 @@
-"""What `serve run ray_app:graph` and `serve run ray_app:fused` import: settings, champion, wiring."""
+"""What `serve run ray_app:graph` and `serve run ray_app:fused` import: settings, champion and rules, wiring."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from data.console import EXIT_ERROR, err
 from data.errors import RayscoreError
 from data.settings import Settings, load_settings
 from ray_app import environment
-from ray_app.champion import find_champion
-from ray_app.deployments import build
+from ray_app.champion import find_served
+from ray_app.control_deployment import control
+from ray_app.deployments import build, serve_what
 
 
 def application(*, fused: bool = False) -> Application:
@@ -28,7 +29,7 @@ def application(*, fused: bool = False) -> Application:
     from_command = environment.in_serve_run() and not ray.is_initialized()
     try:
         settings = load_settings()
-        model = find_champion(settings)
+        found = find_served(settings)
         if from_command and not _names_cluster():
             start_local(settings)
     except RayscoreError as exc:
@@ -36,7 +37,8 @@ def application(*, fused: bool = False) -> Application:
             raise
         err.print(f"error: {exc}", markup=False, style="red")
         sys.exit(EXIT_ERROR)
-    return build(settings, model.bundle, model.version, fused=fused)
+    served = serve_what(settings, found.rules, found.bundles)
+    return build(served, control(served, fused=fused), fused=fused)
 
 
 def start_local(settings: Settings) -> None:

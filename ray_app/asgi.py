@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from data.errors import RayscoreError
 from data.settings import Settings
 from ray_app import answer
-from ray_app.answer import Answers, HttpProblem
-from ray_app.batching import MicroBatcher
+from ray_app.answer import HttpProblem
 from ray_app.departure import Departure
-from ray_app.envelope import Envelope, read_envelope, request_id
+from ray_app.envelope import read_envelope, request_id
+from ray_app.lanes import Lanes
 from ray_app.metrics import CONTENT_TYPE, Metrics
-from ray_app.pages import Page
-from ray_app.prediction import Prediction
-from ray_app.request import RefusedItem, Row, RowParser
+from ray_app.predictor import Predictor
+from ray_app.route import Reply, Route, Told
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +33,7 @@ PATH = "/predict"
 _CALLER_LEFT = 499
 """The code under which a request is counted whose caller did not wait; nginx' and Serve's, no caller sees it."""
 
+_MOST_TOLD = 65_536
 _LENGTH_DIGITS = 18  # more would not be a length, and Python refuses to read thousands of them
 
 
@@ -43,26 +43,24 @@ class PredictApp:
     def __init__(
         self,
         settings: Settings,
-        parser: RowParser,
-        batcher: MicroBatcher[Row, Prediction],
-        answers: Answers,
+        lanes: Lanes,
+        predictor: Predictor,
         metrics: Metrics,
-        pages: dict[str, Page],
         readiness: Readiness,
+        routes: Mapping[str, Route],
         body_timeout_s: float = 10.0,
     ) -> None:
-        """Wire the door; `pages` are the fixed GET answers by path."""
+        """Wire the door; `routes` are answered by code, and the champion's pages at the paths that they have."""
         self._settings = settings
         self._timeout_s = settings.request_timeout_ms / 1000
-        self._parser = parser
-        self._batcher = batcher
-        self._answers = answers
+        self._lanes = lanes
+        self._predictor = predictor
         self._metrics = metrics
-        self._pages = pages
         self._readiness = readiness
+        self._routes = routes
         self._body_timeout_s = body_timeout_s
-        self._known = {PATH, "/health", "/ready", "/metrics", *pages}
-        metrics.watch_queue(lambda: batcher.waiting)
+        self._known = {PATH, "/health", "/ready", "/metrics", *routes, *lanes.view.champion.pages}
+        metrics.watch_queue(lambda: lanes.waiting)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -74,7 +72,7 @@ class PredictApp:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
-        await self._batcher.close()
+        await self._lanes.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,34 +81,44 @@ class PredictApp:
             await self._predict(scope, receive, send)
             return
         try:
-            status, kind, body = await self._get(path, method)
-            await _send(send, status, kind, body)
+            route = self._routes.get(path)
+            reply = await self._get(path, method) if route is None else await self._by_code(route, scope, receive)
+            if reply is not None:
+                await _send(send, reply.status, reply.content_type, reply.body, reply.headers)
         except Exception as exc:
             asked = request_id(dict(scope["headers"]))
             if not isinstance(exc, RayscoreError):
                 logger.exception("request %s failed", asked)
             await _send_problem(send, exc, asked)
 
-    async def _get(self, path: str, method: str) -> tuple[int, bytes, bytes]:
+    async def _by_code(self, route: Route, scope: Scope, receive: Receive) -> Reply | None:
+        _require_method(scope["path"], scope["method"], route.methods)
+        headers = dict(scope["headers"])
+        body = await self._body(headers, receive, _MOST_TOLD) if scope["method"] == "POST" else b""
+        if body is None:
+            return None
+        given = headers.get(b"x-forwarded-for", b"").decode("latin-1")[:100]
+        source = given or (scope.get("client") or ("unknown",))[0]
+        return await route.answer(Told(scope["method"], scope["path"], scope["query_string"], headers, body, source))
+
+    async def _get(self, path: str, method: str) -> Reply:
         if path not in self._known:
             raise HttpProblem(404, "No such page", f"{path[:200]}; there are: {', '.join(sorted(self._known))}")
-        allowed = "POST" if path == PATH else "GET"
-        if method != allowed and not (allowed == "GET" and method == "HEAD"):
-            raise HttpProblem(405, "Wrong method", f"{path} takes {allowed}, not {method[:20]}", {"allow": allowed})
+        _require_method(path, method, ("POST",) if path == PATH else ("GET",))
         if path == "/health":
-            return 200, answer.JSON, b'{"status":"ok"}'
+            return Reply(200, answer.JSON, b'{"status":"ok"}')
         if path == "/ready":
             return await self._ready()
         if path == "/metrics":
-            return 200, CONTENT_TYPE.encode(), self._metrics.exposition()
-        page = self._pages[path]
-        return 200, page.content_type, page.body
+            return Reply(200, CONTENT_TYPE.encode(), self._metrics.exposition())
+        page = self._lanes.view.champion.pages[path]
+        return Reply(200, page.content_type, page.body)
 
-    async def _ready(self) -> tuple[int, bytes, bytes]:
+    async def _ready(self) -> Reply:
         problems = await self._readiness()
         status = 503 if problems else 200
         body = {"status": "not ready" if problems else "ready", "problems": problems}
-        return status, answer.JSON, answer.dumps(body)
+        return Reply(status, answer.JSON, answer.dumps(body))
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a POST to /predict that nothing stands before; the answer then carries the request id as a header."""
@@ -121,12 +129,13 @@ class PredictApp:
         headers = dict(scope["headers"])
         asked = request_id(headers)
         extra = {"x-request-id": asked} if named else {}
+        seen = self._predictor.begin()
         try:
             envelope = read_envelope(headers, scope["query_string"], self._timeout_s)
-            body = await self._body(headers, receive)
+            body = await self._body(headers, receive, self._settings.max_body_bytes)
             if body is None:
                 return
-            reply = await self._unless_left(self._answer(answer.loads(body), asked, envelope), receive)
+            reply = await self._unless_left(self._predictor.answer(answer.loads(body), asked, envelope, seen), receive)
             status = 200 if reply is not None else _CALLER_LEFT
             if reply is not None:
                 await _send(send, status, answer.JSON, answer.dumps(reply), extra)
@@ -135,7 +144,10 @@ class PredictApp:
         except Exception as exc:
             logger.exception("request %s failed", asked)
             status = await _send_problem(send, exc, asked, extra)
-        self._metrics.request(status, time.perf_counter() - started)
+        took = time.perf_counter() - started
+        self._metrics.request(status, took)
+        if seen is not None:
+            self._predictor.tell(seen, asked, took)
 
     async def _unless_left(self, reply: Awaitable[Any], receive: Receive) -> Any:
         """Return the reply, or None when the caller has left meanwhile."""
@@ -149,52 +161,8 @@ class PredictApp:
         finally:
             departure.close()
 
-    async def _answer(self, decoded: Any, asked: str, envelope: Envelope) -> Any:
-        if not isinstance(decoded, list):
-            try:
-                row = self._parser.parse(decoded)
-            except RefusedItem:
-                self._metrics.refused(1)
-                raise
-            (prediction,) = await self._predictions([row], envelope)
-            return self._answers.render(prediction, asked, envelope.detail)
-        return await self._answer_many(decoded, asked, envelope)
-
-    async def _answer_many(self, items: list[Any], asked: str, envelope: Envelope) -> list[Any]:
-        if not items:
-            raise HttpProblem(422, "The array is empty", "send at least one item")
-        if len(items) > self._settings.max_items:
-            limit = self._settings.max_items
-            raise HttpProblem(
-                413, "Too many items", f"{len(items):,} items in one request, at most {limit:,} are taken"
-            )
-        # To check each row costs more than all else: a full service refuses before.
-        self._batcher.require_room(len(items))
-        parsed = [self._parse(item) for item in items]
-        accepted = [row for row in parsed if isinstance(row, Row)]
-        self._metrics.refused(len(items) - len(accepted))
-        predictions = iter(await self._predictions(accepted, envelope))
-        return [
-            self._answers.render(next(predictions), asked, envelope.detail)
-            if isinstance(row, Row)
-            else {"error": answer.problem(row, asked)[1]}
-            for row in parsed
-        ]
-
-    def _parse(self, item: Any) -> Row | RefusedItem:
-        try:
-            return self._parser.parse(item)
-        except RefusedItem as exc:
-            return exc
-
-    async def _predictions(self, rows: Sequence[Row], envelope: Envelope) -> list[Prediction]:
-        predictions = await self._batcher.submit(rows, envelope.timeout_s) if rows else []
-        self._metrics.predictions(predictions)
-        return predictions
-
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
         """Read the body; None when the client has left."""
-        limit = self._settings.max_body_bytes
         length = headers.get(b"content-length", b"")
         if length.isdigit() and (len(length) > _LENGTH_DIGITS or int(length) > limit):
             raise _too_large(limit)
@@ -217,6 +185,12 @@ class PredictApp:
             raise HttpProblem(408, "The body did not arrive", detail) from exc
         finally:
             timer.cancel()
+
+
+def _require_method(path: str, method: str, allowed: tuple[str, ...]) -> None:
+    if method not in allowed and not (method == "HEAD" and "GET" in allowed):
+        listed = ", ".join(allowed)
+        raise HttpProblem(405, "Wrong method", f"{path} takes {listed}, not {method[:20]}", {"allow": listed})
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
@@ -252,7 +226,7 @@ async def _send_problem(send: Send, error: Exception, request_id: str, extra: di
     return status
 
 
-async def _send(send: Send, status: int, kind: bytes, body: bytes, headers: dict[str, str] | None = None) -> None:
+async def _send(send: Send, status: int, kind: bytes, body: bytes, headers: Mapping[str, str] | None = None) -> None:
     extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     start = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *extra]
     await send({"type": "http.response.start", "status": status, "headers": start})

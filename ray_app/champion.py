@@ -1,16 +1,28 @@
-"""Finding the model to serve: the registry's champion, waited for."""
+"""Finding what to serve: the registry's champion, waited for, and the challengers that its traffic rules name."""
 
 from __future__ import annotations
 
+import json
 import time
+from typing import NamedTuple
 
 from data.console import err
-from data.errors import ModelNotFound, RegistryUnavailable
+from data.errors import ConfigError, ModelError, ModelNotFound, RegistryUnavailable
 from data.settings import Settings
+from data.traffic import TrafficRules, parse_rules
 from data.usecase import load_use_case
+from ray_app.control_truth import TRAFFIC_TAG, following
+from tune.bundle import Bundle
 from tune.registry import Registry, ResolvedModel
 
 _RETRY_S = 2.0
+
+
+class Found(NamedTuple):
+    """The rules to start with, and the bundles of the versions that they name."""
+
+    rules: TrafficRules
+    bundles: dict[str, Bundle]
 
 
 def find_champion(settings: Settings) -> ResolvedModel:
@@ -35,3 +47,44 @@ def find_champion(settings: Settings) -> ResolvedModel:
                 err.print(f"waiting for the registry: {exc}", markup=False)
                 said = True
         time.sleep(_RETRY_S)
+
+
+def find_served(settings: Settings) -> Found:
+    """Return champion and traffic rules; what keeps a challenger from serving is said, and it is left out.
+
+    Raises:
+        as `find_champion`.
+    """
+    champion = find_champion(settings)
+    registry = Registry(settings.tracking_uri, settings.artifact_dir)
+    try:
+        rules = _rules(registry, champion)
+        bundles = {champion.version: champion.bundle}
+        for version in rules.versions[1:]:
+            bundles[version] = _challenger(registry, champion, version)
+    except (ConfigError, ModelError) as exc:
+        err.print(f"the champion answers everything, without the traffic rules: {exc}", markup=False, style="yellow")
+        alone = TrafficRules(use_case=champion.name, champion=champion.version)
+        return Found(alone.after(None), {champion.version: champion.bundle})
+    return Found(rules, bundles)
+
+
+def _rules(registry: Registry, champion: ResolvedModel) -> TrafficRules:
+    text = registry.tags(champion.name).get(TRAFFIC_TAG)
+    alone = TrafficRules(use_case=champion.name, champion=champion.version)
+    if text is None:
+        return alone.after(None)
+    try:
+        rules = parse_rules(json.loads(text), f"tag {TRAFFIC_TAG}")
+    except ValueError as exc:
+        raise ConfigError(f"tag {TRAFFIC_TAG} is not JSON: {exc}") from exc
+    if rules.use_case != champion.name:
+        raise ConfigError(f"tag {TRAFFIC_TAG} is of use case '{rules.use_case}'")
+    return rules if rules.champion == champion.version else following(rules, champion.version).after(rules)
+
+
+def _challenger(registry: Registry, champion: ResolvedModel, version: str) -> Bundle:
+    bundle = registry.resolve(champion.name, version).bundle
+    if different := champion.bundle.manifest.differences(bundle.manifest):
+        raise ConfigError(f"version {version} cannot serve beside the champion: {'; '.join(different)}")
+    return bundle

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from data.traffic import TrafficRules
@@ -88,13 +89,15 @@ class Control:
         origin = Origin("registry")
         try:
             asked = self.truth.news(self.rules, now)
-            if asked is not None and not self._asked_already(asked):
-                self.propose(asked, origin, now, moves_champion=True, instead=True)
-        except ChangeConflict as exc:
-            self._note(origin.who, "traffic rules", str(exc))
-            self.truth.owe({TRAFFIC_TAG: self.rules.model_dump_json()})
         except ChangeRefused as exc:
             self._note(origin.who, "traffic rules", str(exc))
+            if isinstance(exc, ChangeConflict):
+                self.truth.owe({TRAFFIC_TAG: self.rules.model_dump_json()})
+            return
+        if asked is not None and not self._asked_already(asked):
+            # Refused or not, it is written down; there is nobody to be told.
+            with suppress(ChangeRefused):
+                self.propose(asked, origin, now, moves_champion=True, instead=True)
 
     def fetched(self, held: Held, now: float) -> None:
         """Take a bundle that was fetched and is fit to serve."""
@@ -134,12 +137,11 @@ class Control:
             ChangeRefused: the rules cannot be served.
         """
         change = Change(rules, origin, now)
-        if base is not None and base != self.rules.epoch:
-            raise ChangeConflict(f"the change is for epoch {base}, and epoch {self.rules.epoch} is in force")
-        if self.pending is not None and not instead:
-            raise ChangeConflict("another change is being prepared; try again when it is over")
-        if problem := self._problem(rules, moves_champion):
-            raise ChangeRefused(problem)
+        try:
+            self._check(rules, base, moves_champion, instead)
+        except ChangeRefused as exc:
+            self._refuse(change, str(exc))
+            raise
         if self.pending is not None:
             self.pending.outcome, self.pending.reason = Outcome.SUPERSEDED, "another change took its place"
             self.pending = None
@@ -198,17 +200,23 @@ class Control:
     def _asked_already(self, rules: TrafficRules) -> bool:
         return self.pending is not None and same(rules, self.pending.rules)
 
-    def _problem(self, rules: TrafficRules, moves_champion: bool) -> str | None:
+    def _check(self, rules: TrafficRules, base: int | None, moves_champion: bool, instead: bool) -> None:
         most = self.versions.limits.versions
         if not self.settled:
-            return "Control has just started; try again in a moment"
+            raise ChangeConflict("Control has just started; try again in a moment")
+        if base is not None and base != self.rules.epoch:
+            raise ChangeConflict(f"the change is for epoch {base}, and epoch {self.rules.epoch} is in force")
+        if self.pending is not None and not instead:
+            raise ChangeConflict("another change is being prepared; try again when it is over")
         if rules.use_case != self.rules.use_case:
-            return f"the rules are of use case '{rules.use_case}', '{self.rules.use_case}' is served"
+            raise ChangeRefused(f"the rules are of use case '{rules.use_case}', '{self.rules.use_case}' is served")
         if len(rules.versions) > most:
-            return f"the rules name {len(rules.versions)} versions, at most {most} are held (RAYSCORE_VERSIONS_HELD)"
+            named = len(rules.versions)
+            raise ChangeRefused(f"the rules name {named} versions, at most {most} are held (RAYSCORE_VERSIONS_HELD)")
         if rules.champion != self.rules.champion and not moves_champion:
-            return f"the champion is version {self.rules.champion}: promote version {rules.champion} first"
-        return None
+            raise ChangeRefused(
+                f"the champion is version {self.rules.champion}: promote version {rules.champion} first"
+            )
 
     def _advance(self, now: float) -> None:
         """Go as far as is possible: have versions loaded, commit, drop."""

@@ -18,6 +18,7 @@ class Report:
     Args:
         replica: its id in Serve.
         kind: GATEWAY, MODEL or FUSED.
+        contract: of its models, as `BundleManifest.contract` has it.
         count: grows with every report; one that was overtaken is dropped.
         seq: of the directive that it acts by: what that does not want is gone; -1 for none.
         held: digests of the versions that are loaded and warm.
@@ -29,6 +30,7 @@ class Report:
 
     replica: str
     kind: str
+    contract: str
     count: int
     seq: int
     held: dict[str, str]

@@ -107,9 +107,8 @@ class Truth:
         self._tags = {key: value for key, value in self._tags.items() if owed.tags.get(key) != value}
         if owed.champion == self._champion:
             self._champion = None
-        if self._acted_on is not None:
-            champion = owed.champion or self._acted_on.champion
-            self._acted_on = Registered(champion, {**self._acted_on.tags, **owed.tags})
+        self.registered = _with(self.registered, owed)
+        self._acted_on = _with(self._acted_on, owed)
 
     def _first(self, champion: str, text: str | None, rules: TrafficRules) -> TrafficRules | None:
         """What a Control that has just started is asked for, with the rules that replicas answer by at hand."""
@@ -132,6 +131,12 @@ class Truth:
     def _early(self, now: float) -> bool:
         self._early_since = self._early_since if self._early_since is not None else now
         return now - self._early_since < _TOGETHER_S
+
+
+def _with(registered: Registered | None, owed: Owed) -> Registered | None:
+    if registered is None:
+        return None
+    return Registered(owed.champion or registered.champion, {**registered.tags, **owed.tags})
 
 
 def following(rules: TrafficRules, champion: str) -> TrafficRules:

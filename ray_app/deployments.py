@@ -1,7 +1,7 @@
 """The Ray Serve deployments and their one wiring: gateway, feature fetch and model apart, or all in one replica.
 
-Only what is pickled into a replica crosses here: settings, and the bundle as bytes, so that a replica
-needs neither the registry nor a shared disk, and one that restarts serves what its siblings serve.
+Only what is pickled into a replica crosses here: settings, and the bundles as bytes, so that a replica
+needs neither the registry nor a shared disk. One that restarts asks Control what its siblings serve by now.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,39 +21,40 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from data.errors import ConfigError, RayscoreError
-from data.features import Transform
+from data.errors import ConfigError, ControlUnavailable, RayscoreError
 from data.settings import Settings
-from ray_app.answer import Answers
+from data.traffic import TrafficRules
+from ray_app.admin import AdminDoor, Forward
 from ray_app.asgi import PredictApp, Readiness
-from ray_app.batching import MicroBatcher
+from ray_app.control_follower import Follower, Holder
+from ray_app.control_report import FUSED, GATEWAY, MODEL
 from ray_app.environment import slow_reason
-from ray_app.handle import by_handle, method_of, ping
-from ray_app.inference import Inference
+from ray_app.handle import ControlLine, by_handle, method_of, ping
 from ray_app.ingress import ENVIRONMENT as SHORT_WAY
 from ray_app.ingress import offer
+from ray_app.lanes import LaneParts, Lanes, View, build_lane
 from ray_app.link.board import subscribe
 from ray_app.link.hello import Hello
 from ray_app.link.membership import LinkSet, Transport
 from ray_app.link.router import HOST, PORT, ROUTER_PATH
 from ray_app.link.server import Handler, LinkServer
 from ray_app.metrics import Metrics
-from ray_app.pages import build_pages
-from ray_app.request import RowParser
+from ray_app.observer import Observer
+from ray_app.predictor import Predictor
 from ray_app.runtime import OnnxModel
 from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter
+from ray_app.shelf import Shelf
 from ray_app.stages import (
     FeatureServer,
-    FeatureStage,
     LocalFeatures,
     LocalModel,
     ModelServer,
-    ModelStage,
     RemoteFeatures,
     RemoteModel,
+    is_absent_version,
     local_features,
 )
-from tune.bundle import Bundle
+from tune.bundle import Bundle, BundleManifest
 
 logger = logging.getLogger("ray.serve")
 
@@ -63,16 +64,28 @@ _POLICY = "ray_app.scaling:ByBusyShare"
 
 @dataclass(frozen=True)
 class Served:
-    """What every replica is built from; `packed` is `Bundle.to_bytes()`, `secret` what links are opened with."""
+    """What every replica is built from.
+
+    `packed` is `Bundle.to_bytes()` of each version that the rules name, `secret` what links are opened with.
+    """
 
     settings: Settings
-    packed: bytes
-    version: str
+    rules: TrafficRules
+    packed: dict[str, bytes]
     secret: bytes
+
+    def bundles(self) -> dict[str, Bundle]:
+        """The bundles by version."""
+        return {version: Bundle.from_bytes(packed) for version, packed in self.packed.items()}
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """The manifest of the champion that the application was built with; the others share its contract."""
+        return Bundle.from_bytes(self.packed[self.rules.champion]).manifest
 
     def hello(self, deployment: str) -> Hello:
         """What both ends of a link to `deployment` must agree on."""
-        return Hello(self.secret, deployment, Bundle.from_bytes(self.packed).manifest.schema_.fingerprint)
+        return Hello(self.secret, deployment, self.manifest.contract)
 
 
 class _Stage:
@@ -105,7 +118,7 @@ class FeatureFetch(_Stage):
     """Reads the online store for gateways."""
 
     def __init__(self, served: Served) -> None:
-        features = local_features(served.settings, Bundle.from_bytes(served.packed).manifest)
+        features = local_features(served.settings, served.manifest)
         if features is None:
             raise ConfigError("the model has no online features: nothing to fetch")
         self._features = features
@@ -122,10 +135,12 @@ class FeatureFetch(_Stage):
 
 
 class Model(_Stage):
-    """Scores for gateways."""
+    """Scores for gateways, by any of the versions that it holds."""
 
-    def __init__(self, served: Served) -> None:
-        self._open(served, ModelServer(OnnxModel(Bundle.from_bytes(served.packed))).call)
+    async def __init__(self, served: Served, control: DeploymentHandle | None) -> None:
+        shelf = Shelf(served.rules, served.bundles())
+        self._open(served, ModelServer(shelf.model).call)
+        self._follower = await _follow(served, MODEL, shelf, control, {})
 
     async def ping(self) -> str | None:
         """Return None: a model that does not score never becomes a replica."""
@@ -135,10 +150,25 @@ class Model(_Stage):
 class _Ingress:
     """What both kinds of gateway share: a door, and the report of how busy they are."""
 
-    def _open(self, door: PredictApp) -> None:
-        self._door = door
+    async def _open(
+        self,
+        served: Served,
+        kind: str,
+        parts: LaneParts,
+        readiness: Readiness,
+        control: DeploymentHandle | None,
+    ) -> None:
+        lanes = Lanes(partial(build_lane, parts), served.rules, served.bundles(), served.settings.queue_limit)
+        lanes.on_switch = partial(_say_served, parts.metrics)
+        _say_served(parts.metrics, lanes.view)
+        observers, extras = _onlookers(served, lanes)
+        settings, metrics = served.settings, parts.metrics
+        predictor = Predictor(lanes, metrics, settings.max_items, observers)
+        routes = AdminDoor(settings.admin_token, _forward(control)).routes()
+        self._door = PredictApp(settings, lanes, predictor, metrics, readiness, routes)
         self._meter = BusyMeter()
-        offer(door)
+        self._follower = await _follow(served, kind, lanes, control, extras)
+        offer(self._door)
 
     def __serve_build_asgi_app__(self) -> PredictApp:
         return self._door
@@ -152,20 +182,29 @@ class _Ingress:
 class Gateway(_Ingress):
     """HTTP in front of feature-fetch and model replicas."""
 
-    def __init__(self, served: Served, features: DeploymentHandle | None, model: DeploymentHandle) -> None:
+    async def __init__(
+        self,
+        served: Served,
+        features: DeploymentHandle | None,
+        model: DeploymentHandle,
+        control: DeploymentHandle | None,
+    ) -> None:
         settings = served.settings
         metrics = _metrics(served)
-        fingerprint = Bundle.from_bytes(served.packed).manifest.schema_.fingerprint
-        scorers = _reach(model, served, metrics)
-        remote = RemoteModel(scorers.transport, fingerprint, settings.request_timeout_ms / 1000)
+        scorers = _reach(model, served, metrics, is_absent_version)
         fetch = None
         self._pings = {"model": method_of(model, "ping")}
         if features is not None:
             self._pings["feature_fetch"] = method_of(features, "ping")
             fetch = RemoteFeatures(_reach(features, served, metrics).transport, settings.feature_timeout_ms / 1000)
-        self._open(_door(served, fetch, remote, self._readiness, metrics, scorers.replicas))
         # Serve tells a process of a deployment's replicas from its first call on: links can be opened before traffic.
         self._warm_up = asyncio.get_running_loop().create_task(self._readiness())
+
+        def scorer(bundle: Bundle) -> RemoteModel:
+            return RemoteModel(scorers.transport, bundle.digest, settings.request_timeout_ms / 1000)
+
+        parts = LaneParts(settings, fetch, scorer, metrics, scorers.replicas, _slow())
+        await self._open(served, GATEWAY, parts, self._readiness, control)
 
     async def _readiness(self) -> dict[str, str]:
         answers = await asyncio.gather(*(ping(handle) for handle in self._pings.values()))
@@ -176,67 +215,85 @@ class Gateway(_Ingress):
 class Fused(_Ingress):
     """The whole path in one replica, for the lowest latency."""
 
-    def __init__(self, served: Served) -> None:
-        bundle = Bundle.from_bytes(served.packed)
-        self._features = local_features(served.settings, bundle.manifest)
-        model = LocalModel(OnnxModel(bundle))
-        self._open(_door(served, self._features, model, self._readiness, _metrics(served)))
+    async def __init__(self, served: Served, control: DeploymentHandle | None) -> None:
+        self._features = local_features(served.settings, served.manifest)
+        parts = LaneParts(
+            served.settings,
+            self._features,
+            lambda bundle: LocalModel(OnnxModel(bundle)),
+            _metrics(served),
+            slow=_slow(),
+        )
+        await self._open(served, FUSED, parts, self._readiness, control)
 
     async def _readiness(self) -> dict[str, str]:
         said = await _problem(self._features) if self._features else None
         return {"feature_fetch": said} if said else {}
 
 
-def build(settings: Settings, bundle: Bundle, version: str, *, fused: bool = False) -> Application:
-    """Wire the application of one model version: `graph`, or `fused`."""
-    served = Served(settings, bundle.to_bytes(), version, secrets.token_bytes(32))
-    s = settings
+def serve_what(settings: Settings, rules: TrafficRules, bundles: Mapping[str, Bundle]) -> Served:
+    """What every replica of an application is built from; `bundles` are of the versions that the rules name."""
+    packed = {version: bundles[version].to_bytes() for version in rules.versions}
+    return Served(settings, rules, packed, secrets.token_bytes(32))
+
+
+def build(served: Served, control: Application | None = None, *, fused: bool = False) -> Application:
+    """Wire the application: `graph`, or `fused`. Without `control` the versions stay as they are."""
+    s = served.settings
     if fused:
-        return _deployment(Fused, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING).bind(served)
-    online = bool(bundle.manifest.schema_.online)
+        gateway = _deployment(Fused, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
+        return gateway.bind(served, control)
     stage = partial(_deployment, settings=s, ongoing=64)
     features = stage(FeatureFetch, low=s.feature_min_replicas, high=s.feature_max_replicas).bind(served)
-    model = stage(Model, low=s.model_min_replicas, high=s.model_max_replicas).bind(served)
+    model = stage(Model, low=s.model_min_replicas, high=s.model_max_replicas).bind(served, control)
     gateway = _deployment(Gateway, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
-    return gateway.bind(served, features if online else None, model)
+    return gateway.bind(served, features if served.manifest.schema_.online else None, model, control)
+
+
+def _onlookers(served: Served, lanes: Lanes) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
+    """Who is told of each answer, and what a gateway reports to Control besides, by name."""
+    return [], {}
+
+
+async def _follow(
+    served: Served,
+    kind: str,
+    holder: Holder,
+    control: DeploymentHandle | None,
+    extras: Mapping[str, Callable[[], Any]],
+) -> Follower | None:
+    """Take over from Control what is to be held, and follow it."""
+    if control is None:
+        return None
+    replica = serve.get_replica_context().replica_tag
+    follower = Follower(replica, kind, served.manifest.contract, holder, ControlLine(control), extras)
+    await follower.start()
+    return follower
+
+
+def _forward(control: DeploymentHandle | None) -> Forward:
+    if control is not None:
+        return ControlLine(control).act
+
+    async def nowhere(action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
+        raise ControlUnavailable("this application was built without Control: its versions stay as they are")
+
+    return nowhere
 
 
 def _metrics(served: Served) -> Metrics:
-    name = Bundle.from_bytes(served.packed).manifest.name
-    return Metrics(serve.get_replica_context().replica_tag, name, served.version)
+    return Metrics(serve.get_replica_context().replica_tag, served.manifest.name, served.rules.champion)
 
 
-def _door(
-    served: Served,
-    features: FeatureStage | None,
-    model: ModelStage,
-    readiness: Readiness,
-    metrics: Metrics,
-    model_replicas: Callable[[], int] = lambda: 1,
-) -> PredictApp:
-    """The HTTP door over an inference path, inside a replica."""
-    settings = served.settings
-    manifest = Bundle.from_bytes(served.packed).manifest
+def _say_served(metrics: Metrics, view: View) -> None:
+    metrics.serve(view.champion.manifest.name, view.champion.version, view.epoch)
+
+
+def _slow() -> str | None:
     slow = slow_reason()
     if slow:
         logger.warning(slow)
-    transform = Transform(manifest.schema_)
-    batcher = MicroBatcher(
-        Inference(manifest, transform, features, model, metrics).predict,
-        max_batch=settings.max_batch,
-        slots=lambda: settings.batch_slots * max(model_replicas(), 1),
-        queue_limit=settings.queue_limit,
-        on_batch=metrics.batch_rows.observe,
-    )
-    return PredictApp(
-        settings,
-        RowParser(manifest, transform),
-        batcher,
-        Answers(manifest, transform, served.version),
-        metrics,
-        build_pages(manifest, served.version, settings.max_items, slow),
-        readiness,
-    )
+    return slow
 
 
 def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: int) -> Any:
@@ -276,12 +333,17 @@ class _Reached(NamedTuple):
     replicas: Callable[[], int]
 
 
-def _reach(handle: DeploymentHandle, served: Served, metrics: Metrics) -> _Reached:
+def _reach(
+    handle: DeploymentHandle,
+    served: Served,
+    metrics: Metrics,
+    elsewhere: Callable[[bytes], bool] = lambda answer: False,
+) -> _Reached:
     fallback = by_handle(handle)
     if not served.settings.direct_links:
         return _Reached(fallback, lambda: 1)
     name = handle.deployment_name
-    links = LinkSet(name, served.hello(name).encode(), fallback, metrics.count_calls(name))
+    links = LinkSet(name, served.hello(name).encode(), fallback, metrics.count_calls(name), elsewhere)
     metrics.watch_links(name, lambda: links.open_links)
     subscribe(name, links.update_threadsafe)
     return _Reached(links.call, lambda: links.open_links)

@@ -17,10 +17,15 @@ _TIMEOUT_DIGITS = 9
 
 
 class Envelope(NamedTuple):
-    """`detail`: each feature's source is wanted. `timeout_s`: time the answer may take, in seconds."""
+    """What was asked for.
+
+    `detail`: each feature's source is wanted. `timeout_s`: time the answer may take, in seconds. `version`: the one
+    that is to answer whatever the traffic rules say, None for theirs.
+    """
 
     detail: bool
     timeout_s: float
+    version: str | None = None
 
 
 def read_envelope(headers: Headers, query: bytes, limit_s: float) -> Envelope:
@@ -33,7 +38,9 @@ def read_envelope(headers: Headers, query: bytes, limit_s: float) -> Envelope:
     if given.split(b";")[0].strip().lower() != answer.JSON:
         shown = given.decode("latin-1")[:100] or "none"
         raise HttpProblem(415, "Wrong content type", f"send content-type: application/json, not {shown}")
-    return Envelope(_wants_detail(query), _timeout_s(headers, limit_s))
+    version = headers.get(b"x-model-version")
+    named = version.decode("latin-1") if version is not None else None
+    return Envelope(_wants_detail(query), _timeout_s(headers, limit_s), named)
 
 
 def request_id(headers: Headers) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from typing import Any
 
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
+from ray.exceptions import RayActorError, RayError
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from data.errors import Overloaded
+from data.errors import ControlUnavailable, Overloaded
+from ray_app.control_report import Directive, Report
 from ray_app.link.membership import Transport
 
 _PING_TIMEOUT_S = 1.0
+_REPORT_TIMEOUT_S = 5.0
+_ACT_TIMEOUT_S = 15.0
 _UNREACHABLE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
@@ -39,6 +44,38 @@ def by_handle(handle: DeploymentHandle) -> Transport:
         return await asyncio.wait_for(send(request), timeout_s)
 
     return send_in_time
+
+
+class ControlLine:
+    """Control by Serve's handle, as a replica's Follower and the admin door reach it."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._changes, self._tell, self._bundle, self._act = (
+            method_of(handle, name) for name in ("changes", "tell", "bundle", "act")
+        )
+
+    async def changes(self, report: Report, known: tuple[str, int]) -> Directive | None:
+        """Report and wait for news; see Line."""
+        return await _asked(self._changes.remote(report, known))
+
+    async def tell(self, report: Report) -> None:
+        """Report; see Line."""
+        await _asked(self._tell.remote(report))
+
+    async def bundle(self, digest: str) -> bytes | None:
+        """Fetch a bundle; see Line."""
+        return await _asked(self._bundle.remote(digest))
+
+    async def act(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
+        """Have an action done; raises ControlUnavailable."""
+        return await _asked(self._act.remote(action, told, source), _ACT_TIMEOUT_S)
+
+
+async def _asked(response: Awaitable[Any], timeout_s: float = _REPORT_TIMEOUT_S) -> Any:
+    try:
+        return await asyncio.wait_for(response, timeout_s)
+    except (asyncio.TimeoutError, RayError, RayServeException) as exc:
+        raise ControlUnavailable(f"Control does not answer; what is served goes on ({type(exc).__name__})") from exc
 
 
 async def ping(handle: DeploymentHandle) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 from data.errors import ModelNotFound, Overloaded
 from data.features import Transform
 from data.settings import Settings
-from data.traffic import TrafficRules
+from data.traffic import TrafficRules, bucket
 from ray_app.answer import Answers
 from ray_app.batching import MicroBatcher
 from ray_app.inference import Inference
@@ -96,6 +96,7 @@ class View:
         entity = self.champion.manifest.entity
         self._entity = entity.column if entity else None
         self._sole = None if any(each.buckets for each in rules.challengers) else self.champion
+        self._owners = [] if self._sole else [self.lanes[version] for version in rules.owners()]
 
     def choose(self, item: Any, request_id: str, version: str | None) -> Lane:
         """The lane of one decoded item.
@@ -116,7 +117,7 @@ class View:
         if self._sole is not None:
             return self._sole
         key = item.get(self._entity) if self._entity is not None and isinstance(item, dict) else None
-        return self.lanes[self.rules.owner(request_id if key is None else str(key))]
+        return self._owners[bucket(request_id if key is None else str(key))]
 
 
 class Lanes:

@@ -60,8 +60,15 @@ class Metrics:
         )
         self._links = self._gauge("rayscore_open_links", "Links to replicas that can take a call.", "deployment")
         self._queue = self._gauge("rayscore_queue_rows", "Rows waiting for a micro-batch.").labels(replica)
-        info = self._gauge("rayscore_model_info", "Always 1; the model served.", "model", "version")
-        info.labels(replica, model, version).set(1)
+        self._epoch = self._gauge("rayscore_traffic_epoch", "Epoch of the traffic rules in force.").labels(replica)
+        self._info = self._gauge("rayscore_model_info", "Always 1; the champion served.", "model", "version")
+        self.serve(model, version, 0)
+
+    def serve(self, model: str, champion: str, epoch: int) -> None:
+        """Say which version is champion, by which traffic rules."""
+        self._info.clear()
+        self._info.labels(self._replica, model, champion).set(1)
+        self._epoch.set(epoch)
 
     def request(self, code: int, seconds: float) -> None:
         """Count one answered request."""

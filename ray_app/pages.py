@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 from importlib import resources
@@ -51,6 +52,7 @@ def _info(manifest: BundleManifest, version: str) -> dict[str, object]:
     }
 
 
+@functools.cache
 def _asset(name: str) -> bytes:
     found = next(path for path in _SWAGGER.iterdir() if path.name.startswith("swagger-ui"))
     return (found / name).read_bytes()

@@ -17,7 +17,7 @@ from typing import Protocol
 import msgpack
 import numpy as np
 
-from data.errors import DeadlineExceeded, Overloaded, SchemaMismatch, StoreError, StoreUnavailable
+from data.errors import DeadlineExceeded, Overloaded, StoreError, StoreUnavailable, VersionUnavailable
 from data.settings import Settings
 from data.store import OnlineStore, open_store
 from ray_app.link.membership import Transport
@@ -25,7 +25,7 @@ from ray_app.runtime import OnnxModel
 from tune.bundle import BundleManifest
 
 _SHAPE = struct.Struct("<8sI")
-_OK, _MISMATCH = b"\0", b"\1"
+_OK, _ABSENT = b"\0", b"\1"
 
 
 class FeatureStage(Protocol):
@@ -55,7 +55,7 @@ class ModelStage(Protocol):
             timeout_s: time that the callers have left; a stage may allow itself less.
 
         Raises:
-            SchemaMismatch: the model was built from another feature schema.
+            VersionUnavailable: no replica that answers holds the bundle.
             Overloaded: no replica can be reached.
             DeadlineExceeded: none answered in time.
         """
@@ -168,39 +168,48 @@ class RemoteFeatures:
 
 
 class ModelServer:
-    """Answers `RemoteModel`: bytes in, bytes out."""
+    """Answers `RemoteModel`: bytes in, bytes out.
 
-    def __init__(self, model: OnnxModel) -> None:
-        self._model = model
-        self._fingerprint = model.manifest.schema_.fingerprint[:8].encode()
+    Args:
+        models: returns the model of a bundle by its digest's bytes, None for one that is not loaded here.
+    """
+
+    def __init__(self, models: Callable[[bytes], OnnxModel | None]) -> None:
+        self._models = models
 
     def call(self, request: bytes) -> bytes:
-        """Score a packed matrix; refuses one that was encoded by another schema."""
-        fingerprint, rows = _SHAPE.unpack_from(request)
-        if fingerprint != self._fingerprint:
-            return _MISMATCH
-        matrix = np.frombuffer(request, np.float32, offset=_SHAPE.size).reshape(rows, self._model.width)
-        return _OK + self._model.score(matrix).tobytes()
+        """Score a packed matrix by the bundle that it names, and by no other."""
+        digest, rows = _SHAPE.unpack_from(request)
+        model = self._models(digest)
+        if model is None:
+            return _ABSENT
+        matrix = np.frombuffer(request, np.float32, offset=_SHAPE.size).reshape(rows, model.width)
+        return _OK + model.score(matrix).tobytes()
+
+
+def is_absent_version(answer: bytes) -> bool:
+    """True when a model replica answered that it does not hold the bundle: another one may."""
+    return answer[:1] == _ABSENT
 
 
 class RemoteModel:
-    """The model at the far end of a transport, bounded in time: a replica that hangs must not keep a batch slot."""
+    """One bundle at the far end of a transport, bounded in time: a replica that hangs must not keep a batch slot."""
 
-    def __init__(self, transport: Transport, fingerprint: str, timeout_s: float) -> None:
+    def __init__(self, transport: Transport, digest: str, timeout_s: float) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
-        self._fingerprint = fingerprint[:8].encode()
+        self._digest = bytes.fromhex(digest)
 
     async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
         """Score on some replica; see ModelStage."""
         allowed = min(self._timeout_s, timeout_s)
-        request = _SHAPE.pack(self._fingerprint, len(matrix)) + matrix.tobytes()
+        request = _SHAPE.pack(self._digest, len(matrix)) + matrix.tobytes()
         try:
             answer = await self._transport(request, allowed)
         except asyncio.TimeoutError as exc:
             raise DeadlineExceeded(f"the model did not answer in {allowed * 1000:.0f} ms") from exc
         if answer[:1] != _OK:
-            raise SchemaMismatch("the model replica was built from another feature schema; a rollout is under way")
+            raise VersionUnavailable("no model replica that answers holds this version; try again")
         return np.frombuffer(answer, np.float32, offset=1)
 
 

@@ -8,25 +8,26 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
 from data.errors import StoreUnavailable
-from data.features import Transform
 from data.payload import RowCodec
 from data.schema import Scalar
 from data.settings import Settings
 from data.store import StoredRow
 from data.store.sqlite import SqliteStore
-from ray_app.answer import Answers
+from data.traffic import TrafficRules
+from ray_app.admin import AdminDoor
 from ray_app.asgi import PredictApp
 from ray_app.batching import MicroBatcher
-from ray_app.inference import Inference
+from ray_app.lanes import LaneParts, Lanes, build_lane
 from ray_app.metrics import Metrics
-from ray_app.pages import build_pages
-from ray_app.request import RowParser
+from ray_app.observer import Observer
+from ray_app.predictor import Predictor
 from ray_app.runtime import OnnxModel
 from ray_app.stages import FeatureStage, LocalFeatures, LocalModel, ModelStage
 from tests.support_model import card_bundle
@@ -98,9 +99,14 @@ class Door:
     """A wired application and its parts."""
 
     app: PredictApp
-    batcher: MicroBatcher[Any, Any]
+    lanes: Lanes
     metrics: Metrics
     bundle: Bundle
+
+    @property
+    def batcher(self) -> MicroBatcher[Any, Any]:
+        """The champion's."""
+        return self.lanes.view.champion.batcher
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -127,29 +133,30 @@ def door(
     bundle: Bundle | None = None,
     body_timeout_s: float = 10.0,
     problems: Callable[[], dict[str, str]] = dict,
+    rules: TrafficRules | None = None,
+    bundles: Mapping[str, Bundle] | None = None,
+    observers: Sequence[Observer] = (),
     **settings: Any,
 ) -> Door:
     """Wire the door of a replica; `settings` override the defaults."""
     given = Settings(**settings)
     bundle = bundle or card_bundle()
-    declared = bundle.manifest
-    transform = Transform(declared.schema_)
-    metrics = Metrics("replica-1", declared.name, VERSION)
-    batcher = MicroBatcher(
-        Inference(declared, transform, features, model or LocalModel(OnnxModel(bundle)), metrics).predict,
-        max_batch=given.max_batch,
-        slots=lambda: given.batch_slots,
-        queue_limit=given.queue_limit,
-        on_batch=metrics.batch_rows.observe,
-    )
+    name = bundle.manifest.name
+    metrics = Metrics("replica-1", name, VERSION)
+    rules = rules or TrafficRules(use_case=name, champion=VERSION, epoch=1)
+    parts = LaneParts(given, features, lambda own: model or LocalModel(OnnxModel(own)), metrics)
+    lanes = Lanes(partial(build_lane, parts), rules, bundles or {VERSION: bundle}, given.queue_limit)
 
     async def readiness() -> dict[str, str]:
         return problems()
 
-    parser, answers = RowParser(declared, transform), Answers(declared, transform, VERSION)
-    pages = build_pages(declared, VERSION, given.max_items, None)
-    app = PredictApp(given, parser, batcher, answers, metrics, pages, readiness, body_timeout_s)
-    return Door(app, batcher, metrics, bundle)
+    async def forward(action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
+        return 200, {"action": action, "told": told, "source": source}
+
+    predictor = Predictor(lanes, metrics, given.max_items, observers)
+    routes = AdminDoor(given.admin_token, forward).routes()
+    app = PredictApp(given, lanes, predictor, metrics, readiness, routes, body_timeout_s)
+    return Door(app, lanes, metrics, bundle)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -28,7 +28,7 @@ def test_one_object(served: Door):
     body = response.json()
     assert 0 <= body["probability"] <= 1
     assert body["label"] == int(body["probability"] >= manifest().threshold)
-    assert body["model"] == {"name": "card_fraud", "version": VERSION}
+    assert body["model"] == {"name": "card_fraud", "version": VERSION, "epoch": 1}
     assert body["entity_found"] is True
     assert AGE_S <= body["online_age_s"] < AGE_S + 600
     assert body["degraded"] is False

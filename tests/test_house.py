@@ -67,7 +67,7 @@ transform = Transform(manifest.schema_)
 build_pages(manifest, "1", 1000, None)
 path = Inference(manifest, transform, None, LocalModel(OnnxModel(bundle)), Metrics("r", "m", "1"))
 (prediction,) = asyncio.run(path.predict([RowParser(manifest, transform).parse(loads(sys.argv[2].encode()))]))
-print(Answers(manifest, transform, "1").render(prediction, "id", True)["label"], file=sys.stderr)
+print(Answers(manifest, transform, "1").render(prediction, "id", True, 1)["label"], file=sys.stderr)
 """
 
 

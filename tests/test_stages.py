@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from data.errors import DeadlineExceeded, Overloaded, SchemaMismatch, StoreError, StoreUnavailable
+from data.errors import DeadlineExceeded, Overloaded, StoreError, StoreUnavailable, VersionUnavailable
 from data.settings import Settings
 from data.store.sqlite import SqliteStore
 from ray_app.link.hello import Hello
@@ -27,14 +27,20 @@ from ray_app.stages import (
     ModelServer,
     RemoteFeatures,
     RemoteModel,
+    is_absent_version,
     local_features,
 )
 from tests.support_model import card_bundle
 from tests.support_serving import STORED, local_store, manifest, run, until, write_store
 
-FINGERPRINT = manifest().schema_.fingerprint
+CONTRACT = manifest().contract
+DIGEST = card_bundle().digest
 _MODEL = OnnxModel(card_bundle())
 _MATRICES = hnp.arrays(np.float32, st.tuples(st.integers(0, 40), st.just(8)), elements=st.floats(width=32))
+
+
+def _held(digest: bytes) -> OnnxModel | None:
+    return _MODEL if digest == bytes.fromhex(DIGEST) else None
 
 
 class _Dictionary:
@@ -85,7 +91,7 @@ def _direct(call: Handler) -> Transport:
 @asynccontextmanager
 async def _linked(call: Handler) -> AsyncIterator[Transport]:
     """A transport to `call` over a link on a real socket."""
-    hello = Hello(b"secret", "Stage", FINGERPRINT)
+    hello = Hello(b"secret", "Stage", CONTRACT)
     server = LinkServer(call, hello)
     port = await server.start("127.0.0.1")
     links = LinkSet("Stage", hello.encode(), _unreachable)
@@ -106,8 +112,8 @@ def test_a_link_gives_the_answers_of_this_process(matrix: np.ndarray, rows: dict
 
     async def scenario() -> None:
         local = LocalFeatures(lambda: _Dictionary(rows))
-        async with _linked(ModelServer(_MODEL).call) as model, _linked(FeatureServer(local).call) as features:
-            far = await RemoteModel(model, FINGERPRINT, 5).score(matrix)
+        async with _linked(ModelServer(_held).call) as model, _linked(FeatureServer(local).call) as features:
+            far = await RemoteModel(model, DIGEST, 5).score(matrix)
             assert far.tobytes() == (await LocalModel(_MODEL).score(matrix)).tobytes()
             assert await RemoteFeatures(features, 5).fetch(keys) == [rows.get(key) for key in keys]
 
@@ -119,7 +125,7 @@ def test_remote_model_equals_local(matrix: np.ndarray):
     """Any matrix scores the same bits at the far end of a transport as in this process."""
 
     async def both() -> tuple[np.ndarray, np.ndarray]:
-        remote = RemoteModel(_direct(ModelServer(_MODEL).call), FINGERPRINT, 5)
+        remote = RemoteModel(_direct(ModelServer(_held).call), DIGEST, 5)
         return await remote.score(matrix), await LocalModel(_MODEL).score(matrix)
 
     far, near = run(both())
@@ -141,17 +147,42 @@ def test_remote_features_equal_local(rows: dict[str, bytes], others: list[str]):
     assert far == near == [rows.get(key) for key in keys]
 
 
-def test_model_of_another_schema_refuses():
-    """A model replica of another schema says so instead of scoring columns that mean something else."""
-    remote = RemoteModel(_direct(ModelServer(_MODEL).call), "0" * 16, 5)
-    with pytest.raises(SchemaMismatch, match="a rollout is under way"):
+def test_version_that_is_not_loaded_is_refused():
+    """A model replica that does not hold the bundle says so instead of scoring by another one."""
+    remote = RemoteModel(_direct(ModelServer(_held).call), "0" * 16, 5)
+    with pytest.raises(VersionUnavailable, match="no model replica that answers holds this version"):
         run(remote.score(np.zeros((1, 8), np.float32)))
+
+
+def test_version_that_one_replica_lacks_is_scored_by_another():
+    """With the bundle on one of two replicas every call is answered, and by that one."""
+
+    async def scenario() -> None:
+        hello = Hello(b"secret", "Stage", CONTRACT)
+        without, holding = (
+            LinkServer(ModelServer(lambda digest: None).call, hello),
+            LinkServer(ModelServer(_held).call, hello),
+        )
+        ports = [await server.start("127.0.0.1") for server in (without, holding)]
+        links = LinkSet("Stage", hello.encode(), _unreachable, elsewhere=is_absent_version)
+        links.update({str(port): Address("127.0.0.1", port) for port in ports})
+        await until(lambda: links.open_links == 2)
+        remote = RemoteModel(links.call, DIGEST, 5)
+        for _ in range(20):
+            assert len(await remote.score(np.zeros((3, 8), np.float32))) == 3
+        with pytest.raises(VersionUnavailable):
+            await RemoteModel(links.call, "0" * 16, 5).score(np.zeros((1, 8), np.float32))
+        await links.close()
+        for server in (without, holding):
+            await server.close()
+
+    run(scenario())
 
 
 def test_model_that_does_not_answer():
     """A model replica that hangs ends in DeadlineExceeded, so that it does not keep a batch slot for ever."""
     with pytest.raises(DeadlineExceeded, match="the model did not answer in 10 ms"):
-        run(RemoteModel(_never, FINGERPRINT, 0.01).score(np.zeros((1, 8), np.float32)))
+        run(RemoteModel(_never, DIGEST, 0.01).score(np.zeros((1, 8), np.float32)))
 
 
 def test_feature_fetch_that_does_not_answer():

@@ -44,6 +44,13 @@ class RegisteredVersion(NamedTuple):
     tags: dict[str, str]
 
 
+class ModelState(NamedTuple):
+    """What is said of a model as a whole: the version of each alias, and its tags."""
+
+    aliases: dict[str, str]
+    tags: dict[str, str]
+
+
 class ResolvedModel(NamedTuple):
     """A version with its bundle."""
 
@@ -133,6 +140,22 @@ class Registry:
         """Point an alias at a version; raises ModelNotFound."""
         with speaking_to(self.tracking_uri, f"version {version} of model '{name}'"):
             self._client.set_registered_model_alias(name, alias, version)
+
+    def state(self, name: str) -> ModelState:
+        """Return a model's aliases and tags, as they were at one moment; raises ModelNotFound."""
+        with speaking_to(self.tracking_uri, f"model '{name}'"):
+            found = self._client.get_registered_model(name)
+        aliases = {alias: str(version) for alias, version in found.aliases.items()}
+        return ModelState(aliases, dict(found.tags or {}))
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Return the tags of a model as a whole; raises ModelNotFound."""
+        return self.state(name).tags
+
+    def set_tag(self, name: str, key: str, value: str) -> None:
+        """Set a tag of a model as a whole; raises ModelNotFound."""
+        with speaking_to(self.tracking_uri, f"model '{name}'"):
+            self._client.set_registered_model_tag(name, key, value)
 
     def fetch(self, run_id: str, folder: str, into: Path) -> Path:
         """Copy an artifact folder of a run into `into` and return its path; raises ModelNotFound."""

@@ -15,7 +15,7 @@ class Hello:
     Args:
         secret: random bytes that only the replicas of one application know.
         deployment: name of the deployment that answers.
-        fingerprint: of the feature schema that payloads are encoded by.
+        fingerprint: of what all payloads share; of a model its contract, which several versions have in common.
     """
 
     def __init__(self, secret: bytes, deployment: str, fingerprint: str) -> None:

@@ -41,6 +41,7 @@ class LinkSet:
         hello: payload of the HELLO frame.
         fallback: carries a call when no link can be had.
         count: told how each call went: "link", "handle" (the fallback) or "retry".
+        elsewhere: true for an answer that says "ask another replica".
         max_in_flight: calls under way on one link; with every link full, calls raise Overloaded.
     """
 
@@ -50,12 +51,14 @@ class LinkSet:
         hello: bytes,
         fallback: Transport,
         count: Callable[[str], None] = lambda way: None,
+        elsewhere: Callable[[bytes], bool] = lambda answer: False,
         max_in_flight: int = 128,
     ) -> None:
         self._deployment = deployment
         self._hello = hello
         self._fallback = fallback
         self._count = count
+        self._elsewhere = elsewhere
         self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
         self._members: dict[str, Address] = {}
@@ -92,6 +95,17 @@ class LinkSet:
             CallFailed: the replica's handler raised.
         """
         deadline = self._loop.time() + timeout_s
+        answer = await self._call(payload, timeout_s, deadline)
+        return await self._call_others(payload, answer, deadline) if self._elsewhere(answer) else answer
+
+    async def close(self) -> None:
+        """Close every link."""
+        self.update({})
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+
+    async def _call(self, payload: bytes, timeout_s: float, deadline: float) -> bytes:
         first = self._pick(None)
         if first is None:
             return await self._call_fallback(payload, timeout_s)
@@ -112,12 +126,20 @@ class LinkSet:
         except LinkLost:
             return await self._call_fallback(payload, max(deadline - self._loop.time(), 0))
 
-    async def close(self) -> None:
-        """Close every link."""
-        self.update({})
-        for link in self._links.values():
-            link.close()
-        self._links.clear()
+    async def _call_others(self, payload: bytes, answer: bytes, deadline: float) -> bytes:
+        """Ask every replica in turn until one says more than that another is to be asked."""
+        for link in [link for link in self._links.values() if link.usable and not link.suspect]:
+            left = deadline - self._loop.time()
+            if left <= 0:
+                raise asyncio.TimeoutError
+            self._count("retry")
+            try:
+                answer = await link.call(payload, left)
+            except LinkLost:
+                continue
+            if not self._elsewhere(answer):
+                break
+        return answer
 
     def _pick(self, other_than: Link | None) -> Link | None:
         links = [link for link in self._links.values() if link.usable and link is not other_than]

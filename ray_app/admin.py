@@ -1,0 +1,86 @@
+"""The admin door: who has the token may look at the traffic rules and change them. Without a token it is closed."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import SecretStr
+
+from ray_app import answer
+from ray_app.answer import HttpProblem
+from ray_app.route import Reply, Route, Told
+
+Forward = Callable[[str, dict[str, Any], str], Awaitable[tuple[int, Any]]]
+"""Takes an action, what it is told and the address it comes from to Control; returns an HTTP status and plain JSON."""
+
+LOOKS = ("status", "rules", "audit")
+"""What a GET may ask for."""
+ACTIONS = ("rules", "weight", "promote", "rollback")
+"""What a POST may do."""
+
+_PER_S = 20.0
+_BURST = 40.0
+_WRONG_COSTS = 10.0
+
+
+class AdminDoor:
+    """Checks token and rate, then hands on to Control.
+
+    Args:
+        token: what a request must carry as bearer token; None keeps the door closed.
+        forward: takes an action to Control.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, token: SecretStr | None, forward: Forward, clock: Callable[[], float] = time.monotonic) -> None:
+        self._token = token.get_secret_value().encode() if token else None
+        self._forward = forward
+        self._clock = clock
+        self._left = _BURST
+        self._at = clock()
+
+    def routes(self) -> dict[str, Route]:
+        """The door's routes by path."""
+        return {
+            f"/admin/{name}": Route(
+                tuple(method for method, names in (("GET", LOOKS), ("POST", ACTIONS)) if name in names), self._answer
+            )
+            for name in dict.fromkeys([*LOOKS, *ACTIONS])
+        }
+
+    async def _answer(self, told: Told) -> Reply:
+        self._admit(told.headers.get(b"authorization", b""))
+        name = told.path.removeprefix("/admin/")
+        given: dict[str, Any] = {}
+        if told.method == "POST":
+            decoded = answer.loads(told.body) if told.body.strip() else {}
+            if not isinstance(decoded, dict):
+                raise HttpProblem(422, "Not an object", "send a JSON object, as docs/rollouts.md has it")
+            given = decoded
+        status, said = await self._forward(name if told.method == "POST" else f"look/{name}", given, told.source)
+        return Reply(status, answer.JSON, answer.dumps(said))
+
+    def _admit(self, authorization: bytes) -> None:
+        """Let through whoever has the token.
+
+        Raises:
+            HttpProblem: 403, no token is set; 429, too many requests, of which a wrong token counts for ten;
+                401, another token.
+        """
+        if self._token is None:
+            raise HttpProblem(403, "The admin door is closed", "set RAYSCORE_ADMIN_TOKEN to open it")
+        now = self._clock()
+        self._left = min(_BURST, self._left + (now - self._at) * _PER_S) - 1
+        self._at = now
+        if self._left < 0:
+            self._left = max(self._left, -1.0)
+            raise HttpProblem(429, "Too many requests", "try again in a second", {"retry-after": "1"})
+        scheme, _, given = authorization.partition(b" ")
+        right = hmac.compare_digest(given.strip(), self._token)
+        if scheme.lower() != b"bearer" or not right:
+            self._left -= _WRONG_COSTS - 1
+            detail = "send the header authorization: Bearer <the token that RAYSCORE_ADMIN_TOKEN holds>"
+            raise HttpProblem(401, "Not authorized", detail, {"www-authenticate": "Bearer"})

@@ -1,0 +1,118 @@
+"""What a person may ask of Control through the admin door: each action becomes a change of the traffic rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data.errors import ConfigError
+from data.traffic import Challenger, Mode, TrafficRules, Version, parse_rules
+from ray_app.control import Control
+from ray_app.control_change import Change, ChangeRefused, Origin
+from ray_app.control_truth import PREVIOUS_TAG, following
+
+
+class _Told(BaseModel):
+    """What every action may be told: the epoch that it was thought of for, and what it is for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: Annotated[int, Field(ge=1)] | None = None
+    why: Annotated[str, Field(max_length=1000)] = ""
+
+
+class _Rules(_Told):
+    rules: dict[str, Any]
+
+
+class _Weight(_Told):
+    version: Version
+    weight: Annotated[float, Field(ge=0, le=100)] | None
+    mode: Mode = Mode.LIVE
+
+
+class _Promote(_Told):
+    version: Version
+
+
+class _Rollback(_Told):
+    pass
+
+
+def begin(control: Control, action: str, told: dict[str, Any], source: str, now: float) -> Change:
+    """Begin the change that an action asks for.
+
+    Args:
+        control: who is asked.
+        action: "rules", "weight", "promote" or "rollback".
+        told: the decoded body.
+        source: the address that asks.
+        now: monotonic seconds.
+
+    Raises:
+        ConfigError: the body is not what the action takes; the text names the key.
+        ChangeRefused, ChangeConflict: as `Control.propose`.
+    """
+    kind, act = _ACTIONS[action]
+    try:
+        read = kind.model_validate(told)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        at = ".".join(str(part) for part in error["loc"])
+        raise ConfigError(f"{action}: {at + ': ' if at else ''}{error['msg']}") from exc
+    origin = Origin("admin", source, read.why or action)
+    return act(control, read, origin, now)
+
+
+def _set_rules(control: Control, told: _Rules, origin: Origin, now: float) -> Change:
+    given = {"use_case": control.rules.use_case, "champion": control.rules.champion, **told.rules}
+    return control.propose(parse_rules(given, "rules"), origin, now, base=told.epoch)
+
+
+def _set_weight(control: Control, told: _Weight, origin: Origin, now: float) -> Change:
+    others = [each for each in control.rules.challengers if each.version != told.version]
+    weighed = [] if told.weight is None else [Challenger(version=told.version, weight=told.weight, mode=told.mode)]
+    given = control.rules.model_dump(mode="json") | {
+        "challengers": [each.model_dump(mode="json") for each in (*others, *weighed)]
+    }
+    return control.propose(parse_rules(given, "weight"), origin, now, base=told.epoch)
+
+
+def _promote(control: Control, told: _Promote, origin: Origin, now: float) -> Change:
+    live = [each.version for each in control.rules.challengers if each.mode is Mode.LIVE]
+    if told.version not in live:
+        known = ", ".join(live) or "none"
+        raise ChangeRefused(
+            f"version {told.version} answers nobody yet: only a live challenger is promoted here (there are: {known}); "
+            "`python -m tune promote` promotes any version that passes the gates"
+        )
+    rules = following(control.rules, told.version)
+    return control.propose(rules, origin, now, base=told.epoch, moves_champion=True)
+
+
+def _roll_back(control: Control, told: _Rollback, origin: Origin, now: float) -> Change:
+    rules = rolled_back(control.rules, control.truth.tags.get(PREVIOUS_TAG))
+    return control.propose(rules, origin, now, base=told.epoch, moves_champion=True, instead=True)
+
+
+def rolled_back(rules: TrafficRules, previous: str | None) -> TrafficRules:
+    """The way back: no live challengers where there are some, else the champion before this one; shadows stay.
+
+    Raises:
+        ChangeRefused: there is neither.
+    """
+    if any(each.mode is Mode.LIVE for each in rules.challengers):
+        return rules.model_copy(update={"challengers": rules.shadows})
+    if previous is None or previous == rules.champion:
+        raise ChangeRefused("there is nothing to go back to: no live challenger, and no champion before this one")
+    return following(rules, previous)
+
+
+_ACTIONS: dict[str, tuple[type[_Told], Callable[[Control, Any, Origin, float], Change]]] = {
+    "rules": (_Rules, _set_rules),
+    "weight": (_Weight, _set_weight),
+    "promote": (_Promote, _promote),
+    "rollback": (_Rollback, _roll_back),
+}

@@ -1,0 +1,198 @@
+"""Control as a Serve deployment: it asks the registry each second and keeps a line to every replica.
+
+It loads MLflow, which the replicas that answer do not. They go on by themselves while it is away, and when it is
+back it learns from them and from the registry what is in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.schema import LoggingConfig
+
+from data.errors import ConfigError, ModelError, RegistryUnavailable
+from ray_app.control import Control
+from ray_app.control_actions import begin
+from ray_app.control_audit import Audit
+from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Outcome
+from ray_app.control_registry import RegistrySource
+from ray_app.control_replicas import FUSED_KINDS, GRAPH_KINDS, Replicas
+from ray_app.control_report import Directive, Report
+from ray_app.control_versions import Held, Limits, Versions
+from ray_app.deployments import Served
+from tune.bundle import Bundle
+
+logger = logging.getLogger("ray.serve")
+
+Answer = TypeVar("Answer")
+
+NAME = "Control"
+AUDIT_FILE = "audit.jsonl"
+"""In the var folder of the machine that Control runs on."""
+
+_HELD_OPEN_S = 1.0
+_TICK_S = 1.0
+_CHANGE_S = 10.0
+_STATUSES = {Outcome.COMMITTED: 200, Outcome.PREPARING: 202, Outcome.REFUSED: 422, Outcome.SUPERSEDED: 409}
+
+
+class ControlPlane:
+    """Runs one Control."""
+
+    def __init__(self, served: Served, fused: bool) -> None:
+        settings = served.settings
+        bundles = {version: Bundle.from_bytes(packed) for version, packed in served.packed.items()}
+        reference = bundles[served.rules.champion].manifest
+        held = {v: Held(v, bundle.digest, served.packed[v]) for v, bundle in bundles.items()}
+        limits = Limits(settings.versions_held, settings.version_grace_s)
+        self._audit = Audit(settings.var_dir / AUDIT_FILE)
+        self._contract = reference.contract
+        self._control = Control(
+            os.urandom(4).hex(),
+            served.rules,
+            Versions(held, served.rules.versions, limits),
+            Replicas(FUSED_KINDS if fused else GRAPH_KINDS),
+            time.monotonic(),
+            self._audit,
+        )
+        self._control.shown["audit_lost"] = lambda control: self._audit.lost
+        self._source = RegistrySource(settings, reference)
+        self._thread = ThreadPoolExecutor(1, "registry")
+        self._seen_seq = 0
+        self._changed = asyncio.Event()
+        self._poke = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._tick()), loop.create_task(self._watch())]
+
+    async def changes(self, report: Report, known: tuple[str, int]) -> Directive | None:
+        """Take a report; return the directive once it is another than the known one, None after a second."""
+        if report.contract != self._contract:
+            # A replica of the application that this one takes the place of.
+            await asyncio.sleep(_HELD_OPEN_S)
+            return None
+        self._control.hear(report, time.monotonic())
+        self._spread()
+        deadline = time.monotonic() + _HELD_OPEN_S
+        while True:
+            changed, directive = self._changed, self._control.directive()
+            if directive is not None and (directive.control, directive.seq) != known:
+                return directive
+            try:
+                await asyncio.wait_for(changed.wait(), deadline - time.monotonic())
+            except asyncio.TimeoutError:
+                return None
+
+    async def tell(self, report: Report) -> None:
+        """Take a report."""
+        if report.contract == self._contract:
+            self._control.hear(report, time.monotonic())
+            self._spread()
+
+    async def bundle(self, digest: str) -> bytes | None:
+        """A packed bundle, None while it is not at hand."""
+        return self._control.versions.packed(digest)
+
+    async def act(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
+        """Do what the admin door was asked for; a change is waited for, for ten seconds."""
+        if action.startswith("look/"):
+            return 200, self._look(action.removeprefix("look/"))
+        try:
+            change = begin(self._control, action, told, source, time.monotonic())
+        except ChangeConflict as exc:
+            return 409, {"outcome": "conflict", "reason": str(exc), "epoch": self._control.rules.epoch}
+        except (ChangeRefused, ConfigError) as exc:
+            return 422, {"outcome": "refused", "reason": str(exc), "epoch": self._control.rules.epoch}
+        self._spread()
+        self._poke.set()
+        await self._until_over(change)
+        return _STATUSES[change.outcome], change.plain()
+
+    async def check_health(self) -> None:
+        """Raise when this Control has stopped working, so that Serve starts another."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"Control has stopped: {task.exception()!r}")
+
+    def _look(self, name: str) -> Any:
+        if name == "audit":
+            return list(self._audit.recent)
+        status = self._control.status(time.monotonic())
+        return status["rules"] if name == "rules" else status
+
+    def _spread(self) -> None:
+        """Wake whoever waits when there is something new, and the watcher when there is something to fetch."""
+        if self._control.seq != self._seen_seq:
+            self._seen_seq = self._control.seq
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
+
+    async def _until_over(self, change: Change) -> None:
+        deadline = time.monotonic() + _CHANGE_S
+        while not change.over and (left := deadline - time.monotonic()) > 0:
+            try:
+                await asyncio.wait_for(self._changed.wait(), min(left, _TICK_S))
+            except asyncio.TimeoutError:
+                continue
+
+    async def _tick(self) -> None:
+        while True:
+            self._control.tick(time.monotonic())
+            self._spread()
+            await asyncio.sleep(_TICK_S)
+
+    async def _watch(self) -> None:
+        """Read the registry each second, or at once after an action, and fetch and write what is to be."""
+        while True:
+            self._poke.clear()
+            try:
+                self._control.see(await self._blocking(self._source.read), time.monotonic())
+                await self._fetch()
+                if owed := self._control.truth.owed:
+                    await self._blocking(partial(self._source.write, owed))
+                    self._control.truth.wrote(owed)
+            except ModelError as exc:
+                self._control.truth.problem = str(exc)
+            self._spread()
+            try:
+                await asyncio.wait_for(self._poke.wait(), _TICK_S)
+            except asyncio.TimeoutError:
+                continue
+
+    async def _fetch(self) -> None:
+        for version in self._control.missing():
+            try:
+                held = await self._blocking(partial(self._source.fetch, version))
+            except RegistryUnavailable:
+                raise
+            except ModelError as exc:
+                self._control.unfit(version, str(exc))
+            else:
+                self._control.fetched(held, time.monotonic())
+            self._spread()
+
+    async def _blocking(self, work: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def control(served: Served, *, fused: bool = False) -> Application:
+    """The deployment, for `ray_app.deployments.build`."""
+    deployment: Any = serve.deployment(
+        ControlPlane,
+        name=NAME,
+        num_replicas=1,
+        max_ongoing_requests=10_000,
+        ray_actor_options={"num_cpus": 0.05},
+        health_check_period_s=2,
+        graceful_shutdown_timeout_s=2,
+        logging_config=LoggingConfig(log_level=served.settings.log_level, enable_access_log=False),
+    )
+    return deployment.bind(served, fused)
