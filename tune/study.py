@@ -61,19 +61,17 @@ class Study:
         schedule = Schedule(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
         job = Job(declared, prepared.train, prepared.validation, plan.seed)
         metric = declared.metric.value
-        with (
-            Spool(self._tracker, self.run_id, metric, say) as spool,
-            TrialProgress(plan.trials, metric, self.trials) as progress,
-        ):
+        with Spool(self._tracker, self.run_id, metric, say) as spool:
             self._catch_up(spool)
+            with TrialProgress(plan.trials, metric, self.trials) as progress:
 
-            def on_trial(trial: Trial) -> None:
-                self._journal.add(trial)
-                self.trials.append(trial)
-                spool.put([trial])
-                progress.advance(trial)
+                def on_trial(trial: Trial) -> None:
+                    self._journal.add(trial)
+                    self.trials.append(trial)
+                    spool.put([trial])
+                    progress.advance(trial)
 
-            search(job, schedule, workers, on_trial, say, scratch)
+                search(job, schedule, workers, on_trial, say, scratch)
             spool.drain()
         return sorted(self.trials, key=lambda trial: trial.number)
 
