@@ -271,10 +271,6 @@ class _Halt(ray.tune.Stopper):
     def __init__(self, desk: _Desk) -> None:
         self._desk = desk
 
-    def __getstate__(self) -> dict[str, Any]:
-        # As of _Listener: the desk leads to open connections, which cannot be pickled.
-        return {}
-
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
