@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
-from tests.support_app import BIN, Workplace, free_port, wait_for
+from tests.support_app import BIN, START_TIMEOUT_S, Workplace, free_port, wait_for
 from tests.support_model import card_bundle, write_card_table
 from tune.registry import Registry
 
@@ -74,7 +74,7 @@ def submit(place: Workplace) -> Iterator[Submit]:
         return done[-1]
 
     with place.running(*head_command(port)):
-        wait_for(job_agent_is_up, "the cluster's dashboard")
+        wait_for(job_agent_is_up, "the cluster's dashboard", START_TIMEOUT_S)
         yield submit
 
 
