@@ -247,9 +247,7 @@ class Control:
         self.versions.retire(set(before.versions) - set(self.rules.versions), now)
         tags, champion = {TRAFFIC_TAG: self.rules.model_dump_json()}, None
         if before.champion != self.rules.champion:
-            tags[PREVIOUS_TAG] = before.champion
-            registered = self.truth.registered.champion if self.truth.registered else None
-            champion = self.rules.champion if registered != self.rules.champion else None
+            tags[PREVIOUS_TAG], champion = before.champion, self.rules.champion
         self.truth.owe(tags, champion)
         self._record(change, before)
 

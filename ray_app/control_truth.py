@@ -95,7 +95,10 @@ class Truth:
     def owe(self, tags: Mapping[str, str], champion: str | None = None) -> None:
         """Note what is to be written, and written again until the registry takes it."""
         self._tags |= tags
-        self._champion = champion or self._champion
+        known = self.registered.champion if self.registered else None
+        # One that is still owed may be on its way: what the registry said last is then no reason to be silent.
+        if champion is not None and (champion != known or self._champion is not None):
+            self._champion = champion
 
     @property
     def owed(self) -> Owed | None:
