@@ -23,6 +23,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TRAFFIC_TAG = "rayscore.traffic"
+"""Tag of the registered model: the rules as JSON."""
+
 BUCKETS = 10_000
 _PER_PERCENT = BUCKETS // 100
 

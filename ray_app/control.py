@@ -14,11 +14,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from data.traffic import TrafficRules
+from data.traffic import TRAFFIC_TAG, TrafficRules
 from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal
 from ray_app.control_replicas import Replicas
 from ray_app.control_report import Directive, Report
-from ray_app.control_truth import PREVIOUS_TAG, TRAFFIC_TAG, Registered, Truth, same
+from ray_app.control_truth import PREVIOUS_TAG, Registered, Truth, same
 from ray_app.control_versions import Held, Versions
 
 _SETTLE_S = 1.5

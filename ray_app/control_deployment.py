@@ -29,6 +29,7 @@ from ray_app.control_replicas import FUSED_KINDS, GRAPH_KINDS, Replicas
 from ray_app.control_report import Directive, Report
 from ray_app.control_versions import Held, Limits, Versions
 from ray_app.deployments import Served
+from ray_app.rollout.steering import Steering
 from tune.bundle import Bundle
 
 logger = logging.getLogger("ray.serve")
@@ -65,6 +66,7 @@ class ControlPlane:
             self._audit,
         )
         self._control.shown["audit_lost"] = lambda control: self._audit.lost
+        Steering().join(self._control)
         self._source = RegistrySource(settings, reference)
         self._thread = ThreadPoolExecutor(1, "registry")
         self._seen_seq = 0

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from data.errors import ConfigError
-from data.traffic import Mode, TrafficRules, parse_rules
+from data.traffic import TRAFFIC_TAG, Mode, TrafficRules, parse_rules
 from ray_app.control_change import ChangeConflict, ChangeRefused
 
-TRAFFIC_TAG = "rayscore.traffic"
-"""Tag of the registered model: the rules as JSON."""
 PREVIOUS_TAG = "rayscore.previous"
 """Tag of the registered model: the champion before the present one."""
 

@@ -41,6 +41,9 @@ from ray_app.link.server import Handler, LinkServer
 from ray_app.metrics import Metrics
 from ray_app.observer import Observer
 from ray_app.predictor import Predictor
+from ray_app.rollout.comparison import SHADOWS
+from ray_app.rollout.shadow import Shadow
+from ray_app.rollout.tally import TALLIES, Tallies
 from ray_app.runtime import OnnxModel
 from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter
 from ray_app.shelf import Shelf
@@ -252,7 +255,8 @@ def build(served: Served, control: Application | None = None, *, fused: bool = F
 
 def _onlookers(served: Served, lanes: Lanes) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
     """Who is told of each answer, and what a gateway reports to Control besides, by name."""
-    return [], {}
+    tallies, shadow = Tallies(), Shadow(lanes)
+    return [tallies, shadow], {TALLIES: tallies.report, SHADOWS: shadow.report}
 
 
 async def _follow(

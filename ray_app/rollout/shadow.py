@@ -1,0 +1,129 @@
+"""Shadows in a gateway: rows that the champion answered are scored again, after the answer has left, and compared.
+
+Live rows come first: a shadow's wait while any of them waits, and those that find the queue full are dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from data.traffic import BUCKETS, bucket
+from ray_app.lanes import Lane, Lanes, View
+from ray_app.observer import Answered, Failed
+from ray_app.rollout.comparison import Comparison
+
+logger = logging.getLogger(__name__)
+
+_QUEUE_ROWS = 256
+_BATCH_ROWS = 16
+_GIVE_WAY_S = 0.002
+_TIMEOUT_S = 2.0
+_MOST_VERSIONS = 20
+
+
+class _Mirrored(NamedTuple):
+    version: str
+    against: str
+    row: Answered
+
+
+class Shadow:
+    """Asks the shadows of one gateway: an `Observer`. Belongs to its event loop.
+
+    Args:
+        lanes: the versions of the gateway.
+        queue_rows: most rows that wait.
+    """
+
+    def __init__(self, lanes: Lanes, queue_rows: int = _QUEUE_ROWS) -> None:
+        self._lanes = lanes
+        self._queue: deque[_Mirrored] = deque()
+        self._limit = queue_rows
+        self._view: View | None = None
+        self._shares: tuple[tuple[str, float], ...] = ()
+        self._comparisons: dict[str, Comparison] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def answered(self, rows: Sequence[Answered]) -> None:
+        """Queue the champion's rows for each shadow whose share their entity is in."""
+        view = self._lanes.view
+        if view is not self._view:
+            self._view = view
+            self._shares = tuple((c.version, c.weight / 100 * BUCKETS) for c in view.rules.shadows if c.weight > 0)
+        if not self._shares:
+            return
+        champion = view.champion.version
+        for row in rows:
+            if row.version == champion:
+                self._mirror(row, champion)
+
+    def failed(self, failure: Failed) -> None:
+        """Let it pass: there is nothing to compare."""
+
+    def report(self) -> dict[str, Comparison]:
+        """The comparisons so far, as copies."""
+        return {version: each + Comparison(each.against) for version, each in self._comparisons.items()}
+
+    async def idle(self) -> None:
+        """Wait until every queued row was compared."""
+        while self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+
+    def _mirror(self, row: Answered, champion: str) -> None:
+        at = bucket(row.prediction.row.entity or row.request_id)
+        for version, below in self._shares:
+            if at >= below:
+                continue
+            if len(self._queue) >= self._limit:
+                self._of(version, champion).dropped += 1
+                continue
+            self._queue.append(_Mirrored(version, champion, row))
+            if self._task is None or self._task.done():
+                # An empty context: it outlives the request that happens to begin it.
+                self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._drain())
+
+    def _of(self, version: str, champion: str) -> Comparison:
+        found = self._comparisons.get(version)
+        if found is None or found.against != champion:
+            while len(self._comparisons) >= _MOST_VERSIONS:
+                del self._comparisons[next(iter(self._comparisons))]
+            found = self._comparisons[version] = Comparison(champion)
+        return found
+
+    async def _drain(self) -> None:
+        while self._queue:
+            while self._lanes.waiting:
+                await asyncio.sleep(_GIVE_WAY_S)
+            batch = [self._queue.popleft()]
+            while self._queue and len(batch) < _BATCH_ROWS and self._queue[0][:2] == batch[0][:2]:
+                batch.append(self._queue.popleft())
+            lane = self._lanes.view.lanes.get(batch[0].version)
+            if lane is not None:
+                await self._compare(lane, batch)
+
+    async def _compare(self, lane: Lane, batch: Sequence[_Mirrored]) -> None:
+        comparison = self._of(lane.version, batch[0].against)
+        began = time.perf_counter()
+        try:
+            # As it was sent: another version may encode it in another way.
+            rows = [lane.parser.parse(each.row.prediction.row.values) for each in batch]
+            scored = await asyncio.wait_for(lane.inference.predict(rows, _TIMEOUT_S), _TIMEOUT_S)
+        except Exception:
+            # Whatever a shadow fails with, it is counted, and disturbs nobody.
+            logger.debug("shadow %s failed", lane.version, exc_info=True)
+            comparison.failed += len(batch)
+            return
+        took = time.perf_counter() - began
+        for each, shadow in zip(batch, scored, strict=True):
+            champion = each.row.prediction
+            comparison.add(
+                (champion.probability, shadow.probability),
+                (each.row.label, lane.answers.label(shadow.probability)),
+                (each.row.latency_s, took),
+            )

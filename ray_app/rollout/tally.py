@@ -1,0 +1,189 @@
+"""What is counted of each version in a gateway: requests, failures, latencies, scores. Tallies of gateways add up.
+
+An answer costs a few appends; what is appended is sorted into the histograms a few hundred at a time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ray_app.observer import Answered, Failed
+
+TALLIES = "tallies"
+"""Name under which gateways report their tallies."""
+
+LATENCY_EDGES_S = np.array([m / 10**k for k in (5, 4, 3, 2, 1) for m in range(10, 100)])
+"""Upper edges of the latency histogram: every number of two digits from 0.1 ms to 9.9 s, so that a limit is an edge."""
+SCORE_EDGES = 1 / (1 + np.exp(-np.arange(-14, 15) / 2))
+"""Upper edges of the score histogram: half a logit apart, because the scores of rare events crowd near zero."""
+
+_FOLD = 512
+_MOST_VERSIONS = 20
+_MOST_ENTITIES = 50_000
+
+
+def _zeros(edges: np.ndarray) -> np.ndarray:
+    return np.zeros(len(edges) + 1, np.int64)
+
+
+@dataclass(eq=False)
+class Tally:
+    """Cumulative counts of one version.
+
+    Args:
+        answered: requests of which it answered rows.
+        errors: requests of which rows failed with status 500 and above.
+        refused: requests of which rows were refused (any other status).
+        latencies: of the answered requests, by LATENCY_EDGES_S and one more for those above.
+        scores: by SCORE_EDGES and one more; one answer an entity, so that one which asks often counts no more.
+        positives: of these, how many were labelled 1.
+    """
+
+    answered: int = 0
+    errors: int = 0
+    refused: int = 0
+    latencies: np.ndarray = field(default_factory=lambda: _zeros(LATENCY_EDGES_S))
+    scores: np.ndarray = field(default_factory=lambda: _zeros(SCORE_EDGES))
+    positives: int = 0
+
+    @property
+    def requests(self) -> int:
+        """All requests, however they went."""
+        return self.answered + self.errors + self.refused
+
+    @property
+    def scored(self) -> int:
+        """Answers in the score histogram."""
+        return int(self.scores.sum())
+
+    def slower_than(self, limit_s: float) -> int:
+        """Answered requests that took longer than a limit of two digits; see LATENCY_EDGES_S."""
+        return int(self.latencies[bisect_left(LATENCY_EDGES_S, limit_s) + 1 :].sum())
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it, with quantiles for the histogram of latencies."""
+        return {
+            "answered": self.answered,
+            "errors": self.errors,
+            "refused": self.refused,
+            "p50_ms": quantile_ms(self.latencies, 0.5),
+            "p99_ms": quantile_ms(self.latencies, 0.99),
+        }
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.answered + other.answered,
+            self.errors + other.errors,
+            self.refused + other.refused,
+            self.latencies + other.latencies,
+            self.scores + other.scores,
+            self.positives + other.positives,
+        )
+
+    def since(self, before: Tally) -> Tally:
+        """What came after `before`; nothing is below zero, should a gateway's counts have been lost in between."""
+        return Tally(
+            max(self.answered - before.answered, 0),
+            max(self.errors - before.errors, 0),
+            max(self.refused - before.refused, 0),
+            np.maximum(self.latencies - before.latencies, 0),
+            np.maximum(self.scores - before.scores, 0),
+            max(self.positives - before.positives, 0),
+        )
+
+
+def quantile_ms(latencies: np.ndarray, share: float) -> float | None:
+    """Latency within which this share of the requests was answered, to two digits; None without any."""
+    if not latencies.any():
+        return None
+    at = int(np.searchsorted(np.cumsum(latencies), share * latencies.sum()))
+    return round(float(LATENCY_EDGES_S[min(at, len(LATENCY_EDGES_S) - 1)]) * 1000, 3)
+
+
+def merged(reports: Iterable[Mapping[str, Tally]]) -> dict[str, Tally]:
+    """The sum of what gateways report, by version."""
+    total: dict[str, Tally] = {}
+    for report in reports:
+        for version, tally in report.items():
+            total[version] = total[version] + tally if version in total else tally
+    return total
+
+
+class _Page:
+    """One version's tally, and what is not in its histograms yet."""
+
+    __slots__ = ("latencies", "scores", "seen", "tally")
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.latencies: list[float] = []
+        self.scores: list[float] = []
+        self.seen: set[str] = set()
+
+    def score(self, row: Answered) -> None:
+        entity = row.prediction.row.entity
+        if entity is not None:
+            if entity in self.seen:
+                return
+            if len(self.seen) >= _MOST_ENTITIES:
+                self.seen.clear()
+            self.seen.add(entity)
+        self.scores.append(row.prediction.probability)
+        self.tally.positives += row.label
+
+    def fold(self) -> Tally:
+        tally = self.tally
+        tally.answered += len(self.latencies)
+        tally.latencies += _counted(LATENCY_EDGES_S, self.latencies)
+        tally.scores += _counted(SCORE_EDGES, self.scores)
+        self.latencies.clear()
+        self.scores.clear()
+        return tally
+
+
+class Tallies:
+    """The tallies of one gateway: an `Observer`. The versions seen last are kept, 20 of them."""
+
+    def __init__(self) -> None:
+        self._pages: dict[str, _Page] = {}
+
+    def answered(self, rows: Sequence[Answered]) -> None:
+        """Count the rows of one request."""
+        page, last = None, None
+        for row in rows:
+            if row.version != last:
+                page, last = self._page(row.version), row.version
+                page.latencies.append(row.latency_s)
+            assert page is not None
+            page.score(row)
+        if page is not None and len(page.latencies) >= _FOLD:
+            page.fold()
+
+    def failed(self, failure: Failed) -> None:
+        """Count a request of which rows failed."""
+        tally = self._page(failure.version).tally
+        if failure.status >= 500:
+            tally.errors += 1
+        else:
+            tally.refused += 1
+
+    def report(self) -> dict[str, Tally]:
+        """The counts so far, as copies."""
+        return {version: page.fold() + Tally() for version, page in self._pages.items()}
+
+    def _page(self, version: str) -> _Page:
+        page = self._pages.get(version)
+        if page is None:
+            while len(self._pages) >= _MOST_VERSIONS:
+                del self._pages[next(iter(self._pages))]
+            page = self._pages[version] = _Page()
+        return page
+
+
+def _counted(edges: np.ndarray, values: Sequence[float]) -> np.ndarray:
+    return np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1)
