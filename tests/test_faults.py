@@ -230,11 +230,11 @@ def test_replicas_come_and_go_with_the_load_without_an_error(service: Workplace)
         )
 
     with busy(service, statuses):
-        wait_for(lambda: replicas() == 2, "a second model replica")
+        wait_for(lambda: replicas() == 2, "a second model replica", 120)
 
     def one_left() -> bool:
         statuses[ask(service).status_code] += 1
         return replicas() == 1 and len(service.processes("ServeReplica:default:Model")) == 1
 
-    wait_for(one_left, "the second model replica to be gone")
+    wait_for(one_left, "the second model replica to be gone", 120)
     assert set(statuses) == {200}
