@@ -44,6 +44,8 @@ _PLAIN = "chunks, a process a core, no Ray"
 _SCORE = "ray_app score"
 _RAW_ROWS = 1_000_000
 _TRAIN_ROWS = 500_000
+_MARK = "BENCHMARK_OF"
+"""Variable that Ray's processes inherit: by it they are found and their CPU time is counted."""
 _HWM = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 Figures = dict[str, float]
 Work = Callable[[int], int]
@@ -52,6 +54,7 @@ Work = Callable[[int], int]
 
 def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
+    os.environ[_MARK] = str(os.getpid())
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.", dir=args.scratch) as name:
         folder = Path(name)
         source = args.data or _generated(folder / "table", args.rows)
@@ -144,11 +147,11 @@ def _score(source: Path, bundle: Path, folder: Path) -> Figures:
     """The command in this process, which holds the cluster: CPU is of this process and all of Ray's."""
     out = folder / "scores"
     rows = open_source(source).rows
-    pids = processes.descendants(os.getpid(), f"RAYSCORE_BENCHMARK={os.getpid()}")
+    pids = processes.descendants(os.getpid(), f"{_MARK}={os.getpid()}")
     before, wall = processes.cpu_seconds(pids), time.perf_counter()
     ray_app(["score", "--bundle", str(bundle), str(source), str(out)])
     wall = time.perf_counter() - wall
-    pids |= processes.descendants(os.getpid(), f"RAYSCORE_BENCHMARK={os.getpid()}")
+    pids |= processes.descendants(os.getpid(), f"{_MARK}={os.getpid()}")
     used = {pid: seconds - before.get(pid, 0.0) for pid, seconds in processes.cpu_seconds(pids).items()}
     peaks = [_peak_mib(pid) for pid in pids if _is_worker(pid)]
     shutil.rmtree(out)
