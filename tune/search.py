@@ -71,7 +71,7 @@ class Workers(NamedTuple):
 
 
 def plan_workers(free_cpus: int, rows: int, trials: int, concurrency: int | None) -> Workers:
-    """Share `free_cpus` cores by the rows of the train part; the rule is measured in docs/training.md.
+    """Share `free_cpus` cores by the rows of the train part; docs/training.md says why.
 
     A thread more does not pay below some 100,000 rows, and a worker more not while a trial takes less time than a
     worker's start.
