@@ -13,6 +13,7 @@ RayscoreError
 |   |   +-- RegistryRefused  the registry was reached and said no
 |   +-- SchemaMismatch     two sides were built from different feature schemas
 |   +-- VersionUnavailable no replica that answers holds the version
++-- ServiceError           a running service does not answer, or not as it was asked
 +-- TrainingFailed         the search or the distributed fit was lost or refused
 +-- ControlUnavailable     Control does not answer; what is served goes on
 +-- Overloaded             the service is full; try again later
@@ -80,6 +81,10 @@ class SchemaMismatch(ModelError):
 
 class VersionUnavailable(ModelError):
     """No replica that answers holds the version."""
+
+
+class ServiceError(RayscoreError):
+    """A running service does not answer, or not as it was asked."""
 
 
 class TrainingFailed(RayscoreError):

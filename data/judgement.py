@@ -30,15 +30,21 @@ class Declared(BaseModel):
 
 
 class Gates(Declared):
-    """Floors on the holdout that a model must reach before it may be promoted."""
+    """What a model must show, on its holdout and this machine, before it may be promoted."""
 
     min_auc: Annotated[float, Field(ge=0, le=1)] | None = None
     min_pr_auc: Annotated[float, Field(ge=0, le=1)] | None = None
     min_f1: Annotated[float, Field(ge=0, le=1)] | None = None
-    max_ece: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_ece: Annotated[float, Field(ge=0, le=1)] = 0.1
     max_loss_to_champion: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How far below zero the upper end of the bootstrap interval of (challenger - champion) may lie."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    max_slice_loss: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """As `max_loss_to_champion`, for each declared slice."""
+    max_latency_ms: Annotated[float, Field(gt=0)] = 1.0
+    """p99 of scoring one row by ONNX Runtime on the machine that promotes."""
+    skew_rows: Annotated[int, Field(ge=1)] | None = None
+    """Served rows that the skew proof must have compared; without it a promotion needs no proof."""
 
 
 class Cost(Declared):
