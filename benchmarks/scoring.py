@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
                     figures = measure()
                     samples.setdefault(title, []).append(figures)
                     err.print(f"round {round_ + 1}: {title}: {_said(figures)}", markup=False)
-    report = _report(argv, source, bundle, samples, start_s)
+        report = _report(argv, source, bundle, samples, start_s)
     print(report)
     if args.out:
         write_section(args.out, "benchmarks.scoring", report)
