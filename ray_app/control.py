@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from data.traffic import TRAFFIC_TAG, TrafficRules
-from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal
+from ray_app.control_change import UNSHOWN, Change, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal
 from ray_app.control_replicas import Replicas
 from ray_app.control_report import Directive, Report
 from ray_app.control_truth import PREVIOUS_TAG, Registered, Truth, same
@@ -262,5 +262,4 @@ class Control:
         self.refusals.append(Refusal(self._wall(), who, what, reason))
 
     def _record(self, change: Change, before: TrafficRules) -> None:
-        shown = before.model_dump(mode="json", exclude={"challengers": {"__all__": {"buckets"}}})
-        self._audit({"at": self._wall(), **change.plain(), "before": shown})
+        self._audit({"at": self._wall(), **change.plain(), "before": before.model_dump(mode="json", exclude=UNSHOWN)})

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from data.errors import RayscoreError
 from data.traffic import TrafficRules
 
+UNSHOWN: Any = {"epoch": True, "challengers": {"__all__": {"buckets"}}}
+"""What of rules is not shown where a change is: the change has its own epoch, and buckets are thousands."""
+
 
 class ChangeRefused(RayscoreError):
     """A change of the rules is not possible; nothing changed. The text says why."""
@@ -55,7 +58,7 @@ class Change:
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
-            "rules": self.rules.model_dump(mode="json", exclude={"challengers": {"__all__": {"buckets"}}}),
+            "rules": self.rules.model_dump(mode="json", exclude=UNSHOWN),
             "who": self.origin.who,
             "source": self.origin.source,
             "why": self.origin.why,

@@ -69,7 +69,7 @@ class ControlPlane:
         Steering().join(self._control)
         self._source = RegistrySource(settings, reference)
         self._thread = ThreadPoolExecutor(1, "registry")
-        self._seen_seq = 0
+        self._told: tuple[int, Change | None] = (0, None)
         self._changed = asyncio.Event()
         self._poke = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -131,9 +131,10 @@ class ControlPlane:
         return status["rules"] if name == "rules" else status
 
     def _spread(self) -> None:
-        """Wake whoever waits when there is something new, and the watcher when there is something to fetch."""
-        if self._control.seq != self._seen_seq:
-            self._seen_seq = self._control.seq
+        """Wake whoever waits for what has changed: another directive, or the end of a change."""
+        state = (self._control.seq, self._control.pending)
+        if state != self._told:
+            self._told = state
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
 

@@ -1,0 +1,251 @@
+"""The model is changed under load on real processes, and things die in the middle of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.checked import Asked, Checked, checking
+from tests.support_app import Workplace, serve_command, wait_for
+from tests.support_model import card_table
+from tests.support_swaps import GOOD, NAME, OTHER_CONTRACT, WRONG_SCORES, Versions
+from tune.registry import CHAMPION
+
+pytestmark = pytest.mark.ray
+
+COLUMNS = (
+    "user_id",
+    "amount",
+    "transaction_hour",
+    "merchant_category",
+    "foreign_transaction",
+    "location_mismatch",
+    "device_trust_score",
+    "velocity_last_24h",
+    "cardholder_age",
+)
+BODIES = [json.dumps(row).encode() for row in card_table(500).select(COLUMNS).to_pylist()]
+SETTINGS = {
+    "RAYSCORE_GATEWAY_MIN_REPLICAS": "2",
+    "RAYSCORE_GATEWAY_MAX_REPLICAS": "2",
+    "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
+    "RAYSCORE_MODEL_MIN_REPLICAS": "2",
+    "RAYSCORE_MODEL_MAX_REPLICAS": "2",
+    "RAYSCORE_VERSION_GRACE_S": "0.5",
+    "RAYSCORE_VERSIONS_HELD": "3",
+    "RAYSCORE_REQUEST_TIMEOUT_MS": "10000",
+}
+RATE = 60.0
+
+
+@pytest.fixture(scope="module")
+def versions(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
+    """The graph with two gateways and two model replicas, its own registry, over the store that other tests use."""
+    own = Workplace(tmp_path_factory.mktemp("swaps"))
+    own.environment |= {**SETTINGS, "RAYSCORE_SQLITE_FILE": str(place.var / "online.db")}
+    versions = Versions(own)
+    versions.publish()
+    with own.running(*serve_command("graph")) as child:
+        own.wait_ready(child)
+        wait_for(lambda: len(own.processes("ServeReplica:default:Gateway")) == 2, "two gateways")
+        versions.wait_settled()
+        yield versions
+
+
+@pytest.fixture(scope="module")
+def expected(versions: Versions) -> dict[str, list[float]]:
+    """What each version says to each body."""
+    assert versions.act("weight", version=GOOD, weight=0).status_code == 200
+    found = {version: versions.scores(BODIES, version) for version in ("1", GOOD)}
+    assert found["1"] != found[GOOD]
+    return found
+
+
+@pytest.fixture(autouse=True)
+def champion_alone(versions: Versions) -> None:
+    """Every test begins with version 1 answering alone."""
+    versions.wait_settled()
+    if versions.look("rules")["champion"] != "1":
+        versions.registry.set_alias(NAME, CHAMPION, "1")
+        wait_for(lambda: versions.look("rules")["champion"] == "1", "version 1 to be champion")
+    assert versions.act("rules", rules={"challengers": []}).status_code == 200
+
+
+def load(versions: Versions, expected: dict[str, list[float]], seconds: float) -> Asked:
+    """What is sent meanwhile."""
+    return Asked(versions.place.port, BODIES, expected, RATE, seconds)
+
+
+def swap(versions: Versions, weight: float) -> None:
+    """Let the other version answer for so many percent, and wait until it is in force."""
+    done = versions.act("weight", version=GOOD, weight=weight)
+    assert done.status_code == 200, done.text
+
+
+def unharmed(seen: Checked) -> None:
+    """Every request was answered, and by the version that the answer names."""
+    assert seen.failures == {}
+    assert seen.mixed == 0
+
+
+def replicas(versions: Versions, deployment: str) -> list[int]:
+    """Pids of a deployment's replicas."""
+    return versions.place.processes(f"ServeReplica:default:{deployment}")
+
+
+def kill_one(versions: Versions, deployment: str) -> int:
+    """Kill a replica without warning."""
+    victim = replicas(versions, deployment)[0]
+    os.kill(victim, signal.SIGKILL)
+    return victim
+
+
+def wait_replaced(versions: Versions, victim: int, deployment: str, count: int) -> None:
+    """Wait until another replica has taken the place of a dead one, and all hold the same."""
+    wait_for(lambda: len(set(replicas(versions, deployment)) - {victim}) == count, f"a new {deployment}")
+
+    def alike() -> bool:
+        status = versions.look()
+        held = [replica["held"] for replica in status["replicas"] if replica["silent_s"] < 2]
+        return len(held) == 4 and all(each == status["versions"] for each in held)
+
+    wait_for(alike, "every replica to hold the same versions")
+
+
+def test_swaps_under_load_fail_nobody_and_mix_nothing(versions, expected):
+    """Weights up and down, promotion and rollback under load: every answer is of the version that it names."""
+    with checking(load(versions, expected, 12)) as future:
+        for weight in (0, 30, 100, 60):
+            swap(versions, weight)
+        assert versions.act("promote", version=GOOD).status_code == 200
+        assert versions.act("rollback").status_code == 200
+        for weight in (100, 0):
+            swap(versions, weight)
+        seen = future.result()
+    unharmed(seen)
+    assert set(seen.versions) == {"1", GOOD}
+    assert len(seen.epochs) >= 5
+
+
+def test_entities_keep_their_version_when_a_weight_rises(versions, expected):
+    """Raised from 20 to 60 %: whoever saw the challenger still does, and two gateways agree."""
+
+    def seen() -> set[int]:
+        many = b"[" + b",".join(BODIES) + b"]"
+        answers = [versions.ask(many).json() for _ in range(4)]
+        chosen = [{i for i, each in enumerate(answer) if each["model"]["version"] == GOOD} for answer in answers]
+        assert all(each == chosen[0] for each in chosen)
+        return chosen[0]
+
+    swap(versions, 20)
+    few = seen()
+    swap(versions, 60)
+    assert few < seen()
+
+
+def test_a_version_can_be_asked_for_by_name(versions, expected):
+    """The header decides; a version that is not loaded is 404 and names those that are."""
+    swap(versions, 0)
+    assert versions.ask(BODIES[0], **{"x-model-version": GOOD}).json()["model"]["version"] == GOOD
+    unknown = versions.ask(BODIES[0], **{"x-model-version": "77"})
+    assert unknown.status_code == 404
+    assert "there are: 1, 2" in unknown.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(WRONG_SCORES, "probe rows differ"), (OTHER_CONTRACT, "required"), ("77", "not in the registry")],
+    ids=["wrong-scores", "other-contract", "unknown"],
+)
+def test_what_cannot_serve_is_refused_while_the_old_answers(versions, expected, version, words):
+    """A version that is unknown, scores otherwise than recorded or takes other requests never answers anyone."""
+    before = versions.look("rules")
+    refused = versions.act("weight", version=version, weight=50)
+    assert refused.status_code == 422
+    assert words in refused.json()["reason"]
+    assert words in versions.look()["refusals"][-1]["reason"]
+    assert versions.look("rules") == before
+    assert versions.ask(BODIES[0]).json()["probability"] == expected["1"][0]
+
+
+def test_a_model_replica_killed_in_mid_swap_costs_nothing(versions, expected):
+    """kill -9 of one of two model replicas while a version is loaded: no failure, and the new one holds all."""
+    with checking(load(versions, expected, 14)) as future:
+        victim = kill_one(versions, "Model")
+        swap(versions, 50)
+        wait_replaced(versions, victim, "Model", 2)
+        seen = future.result()
+    unharmed(seen)
+    assert set(seen.versions) == {"1", GOOD}
+
+
+def test_control_killed_in_mid_swap_loses_nothing(versions, expected):
+    """kill -9 of Control: answers go on by the rules in force, and the change written meanwhile is taken up after."""
+    swap(versions, 50)
+    rules = versions.look("rules")
+    versions.wait_settled()
+    with checking(load(versions, expected, 14)) as future:
+        victim = kill_one(versions, "Control")
+        versions.tag(
+            json.dumps({**rules, "epoch": rules["epoch"] + 1, "challengers": [{"version": GOOD, "weight": 100}]})
+        )
+        wait_for(lambda: bool(set(replicas(versions, "Control")) - {victim}), "another Control")
+        wait_for(lambda: versions.ask(BODIES[0]).json()["model"]["epoch"] > rules["epoch"], "the change to be in force")
+        seen = future.result()
+    unharmed(seen)
+    assert versions.look("rules")["challengers"][0]["weight"] == 100
+
+
+def test_a_gateway_killed_in_mid_swap_is_replaced_by_one_of_the_same_epoch(versions, expected):
+    """kill -9 of a gateway: the new one answers by the rules in force from its first request on."""
+    swap(versions, 50)
+    victim = kill_one(versions, "Gateway")
+    swap(versions, 100)
+    wait_replaced(versions, victim, "Gateway", 2)
+    with checking(load(versions, expected, 2)) as future:
+        seen = future.result()
+    unharmed(seen)
+    assert set(seen.versions) == {GOOD}
+
+
+def test_the_registry_down_in_mid_swap_stops_nothing(versions, expected):
+    """A change that needs no bundle is made without the registry, which is told when it is back."""
+    swap(versions, 10)
+    versions.wait_settled()
+    away = versions.database.with_name("away.db")
+    os.replace(versions.database, away)
+    versions.database.mkdir()
+    try:
+        wait_for(lambda: versions.look()["registry"]["problem"] is not None, "the registry to be missed")
+        with checking(load(versions, expected, 3)) as future:
+            swap(versions, 90)
+            seen = future.result()
+        owed = versions.look()["registry"]["owed"]
+    finally:
+        versions.database.rmdir()
+        os.replace(away, versions.database)
+    unharmed(seen)
+    assert owed
+    versions.wait_settled()
+    assert json.loads(versions.registry.tags(NAME)["rayscore.traffic"])["challengers"][0]["weight"] == 90
+
+
+def test_a_half_written_tag_changes_nothing(versions, expected):
+    """Somebody's broken tag is refused, shown, and answers go on."""
+    before = versions.look("rules")
+    versions.tag('{"use_case": "card_fraud", "champ')
+    wait_for(lambda: "is not JSON" in str(versions.look()["refusals"][-1:]), "the tag to be refused")
+    assert versions.look("rules") == before
+    assert versions.ask(BODIES[0]).status_code == 200
+
+
+def test_memory_is_bounded(versions, expected):
+    """After all of that no replica holds more than the rules name, once the grace is over."""
+    wait_for(lambda: versions.look()["versions"].keys() == {"1"}, "the old versions to be dropped")
+    wait_for(
+        lambda: all(replica["held"].keys() == {"1"} for replica in versions.look()["replicas"]), "replicas to follow"
+    )
