@@ -1,4 +1,4 @@
-"""`python -m tune`: search, list, show, compare, promote."""
+"""`python -m tune`: search, list, show, compare, promote, rollout, traffic."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from data.console import run_cli
 from data.errors import ConfigError
 from data.settings import Settings, load_settings
 from data.usecase import UseCase, load_use_case
+from tune import rollout, traffic
 from tune.compare import compare, figure_rows, parameter_rows
 from tune.compare_plot import write_comparison
 from tune.figures import Figures
@@ -28,7 +29,7 @@ from tune.report import Learned
 from tune.sampler import SamplerName
 from tune.study import Plan
 
-_COMMANDS = ("search", "list", "show", "compare", "promote")
+_COMMANDS = ("search", "list", "show", "compare", "promote", "rollout", "traffic")
 _FIGURES = ("auc", "pr_auc", "f1")
 _EXIT_REFUSED = 1
 
@@ -66,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     for place in ("one", "other"):
         comparing.add_argument(place, metavar="RUN|VERSION|ALIAS", help="id of an MLflow run, version or alias")
     comparing.add_argument("--plot", type=Path, metavar="PNG", help="write the comparison as a picture too")
-    for each in (listing, showing, comparing, promoting):
+    rolling = _command(commands, "rollout", _rollout, "give a version traffic step by step while it does no worse")
+    rollout.add_options(rolling)
+    directing = _command(commands, "traffic", _traffic, "show or set which version answers whom")
+    traffic.add_options(directing)
+    for each in (listing, showing, comparing, promoting, rolling, directing):
         _use_case_option(each)
     return parser
 
@@ -171,6 +176,14 @@ def _compare(args: argparse.Namespace, use_case: UseCase, settings: Settings) ->
 
 def _promote(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
     return _print_verdict(promote(_registry(settings), use_case, args.model), use_case)
+
+
+def _rollout(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
+    return rollout.run(args, rollout.Desk(_registry(settings), use_case, _say, out.print))
+
+
+def _traffic(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
+    return traffic.run(args, rollout.Desk(_registry(settings), use_case, _say, out.print))
 
 
 def _print_verdict(verdict: Verdict, use_case: UseCase) -> int:

@@ -1,6 +1,6 @@
 """What is counted of each version in a gateway: requests, failures, latencies, scores. Tallies of gateways add up.
 
-An answer costs a few appends; what is appended is sorted into the histograms a few hundred at a time.
+An answer costs one append; requests are sorted into the histograms a few hundred at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LATENCY_EDGES_S = np.array([m / 10**k for k in (5, 4, 3, 2, 1) for m in range(10
 SCORE_EDGES = 1 / (1 + np.exp(-np.arange(-14, 15) / 2))
 """Upper edges of the score histogram: half a logit apart, because the scores of rare events crowd near zero."""
 
-_FOLD = 512
+_FOLD = 256
 _MOST_VERSIONS = 20
 _MOST_ENTITIES = 50_000
 
@@ -115,35 +115,31 @@ def merged(reports: Iterable[Mapping[str, Tally]]) -> dict[str, Tally]:
 
 
 class _Page:
-    """One version's tally, and what is not in its histograms yet."""
+    """One version's tally, and the entities whose scores are in it."""
 
-    __slots__ = ("latencies", "scores", "seen", "tally")
+    __slots__ = ("seen", "tally")
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self.latencies: list[float] = []
-        self.scores: list[float] = []
         self.seen: set[str] = set()
 
-    def score(self, row: Answered) -> None:
-        entity = row.prediction.row.entity
-        if entity is not None:
-            if entity in self.seen:
-                return
-            if len(self.seen) >= _MOST_ENTITIES:
-                self.seen.clear()
-            self.seen.add(entity)
-        self.scores.append(row.prediction.probability)
-        self.tally.positives += row.label
-
-    def fold(self) -> Tally:
+    def add(self, rows: Sequence[Answered], latencies: Sequence[float]) -> None:
+        fresh = [row for row in rows if self._fresh(row.prediction.row.entity)]
         tally = self.tally
-        tally.answered += len(self.latencies)
-        tally.latencies += _counted(LATENCY_EDGES_S, self.latencies)
-        tally.scores += _counted(SCORE_EDGES, self.scores)
-        self.latencies.clear()
-        self.scores.clear()
-        return tally
+        tally.answered += len(latencies)
+        tally.latencies += _counted(LATENCY_EDGES_S, latencies)
+        tally.scores += _counted(SCORE_EDGES, [row.prediction.probability for row in fresh])
+        tally.positives += sum(row.label for row in fresh)
+
+    def _fresh(self, entity: str | None) -> bool:
+        if entity is None:
+            return True
+        if entity in self.seen:
+            return False
+        if len(self.seen) >= _MOST_ENTITIES:
+            self.seen.clear()
+        self.seen.add(entity)
+        return True
 
 
 class Tallies:
@@ -151,18 +147,13 @@ class Tallies:
 
     def __init__(self) -> None:
         self._pages: dict[str, _Page] = {}
+        self._requests: list[Sequence[Answered]] = []
 
     def answered(self, rows: Sequence[Answered]) -> None:
         """Count the rows of one request."""
-        page, last = None, None
-        for row in rows:
-            if row.version != last:
-                page, last = self._page(row.version), row.version
-                page.latencies.append(row.latency_s)
-            assert page is not None
-            page.score(row)
-        if page is not None and len(page.latencies) >= _FOLD:
-            page.fold()
+        self._requests.append(rows)
+        if len(self._requests) >= _FOLD:
+            self._fold()
 
     def failed(self, failure: Failed) -> None:
         """Count a request of which rows failed."""
@@ -174,7 +165,20 @@ class Tallies:
 
     def report(self) -> dict[str, Tally]:
         """The counts so far, as copies."""
-        return {version: page.fold() + Tally() for version, page in self._pages.items()}
+        self._fold()
+        return {version: page.tally + Tally() for version, page in self._pages.items()}
+
+    def _fold(self) -> None:
+        requests, self._requests = self._requests, []
+        rows: dict[str, list[Answered]] = {}
+        latencies: dict[str, list[float]] = {}
+        for request in requests:
+            for row in request:
+                rows.setdefault(row.version, []).append(row)
+            for version in {row.version for row in request} if len(request) > 1 else (request[0].version,):
+                latencies.setdefault(version, []).append(request[0].latency_s)
+        for version, given in rows.items():
+            self._page(version).add(given, latencies[version])
 
     def _page(self, version: str) -> _Page:
         page = self._pages.get(version)
