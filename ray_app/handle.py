@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from ray.exceptions import RayActorError, RayError
-from ray.serve.exceptions import DeploymentUnavailableError, RayServeException, ReplicaUnavailableError
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from data.errors import ControlUnavailable, Overloaded
@@ -72,10 +72,26 @@ class ControlLine:
 
 
 async def _asked(response: Awaitable[Any], timeout_s: float = _REPORT_TIMEOUT_S) -> Any:
+    """Await an answer of Control; whatever else comes of it means that there is none.
+
+    A replica that dies under a call fails it in many ways, one of which is a cancellation that nobody here asked for.
+    """
+
+    async def answer() -> Any:
+        return await response
+
+    task = asyncio.ensure_future(answer())
     try:
-        return await asyncio.wait_for(response, timeout_s)
-    except (asyncio.TimeoutError, RayError, RayServeException) as exc:
-        raise ControlUnavailable(f"Control does not answer; what is served goes on ({type(exc).__name__})") from exc
+        await asyncio.wait([task], timeout=timeout_s)
+    finally:
+        late = not task.done()
+        task.cancel()
+    if late:
+        raise ControlUnavailable(f"Control does not answer in {timeout_s:g} s; what is served goes on")
+    if task.cancelled() or task.exception() is not None:
+        why = "cancelled" if task.cancelled() else repr(task.exception())[:300]
+        raise ControlUnavailable(f"Control does not answer; what is served goes on ({why})")
+    return task.result()
 
 
 async def ping(handle: DeploymentHandle) -> str | None:
