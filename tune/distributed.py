@@ -19,7 +19,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -171,11 +171,13 @@ def _settled_cpus() -> int:
 
 
 def _translated(exc: BaseException, actors: int) -> DataError | TrainingFailed:
-    # The cause arrives as text, a remote stack trace in it: the message is after the last XGBoostError.
-    while exc.__cause__ is not None:
+    while True:
+        if isinstance(exc, RayTaskError) and isinstance(exc.cause, DataError):
+            return exc.cause
+        if exc.__cause__ is None:
+            break
         exc = exc.__cause__
-    if isinstance(exc, RayTaskError) and isinstance(exc.cause, DataError):
-        return exc.cause
+    # The cause arrives as text, a remote stack trace in it: the message is after the last XGBoostError.
     reason = first_line(exc).rsplit("XGBoostError: ", 1)[-1].split("  The above exception")[0]
     return TrainingFailed(f"the final fit on {actors} actors failed: {reason}")
 
@@ -238,12 +240,11 @@ def _start_tracker(workers: int) -> tuple[RabitTracker, dict[str, Any]]:
 
 
 def _stop_tracker(tracker: RabitTracker) -> None:
-    try:
+    # Actors that died never say goodbye, and some never came: freeing the tracker ends it all the same, and complains.
+    with suppress(ValueError, xgboost.core.XGBoostError):
         tracker.wait_for(timeout=_STOP_TIMEOUT_S)
-    except (ValueError, xgboost.core.XGBoostError):
-        # Actors that died never say goodbye; freeing the tracker below ends it all the same.
-        _log.debug("the tracker did not end by itself", exc_info=True)
-    tracker.free()
+    with suppress(xgboost.core.XGBoostError):
+        tracker.free()
 
 
 @contextmanager
