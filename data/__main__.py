@@ -1,4 +1,4 @@
-"""The command line of the data side: generate, convert, validate, materialize, get, draft."""
+"""The command line of the data side: generate, convert, validate, materialize, get, draft, log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from data import convert, draft, generate, materialize, report, validate
+from data import convert, draft, generate, log_command, materialize, report, validate
 from data.cluster import cluster
 from data.console import err, progress, run_cli
 from data.dataset import stream
@@ -231,6 +231,7 @@ _RUNS: dict[str, Run] = {
     "materialize": _materialize,
     "get": _get,
     "draft": _draft,
+    "log": log_command.run,
 }
 
 

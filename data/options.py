@@ -18,6 +18,7 @@ _EXAMPLES = """examples:
   python -m data materialize transactions.parquet
   python -m data get user_17
   python -m data draft table.parquet --label target --out my_case.toml
+  python -m data log --last 20
 
 The use case is RAYSCORE_USE_CASE (default card_fraud) unless --use-case names another.
 Work is spread over the Ray cluster that RAY_ADDRESS names, else over the CPUs of this machine.
@@ -44,7 +45,7 @@ def parser(runs: Mapping[str, Run], description: str | None) -> argparse.Argumen
     )
     top.set_defaults(run=None)
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_generate, _add_convert, _add_validate, _add_materialize, _add_get, _add_draft):
+    for add in (_add_generate, _add_convert, _add_validate, _add_materialize, _add_get, _add_draft, _add_log):
         add(commands, runs)
     return top
 
@@ -109,6 +110,18 @@ def _add_draft(commands: _Commands, runs: Mapping[str, Run]) -> None:
     add.add_argument("--name", help="name of the use case (default: from the path)")
     add.add_argument("--out", type=Path, help="file to write (default: print)")
     add.set_defaults(run=runs["draft"])
+
+
+def _add_log(commands: _Commands, runs: Mapping[str, Run]) -> None:
+    text = "Read the prediction log of a service: what was answered, from which features, by which version."
+    add = commands.add_parser("log", help="read the prediction log", description=text)
+    add.add_argument("folder", type=Path, nargs="?", help="folder of the log (default: that of the settings)")
+    add.add_argument("--last", type=_positive, default=10, metavar="N", help="rows to show (default %(default)s)")
+    add.add_argument("--entity", help="only rows of this entity, as it is written in the log")
+    add.add_argument("--version", help="only rows of this version of the model")
+    add.add_argument("--json", action="store_true", help="print one JSON object a row, features by name")
+    add.add_argument("--out", type=Path, help="write the rows as one Parquet file, a column a feature, instead")
+    add.set_defaults(run=runs["log"])
 
 
 def _add_source(add: argparse.ArgumentParser) -> None:

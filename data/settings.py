@@ -75,6 +75,17 @@ class Settings(BaseSettings):
     admin_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     """Bearer token of the admin door, at least 16 characters; without one the door is closed."""
 
+    prediction_log_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the answers that the prediction log keeps; 0 and no share of positives: no log."""
+    prediction_log_positive_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the answers with label 1 that it keeps, where that is more."""
+    prediction_log_dir: Path | None = None
+    """Folder of the prediction log, on every machine with a gateway; default `predictions` in the var folder."""
+    prediction_log_flush_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
+    """How often the prediction log is written, in seconds: a crash loses no more than that."""
+    prediction_log_entity_key: Annotated[SecretStr, Field(min_length=16, max_length=64)] | None = None
+    """Key with which the prediction log hashes entities, 16 to 64 characters; without one they are kept as they are."""
+
     gateway_min_replicas: _Replicas = 1
     """Fewest gateway (HTTP) replicas."""
     gateway_max_replicas: _Replicas = 4
@@ -134,6 +145,11 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path:
         """Path of the SQLite store after defaults."""
         return self.sqlite_file or self.var_dir / "online.db"
+
+    @property
+    def prediction_log_path(self) -> Path:
+        """Folder of the prediction log after defaults."""
+        return self.prediction_log_dir or self.var_dir / "predictions"
 
     @property
     def tracking_uri(self) -> str:

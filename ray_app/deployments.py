@@ -40,6 +40,7 @@ from ray_app.link.router import HOST, PORT, ROUTER_PATH
 from ray_app.link.server import Handler, LinkServer
 from ray_app.metrics import Metrics
 from ray_app.observer import Observer
+from ray_app.prediction_log import LogOptions, PredictionLog, Sampling
 from ray_app.predictor import Predictor
 from ray_app.rollout.comparison import SHADOWS
 from ray_app.rollout.shadow import Shadow
@@ -165,6 +166,9 @@ class _Ingress:
         lanes.on_switch = partial(_say_served, parts.metrics)
         _say_served(parts.metrics, lanes.view)
         observers, extras = _onlookers(served, lanes)
+        self._log = _prediction_log(served, parts.metrics)
+        if self._log is not None:
+            observers.append(self._log)
         settings, metrics = served.settings, parts.metrics
         predictor = Predictor(lanes, metrics, settings.max_items, observers)
         routes = AdminDoor(settings.admin_token, _forward(control)).routes()
@@ -175,6 +179,11 @@ class _Ingress:
 
     def __serve_build_asgi_app__(self) -> PredictApp:
         return self._door
+
+    def __del__(self) -> None:
+        # A constructor that failed leaves no log.
+        if log := getattr(self, "_log", None):
+            log.close()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What `ray_app.scaling` decides by."""
@@ -257,6 +266,19 @@ def _onlookers(served: Served, lanes: Lanes) -> tuple[list[Observer], dict[str, 
     """Who is told of each answer, and what a gateway reports to Control besides, by name."""
     tallies, shadow = Tallies(), Shadow(lanes)
     return [tallies, shadow], {TALLIES: tallies.report, SHADOWS: shadow.report}
+
+
+def _prediction_log(served: Served, metrics: Metrics) -> PredictionLog | None:
+    s = served.settings
+    sampling = Sampling(s.prediction_log_share, s.prediction_log_positive_share)
+    if not any(sampling):
+        return None
+    key = s.prediction_log_entity_key
+    options = LogOptions(
+        s.prediction_log_path, sampling, key.get_secret_value().encode() if key else None, s.prediction_log_flush_s
+    )
+    replica = serve.get_replica_context().replica_tag
+    return PredictionLog(replica, served.manifest.schema_.names, options, metrics.log_rows)
 
 
 async def _follow(

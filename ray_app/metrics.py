@@ -96,6 +96,10 @@ class Metrics:
         """Book the time of one micro-batch in one stage."""
         self._stages[name].observe(seconds)
 
+    def log_rows(self, outcome: str, rows: int) -> None:
+        """Count rows of the prediction log: "written", "dropped" or "lost"."""
+        self._logged.labels(self._replica, outcome).inc(rows)
+
     def watch_queue(self, waiting: Callable[[], int]) -> None:
         """Read the queue's length from `waiting` at every scrape."""
         self._queue.set_function(waiting)

@@ -1,0 +1,252 @@
+"""The prediction log: what was answered is on disk, whatever happens to the process or the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from data.__main__ import main
+from data.errors import DataError
+from data.features import Transform
+from data.log_command import lost_rows, wide
+from data.predictions import PARQUET, STREAM, LogFile, read_log, sources
+from ray_app.answer import Answers
+from ray_app.observer import Answered
+from ray_app.prediction import Lookup, Prediction
+from ray_app.prediction_log import LogOptions, PredictionLog, Sampling, recover
+from ray_app.request import RowParser
+from tests.support_model import card_table
+from tests.support_serving import ROW, manifest
+
+ALL = Sampling(1.0, 0.0)
+
+
+def answered(request_id: str = "r1", probability: float = 0.9, entity: str = "u1") -> Answered:
+    """One answered row, three of its features left to the defaults."""
+    declared = manifest()
+    transform = Transform(declared.schema_)
+    row = RowParser(declared, transform).parse({**ROW, "user_id": entity})
+    answers = Answers(declared, transform, "3")
+    vector = [1.5 if value is None else value for value in row.encoded]
+    prediction = Prediction(row, probability, Lookup(found=False), 0, vector)
+    return Answered("3", 7, request_id, 0.004, prediction, answers.label(probability), answers)
+
+
+def names() -> tuple[str, ...]:
+    """The features of the model under test."""
+    return manifest().schema_.names
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, for 20 seconds at most."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def counted() -> Counter[str]:
+    """What became of rows."""
+    return Counter()
+
+
+@pytest.fixture
+def written(tmp_path: Path, counted: Counter[str]) -> Iterator[PredictionLog]:
+    """A log that was given 200 rows and closed."""
+    log = PredictionLog(
+        "gateway-1", names(), LogOptions(tmp_path, ALL, flush_s=0.05), lambda o, n: counted.update({o: n})
+    )
+    log.answered([answered(f"r{i}", i / 200) for i in range(200)])
+    log.close()
+    yield log
+
+
+def test_every_answer_is_there_with_all_that_is_known_of_it(tmp_path: Path, written, counted: Counter[str]):
+    """A row has the request's id, the entity, the version and epoch, the score, the vector and where it came from."""
+    (file,) = read_log(tmp_path)
+    rows = file.table.to_pylist()
+
+    assert counted == {"written": 200}
+    assert [row["request_id"] for row in rows] == [f"r{i}" for i in range(200)]
+    assert {(row["entity"], row["version"], row["epoch"], row["replica"]) for row in rows} == {
+        ("u1", "3", 7, "gateway-1")
+    }
+    assert rows[100]["probability"] == np.float32(0.5)
+    assert file.features == names()
+    used = dict(zip(file.features, sources(rows[0]["sources"]), strict=True))
+    assert used["amount"] == "request"
+    assert used["cardholder_age"] == "default"
+    assert json.loads(rows[0]["sent"])["amount"] == ROW["amount"]
+    assert rows[0]["online"] is None
+    assert lost_rows([file.table]) == 0
+
+
+def test_a_full_stream_becomes_parquet(tmp_path: Path, written):
+    """What is finished is Parquet, which any tool reads; no stream is left."""
+    assert {file.suffix for file in tmp_path.rglob("*.*")} == {PARQUET}
+    assert pq.ParquetFile(next(tmp_path.rglob(f"*{PARQUET}"))).metadata.num_rows == 200
+
+
+def test_entities_can_be_hashed(tmp_path: Path):
+    """With a key no entity is in the file, neither as a column nor in what was sent; equal ones stay equal."""
+    log = PredictionLog("g", names(), LogOptions(tmp_path, ALL, entity_key=b"0123456789abcdef"))
+    log.answered([answered("a", entity="card-77"), answered("b", entity="card-77"), answered("c", entity="card-78")])
+    log.close()
+
+    (file,) = read_log(tmp_path)
+    first, again, other = file.table.column("entity").to_pylist()
+    assert first == again != other
+    assert "card-7" not in json.dumps(file.table.to_pylist(), default=str)
+
+
+def test_sampling_follows_the_rule():
+    """Shares hold for all answers, and the larger one for those with label 1."""
+    rule = Sampling(0.1, 0.5)
+
+    assert [rule.takes(label, draw) for label, draw in ((0, 0.05), (0, 0.3), (1, 0.3), (1, 0.6))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_a_full_queue_drops_and_counts(tmp_path: Path, counted: Counter[str]):
+    """Rows beyond the queue's limit are counted as dropped, and show as a gap in the sequence."""
+    options = LogOptions(tmp_path, ALL, flush_s=30, limit=5)
+    log = PredictionLog("g", names(), options, lambda o, n: counted.update({o: n}))
+    log.answered([answered(f"r{i}") for i in range(8)])
+    assert counted == {"dropped": 3}
+    log.close()
+    assert counted == {"dropped": 3, "written": 5}
+
+
+WRITER = """
+import os, resource, sys, time
+from pathlib import Path
+from ray_app.prediction_log import LogOptions, PredictionLog
+from tests.test_prediction_log import ALL, answered, names
+count = {}
+limit = int(sys.argv[2])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+def tell(outcome, rows):
+    count[outcome] = count.get(outcome, 0) + rows
+log = PredictionLog("gateway-9", names(), LogOptions(Path(sys.argv[1]), ALL, flush_s=0.05), tell)
+print("ready", flush=True)
+sent = 0
+while True:
+    log.answered([answered(f"r{sent + i}") for i in range(20)])
+    sent += 20
+    time.sleep(0.01)
+    print(sent, count.get("written", 0), count.get("lost", 0), flush=True)
+"""
+
+
+def _writer(folder: Path, limit: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(folder), str(limit)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+
+
+def test_a_killed_writer_loses_no_more_than_its_last_flush(tmp_path: Path):
+    """kill -9 of the process: what it had flushed is read, and the next start makes Parquet of it."""
+    with _writer(tmp_path) as process:
+        assert process.stdout is not None
+        written = 0
+        while written < 400:
+            line = process.stdout.readline().split()
+            written = int(line[1]) if len(line) == 3 else 0
+        os.kill(process.pid, signal.SIGKILL)
+    (file,) = read_log(tmp_path)
+    # Rows are counted as written when they are handed over; the flush that has them on disk follows.
+    assert file.table.num_rows >= 300
+    assert lost_rows([file.table]) == 0
+
+    (stream,) = tmp_path.rglob(f"*{STREAM}")
+    os.utime(stream, (1, 1))
+    recover(tmp_path)
+    (again,) = read_log(tmp_path)
+    assert again.table.equals(file.table)
+    assert not list(tmp_path.rglob(f"*{STREAM}"))
+
+
+def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path):
+    """When the disk refuses, rows are counted as lost, the process goes on, and what was written stays readable."""
+    with _writer(tmp_path, limit=60_000) as process:
+        assert process.stdout is not None
+        lost = 0
+        for line in process.stdout:
+            lost = int(line.split()[2]) if len(line.split()) == 3 else 0
+            if lost:
+                break
+        assert process.poll() is None
+        process.kill()
+    assert lost
+    assert sum(file.table.num_rows for file in read_log(tmp_path)) > 0
+
+
+def test_two_logs_share_a_folder(tmp_path: Path):
+    """Replicas write beside each other, each into files of its own."""
+    logs = [PredictionLog(f"g{i}", names(), LogOptions(tmp_path, ALL, flush_s=0.05)) for i in range(2)]
+    threads = [
+        threading.Thread(target=lambda log=log: [log.answered([answered(str(n))]) for n in range(50)]) for log in logs
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    for log in logs:
+        log.close()
+
+    assert sorted(file.table.column("replica")[0].as_py() for file in read_log(tmp_path)) == ["g0", "g1"]
+
+
+def test_command_shows_and_writes_the_log(tmp_path: Path, written, capsys: pytest.CaptureFixture[str]):
+    """`python -m data log` shows the last rows, or JSON with the features by name, or writes one wide table."""
+    assert main(["log", str(tmp_path), "--last", "2"]) == 0
+    assert "r199" in capsys.readouterr().out
+    assert main(["log", str(tmp_path), "--last", "1", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["features"]["amount"] == {"scored": ROW["amount"], "source": "request"}
+    assert main(["log", str(tmp_path), "--version", "9"]) == 1
+    table = tmp_path / "wide.parquet"
+    assert main(["log", str(tmp_path), "--out", str(table)]) == 0
+    whole = pq.read_table(table)
+    assert whole.num_rows == 200
+    assert {"feature_amount", "source_amount", "probability"} <= set(whole.column_names)
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path):
+    """A folder that is not there, and Parquet with other columns, are named."""
+    with pytest.raises(DataError, match="switches the log on"):
+        list(read_log(tmp_path / "none"))
+    pq.write_table(pq.ParquetFile(_other(tmp_path)).read(), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="no file of a prediction log"):
+        list(read_log(tmp_path))
+
+
+def _other(folder: Path) -> Path:
+    file = folder / "other.parquet"
+    pq.write_table(card_table(10), file)
+    return file
+
+
+def test_tables_of_different_models_are_put_side_by_side(written, tmp_path: Path):
+    """A feature that another model does not have is null in its rows."""
+    (file,) = read_log(tmp_path)
+    fewer = LogFile(file.table, ("only", *file.features[1:]), True)
+
+    assert wide([file, fewer]).column("feature_only").null_count == 200
