@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
+import numpy as np
+
 from ray_app.loadtest.percentiles import percentiles
 
 _CONNECTIONS = 32
@@ -38,7 +40,7 @@ class Checked:
     @property
     def p99_ms(self) -> float:
         """The 99th percentile of the latency, in ms."""
-        return percentiles(self.latency)["p99"] * 1000
+        return percentiles(np.array(self.latency))["p99"] * 1000
 
 
 @dataclass(frozen=True)

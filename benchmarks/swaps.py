@@ -1,0 +1,167 @@
+"""What changing the model costs: swaps under a fixed rate, with every answer checked, against the same without swaps.
+
+Two versions of 100 trees take each other's place as fast as Control commits, spread over the measured seconds. An
+answer is wrong when its probability is not the one that the version it names gives that row. With `--reload` the
+grace is zero, so that each swap loads its version anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.checked import Asked, Checked, checking
+from benchmarks.figures import markdown_table, short, write_section
+from benchmarks.processes import pss_mib
+from data.console import err, run_cli
+from ray_app.loadtest.percentiles import percentiles
+from tests.support_app import Workplace, serve_command
+from tests.support_model import card_table
+from tests.support_swaps import GOOD, TOKEN, Versions
+
+_PACKAGES = ("ray", "onnxruntime", "numpy", "uvicorn")
+_BODIES = 1000
+_WARM_UP_S = 5.0
+_STAGES = ("Gateway", "Model", "Control")
+_COLUMNS = ("user_id", "amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
+
+
+@dataclass
+class Swaps:
+    """What became of the swaps; `took` in seconds from the request to the answer of the admin door."""
+
+    took: list[float]
+    refused: int = 0
+
+
+def main(argv: Sequence[str]) -> int:
+    args = _arguments(argv)
+    with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder, _serving(Path(folder), args) as versions:
+        bodies = _bodies()
+        expected = {version: versions.scores(bodies, version) for version in ("1", GOOD)}
+        _measure(versions, Asked(versions.place.port, bodies, expected, args.rps, _WARM_UP_S), 0)
+        asked = Asked(versions.place.port, bodies, expected, args.rps, args.seconds)
+        before = _memory(versions)
+        rows, p99 = [], {"with": 0.0, "without": 0.0}
+        for name in ("without", *["with"] * args.rounds, "without"):
+            seen, made = _measure(versions, asked, args.swaps if name == "with" else 0)
+            rows.append(_row(name, seen, made, _memory(versions)))
+            p99[name] = max(p99[name], seen.p99_ms)
+            err.print(" ".join(rows[-1]), markup=False)
+    report = _report(args, argv, rows, before, p99["with"] / p99["without"])
+    print(report, flush=True)
+    if args.out:
+        write_section(args.out, "benchmarks.swaps", report)
+    return 0
+
+
+@contextmanager
+def _serving(folder: Path, args: argparse.Namespace) -> Iterator[Versions]:
+    place = Workplace(folder)
+    place.environment |= {f"RAYSCORE_{name}_MAX_REPLICAS": str(args.replicas) for name in ("GATEWAY", "MODEL")}
+    place.environment |= {f"RAYSCORE_{name}_MIN_REPLICAS": str(args.replicas) for name in ("GATEWAY", "MODEL")}
+    place.environment |= {"RAYSCORE_FEATURE_MAX_REPLICAS": "1"}
+    if args.reload:
+        place.environment["RAYSCORE_VERSION_GRACE_S"] = "0"
+    versions = Versions(place)
+    versions.publish(rounds=100)
+    place.run("data", "materialize", str(place.write_recent_table(rows=2000))).check_returncode()
+    with place.running(*serve_command("graph")) as child:
+        place.wait_ready(child)
+        versions.wait_settled()
+        versions.act("weight", version=GOOD, weight=0).raise_for_status()
+        yield versions
+
+
+def _bodies() -> list[bytes]:
+    return [json.dumps(row).encode() for row in card_table(2000).select(_COLUMNS).slice(0, _BODIES).to_pylist()]
+
+
+def _measure(versions: Versions, asked: Asked, swaps: int) -> tuple[Checked, Swaps]:
+    with checking(asked) as future:
+        made = _swap(versions, swaps, asked.seconds)
+        return future.result(), made
+
+
+def _swap(versions: Versions, count: int, seconds: float) -> Swaps:
+    """Give each version everything in turn, evenly over the time."""
+    made = Swaps([])
+    started = time.perf_counter()
+    with httpx.Client(base_url=versions.place.url, headers={"authorization": f"Bearer {TOKEN}"}, timeout=30) as client:
+        for number in range(count):
+            time.sleep(max(started + number * seconds / count - time.perf_counter(), 0))
+            at = time.perf_counter()
+            other = [] if number % 2 else [{"version": GOOD, "weight": 100}]
+            done = client.post("/admin/rules", json={"rules": {"challengers": other}})
+            made.refused += done.status_code != 200
+            made.took.append(time.perf_counter() - at)
+    return made
+
+
+def _memory(versions: Versions) -> dict[str, float]:
+    found = {stage: versions.place.processes(f"ServeReplica:default:{stage}") for stage in _STAGES}
+    return {stage: sum(pss_mib(pids).values()) for stage, pids in found.items()}
+
+
+def _row(name: str, seen: Checked, made: Swaps, memory: dict[str, float]) -> list[str]:
+    found = percentiles(np.array(seen.latency))
+    commit = percentiles(np.array(made.took)) if made.took else None
+    return [
+        name,
+        str(len(made.took)),
+        str(len(seen.latency)),
+        f"{seen.failed + made.refused}",
+        str(seen.mixed),
+        *(short(found[key] * 1000) for key in ("p50", "p99", "p99.9")),
+        *(short(commit[key] * 1000) if commit else "" for key in ("p50", "p99")),
+        *(f"{memory[stage]:.0f}" for stage in _STAGES),
+    ]
+
+
+def _report(
+    args: argparse.Namespace, argv: Sequence[str], rows: list[list[str]], before: dict[str, float], ratio: float
+) -> str:
+    header = ["swaps", "made", "answers", "errors", "mixed", "p50", "p99", "p99.9", "commit p50", "commit p99"]
+    header += [f"{stage} MiB" for stage in _STAGES]
+    memory = ", ".join(f"{stage} {mib:.0f}" for stage, mib in before.items())
+    text = (
+        f"{args.rps:g} requests/s for {args.seconds:g} s a row, {args.replicas} gateway and model replica(s) each. "
+        "*Mixed*: answers whose score is not that of the version they name. *Commit*: from the request to the admin "
+        f"door to its answer that the rules are in force. Times in ms. Highest p99 with swaps / without: {ratio:.2f}. "
+        f"MiB (proportional set size) before the first row: {memory}."
+    )
+    return "\n\n".join(
+        (
+            "## Swaps: another model under load",
+            text,
+            machine.describe("benchmarks.swaps", argv, _PACKAGES),
+            markdown_table(header, rows),
+        )
+    )
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.swaps", description=__doc__)
+    parser.add_argument("--swaps", type=int, default=500, help="in each round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds with swaps (default: %(default)s)")
+    parser.add_argument("--rps", type=float, default=300.0, help="requests a second (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each round (default: %(default)g)")
+    parser.add_argument("--replicas", type=int, default=1, help="gateways, and models (default: %(default)s)")
+    parser.add_argument("--reload", action="store_true", help="load the version anew with each swap")
+    parser.add_argument("--out", type=Path, help="Markdown file to write a section into")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main, sys.argv[1:]))
