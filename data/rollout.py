@@ -217,7 +217,7 @@ def parse_slo(text: str) -> Slo:
         name, _, value = term.partition("=")
         try:
             given |= _term(name.strip(), value.strip())
-        except ValueError as exc:
+        except (ValueError, ConfigError) as exc:
             raise ConfigError(
                 f"--slo {term}: expected terms such as p99=5ms, errors=0.1%, drift=0.1, decisions=2x"
             ) from exc

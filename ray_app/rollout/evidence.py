@@ -23,7 +23,7 @@ _ODDS = np.array([1.3, 2.0, 4.0, 12.0, 50.0])
 """The alternatives: the odds of the boundary times these."""
 _MOST_OF_A_BLOCK = np.log(8.0)
 """No block counts for more: cut, E stays valid, and one bad moment, whose failures come together, decides nothing."""
-_HALVINGS = 48
+_HALVINGS = 36
 _FULL = 0.98
 
 

@@ -95,7 +95,8 @@ class Judge:
         refused = (one.refused, one.requests), (other.refused, other.requests)
         yield self._finding("refused", self._shares(*refused, None), float(self._refused.log_e[0]))
         if slo.drift is not None:
-            text = f"KS distance {distance(one.scores, other.scores):.3f} over {one.scored:,} and {other.scored:,} rows"
+            apart = f"KS distance {distance(one.scores, other.scores):.3f} from the champion's"
+            text = f"{apart}, {one.scored:,} and {other.scored:,} rows"
             logs = np.concatenate([self._above.log_e, self._below.log_e])
             yield self._finding("score drift", f"{text}, limit {slo.drift:g}", log_mean(logs))
         if slo.decisions is not None:
