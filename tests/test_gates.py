@@ -1,4 +1,4 @@
-"""Promotion gates: floors, and the paired comparison with the champion."""
+"""Promotion gates: floors, the paired comparison with the champion on the whole and by slice, latency, schema, skew."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import pyarrow as pa
 import pytest
 
 from data.errors import ModelNotFound
-from data.judgement import Gates
+from data.judgement import Gates, Slice
 from data.parquet import write_table
 from data.usecase import UseCase, load_use_case
 from tests.support_model import card_bundle, card_table, train_bundle
-from tune.gates import check_gates
+from tune.bundle import Bundle
+from tune.gates import Gate, check_gates
 from tune.promotion import judge, promote
 from tune.registry import CHALLENGER, CHAMPION, HOLDOUT_FOLDER, Registry
+from tune.skew import Proof
 from tune.tracking import Tracker
 
 
@@ -30,6 +32,12 @@ def weak_bundle():
 
 
 HOLDOUT = card_table(rows=2000, seed=99)
+AGAINST = "pr_auc - champion's"
+
+
+def gate(name: str, given: UseCase, challenger: Bundle, champion: Bundle | None, **more) -> Gate:
+    """One row of the gates, by its name."""
+    return {row.name: row for row in check_gates(given, HOLDOUT, challenger, champion, **more)}[name]
 
 
 def test_floors_are_judged_one_by_one():
@@ -44,14 +52,15 @@ def test_floors_are_judged_one_by_one():
 
 def test_first_model_has_no_champion_to_beat():
     """Without a champion the comparison is passed and says why."""
-    row = check_gates(use_case(), HOLDOUT, card_bundle(), None)[-1]
-    assert (row.value, row.passed) == ("no champion yet", True)
+    for name in (AGAINST, "slices", "schema"):
+        row = gate(name, use_case(), card_bundle(), None)
+        assert (row.value, row.passed) == ("no champion yet", True)
 
 
 def test_clearly_worse_model_is_refused_and_better_one_passed():
     """The stump does not replace the real model; the real model replaces the stump; a model equals itself."""
     judged = [
-        check_gates(use_case(), HOLDOUT, *pair)[-1].passed
+        gate(AGAINST, use_case(), *pair).passed
         for pair in (
             (weak_bundle(), card_bundle()),
             (card_bundle(), weak_bundle()),
@@ -63,7 +72,7 @@ def test_clearly_worse_model_is_refused_and_better_one_passed():
 
 def test_declared_loss_is_allowed():
     """`max_loss_to_champion` lets a worse model through."""
-    assert check_gates(use_case(max_loss_to_champion=0.9), HOLDOUT, weak_bundle(), card_bundle())[-1].passed
+    assert gate(AGAINST, use_case(max_loss_to_champion=0.9), weak_bundle(), card_bundle()).passed
 
 
 def test_champion_that_cannot_score_the_holdout_is_not_replaced():
@@ -75,9 +84,76 @@ def test_champion_that_cannot_score_the_holdout_is_not_replaced():
             }
         }
     )
-    row = check_gates(other, HOLDOUT.drop_columns(["amount"]), train_bundle(card_table(), other), card_bundle())[-1]
-    assert not row.passed
-    assert "column 'amount' is missing" in row.value
+    other = other.model_copy(update={"slices": ()})
+    rows = check_gates(other, HOLDOUT.drop_columns(["amount"]), train_bundle(card_table(), other), card_bundle())
+    found = {row.name: row for row in rows}
+    assert not found[AGAINST].passed
+    assert "column 'amount' is missing" in found[AGAINST].value
+    assert (found["schema"].value, found["schema"].passed) == (
+        "feature amount: absent instead of number from request, required",
+        False,
+    )
+
+
+def test_other_schema_is_let_through_when_that_is_asked_for():
+    """A model with another feature replaces the champion only when clients and store are said to be ready."""
+    declared = load_use_case("card_fraud")
+    features = {name: each for name, each in declared.features.items() if name != "cardholder_age"}
+    smaller = train_bundle(card_table(), declared.model_copy(update={"features": features}))
+    assert not gate("schema", use_case(), smaller, card_bundle()).passed
+    assert gate("schema", use_case(), smaller, card_bundle(), new_schema=True).passed
+    assert gate("schema", use_case(), weak_bundle(), card_bundle()).value == "the same"
+
+
+@functools.cache
+def blind_bundle():
+    """The model of a table in which foreign transactions are as harmless as the others."""
+    table = card_table()
+    mixed = table.column("is_fraud").to_numpy().copy()
+    abroad = table.column("foreign_transaction").to_numpy() == 1
+    mixed[abroad] = mixed[abroad][::-1]
+    at = table.column_names.index("is_fraud")
+    return train_bundle(table.set_column(at, "is_fraud", pa.array(mixed)), use_case())
+
+
+def test_collapsed_slice_is_refused_by_name():
+    """A model that fails a declared slice is refused though the whole may pass, and the slice is named."""
+    given = use_case(max_loss_to_champion=1.0).model_copy(update={"slices": (Slice(column="foreign_transaction"),)})
+    rows = {row.name: row for row in check_gates(given, HOLDOUT, blind_bundle(), card_bundle())}
+    assert (rows["slices"].value, rows["slices"].passed) == ("1 of 2 hold", False)
+    assert not rows["slice foreign_transaction = 1"].passed
+    assert rows[AGAINST].passed
+    assert gate("slices", use_case(), card_bundle(), card_bundle()).passed
+
+
+def test_slices_too_small_to_judge_are_told():
+    """A slice without enough rows is not judged, and that is said."""
+    given = use_case().model_copy(update={"slices": (Slice(column="amount", edges=(5, 10000)),)})
+    assert gate("slices", given, card_bundle(), card_bundle()).value == "1 of 1 hold, 1 too small to judge"
+
+
+def test_slow_model_is_refused():
+    """The p99 of one row must lie within the budget."""
+    assert not gate("latency of one row", use_case(max_latency_ms=1e-6), card_bundle(), None).passed
+    assert gate("latency of one row", use_case(max_latency_ms=1000), card_bundle(), None).passed
+
+
+@pytest.mark.parametrize(
+    ("wanted", "proof", "value", "passed"),
+    [
+        (None, None, "not made", True),
+        (100, None, "not made", False),
+        (100, Proof("2", 100, compared=100), "100 rows, 0 differ", True),
+        (100, Proof("2", 50, compared=50), "50 rows, 0 differ", False),
+        (None, Proof("2", 50, compared=50), "50 rows, 0 differ", True),
+        (None, Proof("2", 50, compared=50, differing=1), "50 rows, 1 differ", False),
+        (None, Proof("2", 50, compared=40, refused=10), "40 rows, 0 differ, 10 refused", False),
+    ],
+)
+def test_skew_proof_is_a_gate(wanted, proof, value, passed):
+    """Without a proof the table says so, and refuses where the use case asks for one; a proof must be whole."""
+    row = gate("skew proof", use_case(skew_rows=wanted), card_bundle(), None, proof=proof)
+    assert (row.value, row.passed) == (value, passed)
 
 
 @pytest.fixture
@@ -118,4 +194,5 @@ def test_holdout_is_raw_rows():
     """The comparison encodes the raw holdout by each model's own schema, so vocabularies may differ."""
     words = [word.upper() for word in HOLDOUT.column("merchant_category").to_pylist()]
     other = HOLDOUT.set_column(HOLDOUT.column_names.index("merchant_category"), "merchant_category", pa.array(words))
-    assert check_gates(use_case(), other, card_bundle(), weak_bundle())[-1].passed
+    rows = {row.name: row for row in check_gates(use_case(), other, card_bundle(), weak_bundle())}
+    assert rows[AGAINST].passed

@@ -1,4 +1,4 @@
-"""`python -m tune`: search, list, show, compare, promote, rollout, traffic."""
+"""`python -m tune`: search, list, show, compare, promote, skew, rollout, traffic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data.console import run_cli
 from data.errors import ConfigError
 from data.settings import Settings, load_settings
 from data.usecase import UseCase, load_use_case
-from tune import rollout, traffic
+from tune import rollout, skew_command, traffic
 from tune.compare import compare, figure_rows, parameter_rows
 from tune.compare_plot import write_comparison
 from tune.figures import Figures
@@ -29,7 +29,7 @@ from tune.report import Learned
 from tune.sampler import SamplerName
 from tune.study import Plan
 
-_COMMANDS = ("search", "list", "show", "compare", "promote", "rollout", "traffic")
+_COMMANDS = ("search", "list", "show", "compare", "promote", "skew", "rollout", "traffic")
 _FIGURES = ("auc", "pr_auc", "f1")
 _EXIT_REFUSED = 1
 
@@ -63,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     promoting.add_argument(
         "model", metavar="VERSION|ALIAS", nargs="?", default=CHALLENGER, help="default: challenger, the latest"
     )
+    promoting.add_argument("--skew-proof", metavar="URL", help="prove on this service that serving is as training was")
+    promoting.add_argument("--new-schema", action="store_true", help="let the schema differ from the champion's")
+    proving = _command(commands, "skew", _skew, "prove that a running service computes what training computed")
+    proving.add_argument("model", metavar="VERSION|ALIAS", nargs="?", help="default: the champion that is served")
+    proving.add_argument("--url", required=True, help="of the service, e.g. http://127.0.0.1:8000")
+    for each in (promoting, proving):
+        skew_command.add_options(each)
     comparing = _command(commands, "compare", _compare, "hold two runs or versions side by side")
     for place in ("one", "other"):
         comparing.add_argument(place, metavar="RUN|VERSION|ALIAS", help="id of an MLflow run, version or alias")
@@ -71,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     rollout.add_options(rolling)
     directing = _command(commands, "traffic", _traffic, "show or set which version answers whom")
     traffic.add_options(directing)
-    for each in (listing, showing, comparing, promoting, rolling, directing):
+    for each in (listing, showing, comparing, promoting, proving, rolling, directing):
         _use_case_option(each)
     return parser
 
@@ -175,7 +182,16 @@ def _compare(args: argparse.Namespace, use_case: UseCase, settings: Settings) ->
 
 
 def _promote(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
-    return _print_verdict(promote(_registry(settings), use_case, args.model), use_case)
+    prove = skew_command.prover(args, args.skew_proof, use_case) if args.skew_proof else None
+    verdict = promote(_registry(settings), use_case, args.model, prove, args.new_schema)
+    if verdict.proof and not verdict.proof.passed:
+        skew_command.print_proof(verdict.proof, verdict.bundle, out)
+        _say("")
+    return _print_verdict(verdict, use_case)
+
+
+def _skew(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
+    return 0 if skew_command.prove_skew(args, use_case, _registry(settings), out) else _EXIT_REFUSED
 
 
 def _rollout(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +15,19 @@ from data.usecase import UseCase
 from tune.bundle import Bundle
 from tune.gates import Gate, check_gates
 from tune.registry import CHAMPION, HOLDOUT_FOLDER, Registry, ResolvedModel
+from tune.skew import Proof
+
+Prove = Callable[[ResolvedModel, pa.Table], Proof]
+"""Makes the skew proof of a version from its holdout rows."""
 
 
 class Verdict(NamedTuple):
-    """What the gates said of one version."""
+    """What the gates said of one version. `proof` is the skew proof, when one was made."""
 
     version: str
     gates: list[Gate]
+    bundle: Bundle
+    proof: Proof | None
 
     @property
     def passed(self) -> bool:
@@ -28,28 +35,53 @@ class Verdict(NamedTuple):
         return all(gate.passed for gate in self.gates)
 
 
-def judge(registry: Registry, use_case: UseCase, alias_or_version: str) -> Verdict:
+def judge(
+    registry: Registry,
+    use_case: UseCase,
+    alias_or_version: str,
+    prove: Prove | None = None,
+    new_schema: bool = False,
+) -> Verdict:
     """Hold a version against the gates, and against the champion on the version's own holdout.
+
+    `prove` makes the skew proof; without it the gate says that none was made. `new_schema` allows another schema than
+    the champion's.
 
     Raises:
         ModelNotFound: no such version or alias, or its holdout rows are gone.
         RegistryUnavailable: MLflow does not answer.
+        ServiceError: the service of the skew proof does not answer, or not as the version.
     """
     candidate = registry.resolve(use_case.name, alias_or_version)
     champion = _champion(registry, use_case.name, candidate)
-    return Verdict(candidate.version, check_gates(use_case, _holdout(registry, candidate), candidate.bundle, champion))
+    holdout = read_holdout(registry, candidate)
+    proof = prove(candidate, holdout) if prove else None
+    gates = check_gates(use_case, holdout, candidate.bundle, champion, proof, new_schema)
+    return Verdict(candidate.version, gates, candidate.bundle, proof)
 
 
-def promote(registry: Registry, use_case: UseCase, alias_or_version: str) -> Verdict:
+def promote(
+    registry: Registry,
+    use_case: UseCase,
+    alias_or_version: str,
+    prove: Prove | None = None,
+    new_schema: bool = False,
+) -> Verdict:
     """Make a version the champion when it passes every gate; the verdict tells.
 
     Raises:
         as `judge`.
     """
-    verdict = judge(registry, use_case, alias_or_version)
+    verdict = judge(registry, use_case, alias_or_version, prove, new_schema)
     if verdict.passed:
         registry.set_alias(use_case.name, CHAMPION, verdict.version)
     return verdict
+
+
+def read_holdout(registry: Registry, model: ResolvedModel) -> pa.Table:
+    """Fetch the raw holdout rows of a version; raises ModelNotFound when they are gone."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_table(registry.fetch(model.run_id, HOLDOUT_FOLDER, Path(scratch)))
 
 
 def _champion(registry: Registry, name: str, candidate: ResolvedModel) -> Bundle | None:
@@ -58,8 +90,3 @@ def _champion(registry: Registry, name: str, candidate: ResolvedModel) -> Bundle
     except ModelNotFound:
         return None
     return None if champion.version == candidate.version else champion.bundle
-
-
-def _holdout(registry: Registry, candidate: ResolvedModel) -> pa.Table:
-    with tempfile.TemporaryDirectory() as scratch:
-        return read_table(registry.fetch(candidate.run_id, HOLDOUT_FOLDER, Path(scratch)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -41,9 +41,7 @@ class SliceFigures(NamedTuple):
     @property
     def name(self) -> str:
         """Column and value in words."""
-        return (
-            f"{self.column} {self.value}" if self.value.startswith(("< ", ">= ")) else f"{self.column} = {self.value}"
-        )
+        return slice_name(self.column, self.value)
 
 
 def slice_figures(
@@ -70,20 +68,39 @@ def slice_figures(
         DataError: a column is missing, or has edges and holds no numbers.
     """
     found = []
+    for column, name, rows in slice_rows(table, train, holdout, slices):
+        part = Scored(scored.probabilities[rows], scored.threshold)
+        found.append(_judged(column, name, labels[rows], part, metric))
+    return found
+
+
+def slice_rows(
+    table: pa.Table, train: np.ndarray, holdout: np.ndarray, slices: Sequence[Slice]
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield column, value and places in `holdout` of each slice that has rows; the rest as `slice_figures`."""
     for declared in slices:
         codes, names = _groups(named_column(table, declared.column), declared, train)
         for code, name in enumerate(names):
             rows = np.flatnonzero(codes[holdout] == code)
             if len(rows):
-                part = Scored(scored.probabilities[rows], scored.threshold)
-                found.append(_judged(declared.column, name, labels[rows], part, metric))
-    return found
+                yield declared.column, name, rows
+
+
+def too_small(labels: np.ndarray) -> bool:
+    """True for a slice with too few rows, or too few of a label, to be judged."""
+    ones = int(labels.sum())
+    return len(labels) < LEAST_ROWS or min(ones, len(labels) - ones) < LEAST_OF_A_LABEL
+
+
+def slice_name(column: str, value: str) -> str:
+    """Column and value in words."""
+    return f"{column} {value}" if value.startswith(("< ", ">= ")) else f"{column} = {value}"
 
 
 def _judged(column: str, name: str, labels: np.ndarray, scored: Scored, metric: Metric) -> SliceFigures:
     ones = int(labels.sum())
     head = (column, name, len(labels), ones / len(labels), float(scored.probabilities.mean()))
-    if len(labels) < LEAST_ROWS or min(ones, len(labels) - ones) < LEAST_OF_A_LABEL:
+    if too_small(labels):
         return SliceFigures(*head, None, None, None, None)
     ranking = Ranking(labels, scored.probabilities)
     chosen = scored.probabilities.astype(np.float64) >= scored.threshold

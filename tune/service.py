@@ -1,0 +1,103 @@
+"""A running service as a client sees it: rows over HTTP, to one version, with every feature's value and source."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+from data.errors import ConfigError, ServiceError
+from data.schema import Scalar
+
+_TIMEOUT_S = 10.0
+_MORE_TRIES = 5
+_FIRST_PAUSE_S = 0.1
+_BUSY = (502, 503, 504)
+
+
+class Service:
+    """A running service, asked for one version; to be closed.
+
+    Args:
+        url: of the service, e.g. http://127.0.0.1:8000; a path before `/predict` is kept.
+        version: the one that must answer; None for the one that answers by default.
+
+    Raises:
+        ConfigError: the URL is none.
+    """
+
+    def __init__(self, url: str, version: str | None = None) -> None:
+        base = url.rstrip("/").removesuffix("/predict")
+        if not base.startswith(("http://", "https://")):
+            raise ConfigError(f"{url}: expected the URL of a running service, such as http://127.0.0.1:8000")
+        self.url = base
+        self.version = version
+        headers = {"x-model-version": version} if version else {}
+        self._client = httpx.Client(headers=headers, timeout=_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def champion(self) -> tuple[str, str]:
+        """Name and version of the model that is served; raises ServiceError."""
+        info = self._send("GET", "/model/info", {})
+        if not isinstance(info, dict) or not {"name", "version"} <= info.keys():
+            raise ServiceError(f"{self.url}/model/info names no model; is another program there?")
+        return str(info["name"]), str(info["version"])
+
+    def ask(self, bodies: list[dict[str, Scalar]], request_id: str) -> list[dict[str, Any]]:
+        """Send rows as one array and return an answer for each, an item's error in its place.
+
+        Raises:
+            ServiceError: nobody answers, the request as a whole is refused, or another version answers.
+        """
+        sent = {"json": bodies, "params": {"detail": "1"}, "headers": {"x-request-id": request_id}}
+        answers = self._send("POST", "/predict", sent)
+        if not isinstance(answers, list) or len(answers) != len(bodies):
+            raise ServiceError(f"{self.url}/predict: {len(bodies)} rows were sent, and not as many answers came")
+        for answer in answers:
+            self._check(answer)
+        return answers
+
+    def _check(self, answer: dict[str, Any]) -> None:
+        if "error" in answer:
+            return
+        version = str(answer.get("model", {}).get("version"))
+        if self.version and version != self.version:
+            raise ServiceError(
+                f"{self.url}: version {version} answered where version {self.version} was asked; "
+                "a version must be in the traffic rules, with weight 0 or as a shadow, before it can be asked"
+            )
+        if "features" not in answer:
+            raise ServiceError(f"{self.url}/predict?detail=1 answers without features; is a proxy dropping the query?")
+
+    def _send(self, method: str, path: str, request: dict[str, Any]) -> Any:
+        """Send, again while the service is busy, and return the decoded answer."""
+        try:
+            response = self._client.request(method, self.url + path, **request)
+            for turn in range(_MORE_TRIES):
+                if response.status_code not in _BUSY:
+                    break
+                time.sleep(_FIRST_PAUSE_S * 2**turn)
+                response = self._client.request(method, self.url + path, **request)
+        except (httpx.TransportError, httpx.InvalidURL) as exc:
+            raise ServiceError(
+                f"{self.url} does not answer ({type(exc).__name__}: {exc}); is `serve run ray_app:graph` running?"
+            ) from exc
+        if response.status_code != 200:
+            raise ServiceError(f"{self.url}{path}: {_problem(response)}")
+        try:
+            return response.json()
+        except ValueError as exc:
+            raise ServiceError(f"{self.url}{path} does not answer in JSON; is another program there?") from exc
+
+
+def _problem(response: httpx.Response) -> str:
+    """What a response that is no answer says."""
+    try:
+        told = response.json()
+        return f"{response.status_code} {told['title']}: {told['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code} {response.reason_phrase}"

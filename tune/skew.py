@@ -1,0 +1,218 @@
+"""Skew: does the served path compute what training computed? One row at a time, field by field.
+
+Offline is the table encoded by `data.features.Transform` and scored by the bundle's ONNX model. Online is what the
+service says: the values it used with their sources, and its score. Where a value came from the store, the offline side
+takes what the store should hold when that is known, else the value that the answer names. Pure: no HTTP, no registry.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from data.features import FeatureEncoder, Transform
+from data.schema import Scalar
+from tune.bundle import Bundle
+from tune.onnx_export import OnnxScorer
+
+REQUEST, ONLINE, DEFAULT = "request", "online", "default"
+"""Where the service says that a value came from."""
+SCORE_TOLERANCE = 1e-6
+"""Scores are the same within this: eight times the rounding of a float32 near 1, for sums taken in another order."""
+SHOWN = 10
+"""Rows that are shown field by field."""
+KEPT = 200
+"""Mismatches that are kept to find out what they have in common."""
+
+Values = Mapping[str, Scalar]
+"""Raw values by feature; absent ones are left out."""
+
+
+class Sent(NamedTuple):
+    """One row as it is sent: its number in the table, and the JSON object; None when no JSON can carry it."""
+
+    row: int
+    body: dict[str, Scalar] | None
+    entity: str | None
+
+
+class Used(NamedTuple):
+    """One feature as the service says it used it; `source` is request, online or default."""
+
+    value: Scalar | None
+    source: str
+    unseen: bool = False
+
+
+_NOT_USED = Used(None, "nowhere")
+
+
+class Served(NamedTuple):
+    """One answered row: its score, and each feature as it was used."""
+
+    request_id: str
+    probability: float
+    features: Mapping[str, Used]
+
+
+class Line(NamedTuple):
+    """One field of a row that does not agree with training.
+
+    `online` and `offline` are encoded, as the model sees them; `fault` says in words what differs, empty when nothing.
+    """
+
+    name: str
+    sent: Scalar | None
+    used: Used
+    online: float
+    offline_value: Scalar | None
+    offline: float
+    fault: str
+
+
+class Mismatch(NamedTuple):
+    """A row on which both sides differ.
+
+    `vector` is what the service should have scored by the values it names, float32 of shape (k,), and `implied` the
+    bundle's score of it: when `online` is another one, the fault lies behind the values.
+    """
+
+    row: int
+    request_id: str
+    lines: tuple[Line, ...]
+    online: float
+    offline: float
+    vector: np.ndarray
+    implied: float
+
+    @property
+    def rescored(self) -> bool:
+        """True when the service's score is not that of the values it names."""
+        return not same_score(self.online, self.implied)
+
+
+@dataclass
+class Proof:
+    """What a comparison found. `wanted` is the number of rows that must be compared."""
+
+    version: str
+    wanted: int
+    compared: int = 0
+    degraded: int = 0
+    refused: int = 0
+    first_refusal: str = ""
+    fields: Counter[str] = field(default_factory=Counter)
+    """Fields compared, by the source of the value."""
+    differing: int = 0
+    mismatches: list[Mismatch] = field(default_factory=list)
+    """The first `KEPT` of `differing`."""
+
+    @property
+    def passed(self) -> bool:
+        """True when enough rows were compared and none differs."""
+        return self.differing == 0 and self.compared >= self.wanted
+
+    @property
+    def summary(self) -> str:
+        """In words, for a table."""
+        words = [f"{self.compared:,} rows, {self.differing:,} differ"]
+        if self.refused:
+            words.append(f"{self.refused:,} refused")
+        if self.degraded:
+            words.append(f"{self.degraded:,} without the store")
+        return ", ".join(words)
+
+    def refuse(self, row: int, reason: str) -> None:
+        """Count a row that the service does not take."""
+        self.refused += 1
+        self.first_refusal = self.first_refusal or f"row {row}: {reason}"
+
+
+class Comparer:
+    """Compares served rows with training for one bundle, and keeps the `proof`.
+
+    Args:
+        bundle: of the version that is asked.
+        version: its number.
+        wanted: rows that must be compared.
+        stored: what the store should hold of each entity, as far as that is known.
+    """
+
+    def __init__(
+        self, bundle: Bundle, version: str, wanted: int, stored: Mapping[str, Values | None] | None = None
+    ) -> None:
+        self.proof = Proof(version, wanted)
+        self._encoders = Transform(bundle.manifest.schema_).encoders
+        self._scorer = OnnxScorer(bundle.onnx)
+        self._stored = stored
+
+    def compare(self, matrix: np.ndarray, sent: Sequence[Sent], served: Sequence[Served]) -> None:
+        """Compare rows: the encoded table (n, k), what was sent of each, and what was answered, in the same order."""
+        if not sent:
+            return
+        rows = [self._lines(*each) for each in zip(matrix, sent, served, strict=True)]
+        offline = np.array([[line.offline for line in lines] for lines in rows], np.float32)
+        online = np.array([[line.online for line in lines] for lines in rows], np.float32)
+        expected, implied = self._scorer.probabilities(offline).tolist(), self._scorer.probabilities(online).tolist()
+        for at, lines in enumerate(rows):
+            self.proof.compared += 1
+            self.proof.fields.update(line.used.source for line in lines)
+            score = served[at].probability
+            if any(line.fault for line in lines) or not same_score(score, expected[at]):
+                found = Mismatch(
+                    sent[at].row, served[at].request_id, lines, score, expected[at], online[at], implied[at]
+                )
+                self._keep(found)
+
+    def _keep(self, found: Mismatch) -> None:
+        self.proof.differing += 1
+        if len(self.proof.mismatches) < KEPT:
+            self.proof.mismatches.append(found)
+
+    def _lines(self, encoded: np.ndarray, sent: Sent, served: Served) -> tuple[Line, ...]:
+        return tuple(
+            self._line(encoder, float(code), sent, served.features.get(encoder.feature.name, _NOT_USED))
+            for encoder, code in zip(self._encoders, encoded, strict=True)
+        )
+
+    def _line(self, encoder: FeatureEncoder, code: float, sent: Sent, used: Used) -> Line:
+        feature = encoder.feature
+        value = (sent.body or {}).get(feature.name)
+        held = {} if self._stored is None else self._stored.get(sent.entity or "", {})
+        online = _float32(encoder.encode(used.value))
+        if value is not None:
+            offline_value, offline, expected = value, code, (REQUEST,)
+        elif feature.online and self._stored is not None and held is not None:
+            offline_value = held.get(feature.name)
+            offline = _float32(encoder.encode(offline_value))
+            expected = (DEFAULT if offline_value is None else ONLINE,)
+        elif feature.online:
+            offline_value, offline, expected = used.value, online, (ONLINE, DEFAULT)
+        else:
+            offline_value, offline, expected = feature.default, _float32(encoder.missing), (DEFAULT,)
+        fault = _fault(encoder, used, online, offline, expected)
+        return Line(feature.name, value, used, online, offline_value, offline, fault)
+
+
+def same_score(one: float, other: float) -> bool:
+    """True within SCORE_TOLERANCE."""
+    return abs(one - other) <= SCORE_TOLERANCE
+
+
+def _fault(encoder: FeatureEncoder, used: Used, online: float, offline: float, expected: tuple[str, ...]) -> str:
+    if used.source not in expected:
+        return f"taken from {used.source}, not from {' or '.join(expected)}"
+    if used.value is not None and used.unseen != encoder.unseen(used.value):
+        return f"{'unknown' if used.unseen else 'known'} to the service alone"
+    if not (online == offline or (math.isnan(online) and math.isnan(offline))):
+        return "another value"
+    return ""
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))

@@ -1,0 +1,159 @@
+"""`python -m tune skew`, and the skew proof of `promote`: options in, a proof and what it found in words out."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from data.console import progress
+from data.errors import ConfigError
+from data.parquet import read_table
+from data.usecase import UseCase
+from tune.bundle import Bundle
+from tune.diagnosis import diagnose
+from tune.promotion import Prove, read_holdout
+from tune.registry import Registry, ResolvedModel
+from tune.replay import Pace, prove
+from tune.service import Service
+from tune.skew import SHOWN, Line, Mismatch, Proof
+from tune.stored import stored_values
+
+DEFAULT_ROWS = 10_000
+_DEFAULT_RATE = 2000.0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `skew` and `promote` have in common."""
+    parser.add_argument(
+        "--rows",
+        type=int,
+        metavar="N",
+        help=f"rows that must be compared (default: [gates] skew_rows, else {DEFAULT_ROWS:,})",
+    )
+    parser.add_argument("--data", type=Path, metavar="PATH", help="Parquet to replay (default: the version's holdout)")
+    parser.add_argument(
+        "--stored", type=Path, metavar="PATH", help="Parquet that was materialized: online values are held against it"
+    )
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=_DEFAULT_RATE,
+        metavar="N",
+        help=f"most rows a second (default: {_DEFAULT_RATE:g})",
+    )
+
+
+def prover(args: argparse.Namespace, url: str, use_case: UseCase) -> Prove:
+    """Return the function that makes the proof which the options ask for.
+
+    Raises:
+        ConfigError: an option is out of range, or the URL is none.
+    """
+    rows = args.rows if args.rows is not None else use_case.gates.skew_rows or DEFAULT_ROWS
+    if rows < 1:
+        raise ConfigError(f"--rows {rows}: expected 1 or more")
+    if not args.rate > 0:
+        raise ConfigError(f"--rate {args.rate:g}: expected more than 0")
+    with closing(Service(url)):
+        pass
+
+    def make(model: ResolvedModel, holdout: pa.Table) -> Proof:
+        table = holdout if args.data is None else read_table(args.data)
+        stored = stored_values(args.stored, use_case, int(time.time() * 1e6)) if args.stored else None
+        with closing(Service(url, model.version)) as service, progress("skew proof", rows) as advance:
+            return prove(model.bundle, table, service, Pace(rows, args.rate), stored, advance)
+
+    return make
+
+
+def prove_skew(args: argparse.Namespace, use_case: UseCase, registry: Registry, out: Console) -> bool:
+    """Make the proof of one version, by default of the one that is served, print it, and return whether it passed.
+
+    Raises:
+        ServiceError: the service does not answer, or serves another use case or version.
+        ModelNotFound: the version, or its holdout, is not in the registry.
+    """
+    make = prover(args, args.url, use_case)
+    model = registry.resolve(use_case.name, args.model or _served(args.url, use_case))
+    proof = make(model, pa.table({}) if args.data else read_holdout(registry, model))
+    print_proof(proof, model.bundle, out)
+    return proof.passed
+
+
+def _served(url: str, use_case: UseCase) -> str:
+    with closing(Service(url)) as service:
+        name, version = service.champion()
+    if name != use_case.name:
+        raise ConfigError(f"{url} serves '{name}', not '{use_case.name}'; name the use case with --use-case")
+    return version
+
+
+def print_proof(proof: Proof, bundle: Bundle, out: Console) -> None:
+    """Print what was compared; when rows differ, the first ten field by field, and what it looks like."""
+    where = ", ".join(f"{count:,} from {source}" for source, count in sorted(proof.fields.items()))
+    _say(
+        out,
+        f"version {proof.version}: {proof.summary}; {proof.fields.total():,} values" + (f": {where}" if where else ""),
+    )
+    if proof.first_refusal:
+        _say(out, f"refused, the first: {proof.first_refusal}")
+    for mismatch in proof.mismatches[:SHOWN]:
+        _print_mismatch(mismatch, out)
+    for finding in diagnose(proof.mismatches, bundle):
+        touched = f" ({', '.join(finding.features)})" if finding.features else ""
+        of = f"{finding.rows:,} of the {len(proof.mismatches):,} rows looked at"
+        _say(out, f"it looks like this: {finding.kind.value}{touched}, {of}; {finding.example}")
+    if proof.passed:
+        _say(out, "serving computes what training computed")
+    elif proof.compared < proof.wanted:
+        _say(out, f"no proof: {proof.compared:,} of {proof.wanted:,} rows were compared; {_advice(proof)}")
+    else:
+        _say(out, "no proof: serving does not compute what training computed")
+
+
+def _advice(proof: Proof) -> str:
+    if proof.degraded:
+        return "see why the online store does not answer"
+    return "give more rows with --data, or ask for fewer with --rows"
+
+
+def _print_mismatch(mismatch: Mismatch, out: Console) -> None:
+    same = abs(mismatch.online - mismatch.offline) < 5e-7
+    _say(
+        out,
+        f"\nrow {mismatch.row}: score {mismatch.online:.6f} online, {mismatch.offline:.6f} offline"
+        f"{' (the same)' if same else ''}, request {mismatch.request_id}",
+    )
+    table = Table("field", "sent", "online", "offline", "", box=None)
+    for line in mismatch.lines:
+        table.add_row(line.name, _shown(line.sent), _online(line), _offline(line), line.fault)
+    out.print(table)
+    if mismatch.rescored:
+        _say(out, f" the bundle scores the online values {mismatch.implied:.6f}")
+
+
+def _online(line: Line) -> str:
+    return f"{_shown(line.used.value)} from {line.used.source}{_code(line.used.value, line.online)}"
+
+
+def _offline(line: Line) -> str:
+    return f"{_shown(line.offline_value)}{_code(line.offline_value, line.offline)}"
+
+
+def _code(value: object, encoded: float) -> str:
+    """What the model sees, where that is not the value itself."""
+    return f" = {encoded:g}" if isinstance(value, str) else ""
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _say(out: Console, text: str) -> None:
+    out.print(text, markup=False)
