@@ -120,6 +120,7 @@ def graph(args: argparse.Namespace, folder: Path) -> Part:
                 figures = served.load(store, args.rate, args.load_seconds)
                 samples.setdefault(store, []).append(figures)
                 err.print(f"{store}: p50 {figures['p50']:.2f} ms, p99 {figures['p99']:.2f} ms", markup=False)
+        cards = len(served.cards)
     rows = []
     for store, rounds in samples.items():
         middle = medians(rounds)
@@ -129,12 +130,12 @@ def graph(args: argparse.Namespace, folder: Path) -> Part:
     text = (
         "## Cassandra: the served graph\n\n"
         f"Open loop: `python -m ray_app loadtest` at {args.rate:g} requests a second for {args.load_seconds:g} s after "
-        f"{WARM_UP_S:g} s of warm-up, each for one of {args.entities:,} stored cards. One replica each of gateway, "
-        "feature fetch and model, one Cassandra node (also while SQLite is measured) and the load generator share the "
-        "machine; the node has answered reads at full speed for 20 s before. "
-        "Latencies in ms from when a request was due; *fetch CPU* is ms of the feature-fetch replica a "
-        "request; *degraded* are answers without stored values, warm-up included; *spread* is that of the p99 between "
-        f"the rounds. Medians of {args.rounds} rounds, the stores one after the other in each."
+        f"{WARM_UP_S:g} s of warm-up, each for one of {cards:,} stored cards. One replica each of gateway, feature "
+        "fetch and model, one Cassandra node (also while SQLite is measured) and the load generator share the machine; "
+        "the node has answered reads at full speed for 20 s before. Latencies in ms from when a request was due; "
+        "*fetch CPU* is ms of the feature-fetch replica a request; *degraded* are answers without stored values, "
+        "warm-up included; *spread* is that of the p99 between the rounds. Medians of "
+        f"{args.rounds} rounds, the stores one after the other in each."
     )
     header = ["store", "p50", "p90", "p99", "p99.9", "fetch CPU", "errors", "degraded", "spread"]
     return text, markdown_table(header, rows)
@@ -170,7 +171,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cassandra", description=__doc__)
     parser.add_argument("--parts", type=_parts, default=list(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--entities", type=int, default=20_000, help="rows in the store")
+    parser.add_argument("--entities", type=int, default=20_000, help="rows to read; for the graph, of its table")
     parser.add_argument("--seconds", type=float, default=1.0, help="of reads for each way and batch size")
     parser.add_argument("--read-rate", type=float, default=50.0, help="reads a second, with a frozen node")
     parser.add_argument("--batch", type=int, default=8, help="keys a read, with a frozen node")

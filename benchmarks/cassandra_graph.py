@@ -41,7 +41,7 @@ class Graph:
     Args:
         folder: an empty one.
         node: a running Cassandra node.
-        rows: of the table; every row is a card of its own.
+        rows: of the table, 20 for each card.
 
     Raises:
         GraphFailed: a store could not be filled.
@@ -61,7 +61,8 @@ class Graph:
         table = self._place.write_recent_table(rows=rows)
         for variables in self.stores.values():
             self._run(variables, "data", "materialize", str(table))
-        self._warm(node, bundle.manifest.view, rows)
+        self.cards = sorted(set(card_table(rows).column("user_id").to_pylist()))
+        self._warm(node, bundle.manifest.view)
         asked = [feature.name for feature in bundle.manifest.schema_.features if not feature.online]
         bodies = card_table(rows).select(["user_id", *asked]).slice(0, _BODIES).to_pylist()
         self._mix = folder / "mix.jsonl"
@@ -86,11 +87,10 @@ class Graph:
         finally:
             self._place.environment = before
 
-    def _warm(self, node: Node, view: str, rows: int) -> None:
+    def _warm(self, node: Node, view: str) -> None:
         settings = Settings(store="cassandra", cassandra_hosts=node.address)
-        keys = card_table(rows).column("user_id").to_pylist()
         with closing(CassandraStore(settings, view)) as store:
-            asyncio.run(warm(store, keys))
+            asyncio.run(warm(store, self.cards))
 
     def _measured(self, rate: float, seconds: float) -> dict[str, float]:
         out = self._place.folder / "loadtest"
