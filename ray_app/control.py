@@ -18,11 +18,12 @@ from data.traffic import TRAFFIC_TAG, TrafficRules
 from ray_app.control_change import UNSHOWN, Change, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal
 from ray_app.control_replicas import Replicas
 from ray_app.control_report import Directive, Report
-from ray_app.control_truth import PREVIOUS_TAG, Registered, Truth, same
+from ray_app.control_truth import PREVIOUS_TAG, Owed, Registered, Truth, same
 from ray_app.control_versions import Held, Versions
 
 _SETTLE_S = 1.5
 """A new Control listens for so long to what the replicas answer by before it says anything."""
+_SETTLE_ALONE_S = 10.0
 _PREPARE_S = 60.0
 _MOST_REFUSALS = 20
 
@@ -68,17 +69,14 @@ class Control:
         self._started = now
         self._wanted_seq = 0
         self._unfit: dict[str, str] = {}
+        self._adopted = False
 
     def hear(self, report: Report, now: float) -> None:
         """Take a replica's report."""
         self.replicas.hear(report, now)
         newest = self.replicas.newest_rules()
         if newest is not None and newest[0].epoch > self.rules.epoch:
-            # Committed by the Control before this one, which has not lived to write it down.
-            self.rules = newest[0]
-            self.versions.know(newest[1])
-            self.truth.owe({TRAFFIC_TAG: self.rules.model_dump_json()})
-            self.seq += 1
+            self._adopt(*newest)
         self._advance(now)
 
     def see(self, registered: Registered, now: float) -> None:
@@ -155,11 +153,9 @@ class Control:
     def tick(self, now: float) -> None:
         """Do what time asks for; call it about once a second."""
         self.replicas.sweep(now)
-        if not self.settled and now - self._started >= _SETTLE_S:
-            self.settled = True
-            self.seq += 1
-            if self.truth.registered is not None:
-                self.see(self.truth.registered, now)
+        listened = now - self._started
+        if not self.settled and listened >= (_SETTLE_S if self.replicas.complete else _SETTLE_ALONE_S):
+            self._settle(now)
         if self.settled:
             self.steer(self, now)
         pending = self.pending
@@ -170,6 +166,11 @@ class Control:
     def directive(self) -> Directive | None:
         """What replicas are to do; None while this Control still listens to what they do."""
         return Directive(self.name, self.seq, dict(self.versions.wanted), self.rules) if self.settled else None
+
+    @property
+    def owed(self) -> Owed | None:
+        """What is to be written to the registry, None for nothing: also before it is clear what is in force."""
+        return self.truth.owed if self.settled else None
 
     def missing(self) -> list[str]:
         """Versions whose bundles are to be fetched."""
@@ -196,6 +197,27 @@ class Control:
             "control": {"name": self.name, "seq": self.seq, "settled": self.settled},
             **{name: show(self) for name, show in self.shown.items()},
         }
+
+    def _settle(self, now: float) -> None:
+        self.settled = True
+        self.seq += 1
+        if self.truth.registered is not None:
+            self.see(self.truth.registered, now)
+        if self._adopted and self.pending is None:
+            self.truth.owe({TRAFFIC_TAG: self.rules.model_dump_json()})
+
+    def _adopt(self, rules: TrafficRules, held: dict[str, str]) -> None:
+        """Take over what the Control before this one committed, and may not have lived to write down."""
+        self.rules = rules
+        self.versions.know(held)
+        self.seq += 1
+        self._adopted = True
+        if self.pending is not None and self.pending.rules.epoch <= rules.epoch:
+            # Read from the registry before a replica said what is newer.
+            self.pending.outcome, self.pending.reason = Outcome.SUPERSEDED, "newer rules are in force"
+            self.pending = None
+        if self.settled:
+            self.truth.owe({TRAFFIC_TAG: rules.model_dump_json()})
 
     def _asked_already(self, rules: TrafficRules) -> bool:
         return self.pending is not None and same(rules, self.pending.rules)

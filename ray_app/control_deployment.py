@@ -159,7 +159,7 @@ class ControlPlane:
             try:
                 self._control.see(await self._blocking(self._source.read), time.monotonic())
                 await self._fetch()
-                if owed := self._control.truth.owed:
+                if owed := self._control.owed:
                     await self._blocking(partial(self._source.write, owed))
                     self._control.truth.wrote(owed)
             except ModelError as exc:

@@ -46,12 +46,15 @@ class Replicas:
         while len(self._gone) > _MOST_GONE:
             del self._gone[next(iter(self._gone))]
 
+    @property
+    def complete(self) -> bool:
+        """True when there is a replica of every kind."""
+        return self._kinds <= {heard.report.kind for heard in self._live.values()}
+
     def hold(self, wanted: Mapping[str, str], seq: int) -> bool:
         """True when every replica has acted on the directive `seq`, or a later one, and holds what is wanted."""
         reports = [heard.report for heard in self._live.values()]
-        if not self._kinds <= {report.kind for report in reports}:
-            return False
-        return all(report.seq >= seq and wanted.items() <= report.held.items() for report in reports)
+        return self.complete and all(report.seq >= seq and wanted.items() <= report.held.items() for report in reports)
 
     def answer_by(self, epoch: int) -> bool:
         """True when no gateway answers by rules older than `epoch`."""

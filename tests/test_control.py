@@ -111,7 +111,7 @@ class World:
             self.control.truth.problem = "down"
             return
         self.control.see(Registered(self.registry["champion"], dict(self.registry["tags"])), self.now)
-        if owed := self.control.truth.owed:
+        if owed := self.control.owed:
             self.registry["tags"] |= owed.tags
             self.registry["champion"] = owed.champion or self.registry["champion"]
             self.control.truth.wrote(owed)
@@ -446,6 +446,36 @@ def test_a_control_killed_in_mid_swap_takes_the_change_up_again():
     world.control = world.start(rules("1"))
     world.settle()
     assert world.control.rules.versions == ("1", "2")
+
+
+def test_what_is_asked_for_while_control_is_away_is_taken_up_after():
+    """Replicas answer by what an earlier Control committed; a newer tag is not lost to what they say."""
+    world = World(rules("1", ("2", 20)))
+    world.propose(rules("1", ("2", 60)))
+    world.step(2)
+    world.control = world.start(rules("1", ("2", 20)))
+    world.tag(rules("1", ("2", 100), epoch=3))
+    world.settle()
+    assert (world.control.rules.challengers[0].weight, world.control.rules.epoch) == (100, 3)
+
+
+def test_an_older_tag_does_not_undo_what_a_late_replica_answers_by():
+    """Control settles before anybody has reported, and reads an older tag: what was committed wins."""
+    world = World(rules("1", ("2", 20)))
+    world.propose(rules("1", ("2", 40)))
+    older = world.control.rules.model_dump_json()
+    world.propose(rules("1", ("2", 60)))
+    for replica in world.replicas:
+        replica.act()
+    world.tag(older)
+    world.control = world.start(rules("1", ("2", 20)))
+    late, world.replicas = world.replicas, []
+    world.now += 11
+    world.step(2)
+    world.replicas = late
+    world.step(4)
+    assert world.control.rules.challengers[0].weight == 60
+    assert json.loads(world.registry["tags"][TRAFFIC_TAG])["challengers"][0]["weight"] == 60
 
 
 def test_a_control_started_over_says_nothing_before_it_has_listened():

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +118,21 @@ def wait_replaced(versions: Versions, victim: int, deployment: str, count: int) 
     wait_for(alike, "every replica to hold the same versions")
 
 
+@contextmanager
+def away(database: Path) -> Iterator[None]:
+    """Make a local registry unreadable in the block, also for who has it open."""
+    with database.open("r+b") as file:
+        head = file.read(100)
+        file.seek(0)
+        file.write(bytes(100))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.seek(0)
+            file.write(head)
+
+
 def test_swaps_under_load_fail_nobody_and_mix_nothing(versions, expected):
     """Weights up and down, promotion and rollback under load: every answer is of the version that it names."""
     with checking(load(versions, expected, 12)) as future:
@@ -216,18 +233,12 @@ def test_the_registry_down_in_mid_swap_stops_nothing(versions, expected):
     """A change that needs no bundle is made without the registry, which is told when it is back."""
     swap(versions, 10)
     versions.wait_settled()
-    away = versions.database.with_name("away.db")
-    os.replace(versions.database, away)
-    versions.database.mkdir()
-    try:
+    with away(versions.database):
         wait_for(lambda: versions.look()["registry"]["problem"] is not None, "the registry to be missed")
         with checking(load(versions, expected, 3)) as future:
             swap(versions, 90)
             seen = future.result()
         owed = versions.look()["registry"]["owed"]
-    finally:
-        versions.database.rmdir()
-        os.replace(away, versions.database)
     unharmed(seen)
     assert owed
     versions.wait_settled()
