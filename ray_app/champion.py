@@ -9,9 +9,9 @@ from typing import NamedTuple
 from data.console import err
 from data.errors import ConfigError, ModelError, ModelNotFound, RegistryUnavailable
 from data.settings import Settings
-from data.traffic import TrafficRules, parse_rules
+from data.traffic import TRAFFIC_TAG, TrafficRules, parse_rules
 from data.usecase import load_use_case
-from ray_app.control_truth import TRAFFIC_TAG, following
+from ray_app.control_truth import following
 from tune.bundle import Bundle
 from tune.registry import Registry, ResolvedModel
 

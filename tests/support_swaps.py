@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
+from data.traffic import TRAFFIC_TAG
 from data.usecase import load_use_case
-from ray_app.control_truth import TRAFFIC_TAG
 from tests.support_app import Workplace, wait_for
 from tests.support_model import card_bundle, card_table, train_bundle
 from tune.bundle import Bundle, Probe
