@@ -131,13 +131,14 @@ def overload(bench: Bench, asked: Asked) -> Table:
 def scale(bench: Bench, asked: Asked) -> Table:
     """The model gets more work than one replica should do, and then none."""
     variables = {
-        "RAYSCORE_TARGET_BUSY": "0.05",
+        "RAYSCORE_TARGET_BUSY": "0.08",
+        "RAYSCORE_MODEL_MAX_REPLICAS": "3",
         "RAYSCORE_GATEWAY_MAX_REPLICAS": "1",
         "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
         "RAYSCORE_DOWNSCALE_DELAY_S": "5",
     }
     sent = bench.bodies(_MANY_ROWS)
-    pace = Pace(sent, asked.rps / 2, 4 * asked.seconds, Profile.SPIKE)
+    pace = Pace(sent, asked.rps / 4, 4 * asked.seconds, Profile.SPIKE)
     with bench.serving(**variables), paced(bench.port, pace) as future:
         seen = list(_replicas(bench, "Model", future.done))
         outcome = future.result()
@@ -148,10 +149,10 @@ def scale(bench: Bench, asked: Asked) -> Table:
         since = at - outcome.origin
         here = outcome.p99_ms(since, since + 1)
         rows.append([f"{since:.1f}", str(count), _rate(outcome, since), short(here)])
-    rows.append(["in all", "", f"{outcome.failed} failed", short(outcome.p99_ms())])
+    rows.append(["in all", "", _failures(outcome), short(outcome.p99_ms())])
     return Table(
         f"Requests of {_MANY_ROWS} rows: {pace.rps / 10:g}/s, but {pace.rps:g}/s from 40 % to 60 % of {pace.seconds:g} "
-        "s, then none, with `RAYSCORE_TARGET_BUSY=0.05` so that a small machine shows it and "
+        "s, then none, with `RAYSCORE_TARGET_BUSY=0.08` so that a small machine shows it and "
         "`RAYSCORE_DOWNSCALE_DELAY_S=5`. One row for each change of the model replicas that take calls.",
         ["at s", "model replicas", "requests/s", "p99"],
         rows,
@@ -272,6 +273,11 @@ def _changes(seen: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
 
 def _rate(outcome: Outcome, since: float) -> str:
     return str(int(((outcome.due >= since) & (outcome.due < since + 1)).sum()))
+
+
+def _failures(outcome: Outcome) -> str:
+    refused = int((outcome.outcome == 503).sum())
+    return f"{refused} refused, {outcome.failed - refused} failed"
 
 
 def _seconds(value: float) -> str:
