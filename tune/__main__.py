@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     promoting.add_argument("--new-schema", action="store_true", help="let the schema differ from the champion's")
     proving = _command(commands, "skew", _skew, "prove that a running service computes what training computed")
     proving.add_argument("model", metavar="VERSION|ALIAS", nargs="?", help="default: the champion that is served")
-    proving.add_argument("--url", required=True, help="of the service, e.g. http://127.0.0.1:8000")
+    proving.add_argument("--url", help="of the service to replay rows through, e.g. http://127.0.0.1:8000")
     for each in (promoting, proving):
         skew_command.add_options(each)
     comparing = _command(commands, "compare", _compare, "hold two runs or versions side by side")
@@ -182,7 +182,8 @@ def _compare(args: argparse.Namespace, use_case: UseCase, settings: Settings) ->
 
 
 def _promote(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
-    prove = skew_command.prover(args, args.skew_proof, use_case) if args.skew_proof else None
+    asked = args.skew_proof or args.log
+    prove = skew_command.prover(args, args.skew_proof, use_case) if asked else None
     verdict = promote(_registry(settings), use_case, args.model, prove, args.new_schema)
     if verdict.proof and not verdict.proof.passed:
         skew_command.print_proof(verdict.proof, verdict.bundle, out)

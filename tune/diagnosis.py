@@ -17,7 +17,7 @@ from data.features import Transform
 from data.schema import FeatureSchema, FeatureType
 from tune.bundle import Bundle
 from tune.onnx_export import OnnxScorer
-from tune.skew import SCORE_TOLERANCE, Line, Mismatch
+from tune.skew import ALONE, ANOTHER_VALUE, SCORE_TOLERANCE, Line, Mismatch
 
 
 class Kind(str, Enum):
@@ -72,7 +72,8 @@ def _in_the_values(mismatches: Sequence[Mismatch], schema: FeatureSchema) -> Ite
 
 
 def _kind(line: Line, kind: FeatureType) -> Kind:
-    if kind is FeatureType.CATEGORY and line.used.value is not None and line.fault.endswith("to the service alone"):
+    same_word = line.fault == ANOTHER_VALUE and line.used.value == line.offline_value
+    if kind is FeatureType.CATEGORY and (same_word or line.fault.endswith(ALONE)):
         return Kind.VOCABULARY
     if kind is not FeatureType.CATEGORY and line.offline_value == 0 and line.online != 0:
         return Kind.ZERO
@@ -84,8 +85,10 @@ def _kind(line: Line, kind: FeatureType) -> Kind:
 def _in_words(line: Line) -> str:
     came = f"{line.sent!r} was sent" if line.sent is not None else f"{line.offline_value!r} should be stored"
     used = "no value" if line.used.value is None else repr(line.used.value)
-    if line.fault.endswith("to the service alone"):
+    if line.fault.endswith(ALONE):
         return f"{line.name} = {used} is {line.fault}"
+    if line.used.value == line.offline_value:
+        return f"{line.name} = {used} is scored as {line.online:g}, not {line.offline:g}"
     return f"{line.name}: {came}, {used} from {line.used.source} was used"
 
 

@@ -29,6 +29,9 @@ SHOWN = 10
 KEPT = 200
 """Mismatches that are kept to find out what they have in common."""
 
+ALONE, ANOTHER_VALUE = " to the service alone", "another value"
+"""Faults of a field; a third kind names the source that the value came from."""
+
 Values = Mapping[str, Scalar]
 """Raw values by feature; absent ones are left out."""
 
@@ -42,22 +45,26 @@ class Sent(NamedTuple):
 
 
 class Used(NamedTuple):
-    """One feature as the service says it used it; `source` is request, online or default."""
+    """One feature as the service says it used it; `source` is request, online or default.
+
+    `unseen`: the service counts the value as an unknown category; None when it does not say.
+    """
 
     value: Scalar | None
     source: str
-    unseen: bool = False
+    unseen: bool | None = None
 
 
 _NOT_USED = Used(None, "nowhere")
 
 
 class Served(NamedTuple):
-    """One answered row: its score, and each feature as it was used."""
+    """One answered row: its score, each feature as it was used, and the vector that was scored, where that is told."""
 
     request_id: str
     probability: float
     features: Mapping[str, Used]
+    vector: Sequence[float] | None = None
 
 
 class Line(NamedTuple):
@@ -78,8 +85,8 @@ class Line(NamedTuple):
 class Mismatch(NamedTuple):
     """A row on which both sides differ.
 
-    `vector` is what the service should have scored by the values it names, float32 of shape (k,), and `implied` the
-    bundle's score of it: when `online` is another one, the fault lies behind the values.
+    `vector` is what the service scored, or should have by the values it names, float32 of shape (k,), and `implied`
+    the bundle's score of it: when `online` is another one, the fault lies behind the values.
     """
 
     row: int
@@ -175,16 +182,18 @@ class Comparer:
             self.proof.mismatches.append(found)
 
     def _lines(self, encoded: np.ndarray, sent: Sent, served: Served) -> tuple[Line, ...]:
+        told = served.vector if served.vector is not None else [None] * len(encoded)
         return tuple(
-            self._line(encoder, float(code), sent, served.features.get(encoder.feature.name, _NOT_USED))
-            for encoder, code in zip(self._encoders, encoded, strict=True)
+            self._line(encoder, float(code), sent, served.features.get(encoder.feature.name, _NOT_USED), scored)
+            for encoder, code, scored in zip(self._encoders, encoded, told, strict=True)
         )
 
-    def _line(self, encoder: FeatureEncoder, code: float, sent: Sent, used: Used) -> Line:
+    def _line(self, encoder: FeatureEncoder, code: float, sent: Sent, used: Used, scored: float | None) -> Line:
         feature = encoder.feature
         value = (sent.body or {}).get(feature.name)
         held = {} if self._stored is None else self._stored.get(sent.entity or "", {})
-        online = _float32(encoder.encode(used.value))
+        implied = _float32(encoder.encode(used.value))
+        online = implied if scored is None else scored
         if value is not None:
             offline_value, offline, expected = value, code, (REQUEST,)
         elif feature.online and self._stored is not None and held is not None:
@@ -192,7 +201,7 @@ class Comparer:
             offline = _float32(encoder.encode(offline_value))
             expected = (DEFAULT if offline_value is None else ONLINE,)
         elif feature.online:
-            offline_value, offline, expected = used.value, online, (ONLINE, DEFAULT)
+            offline_value, offline, expected = used.value, implied, (ONLINE, DEFAULT)
         else:
             offline_value, offline, expected = feature.default, _float32(encoder.missing), (DEFAULT,)
         fault = _fault(encoder, used, online, offline, expected)
@@ -207,10 +216,10 @@ def same_score(one: float, other: float) -> bool:
 def _fault(encoder: FeatureEncoder, used: Used, online: float, offline: float, expected: tuple[str, ...]) -> str:
     if used.source not in expected:
         return f"taken from {used.source}, not from {' or '.join(expected)}"
-    if used.value is not None and used.unseen != encoder.unseen(used.value):
-        return f"{'unknown' if used.unseen else 'known'} to the service alone"
+    if used.value is not None and used.unseen is not None and used.unseen != encoder.unseen(used.value):
+        return f"{'unknown' if used.unseen else 'known'}{ALONE}"
     if not (online == offline or (math.isnan(online) and math.isnan(offline))):
-        return "another value"
+        return ANOTHER_VALUE
     return ""
 
 

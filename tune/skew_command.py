@@ -17,8 +17,9 @@ from data.parquet import read_table
 from data.usecase import UseCase
 from tune.bundle import Bundle
 from tune.diagnosis import diagnose
+from tune.logged import prove_log
 from tune.promotion import Prove, read_holdout
-from tune.registry import Registry, ResolvedModel
+from tune.registry import CHAMPION, Registry, ResolvedModel
 from tune.replay import Pace, prove
 from tune.service import Service
 from tune.skew import SHOWN, Line, Mismatch, Proof
@@ -36,6 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"rows that must be compared (default: [gates] skew_rows, else {DEFAULT_ROWS:,})",
     )
+    parser.add_argument(
+        "--log", type=Path, metavar="FOLDER", help="prove on the rows of a prediction log instead of a running service"
+    )
     parser.add_argument("--data", type=Path, metavar="PATH", help="Parquet to replay (default: the version's holdout)")
     parser.add_argument(
         "--stored", type=Path, metavar="PATH", help="Parquet that was materialized: online values are held against it"
@@ -49,20 +53,37 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def prover(args: argparse.Namespace, url: str, use_case: UseCase) -> Prove:
-    """Return the function that makes the proof which the options ask for.
+def prover(args: argparse.Namespace, url: str | None, use_case: UseCase) -> Prove:
+    """Return the function that makes the proof which the options ask for, by the service at `url` or by a log.
 
     Raises:
-        ConfigError: an option is out of range, or the URL is none.
+        ConfigError: an option is out of range or goes with another one only, or the URL is none.
     """
     rows = args.rows if args.rows is not None else use_case.gates.skew_rows or DEFAULT_ROWS
     if rows < 1:
         raise ConfigError(f"--rows {rows}: expected 1 or more")
     if not args.rate > 0:
         raise ConfigError(f"--rate {args.rate:g}: expected more than 0")
+    if url is not None and args.log is not None:
+        raise ConfigError("--log: a proof is made of a running service or of a prediction log, not of both")
+    if url is None:
+        return _by_log(args, rows)
     with closing(Service(url)):
-        pass
+        return _by_replay(args, url, rows, use_case)
 
+
+def _by_log(args: argparse.Namespace, rows: int) -> Prove:
+    def make(model: ResolvedModel, holdout: pa.Table) -> Proof:
+        for option in ("data", "stored"):
+            if getattr(args, option) is not None:
+                raise ConfigError(f"--{option}: belongs to a replay, not to a prediction log")
+        with progress("skew proof", rows) as advance:
+            return prove_log(model.bundle, model.version, args.log, rows, advance)
+
+    return make
+
+
+def _by_replay(args: argparse.Namespace, url: str, rows: int, use_case: UseCase) -> Prove:
     def make(model: ResolvedModel, holdout: pa.Table) -> Proof:
         table = holdout if args.data is None else read_table(args.data)
         stored = stored_values(args.stored, use_case, int(time.time() * 1e6)) if args.stored else None
@@ -76,12 +97,17 @@ def prove_skew(args: argparse.Namespace, use_case: UseCase, registry: Registry, 
     """Make the proof of one version, by default of the one that is served, print it, and return whether it passed.
 
     Raises:
+        ConfigError: neither service nor log is named, or as `prover`.
         ServiceError: the service does not answer, or serves another use case or version.
         ModelNotFound: the version, or its holdout, is not in the registry.
     """
+    if args.url is None and args.log is None:
+        raise ConfigError("name a running service with --url, or a prediction log with --log")
     make = prover(args, args.url, use_case)
-    model = registry.resolve(use_case.name, args.model or _served(args.url, use_case))
-    proof = make(model, pa.table({}) if args.data else read_holdout(registry, model))
+    wanted = args.model or (CHAMPION if args.url is None else _served(args.url, use_case))
+    model = registry.resolve(use_case.name, wanted)
+    holdout = pa.table({}) if args.data or args.log else read_holdout(registry, model)
+    proof = make(model, holdout)
     print_proof(proof, model.bundle, out)
     return proof.passed
 
@@ -120,7 +146,7 @@ def print_proof(proof: Proof, bundle: Bundle, out: Console) -> None:
 def _advice(proof: Proof) -> str:
     if proof.degraded:
         return "see why the online store does not answer"
-    return "give more rows with --data, or ask for fewer with --rows"
+    return "there are no more; give another table with --data, or ask for fewer rows with --rows"
 
 
 def _print_mismatch(mismatch: Mismatch, out: Console) -> None:
