@@ -158,6 +158,8 @@ class ControlPlane:
             self._poke.clear()
             try:
                 self._control.see(await self._blocking(self._source.read), time.monotonic())
+                # An order that was just read is carried out now, not with the next tick.
+                self._control.tick(time.monotonic())
                 await self._fetch()
                 if owed := self._control.owed:
                     await self._blocking(partial(self._source.write, owed))

@@ -272,6 +272,17 @@ def test_other_hands():
     assert world.weight == 5
 
 
+def test_taken_out_by_other_hands():
+    """Who takes the version out of the rules by hand, by a rollback of the rules say, has ended its rollout."""
+    world = World(quick())
+    world.until(lambda: world.weight == 5)
+    world.second()
+    world.rules = RULES
+    world.second()
+    assert (world.rollout.state, world.weight) == (State.ABORTED, 0)
+    assert "other hands" in world.rollout.reason
+
+
 def test_the_champion_moves():
     """Another champion ends it; the version itself as champion is its end too, a good one."""
     world = World(quick())

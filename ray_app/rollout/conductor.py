@@ -100,6 +100,9 @@ class Conductor:
             return Move(rollout.noted(wall, text, step=found[0], began=began))
         if rollout.step < 0:
             return self._raise(rollout, rules, 0, "begins", wall) if rollout.state is State.RUNNING else Move(rollout)
+        if weight == 0:
+            text = f"aborted: version {rollout.version} was taken out by other hands"
+            return Move(rollout.noted(wall, text, state=State.ABORTED, settled=True))
         if rollout.state is State.PAUSED:
             return Move(rollout)
         text = f"the weight was set to {weight:g} % by other hands, step {rollout.step + 1} is {rollout.weight:g} %"
