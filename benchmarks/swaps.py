@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -47,6 +48,8 @@ class Swaps:
 
 def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
+    # Ended by SIGTERM, it ends the service that it has started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder, _serving(Path(folder), args) as versions:
         bodies = _bodies()
         expected = {version: versions.scores(bodies, version) for version in ("1", GOOD)}
