@@ -181,7 +181,8 @@ def test_nothing_registered_is_said(var, capsys):
 
 def test_help_names_every_command(capsys):
     """--help lists the commands, and the search's own help its options."""
-    for words, expected in ((["--help"], ("search", "list", "show", "compare", "promote")), (["search", "-h"], ("--resume",))):
+    commands = ("search", "list", "show", "compare", "promote")
+    for words, expected in ((["--help"], commands), (["search", "-h"], ("--resume",))):
         with pytest.raises(SystemExit) as done:
             main(words)
         assert done.value.code == 0
