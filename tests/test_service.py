@@ -64,7 +64,7 @@ def test_busy_service_is_asked_again():
         (200, b'[{"model": {"version": "7"}, "features": {}}]', "version 7 answered where version 2 was asked"),
         (200, b'[{"model": {"version": "2"}}]', "answers without features"),
         (413, b'{"title": "Too many items", "detail": "at most 10"}', "413 Too many items: at most 10"),
-        (404, b"nginx", "404 Not Found"),
+        (404, b"nginx", "404 Not Found; before a version can be asked it must be in the traffic rules"),
     ],
 )
 def test_wrong_answer_is_told(status, body, said):

@@ -14,6 +14,7 @@ _TIMEOUT_S = 10.0
 _MORE_TRIES = 5
 _FIRST_PAUSE_S = 0.1
 _BUSY = (502, 503, 504)
+_HOW_TO_ASK = "before a version can be asked it must be in the traffic rules, with weight 0 for example"
 
 
 class Service:
@@ -67,8 +68,7 @@ class Service:
         version = str(answer.get("model", {}).get("version"))
         if self.version and version != self.version:
             raise ServiceError(
-                f"{self.url}: version {version} answered where version {self.version} was asked; "
-                "a version must be in the traffic rules, with weight 0 or as a shadow, before it can be asked"
+                f"{self.url}: version {version} answered where version {self.version} was asked; {_HOW_TO_ASK}"
             )
         if "features" not in answer:
             raise ServiceError(f"{self.url}/predict?detail=1 answers without features; is a proxy dropping the query?")
@@ -87,7 +87,8 @@ class Service:
                 f"{self.url} does not answer ({type(exc).__name__}: {exc}); is `serve run ray_app:graph` running?"
             ) from exc
         if response.status_code != 200:
-            raise ServiceError(f"{self.url}{path}: {_problem(response)}")
+            hint = f"; {_HOW_TO_ASK}" if response.status_code == 404 and self.version else ""
+            raise ServiceError(f"{self.url}{path}: {_problem(response)}{hint}")
         try:
             return response.json()
         except ValueError as exc:
