@@ -31,7 +31,7 @@ MODELS: dict[str, type[BaseModel]] = {
 }
 COMMANDS = {
     "data": ("generate", "convert", "validate", "materialize", "get", "draft"),
-    "tune": ("search", "list", "show", "compare", "promote"),
+    "tune": ("search", "list", "show", "compare", "promote", "skew"),
     "ray_app": ("score", "demo", "loadtest", "env"),
 }
 DEFAULTS = {"tune": "search"}
