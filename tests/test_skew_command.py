@@ -101,6 +101,8 @@ def test_too_few_rows_are_no_proof(registry, tmp_path, capsys):
         (["skew", "--url", "http://127.0.0.1:9", "--log", "x"], "--log: a proof is made of"),
         (["skew", "--url", "http://127.0.0.1:9"], "http://127.0.0.1:9 does not answer"),
         (["skew", "1", "--log", "none"], "no folder of a prediction log"),
+        (["skew", "1", "--log", "x", "--data", "y"], "--data: belongs to a proof by a running service"),
+        (["promote", "--rows", "5"], "--rows: belongs to a proof by a running service"),
         (["promote", "--skew-proof", "here"], "here: expected the URL"),
     ],
 )

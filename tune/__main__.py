@@ -182,8 +182,7 @@ def _compare(args: argparse.Namespace, use_case: UseCase, settings: Settings) ->
 
 
 def _promote(args: argparse.Namespace, use_case: UseCase, settings: Settings) -> int:
-    asked = args.skew_proof or args.log
-    prove = skew_command.prover(args, args.skew_proof, use_case) if asked else None
+    prove = skew_command.prover(args, args.skew_proof, use_case)
     verdict = promote(_registry(settings), use_case, args.model, prove, args.new_schema)
     if verdict.proof and not verdict.proof.passed:
         skew_command.print_proof(verdict.proof, verdict.bundle, out)

@@ -53,8 +53,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def prover(args: argparse.Namespace, url: str | None, use_case: UseCase) -> Prove:
-    """Return the function that makes the proof which the options ask for, by the service at `url` or by a log.
+def prover(args: argparse.Namespace, url: str | None, use_case: UseCase) -> Prove | None:
+    """Return the function that makes the proof which the options ask for, by the service at `url` or by a log, if any.
 
     Raises:
         ConfigError: an option is out of range or goes with another one only, or the URL is none.
@@ -67,16 +67,20 @@ def prover(args: argparse.Namespace, url: str | None, use_case: UseCase) -> Prov
     if url is not None and args.log is not None:
         raise ConfigError("--log: a proof is made of a running service or of a prediction log, not of both")
     if url is None:
-        return _by_log(args, rows)
+        _refuse(args, ("data", "stored") if args.log else ("data", "stored", "rows"))
+        return _by_log(args, rows) if args.log else None
     with closing(Service(url)):
         return _by_replay(args, url, rows, use_case)
 
 
+def _refuse(args: argparse.Namespace, options: tuple[str, ...]) -> None:
+    for option in options:
+        if getattr(args, option) is not None:
+            raise ConfigError(f"--{option}: belongs to a proof by a running service; name its URL")
+
+
 def _by_log(args: argparse.Namespace, rows: int) -> Prove:
     def make(model: ResolvedModel, holdout: pa.Table) -> Proof:
-        for option in ("data", "stored"):
-            if getattr(args, option) is not None:
-                raise ConfigError(f"--{option}: belongs to a replay, not to a prediction log")
         with progress("skew proof", rows) as advance:
             return prove_log(model.bundle, model.version, args.log, rows, advance)
 
@@ -101,9 +105,9 @@ def prove_skew(args: argparse.Namespace, use_case: UseCase, registry: Registry, 
         ServiceError: the service does not answer, or serves another use case or version.
         ModelNotFound: the version, or its holdout, is not in the registry.
     """
-    if args.url is None and args.log is None:
-        raise ConfigError("name a running service with --url, or a prediction log with --log")
     make = prover(args, args.url, use_case)
+    if make is None:
+        raise ConfigError("name a running service with --url, or a prediction log with --log")
     wanted = args.model or (CHAMPION if args.url is None else _served(args.url, use_case))
     model = registry.resolve(use_case.name, wanted)
     holdout = pa.table({}) if args.data or args.log else read_holdout(registry, model)
