@@ -30,14 +30,14 @@ MODELS: dict[str, type[BaseModel]] = {
     "slices": Slice,
 }
 COMMANDS = {
-    "data": ("generate", "convert", "validate", "materialize", "get", "draft"),
-    "tune": ("search", "list", "show", "compare", "promote", "skew"),
+    "data": ("generate", "convert", "validate", "materialize", "get", "draft", "log"),
+    "tune": ("search", "list", "show", "compare", "promote", "skew", "rollout", "traffic"),
     "ray_app": ("score", "demo", "loadtest", "env"),
 }
 DEFAULTS = {"tune": "search"}
 GUIDES = {
-    "data": ["data.md"],
-    "tune": ["training.md"],
+    "data": ["data.md", "prediction-log.md"],
+    "tune": ["training.md", "rollouts.md"],
     "ray_app": ["batch-scoring.md", "http-api.md", "load-testing.md"],
 }
 
