@@ -42,6 +42,7 @@ from ray_app.metrics import Metrics
 from ray_app.observer import Observer
 from ray_app.prediction_log import LogOptions, PredictionLog, Sampling
 from ray_app.predictor import Predictor
+from ray_app.rollout.board import GatewayBoard
 from ray_app.rollout.comparison import SHADOWS
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.tally import TALLIES, Tallies
@@ -165,7 +166,7 @@ class _Ingress:
         lanes = Lanes(partial(build_lane, parts), served.rules, served.bundles(), served.settings.queue_limit)
         lanes.on_switch = partial(_say_served, parts.metrics)
         _say_served(parts.metrics, lanes.view)
-        observers, extras = _onlookers(served, lanes)
+        observers, extras = _onlookers(parts.metrics, lanes)
         self._log = _prediction_log(served, parts.metrics)
         if self._log is not None:
             observers.append(self._log)
@@ -262,9 +263,11 @@ def build(served: Served, control: Application | None = None, *, fused: bool = F
     return gateway.bind(served, features if served.manifest.schema_.online else None, model, control)
 
 
-def _onlookers(served: Served, lanes: Lanes) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
+def _onlookers(metrics: Metrics, lanes: Lanes) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
     """Who is told of each answer, and what a gateway reports to Control besides, by name."""
     tallies, shadow = Tallies(), Shadow(lanes)
+    replica = serve.get_replica_context().replica_tag
+    metrics.registry.register(GatewayBoard(replica, tallies.report, shadow.report))
     return [tallies, shadow], {TALLIES: tallies.report, SHADOWS: shadow.report}
 
 

@@ -13,6 +13,9 @@ from pydantic import BaseModel
 from data.judgement import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
 from data.schema import Feature, FeatureType, Source
 from data.usecase import Entity, Metric, Range, Search, Split, UseCase, parse_use_case
+from ray_app.rollout.board import GatewayBoard
+from ray_app.rollout.comparison import Comparison
+from ray_app.rollout.tally import Tally
 from tests.support_serving import ROW, door, run
 
 ROOT = Path(__file__).parents[1]
@@ -190,6 +193,7 @@ def test_metrics():
     run(served.post(ROW))
     served.metrics.count_calls("Model")("link")
     served.metrics.watch_links("Model", lambda: 1)
+    served.metrics.registry.register(GatewayBoard("r", lambda: {"4": Tally()}, lambda: {"4": Comparison("3")}))
     text = served.metrics.exposition().decode()
     exposed = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     assert {name: kind for name, (kind, _) in documented.items()} == exposed

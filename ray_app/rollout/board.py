@@ -1,0 +1,56 @@
+"""The Prometheus metrics of versions and shadows in a gateway, read off what is counted anyway at every scrape.
+
+Their labels are versions, of which a gateway keeps twenty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ray_app.rollout.comparison import Comparison
+from ray_app.rollout.tally import Tally
+
+
+class GatewayBoard(Collector):
+    """What one gateway counts of versions and shadows.
+
+    Args:
+        replica: its label.
+        tallies: the counts by version.
+        shadows: the comparisons by version.
+    """
+
+    def __init__(
+        self,
+        replica: str,
+        tallies: Callable[[], Mapping[str, Tally]],
+        shadows: Callable[[], Mapping[str, Comparison]],
+    ) -> None:
+        self._replica = replica
+        self._tallies = tallies
+        self._shadows = shadows
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric families of this moment."""
+        requests = CounterMetricFamily(
+            "rayscore_rollout_requests",
+            "Requests by the version that had them and how they went.",
+            labels=["replica", "version", "outcome"],
+        )
+        for version, tally in self._tallies().items():
+            counts = {"answered": tally.answered, "failed": tally.errors, "refused": tally.refused}
+            for outcome, count in counts.items():
+                requests.add_metric([self._replica, version, outcome], count)
+        rows = CounterMetricFamily(
+            "rayscore_shadow_rows",
+            "Rows for a shadow by what became of them.",
+            labels=["replica", "version", "outcome"],
+        )
+        for version, each in self._shadows().items():
+            counts = {"compared": each.rows, "dropped": each.dropped, "failed": each.failed}
+            for outcome, count in counts.items():
+                rows.add_metric([self._replica, version, outcome], count)
+        return [requests, rows]
