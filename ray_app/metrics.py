@@ -60,6 +60,9 @@ class Metrics:
         )
         self._links = self._gauge("rayscore_open_links", "Links to replicas that can take a call.", "deployment")
         self._queue = self._gauge("rayscore_queue_rows", "Rows waiting for a micro-batch.").labels(replica)
+        self._logged = self._counter(
+            "rayscore_prediction_log_rows_total", "Rows of the prediction log by how they ended.", "outcome"
+        )
         self._epoch = self._gauge("rayscore_traffic_epoch", "Epoch of the traffic rules in force.").labels(replica)
         self._info = self._gauge("rayscore_model_info", "Always 1; the champion served.", "model", "version")
         self.serve(model, version, 0)
