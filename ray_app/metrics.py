@@ -60,9 +60,10 @@ class Metrics:
         )
         self._links = self._gauge("rayscore_open_links", "Links to replicas that can take a call.", "deployment")
         self._queue = self._gauge("rayscore_queue_rows", "Rows waiting for a micro-batch.").labels(replica)
-        self._logged = self._counter(
+        logged = self._counter(
             "rayscore_prediction_log_rows_total", "Rows of the prediction log by how they ended.", "outcome"
         )
+        self._logged = {outcome: logged.labels(replica, outcome) for outcome in ("written", "dropped", "lost")}
         self._epoch = self._gauge("rayscore_traffic_epoch", "Epoch of the traffic rules in force.").labels(replica)
         self._info = self._gauge("rayscore_model_info", "Always 1; the champion served.", "model", "version")
         self.serve(model, version, 0)
@@ -101,7 +102,7 @@ class Metrics:
 
     def log_rows(self, outcome: str, rows: int) -> None:
         """Count rows of the prediction log: "written", "dropped" or "lost"."""
-        self._logged.labels(self._replica, outcome).inc(rows)
+        self._logged[outcome].inc(rows)
 
     def watch_queue(self, waiting: Callable[[], int]) -> None:
         """Read the queue's length from `waiting` at every scrape."""
