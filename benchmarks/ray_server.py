@@ -17,7 +17,8 @@ from ray import serve
 from data.settings import load_settings
 from data.traffic import TrafficRules
 from ray_app.application import start_local
-from ray_app.deployments import build, serve_what
+from ray_app.served import serve_what
+from ray_app.wiring import build
 from tune.bundle import Bundle
 
 

@@ -26,7 +26,7 @@ import ray
 marks.append(time.perf_counter())
 from ray.serve._private import replica
 marks.append(time.perf_counter())
-from ray_app.deployments import Served
+from ray_app.served import Served
 marks.append(time.perf_counter())
 from pathlib import Path
 from ray_app.runtime import OnnxModel

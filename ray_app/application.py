@@ -18,7 +18,8 @@ from data.settings import Settings, load_settings
 from ray_app import environment
 from ray_app.champion import find_served
 from ray_app.control_deployment import control
-from ray_app.deployments import build, serve_what
+from ray_app.served import serve_what
+from ray_app.wiring import build
 
 
 def application(*, fused: bool = False) -> Application:

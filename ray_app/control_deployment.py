@@ -28,8 +28,8 @@ from ray_app.control_registry import RegistrySource
 from ray_app.control_replicas import FUSED_KINDS, GRAPH_KINDS, Replicas
 from ray_app.control_report import Directive, Report
 from ray_app.control_versions import Held, Limits, Versions
-from ray_app.deployments import Served
 from ray_app.rollout.steering import Steering
+from ray_app.served import Served
 from tune.bundle import Bundle
 
 logger = logging.getLogger("ray.serve")
@@ -189,7 +189,7 @@ class ControlPlane:
 
 
 def control(served: Served, *, fused: bool = False) -> Application:
-    """The deployment, for `ray_app.deployments.build`."""
+    """The deployment, for `ray_app.wiring.build`."""
     deployment: Any = serve.deployment(
         ControlPlane,
         name=NAME,

@@ -1,53 +1,42 @@
-"""The Ray Serve deployments and their one wiring: gateway, feature fetch and model apart, or all in one replica.
+"""The classes that Ray Serve runs as replicas: gateway, feature fetch and model apart, or all in one.
 
-Only what is pickled into a replica crosses here: settings, and the bundles as bytes, so that a replica
-needs neither the registry nor a shared disk. One that restarts asks Control what its siblings serve by now.
+Each is built from what is `Served`; one that restarts asks Control what its siblings serve by now.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import ray
 from ray import serve
-from ray.serve import Application
-from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import LoggingConfig
 
 from data.errors import ConfigError, ControlUnavailable, RayscoreError
-from data.settings import Settings
-from data.traffic import TrafficRules
 from ray_app.admin import AdminDoor, Forward
 from ray_app.asgi import PredictApp, Readiness
 from ray_app.control_follower import Follower, Holder
 from ray_app.control_report import FUSED, GATEWAY, MODEL
 from ray_app.environment import slow_reason
-from ray_app.handle import ControlLine, by_handle, method_of, ping
-from ray_app.ingress import ENVIRONMENT as SHORT_WAY
+from ray_app.handle import ControlLine, method_of, ping
 from ray_app.ingress import offer
 from ray_app.lanes import LaneParts, Lanes, View, build_lane
-from ray_app.link.board import subscribe
-from ray_app.link.hello import Hello
-from ray_app.link.membership import LinkSet, Transport
-from ray_app.link.router import HOST, PORT, ROUTER_PATH
+from ray_app.link.router import HOST, PORT
 from ray_app.link.server import Handler, LinkServer
 from ray_app.metrics import Metrics
 from ray_app.observer import Observer
 from ray_app.prediction_log import LogOptions, PredictionLog, Sampling
 from ray_app.predictor import Predictor
+from ray_app.reach import link_host, reach
 from ray_app.rollout.board import GatewayBoard
 from ray_app.rollout.comparison import SHADOWS
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.tally import TALLIES, Tallies
 from ray_app.runtime import OnnxModel
 from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter
+from ray_app.served import Served
 from ray_app.shelf import Shelf
 from ray_app.stages import (
     FeatureServer,
@@ -59,38 +48,9 @@ from ray_app.stages import (
     is_absent_version,
     local_features,
 )
-from tune.bundle import Bundle, BundleManifest
+from tune.bundle import Bundle
 
 logger = logging.getLogger("ray.serve")
-
-_INGRESS_ONGOING = 2000
-_POLICY = "ray_app.scaling:ByBusyShare"
-
-
-@dataclass(frozen=True)
-class Served:
-    """What every replica is built from.
-
-    `packed` is `Bundle.to_bytes()` of each version that the rules name, `secret` what links are opened with.
-    """
-
-    settings: Settings
-    rules: TrafficRules
-    packed: dict[str, bytes]
-    secret: bytes
-
-    def bundles(self) -> dict[str, Bundle]:
-        """The bundles by version."""
-        return {version: Bundle.from_bytes(packed) for version, packed in self.packed.items()}
-
-    @property
-    def manifest(self) -> BundleManifest:
-        """The manifest of the champion that the application was built with; the others share its contract."""
-        return Bundle.from_bytes(self.packed[self.rules.champion]).manifest
-
-    def hello(self, deployment: str) -> Hello:
-        """What both ends of a link to `deployment` must agree on."""
-        return Hello(self.secret, deployment, self.manifest.contract)
 
 
 class _Stage:
@@ -111,7 +71,7 @@ class _Stage:
         """Start listening for links; Serve hands on to gateways what this returns."""
         if not self._settings.direct_links:
             return {}
-        host = _link_host(self._settings)
+        host = link_host(self._settings)
         return {HOST: host, PORT: await self._links.start(host)}
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -204,12 +164,12 @@ class Gateway(_Ingress):
     ) -> None:
         settings = served.settings
         metrics = _metrics(served)
-        scorers = _reach(model, served, metrics, is_absent_version)
+        scorers = reach(model, served, metrics, is_absent_version)
         fetch = None
         self._pings = {"model": method_of(model, "ping")}
         if features is not None:
             self._pings["feature_fetch"] = method_of(features, "ping")
-            fetch = RemoteFeatures(_reach(features, served, metrics).transport, settings.feature_timeout_ms / 1000)
+            fetch = RemoteFeatures(reach(features, served, metrics).transport, settings.feature_timeout_ms / 1000)
         # Serve tells a process of a deployment's replicas from its first call on: links can be opened before traffic.
         self._warm_up = asyncio.get_running_loop().create_task(self._readiness())
 
@@ -242,25 +202,6 @@ class Fused(_Ingress):
     async def _readiness(self) -> dict[str, str]:
         said = await _problem(self._features) if self._features else None
         return {"feature_fetch": said} if said else {}
-
-
-def serve_what(settings: Settings, rules: TrafficRules, bundles: Mapping[str, Bundle]) -> Served:
-    """What every replica of an application is built from; `bundles` are of the versions that the rules name."""
-    packed = {version: bundles[version].to_bytes() for version in rules.versions}
-    return Served(settings, rules, packed, secrets.token_bytes(32))
-
-
-def build(served: Served, control: Application | None = None, *, fused: bool = False) -> Application:
-    """Wire the application: `graph`, or `fused`. Without `control` the versions stay as they are."""
-    s = served.settings
-    if fused:
-        gateway = _deployment(Fused, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
-        return gateway.bind(served, control)
-    stage = partial(_deployment, settings=s, ongoing=64)
-    features = stage(FeatureFetch, low=s.feature_min_replicas, high=s.feature_max_replicas).bind(served)
-    model = stage(Model, low=s.model_min_replicas, high=s.model_max_replicas).bind(served, control)
-    gateway = _deployment(Gateway, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
-    return gateway.bind(served, features if served.manifest.schema_.online else None, model, control)
 
 
 def _onlookers(metrics: Metrics, lanes: Lanes) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
@@ -323,68 +264,6 @@ def _slow() -> str | None:
     if slow:
         logger.warning(slow)
     return slow
-
-
-def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: int) -> Any:
-    actor: dict[str, Any] = {"num_cpus": settings.replica_cpus}
-    options: dict[str, Any] = {}
-    if issubclass(kind, _Stage):
-        options = {"request_router_config": RequestRouterConfig.model_validate({"request_router_class": ROUTER_PATH})}
-    elif settings.direct_ingress:
-        actor["runtime_env"] = {"env_vars": SHORT_WAY}
-    return serve.deployment(
-        kind,
-        name=kind.__name__,
-        max_ongoing_requests=ongoing,
-        ray_actor_options=actor,
-        # Links leave a dead replica at once, but it is replaced when its next check fails.
-        health_check_period_s=2,
-        graceful_shutdown_timeout_s=5,
-        logging_config=LoggingConfig(log_level=settings.log_level, enable_access_log=False),
-        autoscaling_config=AutoscalingConfig(
-            min_replicas=low,
-            max_replicas=max(low, high),
-            metrics_interval_s=0.5,
-            look_back_period_s=3,
-            upscale_delay_s=settings.upscale_delay_s,
-            downscale_delay_s=settings.downscale_delay_s,
-            # Serve sees neither what reaches a stage by a link nor what a gateway answers past it.
-            policy=AutoscalingPolicy(policy_function=_POLICY, policy_kwargs={"target_busy": settings.target_busy}),
-        ),
-        **options,
-    )
-
-
-class _Reached(NamedTuple):
-    """A stage as a gateway sees it: how to call it, and how many replicas it can call."""
-
-    transport: Transport
-    replicas: Callable[[], int]
-
-
-def _reach(
-    handle: DeploymentHandle,
-    served: Served,
-    metrics: Metrics,
-    elsewhere: Callable[[bytes], bool] = lambda answer: False,
-) -> _Reached:
-    fallback = by_handle(handle)
-    if not served.settings.direct_links:
-        return _Reached(fallback, lambda: 1)
-    name = handle.deployment_name
-    links = LinkSet(name, served.hello(name).encode(), fallback, metrics.count_calls(name), elsewhere)
-    metrics.watch_links(name, lambda: links.open_links)
-    subscribe(name, links.update_threadsafe)
-    return _Reached(links.call, lambda: links.open_links)
-
-
-def _link_host(settings: Settings) -> str:
-    if settings.link_host != "auto":
-        return settings.link_host
-    alone = sum(node["Alive"] for node in ray.nodes()) == 1
-    if alone and settings.http_host in ("127.0.0.1", "localhost", "::1"):
-        return "127.0.0.1"
-    return ray.util.get_node_ip_address()
 
 
 async def _problem(features: LocalFeatures) -> str | None:
