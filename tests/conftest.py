@@ -12,8 +12,8 @@ import pytest
 from ray_app.stages import LocalFeatures
 from tests.support_app import place as place
 from tests.support_cassandra import cassandra_node as cassandra_node
-from tests.support_cassandra import pytest_runtest_setup as pytest_runtest_setup
 from tests.support_serving import STORED, Door, door, local_store, write_store
+from tests.support_tools import pytest_runtest_setup as pytest_runtest_setup
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Ended by SIGTERM, the tests stop what they have started, as they do after Ctrl-C.

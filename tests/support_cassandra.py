@@ -1,7 +1,7 @@
 """Real Cassandra nodes for tests, without Docker: the daemon from Maven Central on the Java at hand.
 
 The jars are fetched once into `~/.cache/rayscore/cassandra-5.0.8` (or the folder in CASSANDRA_TEST_CACHE).
-Where Java 11 or 17 or Maven is missing the tests are skipped; with REQUIRE_CASSANDRA=1 they fail instead.
+Where Java 11 or 17 or Maven is missing `missing` says so (`tests/support_tools.py`).
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def fetch_jars() -> Path:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 reason = (done.stdout + done.stderr).strip()[:500]
-                _unavailable(_advice(f"Maven could not fetch Cassandra {_VERSION}: {reason}"))
+                raise RuntimeError(_advice(f"Maven could not fetch Cassandra {_VERSION}: {reason}"))
             part.rename(jars)
     return jars
 
@@ -252,18 +252,6 @@ def missing() -> str | None:
     return None
 
 
-def need_cassandra() -> None:
-    """Skip the test, or fail it with REQUIRE_CASSANDRA=1, where a node cannot be started."""
-    if reason := missing():
-        _unavailable(reason)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Look before the fixtures do: skips from one place make one line in the summary, those of fixtures one a test."""
-    if item.get_closest_marker("cassandra"):
-        need_cassandra()
-
-
 @pytest.fixture(scope="session")
 def cassandra_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """One node for every test that needs one, started at first use."""
@@ -272,18 +260,8 @@ def cassandra_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node.kill()
 
 
-def _required() -> bool:
-    return os.environ.get("REQUIRE_CASSANDRA") == "1"
-
-
 def _advice(reason: str) -> str:
     return f"REAL CASSANDRA TESTS NOT RUN: {reason}; have them with `apt-get install openjdk-17-jre-headless maven`"
-
-
-def _unavailable(reason: str) -> None:
-    if _required():
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 def _state(thread: Path) -> str:
