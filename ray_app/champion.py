@@ -80,6 +80,9 @@ def _rules(registry: Registry, champion: ResolvedModel) -> TrafficRules:
         raise ConfigError(f"tag {TRAFFIC_TAG} is not JSON: {exc}") from exc
     if rules.use_case != champion.name:
         raise ConfigError(f"tag {TRAFFIC_TAG} is of use case '{rules.use_case}'")
+    if rules.epoch == 0:
+        # Written before anything was in force: nobody has dealt its buckets yet.
+        rules = rules.after(None)
     return rules if rules.champion == champion.version else following(rules, champion.version).after(rules)
 
 

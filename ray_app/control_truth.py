@@ -118,7 +118,8 @@ class Truth:
         tagged = self._readable(self.registered, text) if text else None
         if tagged is not None and tagged.champion == champion:
             # Rules that are newer than the tag were committed, but not written before the last Control ended.
-            return tagged if tagged.epoch > rules.epoch else None
+            unclaimed = tagged.epoch == 0 and not same(tagged, rules)
+            return tagged if tagged.epoch > rules.epoch or unclaimed else None
         return following(rules, champion) if champion != rules.champion else None
 
     def _readable(self, said: Registered, text: str) -> TrafficRules:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from data.settings import Settings
-from data.traffic import TRAFFIC_TAG, Challenger, TrafficRules
+from data.traffic import BUCKETS, TRAFFIC_TAG, Challenger, TrafficRules
 from ray_app.champion import find_served
 from tests.support_app import Workplace
 from tests.support_swaps import GOOD, NAME, OTHER_CONTRACT, Versions
@@ -48,6 +48,19 @@ def test_the_alias_wins_over_the_tags_champion(versions: Versions, settings: Set
     versions.tag(rules(GOOD).model_dump_json())
     versions.registry.set_alias(NAME, CHAMPION, GOOD)
     assert find_served(settings).rules == TrafficRules(use_case=NAME, champion=GOOD, epoch=10)
+
+
+def test_rules_written_before_the_first_start_give_their_share(versions: Versions, settings: Settings):
+    """A tag of epoch 0 has no buckets yet: they are dealt, so that the challenger answers from the first request on."""
+    versions.tag(
+        rules(GOOD)
+        .model_copy(update={"epoch": 0})
+        .model_copy(update={"challengers": (Challenger(version=GOOD, weight=10),)})
+        .model_dump_json()
+    )
+    found = find_served(settings).rules
+    assert found.epoch == 1
+    assert found.owners().count(GOOD) == BUCKETS // 10
 
 
 @pytest.mark.parametrize(
