@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pydantic import SecretStr
 
 from ray_app import answer
 from ray_app.answer import HttpProblem
+from ray_app.haproxy import ATTEMPT
 from ray_app.route import Reply, Route, Told
 
 Forward = Callable[[str, dict[str, Any], str], Awaitable[tuple[int, Any]]]
@@ -23,7 +24,25 @@ ACTIONS = ("rules", "weight", "promote", "rollback")
 
 _PER_S = 20.0
 _BURST = 40.0
-_WRONG_COSTS = 10.0
+_WRONG_PER_S = 2.0
+_WRONG_BURST = 4.0
+
+
+class _Budget:
+    """Requests that may be taken: so many a second, and so many at once after a pause."""
+
+    def __init__(self, per_s: float, burst: float, clock: Callable[[], float]) -> None:
+        self._per_s, self._burst, self._clock = per_s, burst, clock
+        self._left, self._at = burst, clock()
+
+    def take(self) -> bool:
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class AdminDoor:
@@ -38,9 +57,9 @@ class AdminDoor:
     def __init__(self, token: SecretStr | None, forward: Forward, clock: Callable[[], float] = time.monotonic) -> None:
         self._token = token.get_secret_value().encode() if token else None
         self._forward = forward
-        self._clock = clock
-        self._left = _BURST
-        self._at = clock()
+        self._budget = _Budget(_PER_S, _BURST, clock)
+        # Of its own: whoever guesses tokens must not keep out who has the right one.
+        self._wrong_budget = _Budget(_WRONG_PER_S, _WRONG_BURST, clock)
 
     def routes(self) -> dict[str, Route]:
         """The door's routes by path."""
@@ -59,7 +78,7 @@ class AdminDoor:
             decoded = answer.loads(told.body) if told.body.strip() else {}
             if not isinstance(decoded, dict):
                 raise HttpProblem(422, "Not an object", "send a JSON object, as docs/rollouts.md has it")
-            given = decoded
+            given = _with_attempt(decoded, told.headers)
         status, said = await self._forward(name if told.method == "POST" else f"look/{name}", given, told.source)
         return Reply(status, answer.JSON, answer.dumps(said))
 
@@ -67,20 +86,19 @@ class AdminDoor:
         """Let through whoever has the token.
 
         Raises:
-            HttpProblem: 403, no token is set; 429, too many requests, of which a wrong token counts for ten;
-                401, another token.
+            HttpProblem: 403, no token is set; 401, another token; 429, too many requests with it, or with others.
         """
         if self._token is None:
             raise HttpProblem(403, "The admin door is closed", "set RAYSCORE_ADMIN_TOKEN to open it")
-        now = self._clock()
-        self._left = min(_BURST, self._left + (now - self._at) * _PER_S) - 1
-        self._at = now
-        if self._left < 0:
-            self._left = max(self._left, -1.0)
-            raise HttpProblem(429, "Too many requests", "try again in a second", {"retry-after": "1"})
         scheme, _, given = authorization.partition(b" ")
-        right = hmac.compare_digest(given.strip(), self._token)
-        if scheme.lower() != b"bearer" or not right:
-            self._left -= _WRONG_COSTS - 1
+        right = hmac.compare_digest(given.strip(), self._token) and scheme.lower() == b"bearer"
+        if not (self._budget if right else self._wrong_budget).take():
+            raise HttpProblem(429, "Too many requests", "try again in a second", {"retry-after": "1"})
+        if not right:
             detail = "send the header authorization: Bearer <the token that RAYSCORE_ADMIN_TOKEN holds>"
             raise HttpProblem(401, "Not authorized", detail, {"www-authenticate": "Bearer"})
+
+
+def _with_attempt(given: dict[str, Any], headers: Mapping[bytes, bytes]) -> dict[str, Any]:
+    attempt = headers.get(ATTEMPT.encode(), b"").decode("latin-1")[:200]
+    return {"attempt": attempt, **given} if attempt else given

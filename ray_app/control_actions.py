@@ -13,14 +13,18 @@ from ray_app.control import Control
 from ray_app.control_change import Change, ChangeRefused, Origin
 from ray_app.control_truth import PREVIOUS_TAG, following
 
+_MOST_ATTEMPTS = 100
+
 
 class _Told(BaseModel):
-    """What every action may be told: the epoch that it was thought of for, and what it is for."""
+    """What every action may be told: the epoch that it was thought of for, what it is for, and which request it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: Annotated[int, Field(ge=1)] | None = None
     why: Annotated[str, Field(max_length=1000)] = ""
+    attempt: Annotated[str, Field(max_length=200)] = ""
+    """The same for a request that arrives a second time; empty where nobody says."""
 
 
 class _Rules(_Told):
@@ -39,6 +43,26 @@ class _Promote(_Told):
 
 class _Rollback(_Told):
     pass
+
+
+class Actions:
+    """What is asked of one Control. HAProxy sends a request anew whose gateway died: the two are one change."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._begun: dict[str, Change] = {}
+
+    def begin(self, action: str, told: dict[str, Any], source: str, now: float) -> Change:
+        """As `begin`; of an attempt that was begun before, that change."""
+        attempt = str(told.get("attempt") or "")
+        if attempt in self._begun:
+            return self._begun[attempt]
+        change = begin(self._control, action, told, source, now)
+        if attempt:
+            self._begun[attempt] = change
+            if len(self._begun) > _MOST_ATTEMPTS:
+                del self._begun[next(iter(self._begun))]
+        return change
 
 
 def begin(control: Control, action: str, told: dict[str, Any], source: str, now: float) -> Change:

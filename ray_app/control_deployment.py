@@ -21,7 +21,7 @@ from ray.serve.schema import LoggingConfig
 
 from data.errors import ConfigError, ModelError, RegistryUnavailable
 from ray_app.control import Control
-from ray_app.control_actions import begin
+from ray_app.control_actions import Actions
 from ray_app.control_audit import Audit
 from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Outcome
 from ray_app.control_registry import RegistrySource
@@ -67,6 +67,7 @@ class ControlPlane:
         )
         self._control.shown["audit_lost"] = lambda control: self._audit.lost
         Steering().join(self._control)
+        self._actions = Actions(self._control)
         self._source = RegistrySource(settings, reference)
         self._thread = ThreadPoolExecutor(1, "registry")
         self._told: tuple[int, Change | None] = (0, None)
@@ -108,7 +109,7 @@ class ControlPlane:
         if action.startswith("look/"):
             return 200, self._look(action.removeprefix("look/"))
         try:
-            change = begin(self._control, action, told, source, time.monotonic())
+            change = self._actions.begin(action, told, source, time.monotonic())
         except ChangeConflict as exc:
             return 409, {"outcome": "conflict", "reason": str(exc), "epoch": self._control.rules.epoch}
         except (ChangeRefused, ConfigError) as exc:

@@ -21,6 +21,9 @@ REQUEST_S = 10
 CONNECTIONS = 16_384
 """Most clients connected at once; further ones wait to be let in."""
 
+ATTEMPT = "x-attempt-id"
+"""Header that HAProxy gives a request, the same one when it sends it to a second gateway."""
+
 
 def _problem(status: int, title: str, detail: str, *header: str) -> str:
     body = json.dumps(
@@ -41,6 +44,9 @@ _DEFAULTS = (
     f"timeout http-request {REQUEST_S}s",
     f"timeout queue {QUEUE_MS}ms",
     f"default-server maxconn {PER_GATEWAY}",
+    # Client, second and number of the request: a change that arrives twice is told by it.
+    "unique-id-format %ci:%cp-%Ts-%rt",
+    f"unique-id-header {ATTEMPT}",
     _problem(
         503,
         "The service is full",
@@ -63,7 +69,7 @@ VARIABLES = {
     "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": _with_lines("leastconn", _DEFAULTS),
     "RAY_SERVE_HAPROXY_LOG_TARGET": _with_lines("127.0.0.1:514 local0 emerg", (*_GLOBAL, "log 127.0.0.1:514")),
     "RAY_SERVE_HAPROXY_MAXCONN": str(CONNECTIONS),
-    # Requests only read: one whose gateway died before it answered is sent to another.
+    # A request whose gateway died before it answered is sent to another: predictions only read, changes carry ATTEMPT.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "2",
 }

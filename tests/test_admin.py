@@ -7,10 +7,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from data.errors import ConfigError
 from data.settings import Settings, load_settings
+from ray_app.admin import AdminDoor
+from ray_app.answer import HttpProblem
 from ray_app.control_audit import Audit
+from ray_app.haproxy import ATTEMPT
+from ray_app.route import Told
 from tests.support_door import problem
 from tests.support_serving import Door, door, run
 
@@ -81,6 +86,52 @@ def test_guessing_is_slowed_down(served):
     assert statuses[0] == 401
     assert statuses[-1] == 429
     assert statuses.count(401) < 10
+
+
+def test_guessing_does_not_keep_out_who_has_the_token(served):
+    """While wrong tokens are answered 429 the right one is let in."""
+
+    async def both() -> list[int]:
+        for i in range(20):
+            await ask(served, "GET", "/admin/status", authorization=f"Bearer {i}")
+        return [(await ask(served, "POST", "/admin/rollback", **RIGHT)).status_code for _ in range(10)]
+
+    assert set(run(both())) == {200}
+
+
+def test_who_has_the_token_is_limited_too():
+    """At one moment the door takes forty requests with the token, and more when time has passed."""
+    now = [0.0]
+
+    async def forward(action: str, told: dict, source: str) -> tuple[int, dict]:
+        return 200, {}
+
+    door = AdminDoor(SecretStr(TOKEN), forward, lambda: now[0])
+    route = door.routes()["/admin/status"]
+    told = Told("GET", "/admin/status", b"", {b"authorization": f"Bearer {TOKEN}".encode()}, b"", "")
+
+    def taken() -> int:
+        count = 0
+        while True:
+            try:
+                run(route.answer(told))
+            except HttpProblem as refused:
+                assert refused.status == 429
+                return count
+            count += 1
+
+    assert taken() == 40
+    now[0] = 1.0
+    assert taken() == 20
+
+
+def test_a_request_that_arrives_twice_is_known_by_its_attempt(served):
+    """HAProxy's header goes to Control with the change, unless the body names an attempt of its own."""
+    header = {ATTEMPT: "10.0.0.1:99-1-7"}
+    by_header = run(ask(served, "POST", "/admin/rollback", **RIGHT, **header))
+    by_body = run(ask(served, "POST", "/admin/rollback", b'{"attempt":"mine"}', **RIGHT, **header))
+    assert by_header.json()["told"] == {"attempt": "10.0.0.1:99-1-7"}
+    assert by_body.json()["told"] == {"attempt": "mine"}
 
 
 def test_the_token_is_never_printed(monkeypatch: pytest.MonkeyPatch):

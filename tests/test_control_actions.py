@@ -9,7 +9,7 @@ import pytest
 from data.errors import ConfigError
 from data.traffic import Challenger, Mode, TrafficRules
 from ray_app.control import Control
-from ray_app.control_actions import begin, rolled_back
+from ray_app.control_actions import Actions, begin, rolled_back
 from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Outcome
 from ray_app.control_replicas import FUSED_KINDS, Replicas
 from ray_app.control_report import FUSED, Report
@@ -79,6 +79,18 @@ def test_rolling_back_takes_challengers_out_first_and_then_the_champion():
     assert control.rules.versions == ("1", "3")
     control.truth.owe({PREVIOUS_TAG: "4"})
     act(control, "rollback")
+    assert control.rules.versions == ("4", "3")
+
+
+def test_a_repeated_request_is_one_change():
+    """A rollback that arrives a second time with the same attempt moves no champion; another one does."""
+    control = serving(rules(LIVE, SHADOW))
+    actions = Actions(control)
+    first = actions.begin("rollback", {"attempt": "a"}, "10.0.0.1", 2.0)
+    control.truth.owe({PREVIOUS_TAG: "4"})
+    assert actions.begin("rollback", {"attempt": "a"}, "10.0.0.1", 3.0) is first
+    assert control.rules.versions == ("1", "3")
+    actions.begin("rollback", {"attempt": "b"}, "10.0.0.1", 4.0)
     assert control.rules.versions == ("4", "3")
 
 
