@@ -235,6 +235,12 @@ class Control:
         if len(rules.versions) > most:
             named = len(rules.versions)
             raise ChangeRefused(f"the rules name {named} versions, at most {most} are held (RAYSCORE_VERSIONS_HELD)")
+        together = len({*rules.versions, *self.rules.versions})
+        if together > most:
+            raise ChangeRefused(
+                f"the old and the new rules name {together} versions together, at most {most} are held "
+                "(RAYSCORE_VERSIONS_HELD): take one out first"
+            )
         if rules.champion != self.rules.champion and not moves_champion:
             raise ChangeRefused(
                 f"the champion is version {self.rules.champion}: promote version {rules.champion} first"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.traffic import Challenger, Mode, TrafficRules
+from data.traffic import BUCKETS, Challenger, Mode, TrafficRules
 from ray_app.control import Control
 from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Origin, Outcome
 from ray_app.control_replicas import GRAPH_KINDS, SILENT_S, Replicas
@@ -178,6 +178,14 @@ def test_what_cannot_be_served_is_refused_and_shown(wanted, options, error, word
     assert world.audit[-1]["outcome"] == "refused"
 
 
+def test_replacing_a_version_needs_room_for_both():
+    """With every place taken the change is refused at once, not after a minute, and says what to do."""
+    world = World(rules("1", ("2", 1), ("3", 1), ("4", 1)))
+    with pytest.raises(ChangeRefused, match="name 5 versions together, at most 4 are held"):
+        world.propose(rules("1", ("2", 1), ("3", 1), ("5", 1)))
+    assert world.control.pending is None
+
+
 def test_of_two_changes_at_once_the_second_is_told():
     """While one change is prepared another is a conflict, but for one that takes its place, as a rollback does."""
     world = World()
@@ -339,6 +347,20 @@ def test_a_tag_is_followed():
     world.tag(rules("1", ("2", 20)).after(rules("1")))
     world.step(4)
     assert world.control.rules.versions == ("1", "2")
+    assert world.control.rules.epoch == 2
+
+
+def test_a_tag_that_claims_no_epoch_is_followed_by_a_control_that_has_just_started():
+    """Rules of epoch 0 that were written while Control was away count on from those in force; the same ones do not."""
+    world = World()
+    world.tag(rules("1", ("2", 20), epoch=0))
+    world.control = world.start(rules("1"))
+    world.settle()
+    assert (world.control.rules.versions, world.control.rules.epoch) == (("1", "2"), 2)
+    assert world.control.rules.owners().count("2") == BUCKETS // 5
+    world.tag(rules("1", ("2", 20), epoch=0))
+    world.control = world.start(rules("1"))
+    world.settle()
     assert world.control.rules.epoch == 2
 
 
