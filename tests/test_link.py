@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.errors import Overloaded
-from ray_app.link.client import CallFailed, LinkLost, LinkRefused, open_link
-from ray_app.link.framing import PROTOCOL, Kind, encode
+from ray_app.link.client import CallFailed, Link, LinkLost, LinkRefused, open_link
+from ray_app.link.framing import MAX_HELLO, MAX_PAYLOAD, PROTOCOL, BadFrame, Kind, encode
 from ray_app.link.hello import Hello
 from ray_app.link.membership import Address, LinkSet
 from ray_app.link.server import Handler, LinkServer
@@ -133,13 +135,16 @@ def test_a_silent_peer_is_cut_off() -> None:
 def test_a_peer_that_does_not_read_gets_no_more_calls_taken() -> None:
     """Calls of a peer that never reads its answers stop being begun; memory stays bounded, neighbours are served."""
 
+    welcome = encode(Kind.WELCOME, 0, b"")
+
     async def large(payload: bytes) -> bytes:
         return bytes(1_000_000)
 
     async def run() -> int:
         async with _serving(large, max_in_flight=10_000) as (_, port):
-            _, writer = await asyncio.open_connection(HOST, port)
+            reader, writer = await asyncio.open_connection(HOST, port)
             writer.write(encode(Kind.HELLO, 0, HELLO.encode()))
+            assert await reader.readexactly(len(welcome)) == welcome
             begun = 0
 
             async def pour() -> None:
@@ -333,5 +338,93 @@ def test_a_replica_that_comes_back_is_linked_again() -> None:
         assert await links.call(b"ab", 5) == b"ba"
         await links.close()
         await again.close()
+
+    asyncio.run(run())
+
+
+def test_a_call_whose_time_was_spent_makes_nobody_suspect() -> None:
+    """A call that a busy replica no longer began is answered as such, and the replica goes on being asked."""
+    began: list[bytes] = []
+
+    async def slow(payload: bytes) -> bytes:
+        began.append(payload)
+        return payload
+
+    def stalls(payload: bytes) -> Coroutine[Any, Any, bytes]:
+        if payload == b"stall":
+            time.sleep(0.03)  # the replica's loop is busy for longer than the call before may take
+        return slow(payload)
+
+    async def run() -> None:
+        async with _serving(stalls) as (_, port):
+            link = await open_link(HOST, port, HELLO.encode(), 1)
+            late, _ = await asyncio.gather(link.call(b"late", 0.005), link.call(b"stall", 5), return_exceptions=True)
+            assert isinstance(late, asyncio.TimeoutError)
+            await _until(lambda: not link.suspect)
+            assert await link.call(b"on time", 5) == b"on time"
+            link.close()
+
+    asyncio.run(run())
+    assert began == [b"stall", b"on time"]
+
+
+def test_a_peer_that_has_not_said_hello_is_held_to_little() -> None:
+    """A first frame larger than any hello is cut off by its header; a welcomed peer may send large ones."""
+
+    async def run() -> Counter[str]:
+        async with _serving() as (server, port):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(encode(Kind.HELLO, 0, bytes(MAX_HELLO + 1))[:13])
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
+            link = await open_link(HOST, port, HELLO.encode(), 1)
+            assert len(await link.call(bytes(1_000_000), 5)) == 1_000_000
+            link.close()
+            return server.cut_off
+
+    assert Counter({"bad frame": 1}) == asyncio.run(run())
+
+
+def test_a_call_too_large_for_a_frame_leaves_nothing_behind() -> None:
+    """It is refused before it counts as under way, and the link goes on."""
+
+    async def run() -> None:
+        async with _serving() as (_, port):
+            link = await open_link(HOST, port, HELLO.encode(), 1)
+            with pytest.raises(BadFrame, match="bytes"):
+                await link.call(bytes(MAX_PAYLOAD + 1), 5)
+            assert link.in_flight == 0
+            assert await link.call(b"ab", 5) == b"ba"
+            link.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_replica_that_leaves_as_it_is_linked_is_let_go(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves the list some turns of the loop after its welcome came: no link to it is kept, and none is opened."""
+    received = Link.data_received
+
+    async def run() -> None:
+        async with _serving() as (server, port):
+            links = LinkSet("Model", HELLO.encode(), _no_fallback)
+            left = asyncio.Event()
+
+            def leave(more: int) -> None:
+                if more:
+                    asyncio.get_running_loop().call_soon(leave, more - 1)
+                    return
+                links.update({})
+                left.set()
+
+            def welcomed(link: Link, data: bytes) -> None:
+                received(link, data)
+                leave(turns)
+
+            monkeypatch.setattr(Link, "data_received", welcomed)
+            links.update({"r1": Address(HOST, port)})
+            await left.wait()
+            await _until(lambda: not server.connections)
+            assert links.open_links == 0
 
     asyncio.run(run())

@@ -18,15 +18,14 @@ def publish(deployment: str, members: Mapping[str, Address]) -> None:
     """Write down a deployment's replicas by their ids, and tell the listener."""
     with _lock:
         _latest[deployment] = members
-        listener = _listeners.get(deployment)
-    if listener is not None:
-        listener(members)
+        # Told within the lock, so that no older list overtakes a newer one.
+        if listener := _listeners.get(deployment):
+            listener(members)
 
 
 def subscribe(deployment: str, listener: Listener) -> None:
     """Have `listener` told of a deployment's replicas, now and at every change, on the publisher's thread."""
     with _lock:
         _listeners[deployment] = listener
-        latest = _latest.get(deployment)
-    if latest is not None:
-        listener(latest)
+        if (latest := _latest.get(deployment)) is not None:
+            listener(latest)

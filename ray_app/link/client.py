@@ -7,7 +7,7 @@ from typing import cast
 
 from data.errors import Overloaded, RayscoreError
 from ray_app.link.framing import BadFrame, Frame, FrameReader, Kind, encode
-from ray_app.link.server import OVERLOADED
+from ray_app.link.server import OVERLOADED, TOO_LATE
 
 
 class LinkLost(RayscoreError):
@@ -55,15 +55,17 @@ class Link(asyncio.Protocol):
             LinkLost: the connection ended first.
             asyncio.TimeoutError: no answer in `timeout_s` seconds; a late one is dropped.
             Overloaded: the replica did not take the call.
+            BadFrame: the payload is larger than a frame may be.
             CallFailed: the replica's handler raised.
         """
         if self._transport is None or self.lost.done():
             raise LinkLost("the connection has ended")
         call_id = self._next_id = (self._next_id + 1) & 0xFFFFFFFF
+        frame = encode(Kind.CALL, call_id, payload, max(1, int(timeout_s * 1000)))
         future: asyncio.Future[bytes] = self._loop.create_future()
         self._pending[call_id] = future
         timer = self._loop.call_later(timeout_s, self._expire, future)
-        self._transport.write(encode(Kind.CALL, call_id, payload, max(1, int(timeout_s * 1000))))
+        self._transport.write(frame)
         try:
             return await future
         finally:
@@ -117,6 +119,8 @@ class Link(asyncio.Protocol):
             future.set_result(frame.payload)
         elif frame.payload == OVERLOADED:
             future.set_exception(Overloaded("the replica has too many calls under way; try again"))
+        elif frame.payload == TOO_LATE:
+            future.set_exception(asyncio.TimeoutError())
         else:
             future.set_exception(CallFailed(frame.payload.decode(errors="replace")))
 

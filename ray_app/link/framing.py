@@ -14,6 +14,8 @@ from data.errors import RayscoreError
 
 PROTOCOL = 1
 MAX_PAYLOAD = 16 * 1024 * 1024
+MAX_HELLO = 4096
+"""Largest payload of a peer that has not been welcomed yet."""
 
 _HEADER = struct.Struct("<BIII")
 
@@ -53,10 +55,10 @@ def encode(kind: Kind, call_id: int, payload: bytes, budget_ms: int = 0) -> byte
 
 
 class FrameReader:
-    """Cuts a stream into frames. Holds at most one incomplete frame of `max_payload` bytes."""
+    """Cuts a stream into frames. Holds at most one incomplete frame of `max_payload` bytes, which may be set anew."""
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
-        self._max_payload = max_payload
+        self.max_payload = max_payload
         self._buffer = b""
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -72,8 +74,8 @@ class FrameReader:
             kind, call_id, budget_ms, length = _HEADER.unpack_from(buffer, at)
             if kind not in _KINDS:
                 raise BadFrame(f"kind {kind} is none of this protocol's")
-            if length > self._max_payload:
-                raise BadFrame(f"payload of {length:,} bytes, at most {self._max_payload:,} are taken")
+            if length > self.max_payload:
+                raise BadFrame(f"payload of {length:,} bytes, at most {self.max_payload:,} are taken")
             stop = at + _HEADER.size + length
             if stop > end:
                 break

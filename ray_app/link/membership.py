@@ -78,13 +78,13 @@ class LinkSet:
 
     def update(self, members: Mapping[str, Address]) -> None:
         """Say which replicas there are, by their ids; links to others are drained and closed."""
-        for gone in self._members.keys() - members.keys():
+        before, self._members = self._members, dict(members)
+        for gone in before.keys() - members.keys():
             self._drain(gone)
         for replica, address in members.items():
-            if self._members.get(replica) != address:
+            if before.get(replica) != address:
                 self._drain(replica)
                 self._keepers[replica] = self._loop.create_task(self._keep(replica, address))
-        self._members = dict(members)
 
     async def call(self, payload: bytes, timeout_s: float) -> bytes:
         """Return some replica's answer; a Transport.
@@ -170,6 +170,10 @@ class LinkSet:
             except LinkLost:
                 pass
             else:
+                if self._members.get(replica) != address:
+                    # `asyncio.wait_for` loses a cancellation that comes together with its result.
+                    link.close()
+                    return
                 wait, self._said_fallback = _RETRY_FIRST_S, False
                 self._links[replica] = link
                 # Not `await link.lost`: cancelling this task would cancel the future that says the link is open.

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
-from ray_app.link.framing import BadFrame, Frame, FrameReader, Kind, encode
+from ray_app.link.framing import MAX_HELLO, MAX_PAYLOAD, BadFrame, Frame, FrameReader, Kind, encode
 from ray_app.link.hello import Hello
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,8 @@ Handler = Callable[[bytes], "bytes | Coroutine[Any, Any, bytes]"]
 
 OVERLOADED = b"overloaded"
 """Payload of FAILED when a call was not begun because too many were under way."""
+TOO_LATE = b"too late"
+"""Payload of FAILED when a call was not begun because its time was spent."""
 
 
 class LinkServer:
@@ -66,7 +68,8 @@ class LinkServer:
 class _Connection(asyncio.Protocol):
     def __init__(self, server: LinkServer) -> None:
         self._server = server
-        self._reader = FrameReader()
+        # Whoever has not said hello may not make this process hold much.
+        self._reader = FrameReader(MAX_HELLO)
         self._loop = asyncio.get_running_loop()
         self._welcome = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,6 +116,7 @@ class _Connection(asyncio.Protocol):
         if problem is None:
             self._timer.cancel()
             self._welcome = True
+            self._reader.max_payload = MAX_PAYLOAD
             self._transport.write(encode(Kind.WELCOME, 0, b""))
             return
         self._transport.write(encode(Kind.REFUSED, 0, problem.encode()))
@@ -121,7 +125,7 @@ class _Connection(asyncio.Protocol):
     def _begin(self, frame: Frame) -> None:
         server = self._server
         if server.in_flight >= server.max_in_flight:
-            self._transport.write(encode(Kind.FAILED, frame.call_id, OVERLOADED))
+            self._refuse(frame, OVERLOADED)
             return
         try:
             answer = server.handler(frame.payload)
@@ -140,6 +144,8 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, frame: Frame, answer: Coroutine[Any, Any, bytes], deadline: float) -> None:
         if self._loop.time() > deadline:
             answer.close()
+            # Nobody waits for it any more, but silence would make this replica suspect.
+            self._refuse(frame, TOO_LATE)
             return
         try:
             reply = encode(Kind.ANSWER, frame.call_id, await answer)
@@ -151,8 +157,10 @@ class _Connection(asyncio.Protocol):
 
     def _fail(self, frame: Frame, exc: Exception) -> None:
         logger.error("a call failed", exc_info=exc)
+        self._refuse(frame, repr(exc)[:1000].encode(errors="replace"))
+
+    def _refuse(self, frame: Frame, reason: bytes) -> None:
         if not self._transport.is_closing():
-            reason = repr(exc)[:1000].encode(errors="replace")
             self._transport.write(encode(Kind.FAILED, frame.call_id, reason))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
