@@ -189,7 +189,7 @@ class Fused(_Ingress):
     """The whole path in one replica, for the lowest latency."""
 
     async def __init__(self, served: Served, control: DeploymentHandle | None) -> None:
-        self._features = local_features(served.settings, served.manifest)
+        self._features = local_features(served.settings, served.manifest, served.settings.feature_timeout_ms / 1000)
         parts = LaneParts(
             served.settings,
             self._features,

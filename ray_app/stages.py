@@ -17,7 +17,7 @@ from typing import Protocol
 import msgpack
 import numpy as np
 
-from data.errors import DeadlineExceeded, Overloaded, StoreError, StoreUnavailable, VersionUnavailable
+from data.errors import DeadlineExceeded, Overloaded, RayscoreError, StoreError, StoreUnavailable, VersionUnavailable
 from data.settings import Settings
 from data.store import OnlineStore, open_store
 from ray_app.link.membership import Transport
@@ -63,10 +63,17 @@ class ModelStage(Protocol):
 
 
 class LocalFeatures:
-    """Feature fetch in this process. A store that cannot be opened is tried again for ever, in the background."""
+    """Feature fetch in this process. A store that cannot be opened is tried again for ever, in the background.
 
-    def __init__(self, open_store: Callable[[], OnlineStore], retry_s: float = 2.0) -> None:
+    Args:
+        open_store: opens it.
+        limit_s: longest time for a fetch, whatever the callers have left.
+        retry_s: between two attempts to open it.
+    """
+
+    def __init__(self, open_store: Callable[[], OnlineStore], limit_s: float = math.inf, retry_s: float = 2.0) -> None:
         self._open = open_store
+        self._limit_s = limit_s
         self._retry_s = retry_s
         self._store: OnlineStore | None = None
         self._problem = "the online store is not open yet"
@@ -79,7 +86,7 @@ class LocalFeatures:
         if self._store is None:
             raise StoreUnavailable(self._problem)
         try:
-            return await self._store.get_many(entities)
+            return await self._store.get_many(entities, min(self._limit_s, timeout_s))
         except StoreUnavailable:
             raise
         except StoreError as exc:
@@ -109,15 +116,20 @@ class LocalFeatures:
         return True
 
     def _keep_trying(self) -> None:
-        while not self._closed.wait(self._retry_s) and not self._try_open():
-            pass
+        while not self._closed.wait(self._retry_s):
+            try:
+                if self._try_open():
+                    return
+            except RayscoreError as exc:
+                # It answers by now, and refuses: that may be mended on its side.
+                self._problem = str(exc)
 
 
-def local_features(settings: Settings, manifest: BundleManifest) -> LocalFeatures | None:
-    """Feature fetch in this process for one model; None when it has no online features."""
+def local_features(settings: Settings, manifest: BundleManifest, limit_s: float = math.inf) -> LocalFeatures | None:
+    """Feature fetch in this process for one model, `limit_s` seconds at most; None when it has no online features."""
     if manifest.entity is None or not manifest.schema_.online:
         return None
-    return LocalFeatures(partial(open_store, settings, manifest.view, manifest.entity.ttl_seconds))
+    return LocalFeatures(partial(open_store, settings, manifest.view, manifest.entity.ttl_seconds), limit_s)
 
 
 class LocalModel:

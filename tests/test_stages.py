@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -13,8 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from data.errors import DeadlineExceeded, Overloaded, StoreError, StoreUnavailable, VersionUnavailable
+from data.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    Overloaded,
+    RayscoreError,
+    StoreError,
+    StoreUnavailable,
+    VersionUnavailable,
+)
 from data.settings import Settings
+from data.store import OnlineStore
 from data.store.sqlite import SqliteStore
 from ray_app.link.hello import Hello
 from ray_app.link.membership import Address, LinkSet, Transport
@@ -49,7 +59,7 @@ class _Dictionary:
     def __init__(self, rows: dict[str, bytes]) -> None:
         self._rows = rows
 
-    async def get_many(self, entities: list[str]) -> list[bytes | None]:
+    async def get_many(self, entities: list[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Look up."""
         return [self._rows.get(entity) for entity in entities]
 
@@ -238,11 +248,47 @@ def test_closed_features_open_nothing_more(tmp_path: Path):
     run(scenario())
 
 
+def test_store_that_refuses_at_first_is_opened_when_it_no_longer_does():
+    """A store that comes up with something wrong, a data center say, is tried again until that is mended."""
+    faults: list[RayscoreError] = [StoreUnavailable("not yet"), ConfigError("no such data center")]
+
+    def attempt() -> OnlineStore:
+        if faults:
+            raise faults.pop(0)
+        return _Dictionary({"u1": b"row"})
+
+    async def scenario() -> list[bytes | None]:
+        with closing(LocalFeatures(attempt, retry_s=0.001)) as features:
+            await until(lambda: not faults)
+            while True:
+                try:
+                    return await features.fetch(["u1"])
+                except StoreUnavailable:
+                    await asyncio.sleep(0.001)
+
+    assert run(scenario()) == [b"row"]
+
+
+def test_store_is_given_no_more_time_than_there_is():
+    """What the callers have left, or the stage's own limit, whichever is less, is all that a store may take."""
+    allowed: list[float] = []
+
+    class Watched(_Dictionary):
+        async def get_many(self, entities: list[str], timeout_s: float = math.inf) -> list[bytes | None]:
+            allowed.append(timeout_s)
+            return await super().get_many(entities, timeout_s)
+
+    features = LocalFeatures(lambda: Watched({}), limit_s=0.2)
+    for left_s in (math.inf, 1.0, 0.05):
+        run(features.fetch(["u1"], left_s))
+    assert allowed == [0.2, 0.2, 0.05]
+
+
 def test_store_error_at_read_is_an_unavailable_store():
     """A store that answers with an error is treated as one that does not answer."""
 
     class Broken(_Dictionary):
-        async def get_many(self, entities: list[str]) -> list[bytes | None]:
+        async def get_many(self, entities: list[str], timeout_s: float = math.inf) -> list[bytes | None]:
             raise StoreError("page 7 is damaged")
 
     with pytest.raises(StoreUnavailable, match="page 7 is damaged"):

@@ -152,6 +152,17 @@ def test_replaced_file_is_followed(store: SqliteStore, file: Path, tmp_path: Pat
     until(lambda: get(store, "k", "later") == [b"new", b"z"])
 
 
+def test_file_replaced_by_garbage_serves_no_old_rows(store: SqliteStore, file: Path, tmp_path: Path):
+    """Once the file is seen to be no store every read fails: rows of the deleted one are not taken for current."""
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(b"not a database" * 1000)
+    for name in ("online.db-wal", "online.db-shm"):
+        file.with_name(name).unlink()
+    os.replace(garbage, file)
+    until(lambda: raises(StoreError, lambda: get(store, "k")))
+    assert all(raises(StoreError, lambda: get(store, "k")) for _ in range(20))
+
+
 def test_deleted_file_is_noticed(store: SqliteStore, file: Path):
     """A deleted file soon makes reads fail with its name, and a new one in its place heals the reader."""
     for path in file.parent.iterdir():

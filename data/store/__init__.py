@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -23,8 +24,12 @@ class StoredRow(NamedTuple):
 class OnlineStore(Protocol):
     """Batch-first and order-keeping. Opened for one view; `close` frees every thread, file and socket."""
 
-    async def get_many(self, entities: Sequence[str]) -> list[bytes | None]:
+    async def get_many(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Return payloads, same length and order as `entities`; None where the store has no row.
+
+        Args:
+            entities: keys to read.
+            timeout_s: longest time to wait for an answer; a store that waits for nobody does not look at it.
 
         Raises:
             StoreUnavailable: the store could not be reached in time.

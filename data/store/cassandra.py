@@ -7,6 +7,7 @@ the cluster itself keeps the newest whatever the order of arrival. The driver's 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 import warnings
@@ -104,15 +105,15 @@ class CassandraStore:
         """Queries of reads that are neither answered nor given up; second ones count too."""
         return self._reader.under_way
 
-    async def get_many(self, entities: Sequence[str]) -> list[bytes | None]:
+    async def get_many(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Return payloads in the order of `entities`, None where there is no row.
 
         Keys are grouped by the replica that owns them, one query a group, all at once. A replica that has not
         answered after `cassandra_speculative_delay_ms` is given up for the time being: another one is asked too.
 
         Raises:
-            StoreUnavailable: the store is closed, did not answer within `cassandra_read_timeout_ms`, or too many
-                reads are under way.
+            StoreUnavailable: the store is closed, did not answer within `cassandra_read_timeout_ms` or `timeout_s`, or
+                too many reads are under way.
             StoreError: the cluster answered with an error.
         """
         self._check_open()
@@ -120,7 +121,7 @@ class CassandraStore:
         if not keys:
             return [None] * len(entities)
         try:
-            found = await self._reader.get(keys)
+            found = await self._reader.get(keys, timeout_s)
         except DRIVER_ERRORS as exc:
             raise translated("read", self._where, exc) from exc
         return [found.get(entity) for entity in entities]

@@ -7,6 +7,7 @@ sends answered queries anew when that node's connection ends. So each query here
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,8 +71,8 @@ class Reader:
         """Queries that have neither been answered nor ended."""
         return self._reads.count + self._hedges.count
 
-    async def get(self, keys: list[str]) -> dict[str, bytes]:
-        """Return the payloads that there are for different, storable keys.
+    async def get(self, keys: list[str], timeout_s: float = math.inf) -> dict[str, bytes]:
+        """Return the payloads that there are for different, storable keys, within `timeout_s` seconds or the setting.
 
         Raises:
             StoreUnavailable: too many reads are under way.
@@ -79,7 +80,7 @@ class Reader:
         """
         loop = asyncio.get_running_loop()
         groups = self._replicas.grouped(keys)
-        queries = list(self._queries(groups, loop.time() + self._timeout_s))
+        queries = list(self._queries(groups, loop.time() + min(self._timeout_s, timeout_s)))
         self._reads.enter(len(queries))
         gathering = Gathering(loop, keys)
         for query in queries:

@@ -6,6 +6,7 @@ readers and a writer do not wait for each other.
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import threading
@@ -74,7 +75,7 @@ class SqliteStore:
             self.close()
             raise
 
-    async def get_many(self, entities: Sequence[str]) -> list[bytes | None]:
+    async def get_many(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Return payloads in the order of `entities`, None where there is no row.
 
         Raises:
@@ -203,7 +204,12 @@ class SqliteStore:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        self._open_reader()
+        try:
+            self._open_reader()
+        except StoreError:
+            # Until it can be read no read may have its rows from the file that is no more.
+            self._check_at = 0.0
+            raise
 
     def _connect(self, mode: str, wait_s: float) -> sqlite3.Connection:
         # Without mmap: a file truncated under a mapping ends the process with SIGBUS.
