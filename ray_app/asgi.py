@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from data.errors import RayscoreError
 from data.settings import Settings
 from ray_app import answer
 from ray_app.answer import HttpProblem
@@ -85,11 +84,8 @@ class PredictApp:
             reply = await self._get(path, method) if route is None else await self._by_code(route, scope, receive)
             if reply is not None:
                 await _send(send, reply.status, reply.content_type, reply.body, reply.headers)
-        except Exception as exc:
-            asked = request_id(dict(scope["headers"]))
-            if not isinstance(exc, RayscoreError):
-                logger.exception("request %s failed", asked)
-            await _send_problem(send, exc, asked)
+        except Exception as exc:  # noqa: BLE001  each is answered, and logged where it is the service's fault
+            await _send_problem(send, exc, request_id(dict(scope["headers"])))
 
     async def _by_code(self, route: Route, scope: Scope, receive: Receive) -> Reply | None:
         _require_method(scope["path"], scope["method"], route.methods)
@@ -139,10 +135,7 @@ class PredictApp:
             status = 200 if reply is not None else _CALLER_LEFT
             if reply is not None:
                 await _send(send, status, answer.JSON, answer.dumps(reply), extra)
-        except RayscoreError as exc:
-            status = await _send_problem(send, exc, asked, extra)
-        except Exception as exc:
-            logger.exception("request %s failed", asked)
+        except Exception as exc:  # noqa: BLE001  each is answered, and logged where it is the service's fault
             status = await _send_problem(send, exc, asked, extra)
         took = time.perf_counter() - started
         self._metrics.request(status, took)
@@ -214,6 +207,8 @@ def _too_large(limit: int) -> HttpProblem:
 
 async def _send_problem(send: Send, error: Exception, request_id: str, extra: dict[str, str] | None = None) -> int:
     status, body = answer.problem(error, request_id)
+    if status == 500:
+        logger.error("request %s failed", request_id, exc_info=error)
     headers = dict(extra or {})
     if isinstance(error, HttpProblem):
         headers |= error.headers

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import MutableMapping
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ray_app.link.client import CallFailed
 from ray_app.stages import LocalFeatures
 from tests.support_door import JSON, GatedModel, ask, problem
 from tests.support_serving import (
@@ -103,6 +106,20 @@ def test_internal_fault_is_not_shown(caplog: pytest.LogCaptureFixture):
     run(scenario())
     assert "find-me" in caplog.text
     assert "secret of /etc" in caplog.text
+
+
+def test_every_500_is_in_the_log(caplog: pytest.LogCaptureFixture):
+    """An error of ours that has no status of its own is a 500, and its cause is logged under the request's id."""
+
+    class Failing:
+        async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
+            raise CallFailed("the replica's own words")
+
+    response = run(door(model=Failing()).post(FULL, **{"x-request-id": "known-id"}))
+    problem(response, 500, "in the service's log")
+    (record,) = [record for record in caplog.records if "known-id" in record.getMessage()]
+    assert record.exc_info is not None
+    assert "own words" in str(record.exc_info[1])
 
 
 def test_metrics_count_what_happened(features: LocalFeatures):
