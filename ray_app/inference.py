@@ -126,16 +126,18 @@ class Inference:
         lookups = [_NOT_ASKED] * len(rows)
         if not asked:
             return lookups
+        keys = list(dict.fromkeys(rows[i].entity or "" for i in asked))
         started = time.perf_counter()
         try:
-            payloads = await self._features.fetch([rows[i].entity or "" for i in asked], budget_s)
+            payloads = await self._features.fetch(keys, budget_s)
         except StoreUnavailable as exc:
             self._warn(exc)
             payloads = None
         self._metrics.stage(FEATURE_FETCH, time.perf_counter() - started)
         now = self._clock()
-        for at, i in enumerate(asked):
-            lookups[i] = _FAILED if payloads is None else self._unpack(payloads[at], now)
+        found = None if payloads is None else {k: self._unpack(p, now) for k, p in zip(keys, payloads, strict=True)}
+        for i in asked:
+            lookups[i] = _FAILED if found is None else found[rows[i].entity or ""]
         return lookups
 
     def _leaves_open(self, row: Row) -> bool:

@@ -129,6 +129,14 @@ def test_unknown_entity_is_answered_from_request_and_defaults():
     assert prediction.probability == expected(**ROW)
 
 
+def test_an_entity_is_asked_for_once_a_batch():
+    """Rows of one entity share its stored row, and the order of the answers is that of the rows."""
+    stage = stored(u1={"device_trust_score": 10, "velocity_last_24h": 7}, u2={"device_trust_score": 90})
+    predictions = predict(inference(stage), ROW, {**ROW, "user_id": "u2"}, ROW)
+    assert stage.asked == [["u1", "u2"]]
+    assert [p.lookup.online.values[0] if p.lookup.online else None for p in predictions] == [10, 90, 10]
+
+
 def test_failing_store_degrades_the_answer():
     """Without the store every row is answered; only those that needed it are marked."""
     needing, full = predict(inference(DownStage()), ROW, FULL)
