@@ -14,6 +14,7 @@ class Answered(NamedTuple):
 
     `prediction` has the row as it was sent, the vector that was scored and what the store said; `answers.features`
     tells each feature's value and where it came from. `latency_s` is the request's, from its head to its answer.
+    `named`: the request asked for this version by name, whatever the traffic rules say.
     """
 
     version: str
@@ -23,10 +24,14 @@ class Answered(NamedTuple):
     prediction: Prediction
     label: int
     answers: Answers
+    named: bool = False
 
 
 class Failed(NamedTuple):
-    """Rows that one version did not answer, all for the same reason; `status` is what HTTP calls it."""
+    """Rows of one request that one version did not answer.
+
+    `status` is what HTTP calls it, the same for all of them; `error` is the first one's. `named` as in Answered.
+    """
 
     version: str
     epoch: int
@@ -35,6 +40,7 @@ class Failed(NamedTuple):
     rows: int
     status: int
     error: Exception
+    named: bool = False
 
 
 class Observer(Protocol):
@@ -45,5 +51,5 @@ class Observer(Protocol):
         ...
 
     def failed(self, failure: Failed) -> None:
-        """Take note of rows that failed."""
+        """Take note of rows that failed; once a request, version and status."""
         ...

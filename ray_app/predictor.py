@@ -22,10 +22,11 @@ logger = logging.getLogger(__name__)
 class Seen:
     """What observers are to be told of one request once its answer has left."""
 
-    __slots__ = ("answered", "epoch", "failed")
+    __slots__ = ("answered", "epoch", "failed", "named")
 
     def __init__(self) -> None:
         self.epoch = 0
+        self.named = False
         self.answered: list[tuple[Lane, Prediction]] = []
         self.failed: list[tuple[Lane, int, Exception]] = []
 
@@ -61,7 +62,7 @@ class Predictor:
         """
         view = self._lanes.view
         if seen is not None:
-            seen.epoch = view.epoch
+            seen.epoch, seen.named = view.epoch, envelope.version is not None
         if isinstance(decoded, list):
             return await self._many(view, decoded, asked, envelope, seen)
         lane = view.choose(decoded, asked, envelope.version)
@@ -80,12 +81,19 @@ class Predictor:
         """Tell the observers of one request, whose answer has left."""
         answered = [
             Answered(
-                lane.version, seen.epoch, asked, latency_s, each, lane.answers.label(each.probability), lane.answers
+                lane.version,
+                seen.epoch,
+                asked,
+                latency_s,
+                each,
+                lane.answers.label(each.probability),
+                lane.answers,
+                seen.named,
             )
             for lane, each in seen.answered
         ]
         failed = [
-            Failed(lane.version, seen.epoch, asked, latency_s, rows, answer.problem(exc, asked)[0], exc)
+            Failed(lane.version, seen.epoch, asked, latency_s, rows, answer.problem(exc, asked)[0], exc, seen.named)
             for lane, rows, exc in seen.failed
         ]
         for observer in self._observers:
@@ -139,12 +147,15 @@ class Predictor:
     ) -> None:
         """Answer the items at these places, all of one lane, into `replies`."""
         rows: list[tuple[int, Row]] = []
+        refused: RefusedItem | None = None
         for at in places:
             try:
                 rows.append((at, lane.parser.parse(items[at])))
             except RefusedItem as exc:
                 replies[at] = {"error": answer.problem(exc, asked)[1]}
-                self._fail(lane, 1, exc, seen)
+                refused = refused or exc
+        if refused is not None:
+            self._fail(lane, len(places) - len(rows), refused, seen)
         try:
             predictions = await lane.batcher.submit([row for _, row in rows], envelope.timeout_s) if rows else []
         except Exception as exc:

@@ -28,4 +28,6 @@ def drawn(
         np.bincount(np.searchsorted(LATENCY_EDGES_S, latencies), minlength=len(LATENCY_EDGES_S) + 1),
         np.bincount(np.searchsorted(SCORE_EDGES, scores), minlength=len(SCORE_EDGES) + 1),
         int((scores >= 0.5).sum()),
+        requests,
+        denied,
     )

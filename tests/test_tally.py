@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from data.errors import Overloaded
+from data.rollout import Slo
+from data.traffic import Challenger, TrafficRules
 from ray_app.observer import Answered, Failed
 from ray_app.prediction import Lookup, Prediction
 from ray_app.request import Row
+from ray_app.rollout.judge import Judge
 from ray_app.rollout.tally import Tallies, Tally, merged
-from tests.support_serving import FULL, door, run
+from tests.support_serving import FULL, card_bundle, door, run
 
 ANSWERS = door().lanes.view.champion.answers
 
@@ -28,6 +35,7 @@ def test_counts_of_a_version():
     seen = tallies.report()
     two = seen["2"]
     assert (two.answered, two.errors, two.refused, two.requests) == (2, 1, 1, 4)
+    assert (two.rows, two.refused_rows) == (9, 1)
     assert (two.scored, two.positives) == (3, 1)
     assert seen["3"].answered == 1
     assert two.slower_than(0.29) == 1
@@ -92,3 +100,58 @@ def test_real_answers_are_counted():
     (tally,) = tallies.report().values()
     assert (tally.answered, tally.refused, tally.errors, tally.scored) == (1, 1, 0, 1)
     assert tally.slower_than(0.0001) == 1
+
+
+def test_refused_rows_of_an_array_are_one_request():
+    """An array of which all rows are refused is one request that was refused, with so many rows."""
+    tallies = Tallies()
+    assert run(door(observers=[tallies]).post([{**FULL, "amount": "x"}] * 1000)).status_code == 200
+    (tally,) = tallies.report().values()
+    assert (tally.refused, tally.requests, tally.refused_rows, tally.rows) == (1, 1, 1000, 1000)
+
+
+def test_arrays_are_no_evidence_against_the_smaller_part():
+    """Of arrays with bad rows, divided between two versions, both refuse the same share, and nothing is refuted."""
+    bundle = card_bundle()
+    first = TrafficRules(use_case=bundle.manifest.name, champion="3", epoch=1)
+    rules = first.model_copy(update={"challengers": (Challenger(version="4", weight=5),)}).after(first)
+    tallies, rng = Tallies(), random.Random(1)
+    served = door(rules=rules, bundles={"3": bundle, "4": bundle}, observers=[tallies])
+    judge, before = Judge(Slo(), 0.05, alone=False), {"3": Tally(), "4": Tally()}
+
+    async def sends() -> None:
+        for _ in range(60):
+            items = [{**FULL, "user_id": f"u{rng.randrange(10**6)}"} for _ in range(100)]
+            for at in rng.sample(range(100), 5):
+                items[at] = {**items[at], "amount": "x"}
+            assert (await served.post(items)).status_code == 200
+            now = before | tallies.report()
+            judge.see(*(now[version].since(before[version]) for version in ("3", "4")))
+            before.update(now)
+
+    run(sends())
+    for tally in (judge.champion, judge.version):
+        assert tally.refused_rows / tally.rows == pytest.approx(0.05, abs=0.02)
+    assert judge.champion.rows + judge.version.rows == 6000
+    evidence = {finding.name: finding.evidence for finding in judge.findings()}
+    assert evidence["refused"] < 0.5
+
+
+def test_refused_rows_do_not_make_failures_rarer():
+    """A request of which some rows are refused counts once among those that can fail, however large its part is."""
+    one, other = Tally(answered=99, errors=1), Tally(answered=99, errors=1, refused=100, rows=1000, refused_rows=200)
+    judge = Judge(Slo(), 0.05, alone=False)
+    judge.see(other, one)
+    (text,) = (finding.text for finding in judge.findings() if finding.name == "errors")
+    assert text.startswith("1 % (1 of 100) against the champion's 1 % (1 of 100)")
+
+
+def test_requests_by_name_are_left_out():
+    """Requests that name a version are no evidence, whether they are answered, refused or fail."""
+    tallies = Tallies()
+    served = door(observers=[tallies])
+    for body in (FULL, [FULL], {**FULL, "amount": "x"}, [{**FULL, "amount": "x"}]):
+        run(served.post(body, **{"x-model-version": "3"}))
+    assert tallies.report() == {}
+    run(served.post(FULL))
+    assert tallies.report()["3"].requests == 1

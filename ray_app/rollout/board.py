@@ -37,7 +37,7 @@ class GatewayBoard(Collector):
         """The metric families of this moment."""
         requests = CounterMetricFamily(
             "rayscore_rollout_requests",
-            "Requests by the version that had them and how they went.",
+            "Requests by the version that the rules gave them to and how they went; those that name one are left out.",
             labels=["replica", "version", "outcome"],
         )
         for version, tally in self._tallies().items():

@@ -17,7 +17,7 @@ from ray_app.rollout.evidence import Boundary, Evidence, log_mean
 from ray_app.rollout.tally import Tally
 
 _REFUSED = 0.01
-"""So much more of its requests may a version refuse than the champion."""
+"""So much more of its rows may a version refuse than the champion."""
 _OBJECTIVES = 5
 
 
@@ -64,7 +64,7 @@ class Judge:
         _share(self._errors, _errors(version), _errors(champion))
         if self._slo.latency_s is not None:
             _share(self._slow, self._late(version), self._late(champion))
-        self._refused.see(*_pair((version.refused, version.requests), (champion.refused, champion.requests)))
+        self._refused.see(*_pair(_refused(version), _refused(champion)))
         self._see_scores(champion, version)
 
     def findings(self) -> list[Finding]:
@@ -92,8 +92,8 @@ class Judge:
             yield self._finding("latency", text + self._shares(*late, limit), self._both(self._slow))
         if self._alone:
             return
-        refused = (one.refused, one.requests), (other.refused, other.requests)
-        yield self._finding("refused", self._shares(*refused, None), float(self._refused.log_e[0]))
+        text = self._shares(_refused(one), _refused(other), None)
+        yield self._finding("refused", text, float(self._refused.log_e[0]))
         if slo.drift is not None:
             apart = f"KS distance {distance(one.scores, other.scores):.3f} from the champion's"
             text = f"{apart}, {one.scored:,} and {other.scored:,} rows"
@@ -134,7 +134,13 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _errors(tally: Tally) -> tuple[int, int]:
-    return tally.errors, tally.requests
+    # Not of all requests: of an array of many rows the larger part is more often one with a refused row.
+    return tally.errors, tally.tried
+
+
+def _refused(tally: Tally) -> tuple[int, int]:
+    # Rows, not requests: an array is divided by the entities, and the larger part has more rows to refuse.
+    return tally.refused_rows, tally.rows
 
 
 def _share(pair: tuple[Evidence, Evidence], one: tuple[int, int], other: tuple[int, int]) -> None:

@@ -42,6 +42,8 @@ class Tally:
         latencies: of the answered requests, by LATENCY_EDGES_S and one more for those above.
         scores: by SCORE_EDGES and one more; one answer an entity, so that one which asks often counts no more.
         positives: of these, how many were labelled 1.
+        rows: rows that it was given, however they went.
+        refused_rows: of these, those that were refused.
     """
 
     answered: int = 0
@@ -50,11 +52,18 @@ class Tally:
     latencies: np.ndarray = field(default_factory=lambda: _zeros(LATENCY_EDGES_S))
     scores: np.ndarray = field(default_factory=lambda: _zeros(SCORE_EDGES))
     positives: int = 0
+    rows: int = 0
+    refused_rows: int = 0
 
     @property
     def requests(self) -> int:
-        """All requests, however they went."""
+        """All requests, however they went; one of which some rows were refused and others not counts for both."""
         return self.answered + self.errors + self.refused
+
+    @property
+    def tried(self) -> int:
+        """Requests of which it was to answer rows: each is answered, or fails."""
+        return self.answered + self.errors
 
     @property
     def scored(self) -> int:
@@ -83,6 +92,8 @@ class Tally:
             self.latencies + other.latencies,
             self.scores + other.scores,
             self.positives + other.positives,
+            self.rows + other.rows,
+            self.refused_rows + other.refused_rows,
         )
 
     def since(self, before: Tally) -> Tally:
@@ -94,6 +105,8 @@ class Tally:
             np.maximum(self.latencies - before.latencies, 0),
             np.maximum(self.scores - before.scores, 0),
             max(self.positives - before.positives, 0),
+            max(self.rows - before.rows, 0),
+            max(self.refused_rows - before.refused_rows, 0),
         )
 
 
@@ -127,6 +140,7 @@ class _Page:
         fresh = [row for row in rows if self._fresh(row.prediction.row.entity)]
         tally = self.tally
         tally.answered += len(latencies)
+        tally.rows += len(rows)
         tally.latencies += _counted(LATENCY_EDGES_S, latencies)
         tally.scores += _counted(SCORE_EDGES, [row.prediction.probability for row in fresh])
         tally.positives += sum(row.label for row in fresh)
@@ -143,7 +157,10 @@ class _Page:
 
 
 class Tallies:
-    """The tallies of one gateway: an `Observer`. The versions seen last are kept, 20 of them."""
+    """The tallies of one gateway: an `Observer`. The versions seen last are kept, 20 of them.
+
+    Requests that name a version are left out: who asks by name has no counterpart on the other side.
+    """
 
     def __init__(self) -> None:
         self._pages: dict[str, _Page] = {}
@@ -151,17 +168,23 @@ class Tallies:
 
     def answered(self, rows: Sequence[Answered]) -> None:
         """Count the rows of one request."""
+        if rows[0].named:
+            return
         self._requests.append(rows)
         if len(self._requests) >= _FOLD:
             self._fold()
 
     def failed(self, failure: Failed) -> None:
         """Count a request of which rows failed."""
+        if failure.named:
+            return
         tally = self._page(failure.version).tally
+        tally.rows += failure.rows
         if failure.status >= 500:
             tally.errors += 1
         else:
             tally.refused += 1
+            tally.refused_rows += failure.rows
 
     def report(self) -> dict[str, Tally]:
         """The counts so far, as copies."""
