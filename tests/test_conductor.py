@@ -42,6 +42,7 @@ class World:
         """Begin without traffic."""
         self.rng = np.random.default_rng(self.seed)
         self.tallies = {"1": Tally(), "2": Tally()}
+        self.others: dict[str, dict[str, Tally]] = {}
 
     @property
     def weight(self) -> float:
@@ -61,7 +62,8 @@ class World:
         self.tallies["2"] += self.version(self.rng, mine)
         self.tallies["1"] += self.champion(self.rng, self.rate - mine)
         self.now += passed
-        self.take(self.conductor.tick(self.rollout, self.rules, self.tallies, self.now, self.now))
+        reports = {"gateway-1": self.tallies, **self.others}
+        self.take(self.conductor.tick(self.rollout, self.rules, reports, self.now, self.now))
 
     def until(self, condition: Callable[[], bool], seconds: int = 2000) -> int:
         """Let time pass until the condition holds; return the seconds."""
@@ -190,6 +192,52 @@ def test_restart_between_commit_and_note():
     world.rollout, world.conductor = before, Conductor()
     world.second()
     assert (world.rollout.step, world.weight) == (1, 25)
+
+
+def test_the_past_of_a_gateway_that_is_heard_late_is_no_evidence():
+    """A gateway that the watch did not begin with counts from when it was heard: its past holds no step, refutes none.
+
+    So it is after a restart of Control in the middle, which the gateways find one after the other.
+    """
+    for past in (good(np.random.default_rng(1), 10_000), drawn(np.random.default_rng(1), 10_000, errors=0.5)):
+        world = World(quick(min_requests=1000, hold_s=5))
+        world.until(lambda world=world: world.weight == 5)
+        for _ in range(3):
+            world.second()
+        world.others["gateway-2"] = {"1": good(world.rng, 190_000), "2": past}
+        for _ in range(10):
+            world.second()
+        assert (world.weight, world.rollout.state) == (5, State.RUNNING)
+        assert "of 1,000 requests" in world.conductor.progress(world.rollout)
+        world.others["gateway-2"] = {
+            "1": world.others["gateway-2"]["1"] + good(world.rng, 19_000),
+            "2": past + good(world.rng, 1000),
+        }
+        world.until(lambda world=world: world.weight == 25)
+
+
+def test_a_gateway_that_is_forgotten_blinds_nobody():
+    """When the counts of a gateway that is gone are forgotten, a version that fails from then on is still found."""
+    world = World(quick(hold_s=600))
+    world.others["gateway-0"] = {"1": good(world.rng, 500_000), "2": good(world.rng, 20_000)}
+    world.until(lambda: world.weight == 5)
+    for _ in range(3):
+        world.second()
+    world.others.clear()
+    world.version = lambda rng, n: drawn(rng, n, errors=1.0)
+    world.until(lambda: world.rollout.state is State.ROLLED_BACK, 60)
+
+
+def test_counts_that_began_anew_blind_nobody():
+    """When a gateway has counted anew, a version that fails from then on is still found."""
+    world = World(quick(hold_s=600))
+    world.until(lambda: world.weight == 5)
+    world.tallies = {"1": good(world.rng, 500_000), "2": good(world.rng, 20_000)}
+    for _ in range(3):
+        world.second()
+    world.tallies = {"1": Tally(), "2": Tally()}
+    world.version = lambda rng, n: drawn(rng, n, errors=1.0)
+    world.until(lambda: world.rollout.state is State.ROLLED_BACK, 60)
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0, 1e9])

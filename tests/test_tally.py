@@ -52,7 +52,7 @@ def test_an_entity_counts_once():
 
 
 def test_tallies_add_up_and_subtract():
-    """The counts of gateways add up; what came since is a difference, and never below zero."""
+    """The counts of gateways add up; what came since is a difference, or all of it where the counts began anew."""
     one, other = Tallies(), Tallies()
     for tallies in (one, other, other):
         tallies.answered([answered(score=0.7)])
@@ -60,6 +60,13 @@ def test_tallies_add_up_and_subtract():
     assert (total.answered, total.scored, total.positives) == (3, 3, 3)
     assert total.since(one.report()["2"]).answered == 2
     assert Tally().since(total).requests == 0
+    begun_anew = Tallies()
+    for _ in range(4):
+        begun_anew.failed(Failed("2", 1, "id", 0.1, 1, 503, Overloaded("full")))
+    anew = begun_anew.report()["2"]
+    assert anew.requests > total.requests
+    assert anew.since(total).errors == 4, "more requests than before, and yet other ones"
+    assert anew.since(total).answered == 0
 
 
 def test_a_report_stays_as_it_was():
@@ -79,6 +86,15 @@ def test_versions_are_bounded():
     for version in range(1, 100):
         tallies.answered([answered(str(version))])
     assert len(tallies.report()) == 20
+
+
+def test_the_versions_seen_last_are_kept():
+    """A version that goes on answering keeps its counts, however many others come by."""
+    tallies = Tallies()
+    for version in range(2, 100):
+        tallies.answered([answered("1")])
+        tallies.failed(Failed(str(version), 1, "id", 0.1, 1, 422, ValueError()))
+        assert tallies.report()["1"].answered == version - 1
 
 
 def test_quantiles():

@@ -21,6 +21,12 @@ _IN_DOUBT = 0.5
 """With so much evidence against it a version is not given more traffic."""
 _NONE = Tally()
 
+Reports = Mapping[str, Mapping[str, Tally]]
+"""Tallies by replica and version, cumulative."""
+
+_Both = tuple[Tally, Tally]
+"""Of champion and version."""
+
 
 class Move(NamedTuple):
     """What a tick comes to: the rollout as it is now, the rules wanted (None for those in force), and why."""
@@ -35,8 +41,8 @@ class _Watch:
     """One step under watch."""
 
     judge: Judge
-    before: tuple[Tally, Tally]
-    """Tallies of champion and version at the end of the last block."""
+    before: dict[str, _Both]
+    """Tallies by replica at the end of the last block, or when the replica was first heard of."""
     alone: bool
     held_s: float = 0.0
 
@@ -49,15 +55,13 @@ class Conductor:
         self._at: float | None = None
         self._entered = False
 
-    def tick(
-        self, rollout: Rollout, rules: TrafficRules, tallies: Mapping[str, Tally], now: float, wall: float
-    ) -> Move:
+    def tick(self, rollout: Rollout, rules: TrafficRules, reports: Reports, now: float, wall: float) -> Move:
         """Look at what was counted so far.
 
         Args:
             rollout: as it stands.
             rules: those in force.
-            tallies: by version, cumulative over all gateways.
+            reports: what every gateway has counted; there may be others than at the last tick.
             now: monotonic seconds.
             wall: seconds since 1970, for the record.
         """
@@ -71,9 +75,9 @@ class Conductor:
             return move
         watch = self._watch
         if watch is None or watch.alone != _alone(rules):
-            return self._begin(rollout, rules, tallies, wall)
+            return self._begin(rollout, rules, reports, wall)
         watch.held_s += passed if rollout.state is State.RUNNING else 0.0
-        self._look(watch, rollout, tallies)
+        self._look(watch, rollout, reports)
         return self._decide(watch, rollout, rules, wall)
 
     def findings(self) -> list[Finding]:
@@ -108,19 +112,26 @@ class Conductor:
         text = f"the weight was set to {weight:g} % by other hands, step {rollout.step + 1} is {rollout.weight:g} %"
         return Move(rollout.noted(wall, f"paused: {text}", state=State.PAUSED))
 
-    def _begin(self, rollout: Rollout, rules: TrafficRules, tallies: Mapping[str, Tally], wall: float) -> Move:
+    def _begin(self, rollout: Rollout, rules: TrafficRules, reports: Reports, wall: float) -> Move:
         """Begin to watch a step: 1/(k(k+1)) of alpha is for the k-th time, which sums to alpha however often."""
         again, self._entered = not self._entered, False
         k = rollout.judges + 1
         judge = Judge(rollout.slo, rollout.alpha / (k * (k + 1)), _alone(rules))
-        self._watch = _Watch(judge, _both(rollout, tallies), _alone(rules))
+        self._watch = _Watch(judge, _both(rollout, reports), _alone(rules))
         text = "watched anew: what was seen of this step before is not known any more"
         return Move(rollout.noted(wall, text, judges=k) if again else rollout.model_copy(update={"judges": k}))
 
-    def _look(self, watch: _Watch, rollout: Rollout, tallies: Mapping[str, Tally]) -> None:
-        """Give the judge what came since the last block, once both versions have done something."""
-        seen = _both(rollout, tallies)
-        champion, version = (now.since(before) for now, before in zip(seen, watch.before, strict=True))
+    def _look(self, watch: _Watch, rollout: Rollout, reports: Reports) -> None:
+        """Give the judge what came since the last block, once both versions have done something.
+
+        Each replica is held against itself: the past of one that was not heard of before is no part of a block.
+        """
+        seen = _both(rollout, reports)
+        watch.before = seen | watch.before
+        champion, version = (
+            sum((now[side].since(watch.before[replica][side]) for replica, now in seen.items()), _NONE)
+            for side in (0, 1)
+        )
         if version.requests and (watch.alone or champion.requests):
             watch.judge.see(champion, version)
             watch.before = seen
@@ -252,8 +263,11 @@ def _why_back(rollout: Rollout, watch: _Watch, bad: list[Finding]) -> str:
     )
 
 
-def _both(rollout: Rollout, tallies: Mapping[str, Tally]) -> tuple[Tally, Tally]:
-    return tallies.get(rollout.champion, _NONE), tallies.get(rollout.version, _NONE)
+def _both(rollout: Rollout, reports: Reports) -> dict[str, _Both]:
+    return {
+        replica: (tallies.get(rollout.champion, _NONE), tallies.get(rollout.version, _NONE))
+        for replica, tallies in reports.items()
+    }
 
 
 def _weight(rules: TrafficRules, version: str) -> float:

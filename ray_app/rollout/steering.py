@@ -55,7 +55,8 @@ class Steering:
         self._obey(control, now)
         if self._rollout is None or not self._ended_well(control):
             return
-        move = self._conductor.tick(self._rollout, control.rules, self.tallies(control), now, self._wall())
+        reports = control.replicas.extras(TALLIES)
+        move = self._conductor.tick(self._rollout, control.rules, reports, now, self._wall())
         self._follow(control, move, now)
 
     def plain(self, control: Control) -> dict[str, Any] | None:

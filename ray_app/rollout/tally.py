@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -85,29 +85,16 @@ class Tally:
         }
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.answered + other.answered,
-            self.errors + other.errors,
-            self.refused + other.refused,
-            self.latencies + other.latencies,
-            self.scores + other.scores,
-            self.positives + other.positives,
-            self.rows + other.rows,
-            self.refused_rows + other.refused_rows,
-        )
+        return Tally(*(one + more for one, more in self._beside(other)))
 
     def since(self, before: Tally) -> Tally:
-        """What came after `before`; nothing is below zero, should a gateway's counts have been lost in between."""
-        return Tally(
-            max(self.answered - before.answered, 0),
-            max(self.errors - before.errors, 0),
-            max(self.refused - before.refused, 0),
-            np.maximum(self.latencies - before.latencies, 0),
-            np.maximum(self.scores - before.scores, 0),
-            max(self.positives - before.positives, 0),
-            max(self.rows - before.rows, 0),
-            max(self.refused_rows - before.refused_rows, 0),
-        )
+        """What came after `before`: all of it, where a count is lower, because the counts began anew in between."""
+        if any(np.any(now < then) for now, then in self._beside(before)):
+            return self
+        return Tally(*(now - then for now, then in self._beside(before)))
+
+    def _beside(self, other: Tally) -> list[tuple[Any, Any]]:
+        return [(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)]
 
 
 def quantile_ms(latencies: np.ndarray, share: float) -> float | None:
@@ -204,11 +191,11 @@ class Tallies:
             self._page(version).add(given, latencies[version])
 
     def _page(self, version: str) -> _Page:
-        page = self._pages.get(version)
-        if page is None:
-            while len(self._pages) >= _MOST_VERSIONS:
-                del self._pages[next(iter(self._pages))]
-            page = self._pages[version] = _Page()
+        page = self._pages.pop(version, None) or _Page()
+        while len(self._pages) >= _MOST_VERSIONS:
+            del self._pages[next(iter(self._pages))]
+        # Put in again as the last one: the first is the one that was not seen for longest.
+        self._pages[version] = page
         return page
 
 
