@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -99,3 +100,24 @@ def serving(behave: Answer, document: dict[str, Any] | None = None) -> Iterator[
     finally:
         server.loop.call_soon_threadsafe(server.loop.stop)
         thread.join()
+
+
+@contextmanager
+def closing() -> Iterator[Target]:
+    """Accept connections in a thread and close each at once, until the block ends."""
+
+    def work() -> None:
+        while not over.is_set():
+            listener.accept()[0].close()
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield Target("127.0.0.1", port)
+        finally:
+            over.set()
+            socket.create_connection(("127.0.0.1", port)).close()
+            thread.join()

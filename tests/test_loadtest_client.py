@@ -13,13 +13,18 @@ from ray_app.loadtest.samples import Samples
 from ray_app.loadtest.schedule import Profile, arrivals
 from ray_app.loadtest.target import Target
 from tests.support_app import free_port
-from tests.support_loadtest import Answer, always, answer, never, serving
+from tests.support_loadtest import Answer, always, answer, closing, never, serving
 
 
 def loaded(target: Target, count: int = 20, connections: int = 8, timeout_s: float = 5.0, rps: float = 200) -> Run:
-    """The run of some requests."""
+    """The run of some requests, which must come to its end."""
     samples = Samples(arrivals(Profile.CONSTANT, rps, count / rps))
-    return run_on_time(generate(Plan(target, [b"{}"], connections, timeout_s), samples, lambda *_: None))
+    plan = Plan(target, [b"{}"], connections, timeout_s)
+
+    async def bounded() -> Run:
+        return await asyncio.wait_for(generate(plan, samples, lambda *_: None), 60)
+
+    return run_on_time(bounded())
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,14 @@ def test_outcomes_are_counted(behave: Answer, timeout_s: float, kind: str):
 def test_refused():
     """Requests to a port where nobody listens are counted as refused."""
     assert loaded(Target("127.0.0.1", free_port())).samples.measured().kinds() == {"refused": 20}
+
+
+def test_closed_when_accepted():
+    """Requests to a server that closes each connection as soon as it has accepted it are counted, and the test ends."""
+    with closing() as target:
+        kinds = loaded(target, count=50, timeout_s=0.5).samples.measured().kinds()
+    assert sum(kinds.values()) == 50
+    assert set(kinds) <= {"reset", "timeout"}
 
 
 def test_all_bodies_are_sent_in_turn():

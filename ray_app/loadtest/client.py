@@ -129,13 +129,21 @@ class Pool:
             self._loop.call_soon(self._pump)
             return
         except OSError:
-            # The request that has waited for longest is why there is an attempt: it fails with it.
-            if self._waiting:
-                self.finish(self._waiting.popleft(), REFUSED)
-            self._loop.call_soon(self._pump)
+            self._failed(REFUSED)
+            return
+        if connection.ended:
+            # It was closed before this task went on, and will not be told again.
+            self._failed(RESET)
             return
         self._open.add(connection)
         self.release(connection)
+
+    def _failed(self, outcome: int) -> None:
+        """Note an attempt to connect that came to nothing, and go on with those who wait."""
+        # The request that has waited for longest is why there was an attempt: it fails with it.
+        if self._waiting:
+            self.finish(self._waiting.popleft(), outcome)
+        self._loop.call_soon(self._pump)
 
 
 class Connection(asyncio.Protocol):
@@ -147,6 +155,11 @@ class Connection(asyncio.Protocol):
         self._received = b""
         self.request = _IDLE
         """The request whose answer is awaited; -1 when none is."""
+
+    @property
+    def ended(self) -> bool:
+        """True before it is made and after it is lost."""
+        return self._transport is None
 
     def send(self, index: int, content: bytes) -> None:
         """Send a request; the one before must be over."""
