@@ -129,7 +129,7 @@ def _publish(result: Result, done: Run, out: Path | None) -> None:
     seen = done.samples.measured()
     write_json(out / "report.json", result)
     write_markdown(out / "report.md", result)
-    write_plot(out / "report.png", result, seen.latency[seen.counted])
+    write_plot(out / "report.png", result, seen.judged(seen.latency))
     err.print(f"written: {out}/report.json, report.md, report.png", markup=False)
 
 

@@ -27,9 +27,11 @@ class Figures:
     finished_rps: float
     """The same for all requests, failed ones included."""
     latency: dict[str, float]
-    """From due to answered, over answers with 2xx and timeouts."""
+    """From due to answered, over all requests; one that failed counts with no less than the time limit."""
     latency_sent: dict[str, float]
     """The same from sent to answered: without the generator's own lateness."""
+    waited: dict[str, float]
+    """From due to answered or failed, each as it was: what the generator's lateness is held against."""
     lateness: dict[str, float]
     """From due to sent."""
     kinds: dict[str, tuple[int, dict[str, float]]]
@@ -45,7 +47,6 @@ def figures(run: Run, duration_s: float) -> Figures:
     seen = run.samples.measured()
     asked_s = max(min(duration_s, run.seconds), 1e-9)
     due = run.samples.due
-    counted = seen.counted
     return Figures(
         requests=len(seen.due),
         errors=int((~seen.good).sum()),
@@ -53,8 +54,9 @@ def figures(run: Run, duration_s: float) -> Figures:
         asked_rps=float(((due >= 0) & (due <= asked_s)).sum() / asked_s),
         achieved_rps=_rate(seen, seen.good, asked_s),
         finished_rps=_rate(seen, np.ones(len(seen.due), bool), asked_s),
-        latency=percentiles(seen.latency[counted]),
-        latency_sent=percentiles((seen.latency - seen.lateness)[counted]),
+        latency=percentiles(seen.judged(seen.latency)),
+        latency_sent=percentiles(seen.judged(seen.latency - seen.lateness)),
+        waited=percentiles(seen.latency),
         # Requests that are still under way were sent as well, late or not.
         lateness=percentiles(run.samples.lateness[(due >= 0) & ~np.isnan(run.samples.lateness)]),
         kinds=_kinds(seen),
@@ -77,7 +79,7 @@ def _kinds(seen: Measured) -> dict[str, tuple[int, dict[str, float]]]:
 
 @dataclass(frozen=True)
 class Second:
-    """One second of a run; latencies in s by due time, NaN when nothing was answered."""
+    """One second of a run; latencies in s by due time, failures as in Figures, NaN when nothing was due."""
 
     start: int
     asked: int
@@ -92,10 +94,11 @@ def seconds(run: Run) -> list[Second]:
     seen = run.samples.measured()
     if not len(seen.due):
         return []
+    judged = seen.judged(seen.latency)
     began, ended = seen.due.astype(int), (seen.due + seen.latency).astype(int)
     found = []
     for start in range(int(ended.max()) + 1):
-        here = percentiles(seen.latency[(began == start) & seen.counted])
+        here = percentiles(judged[began == start])
         at_end = seen.good[ended == start]
         good = int(at_end.sum())
         asked = int((began == start).sum())

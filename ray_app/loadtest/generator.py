@@ -61,6 +61,7 @@ async def generate(plan: Plan, samples: Samples, tick: Tick) -> Run:
     origin = loop.time() + _LEAD_S - min(float(samples.due[0]), 0.0)
     pool = Pool(plan.target, plan.bodies, samples, origin, plan.connections, plan.timeout_s)
     run = Run(samples)
+    samples.limit_s = plan.timeout_s
     sender = _Sender(pool, samples, origin)
     cpu = _Cpu(origin)
     work = loop.create_task(_until_over(sender, pool, run, origin))

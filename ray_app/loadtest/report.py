@@ -117,10 +117,10 @@ def _table(result: Result) -> Iterable[str]:
     yield "| latency, ms | requests | " + " | ".join(QUANTILES) + " |"
     yield "|---|" + "---:|" * (len(QUANTILES) + 1)
     found = result.figures
-    counted = sum(count for kind, (count, _) in found.kinds.items() if kind in ("2xx", "timeout"))
-    yield _row("2xx and timeouts", counted, found.latency)
-    for kind, (count, times) in found.kinds.items():
-        if kind != "2xx":
+    failed = f", failed ones as at least {result.setup.timeout_s:g} s" if found.errors else ""
+    yield _row(f"all{failed}", found.requests, found.latency)
+    if found.errors:
+        for kind, (count, times) in found.kinds.items():
             yield _row(kind, count, times)
 
 

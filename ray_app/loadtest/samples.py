@@ -33,11 +33,13 @@ class Samples:
         """From due to the end of the answer or the failure, in s; NaN before it."""
         self.outcome = np.zeros(len(due), np.int16)
         """HTTP status, or one of the module's outcomes."""
+        self.limit_s = 0.0
+        """Time limit of a request, set by the run that sends them."""
 
     def measured(self) -> Measured:
         """The requests that are over, without warm-up."""
         over = (self.due >= 0) & (self.outcome != PENDING)
-        return Measured(self.due[over], self.lateness[over], self.latency[over], self.outcome[over])
+        return Measured(self.due[over], self.lateness[over], self.latency[over], self.outcome[over], self.limit_s)
 
     @property
     def unfinished(self) -> int:
@@ -52,20 +54,20 @@ class Measured(NamedTuple):
     lateness: np.ndarray
     latency: np.ndarray
     outcome: np.ndarray
+    limit_s: float
 
     @property
     def good(self) -> np.ndarray:
         """True for each request answered with 2xx."""
         return self.outcome // 100 == 2
 
-    @property
-    def counted(self) -> np.ndarray:
-        """True for each request that latency percentiles are over: answered with 2xx, or given up.
+    def judged(self, times: np.ndarray) -> np.ndarray:
+        """Times of all requests as the percentiles have them: one that failed counts with no less than the time limit.
 
-        A request without an answer has waited at least as long as its time limit; to leave it out would make a
-        stalled server look fast. A quick 503 is left out: it would make a full server look fast.
+        It never got its answer. To leave it out would make a stalled server look fast, and a quick 503 as it is would
+        make a full one look fast.
         """
-        return self.good | (self.outcome == TIMEOUT)
+        return np.where(self.good, times, np.maximum(times, self.limit_s))
 
     def kinds(self) -> dict[str, int]:
         """Requests by kind of outcome, most frequent first."""

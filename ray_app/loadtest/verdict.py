@@ -36,7 +36,7 @@ def judge(found: Figures, slo: Sequence[Objective]) -> list[Judged]:
 
 def client_limit(found: Figures, slo: Sequence[Objective]) -> str | None:
     """Why the figures say more about the generator than about the service; None when they do not."""
-    late, bound = found.lateness["p99"], max(LATENESS_FLOOR_S, LATENESS_SHARE * found.latency["p99"])
+    late, bound = found.lateness["p99"], max(LATENESS_FLOOR_S, LATENESS_SHARE * found.waited["p99"])
     if late > bound:
         return (
             f"requests left {late * 1e3:.2f} ms late (p99), allowed are {bound * 1e3:.2f} ms: "
