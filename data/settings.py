@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     """Share of the answers that the prediction log keeps; 0 and no share of positives: no log."""
     prediction_log_positive_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the answers with label 1 that it keeps, where that is more."""
-    prediction_log_dir: Path | None = None
+    prediction_log_dir: _Path | None = None
     """Folder of the prediction log, on every machine with a gateway; default `predictions` in the var folder."""
     prediction_log_flush_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
     """How often the prediction log is written, in seconds: a crash loses no more than that."""

@@ -23,6 +23,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.errors import DataError
 from data.predictions import PARQUET, STREAM, log_schema, read_file
 from ray_app.observer import Answered, Failed
 
@@ -167,7 +168,7 @@ class PredictionLog:
         try:
             stream.close()
             to_parquet(stream.path)
-        except (OSError, pa.ArrowException) as exc:
+        except (OSError, pa.ArrowException, DataError) as exc:
             # It stays as it is, and is read as it is.
             logger.warning("prediction log: %s could not be made Parquet: %s", stream.path, exc)
 
@@ -273,6 +274,7 @@ def to_parquet(stream: Path) -> Path:
 
     Raises:
         OSError: the disk refuses; the stream is still there.
+        DataError: it is none of a prediction log, or of another release's; it stays as it is.
     """
     found = read_file(stream)
     target = stream.with_suffix(PARQUET)
@@ -296,3 +298,5 @@ def recover(folder: Path) -> None:
         except OSError as exc:
             # Another replica was faster, or the disk is full: it stays readable as it is.
             logger.debug("prediction log: %s: %s", stream, exc)
+        except (pa.ArrowException, DataError) as exc:
+            logger.warning("prediction log: %s is left as it is: %s", stream, exc)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,7 +22,7 @@ from data.__main__ import main
 from data.errors import DataError
 from data.features import Transform
 from data.log_command import lost_rows, wide
-from data.predictions import PARQUET, STREAM, LogFile, read_log, sources
+from data.predictions import PARQUET, STREAM, LogFile, read_file, read_log, sources
 from ray_app.answer import Answers
 from ray_app.observer import Answered
 from ray_app.prediction import Lookup, Prediction
@@ -110,6 +111,27 @@ def test_entities_can_be_hashed(tmp_path: Path):
     first, again, other = file.table.column("entity").to_pylist()
     assert first == again != other
     assert "card-7" not in json.dumps(file.table.to_pylist(), default=str)
+
+
+def test_a_stream_of_another_release_is_left_as_it_is(tmp_path: Path, counted: Counter[str]):
+    """A stream with other columns, which a crash left behind, stays as it is, and the log is written beside it."""
+    other = pa.record_batch({"replica": ["gateway-0"]})
+    stream = tmp_path / f"old{STREAM}"
+    with pa.ipc.new_stream(stream, other.schema) as writer:
+        writer.write_batch(other)
+    os.utime(stream, (1, 1))
+    content = stream.read_bytes()
+
+    log = PredictionLog(
+        "gateway-1", names(), LogOptions(tmp_path, ALL, flush_s=0.05), lambda o, n: counted.update({o: n})
+    )
+    log.answered([answered()])
+    log.close()
+
+    assert counted == {"written": 1}
+    assert stream.read_bytes() == content
+    (finished,) = tmp_path.rglob(f"*{PARQUET}")
+    assert read_file(finished).table.num_rows == 1
 
 
 def test_sampling_follows_the_rule():

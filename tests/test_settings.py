@@ -66,10 +66,12 @@ def test_environment_goes_before_file_and_file_before_default(bare: Path, monkey
 
 def test_paths_hold_in_another_working_directory(bare: Path, monkeypatch: pytest.MonkeyPatch):
     """Settings that travel to a process elsewhere name the same files there."""
-    sent = pickle.dumps(load_settings(var_dir="runs"))
+    sent = pickle.dumps(load_settings(var_dir="runs", prediction_log_dir="log"))
     (bare / "elsewhere").mkdir()
     monkeypatch.chdir(bare / "elsewhere")
-    assert pickle.loads(sent).sqlite_path == bare / "runs" / "online.db"
+    there = pickle.loads(sent)
+    assert there.sqlite_path == bare / "runs" / "online.db"
+    assert there.prediction_log_path == bare / "log"
 
 
 def test_option_that_was_not_given_changes_nothing(monkeypatch: pytest.MonkeyPatch):
