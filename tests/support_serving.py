@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+from prometheus_client.registry import Collector
 
 from data.errors import StoreUnavailable
 from data.payload import RowCodec
@@ -24,11 +25,13 @@ from data.traffic import TrafficRules
 from ray_app.admin import AdminDoor
 from ray_app.asgi import PredictApp
 from ray_app.batching import MicroBatcher
+from ray_app.exposition import merged, packed, rendered
 from ray_app.lanes import LaneParts, Lanes, build_lane
 from ray_app.metrics import Metrics
 from ray_app.observer import Observer
 from ray_app.predictor import Predictor
 from ray_app.runtime import OnnxModel
+from ray_app.scrape import PATH, OwnPage, Scrape
 from ray_app.stages import FeatureStage, LocalFeatures, LocalModel, ModelStage
 from tests.support_model import card_bundle
 from tune.bundle import Bundle, BundleManifest
@@ -154,7 +157,8 @@ def door(
         return 200, {"action": action, "told": told, "source": source}
 
     predictor = Predictor(lanes, metrics, given.max_items, observers)
-    routes = AdminDoor(given.admin_token, forward).routes()
+    scrape = Scrape("replica-1", OwnPage("Gateway", metrics.registry), ("Gateway",), None)
+    routes = {**AdminDoor(given.admin_token, forward).routes(), PATH: scrape.route}
     app = PredictApp(given, lanes, predictor, metrics, readiness, routes, body_timeout_s)
     return Door(app, lanes, metrics, bundle)
 
@@ -162,6 +166,15 @@ def door(
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a scenario in an event loop of its own, for at most 20 seconds."""
     return asyncio.run(asyncio.wait_for(work, 20))
+
+
+def exposition(collector: Collector) -> str:
+    """The page that a collector's metrics make, as Prometheus reads it."""
+
+    async def page() -> bytes:
+        return await merged([packed(await rendered(collector))])
+
+    return run(page()).decode()
 
 
 async def until(condition: Callable[[], bool]) -> None:

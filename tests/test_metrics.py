@@ -5,15 +5,16 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from data.payload import OnlineRow
-from ray_app.metrics import CONTENT_TYPE, FEATURE_FETCH, MODEL, Metrics
+from ray_app.metrics import FEATURE_FETCH, MODEL, Metrics
 from ray_app.prediction import Lookup, Prediction
 from ray_app.request import Row
+from tests.support_serving import exposition
 
 
 def read(metrics: Metrics) -> dict[tuple[str, str], float]:
     """Samples by name and by the labels other than the replica's."""
     samples: dict[tuple[str, str], float] = {}
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(exposition(metrics.registry)):
         for sample in family.samples:
             labels = {name: value for name, value in sample.labels.items() if name != "replica"}
             samples[sample.name, ",".join(f"{k}={v}" for k, v in sorted(labels.items()))] = sample.value
@@ -69,7 +70,7 @@ def test_queue_is_read_when_asked():
     """The queue's length is that of the moment of the scrape."""
     queue = [1, 2]
     metrics = Metrics("r1", "m", "1")
-    metrics.watch_queue(lambda: len(queue))
+    metrics.watch_queue(lambda: len(queue), 10)
     assert read(metrics)["rayscore_queue_rows", ""] == 2
     queue.clear()
     assert read(metrics)["rayscore_queue_rows", ""] == 0
@@ -78,13 +79,12 @@ def test_queue_is_read_when_asked():
 def test_every_series_names_its_replica():
     """Each series carries the replica, and the model served is one of them."""
     metrics = Metrics("r1", "card_fraud", "7")
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(exposition(metrics.registry)):
         assert family.name.startswith("rayscore_")
         assert family.documentation
         for sample in family.samples:
             assert sample.labels["replica"] == "r1"
     assert read(metrics)["rayscore_model_info", "model=card_fraud,version=7"] == 1
-    assert CONTENT_TYPE.startswith("text/plain")
 
 
 def test_replicas_of_one_process_do_not_share():

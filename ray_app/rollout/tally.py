@@ -42,6 +42,7 @@ class Tally:
         latencies: of the answered requests, by LATENCY_EDGES_S and one more for those above.
         scores: by SCORE_EDGES and one more; one answer an entity, so that one which asks often counts no more.
         positives: of these, how many were labelled 1.
+        seconds: sum of the latencies.
     """
 
     answered: int = 0
@@ -50,6 +51,7 @@ class Tally:
     latencies: np.ndarray = field(default_factory=lambda: _zeros(LATENCY_EDGES_S))
     scores: np.ndarray = field(default_factory=lambda: _zeros(SCORE_EDGES))
     positives: int = 0
+    seconds: float = 0.0
 
     @property
     def requests(self) -> int:
@@ -83,6 +85,7 @@ class Tally:
             self.latencies + other.latencies,
             self.scores + other.scores,
             self.positives + other.positives,
+            self.seconds + other.seconds,
         )
 
     def since(self, before: Tally) -> Tally:
@@ -94,6 +97,7 @@ class Tally:
             np.maximum(self.latencies - before.latencies, 0),
             np.maximum(self.scores - before.scores, 0),
             max(self.positives - before.positives, 0),
+            max(self.seconds - before.seconds, 0.0),
         )
 
 
@@ -128,6 +132,7 @@ class _Page:
         tally = self.tally
         tally.answered += len(latencies)
         tally.latencies += _counted(LATENCY_EDGES_S, latencies)
+        tally.seconds += sum(latencies)
         tally.scores += _counted(SCORE_EDGES, [row.prediction.probability for row in fresh])
         tally.positives += sum(row.label for row in fresh)
 
