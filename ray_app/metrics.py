@@ -41,7 +41,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._replica = replica
         self._requests = self._counter("rayscore_requests_total", "HTTP requests of /predict by status code.", "code")
-        self._codes: dict[int, Counter] = {}
+        # From the start, so that an alert has something to compare.
+        self._codes = {code: self._requests.labels(replica, str(code)) for code in (200, 500, 503, 504)}
         items = self._counter("rayscore_items_total", "Items of /predict by outcome.", "outcome")
         self._ok, self._refused = items.labels(replica, "ok"), items.labels(replica, "refused")
         entities = self._counter("rayscore_entities_total", "Store look-ups by whether they found one.", "found")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from prometheus_client.registry import Collector
 
 from data.errors import StoreUnavailable
 from data.payload import RowCodec
@@ -25,7 +24,6 @@ from data.traffic import TrafficRules
 from ray_app.admin import AdminDoor
 from ray_app.asgi import PredictApp
 from ray_app.batching import MicroBatcher
-from ray_app.exposition import merged, packed, rendered
 from ray_app.lanes import LaneParts, Lanes, build_lane
 from ray_app.metrics import Metrics
 from ray_app.observer import Observer
@@ -166,15 +164,6 @@ def door(
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a scenario in an event loop of its own, for at most 20 seconds."""
     return asyncio.run(asyncio.wait_for(work, 20))
-
-
-def exposition(collector: Collector) -> str:
-    """The page that a collector's metrics make, as Prometheus reads it."""
-
-    async def page() -> bytes:
-        return await merged([packed(await rendered(collector))])
-
-    return run(page()).decode()
 
 
 async def until(condition: Callable[[], bool]) -> None:

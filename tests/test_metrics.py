@@ -8,17 +8,12 @@ from data.payload import OnlineRow
 from ray_app.metrics import FEATURE_FETCH, MODEL, Metrics
 from ray_app.prediction import Lookup, Prediction
 from ray_app.request import Row
-from tests.support_serving import exposition
+from tests.support_metrics import TwoLinks, samples, text
 
 
 def read(metrics: Metrics) -> dict[tuple[str, str], float]:
     """Samples by name and by the labels other than the replica's."""
-    samples: dict[tuple[str, str], float] = {}
-    for family in text_string_to_metric_families(exposition(metrics.registry)):
-        for sample in family.samples:
-            labels = {name: value for name, value in sample.labels.items() if name != "replica"}
-            samples[sample.name, ",".join(f"{k}={v}" for k, v in sorted(labels.items()))] = sample.value
-    return samples
+    return samples(text(metrics.registry))
 
 
 def prediction(encoded: list[float | None], stored: int, lookup: Lookup) -> Prediction:
@@ -72,6 +67,7 @@ def test_queue_is_read_when_asked():
     metrics = Metrics("r1", "m", "1")
     metrics.watch_queue(lambda: len(queue), 10)
     assert read(metrics)["rayscore_queue_rows", ""] == 2
+    assert read(metrics)["rayscore_queue_limit_rows", ""] == 10
     queue.clear()
     assert read(metrics)["rayscore_queue_rows", ""] == 0
 
@@ -79,7 +75,7 @@ def test_queue_is_read_when_asked():
 def test_every_series_names_its_replica():
     """Each series carries the replica, and the model served is one of them."""
     metrics = Metrics("r1", "card_fraud", "7")
-    for family in text_string_to_metric_families(exposition(metrics.registry)):
+    for family in text_string_to_metric_families(text(metrics.registry)):
         assert family.name.startswith("rayscore_")
         assert family.documentation
         for sample in family.samples:
@@ -92,3 +88,20 @@ def test_replicas_of_one_process_do_not_share():
     one, other = Metrics("r1", "m", "1"), Metrics("r2", "m", "1")
     one.refused(1)
     assert read(other)["rayscore_items_total", "outcome=refused"] == 0
+
+
+def test_links_are_counted_by_what_happens_to_them():
+    """Calls, events and the state of links are told apart by deployment, all of them there from the start."""
+    metrics = Metrics("r1", "m", "1")
+    call, event = metrics.count_calls("Model"), metrics.count_link_events("Model")
+    metrics.watch_links("Model", TwoLinks())
+    call("retry")
+    event("lost")
+    event("lost")
+    found = read(metrics)
+    assert found["rayscore_stage_calls_total", "deployment=Model,way=retry"] == 1
+    assert found["rayscore_stage_calls_total", "deployment=Model,way=handle"] == 0
+    assert found["rayscore_link_events_total", "deployment=Model,event=lost"] == 2
+    assert found["rayscore_link_events_total", "deployment=Model,event=opened"] == 0
+    assert found["rayscore_open_links", "deployment=Model"] == 1
+    assert found["rayscore_link_replicas", "deployment=Model"] == 2
