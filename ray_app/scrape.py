@@ -107,9 +107,11 @@ class Scrape:
     async def _whole(self) -> bytes:
         fresh = ToldPage(self._own.deployment, await self._own.fresh())
         others = await self._others()
-        told = {**(others or {}), self._replica: fresh}
+        # This gateway's own series come first, so that a reader knows which are of this moment.
+        told = {self._replica: fresh}
+        told |= {replica: page for replica, page in sorted((others or {}).items()) if replica != self._replica}
         summary = packed(await rendered(_Summary(told, self._deployments, others is not None)))
-        return await merged([summary, *(told[replica].page for replica in sorted(told) if told[replica].page)])
+        return await merged([summary, *(each.page for each in told.values() if each.page)])
 
     async def _others(self) -> Mapping[str, ToldPage] | None:
         if self._ask is None:

@@ -146,7 +146,8 @@ def door(
     metrics = Metrics("replica-1", name, VERSION)
     rules = rules or TrafficRules(use_case=name, champion=VERSION, epoch=1)
     parts = LaneParts(given, features, lambda own: model or LocalModel(OnnxModel(own)), metrics)
-    lanes = Lanes(partial(build_lane, parts), rules, bundles or {VERSION: bundle}, given.queue_limit)
+    build, refused = partial(build_lane, parts), metrics.queue_refused.inc
+    lanes = Lanes(build, rules, bundles or {VERSION: bundle}, given.queue_limit, refused)
 
     async def readiness() -> dict[str, str]:
         return problems()

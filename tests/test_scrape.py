@@ -111,6 +111,8 @@ def test_a_scrape_has_every_replica_whichever_gateway_is_reached():
             assert value(found, 'rayscore_scrape_replicas{deployment="Gateway"}') == 2
             assert value(found, 'rayscore_scrape_replicas{deployment="Model"}') == 0
             assert value(found, "rayscore_scrape_complete") == 1
+            first = next(series for _, series in found if "app_requests" in series)
+            assert first == f'app_requests_total{{replica="{name}"}}', "the gateway that answers comes first"
 
     run(scenario())
 

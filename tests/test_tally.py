@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+
 from data.errors import Overloaded
 from ray_app.observer import Answered, Failed
 from ray_app.prediction import Lookup, Prediction
 from ray_app.request import Row
+from ray_app.rollout.board import GatewayBoard
 from ray_app.rollout.tally import Tallies, Tally, merged
+from tests.support_metrics import samples, text
 from tests.support_serving import FULL, door, run
 
 ANSWERS = door().lanes.view.champion.answers
+
+
+EDGES = ("0.0005", "0.001", "0.25", "0.5", "2.5", "+Inf")
 
 
 def answered(version: str = "2", entity: str | None = None, score: float = 0.1, latency_s: float = 0.001) -> Answered:
@@ -29,9 +36,22 @@ def test_counts_of_a_version():
     two = seen["2"]
     assert (two.answered, two.errors, two.refused, two.requests) == (2, 1, 1, 4)
     assert (two.scored, two.positives) == (3, 1)
+    assert two.seconds == pytest.approx(0.301)
     assert seen["3"].answered == 1
     assert two.slower_than(0.29) == 1
     assert two.slower_than(0.3) == 0, "a limit of two digits is an edge"
+
+
+def test_latencies_are_shown_by_version():
+    """The histogram of a version has its requests in the buckets that they belong to, the sum and the count."""
+    tallies = Tallies()
+    for latency_s in (0.0004, 0.0005, 0.0009, 0.3, 7.0):
+        tallies.answered([answered(latency_s=latency_s)])
+    found = samples(text(GatewayBoard("g1", tallies.report, dict)))
+    buckets = {edge: found["rayscore_version_request_seconds_bucket", f"le={edge},version=2"] for edge in EDGES}
+    assert buckets == {"0.0005": 2, "0.001": 3, "0.25": 3, "0.5": 4, "2.5": 4, "+Inf": 5}
+    assert found["rayscore_version_request_seconds_sum", "version=2"] == pytest.approx(7.3018)
+    assert found["rayscore_version_request_seconds_count", "version=2"] == 5
 
 
 def test_an_entity_counts_once():
@@ -51,7 +71,9 @@ def test_tallies_add_up_and_subtract():
     total = merged([one.report(), other.report()])["2"]
     assert (total.answered, total.scored, total.positives) == (3, 3, 3)
     assert total.since(one.report()["2"]).answered == 2
-    assert Tally().since(total).requests == 0
+    assert total.seconds == pytest.approx(0.003)
+    assert total.since(one.report()["2"]).seconds == pytest.approx(0.002)
+    assert (Tally().since(total).requests, Tally().since(total).seconds) == (0, 0)
 
 
 def test_a_report_stays_as_it_was():
