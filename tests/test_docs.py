@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from data.judgement import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
@@ -194,6 +195,13 @@ def test_metrics():
         series = re.search(rf"^{name}(?:_bucket)?(?:\{{(.*)\}})? ", text, re.M)
         assert series, name
         assert set(re.findall(r"(\w+)=", series[1] or "")) - {"replica", "le"} == labels, name
+
+
+def test_alerts():
+    """The table of alerts has each alert rule with its severity, in the order of the file, and no other."""
+    documented = [(names(cells[0])[0], cells[1]) for cells in rows(section(doc("deployment.md"), "Alerts"), "alert")]
+    groups = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text("utf-8"))["groups"]
+    assert documented == [(rule["alert"], rule["labels"]["severity"]) for group in groups for rule in group["rules"]]
 
 
 def test_statuses():
