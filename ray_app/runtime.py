@@ -9,7 +9,7 @@ import onnxruntime
 
 from data.errors import BundleError, SchemaMismatch
 from data.features import Transform
-from ray_app.distribution import MICROSECONDS, Distribution
+from ray_app.distribution import FINE_SECONDS, Distribution
 from tune.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
 
 _PROBE_TOLERANCE = 1e-5
@@ -26,7 +26,7 @@ class OnnxModel:
             SchemaMismatch: the model takes another number of features than the schema has.
         """
         self.manifest = bundle.manifest
-        self.seconds = Distribution(MICROSECONDS)
+        self.seconds = Distribution(FINE_SECONDS)
         """How long each call of `score` took."""
         self.rows = 0
         """Rows that it scored."""

@@ -8,6 +8,7 @@ the next scrape, through another gateway, finds the same page or a later one, an
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections import Counter
@@ -101,7 +102,8 @@ class Scrape:
     async def answer(self, told: Told) -> Reply:
         """The page of the whole application; scrapes that come together share one."""
         if self._under_way is None or self._under_way.done():
-            self._under_way = asyncio.get_running_loop().create_task(self._whole())
+            # An empty context: others wait for it too, and the first of them may leave.
+            self._under_way = contextvars.Context().run(asyncio.get_running_loop().create_task, self._whole())
         return Reply(200, CONTENT_TYPE.encode(), await asyncio.shield(self._under_way))
 
     async def _whole(self) -> bytes:

@@ -21,7 +21,7 @@ import numpy as np
 from data.errors import DeadlineExceeded, Overloaded, StoreError, StoreUnavailable, VersionUnavailable
 from data.settings import Settings
 from data.store import OnlineStore, open_store
-from ray_app.distribution import MICROSECONDS, Distribution
+from ray_app.distribution import FINE_SECONDS, Distribution
 from ray_app.link.membership import Transport
 from ray_app.runtime import OnnxModel
 from tune.bundle import BundleManifest
@@ -73,7 +73,7 @@ class LocalFeatures:
         self._store: OnlineStore | None = None
         self._problem = "the online store is not open yet"
         self._closed = threading.Event()
-        self.seconds = Distribution(MICROSECONDS)
+        self.seconds = Distribution(FINE_SECONDS)
         """How long each read took, those that failed included."""
         self.keys = {"found": 0, "missing": 0, "failed": 0}
         """Keys that were read, by what came of it."""
