@@ -68,6 +68,6 @@ class Bench:
         return self._place.processes(f"ServeReplica:default:{deployment}")
 
     def links(self) -> dict[str, int]:
-        """By stage, the replicas that the gateway which answers can call."""
+        """By stage, the replicas that the gateway which answers can call: its series come first."""
         text = httpx.get(f"{self._place.url}/metrics", timeout=5, trust_env=False).text
-        return {name: int(count) for name, count in _LINKS.findall(text)}
+        return {name: int(count) for name, count in reversed(_LINKS.findall(text))}

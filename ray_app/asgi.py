@@ -14,7 +14,7 @@ from ray_app.answer import HttpProblem
 from ray_app.departure import Departure
 from ray_app.envelope import read_envelope, request_id
 from ray_app.lanes import Lanes
-from ray_app.metrics import CONTENT_TYPE, Metrics
+from ray_app.metrics import Metrics
 from ray_app.predictor import Predictor
 from ray_app.route import Reply, Route, Told
 
@@ -58,8 +58,8 @@ class PredictApp:
         self._readiness = readiness
         self._routes = routes
         self._body_timeout_s = body_timeout_s
-        self._known = {PATH, "/health", "/ready", "/metrics", *routes, *lanes.view.champion.pages}
-        metrics.watch_queue(lambda: lanes.waiting)
+        self._known = {PATH, "/health", "/ready", *routes, *lanes.view.champion.pages}
+        metrics.watch_queue(lambda: lanes.waiting, settings.queue_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -105,8 +105,6 @@ class PredictApp:
             return Reply(200, answer.JSON, b'{"status":"ok"}')
         if path == "/ready":
             return await self._ready()
-        if path == "/metrics":
-            return Reply(200, CONTENT_TYPE.encode(), self._metrics.exposition())
         page = self._lanes.view.champion.pages[path]
         return Reply(200, page.content_type, page.body)
 

@@ -31,6 +31,7 @@ class MicroBatcher(Generic[Item, Result]):
         slots: Callable[[], int],
         queue_limit: int,
         on_batch: Callable[[int], None] = lambda rows: None,
+        on_full: Callable[[int], None] = lambda rows: None,
     ) -> None:
         """Set up without starting anything.
 
@@ -41,6 +42,7 @@ class MicroBatcher(Generic[Item, Result]):
             slots: returns the most calls of `run` under way at once; asked for every batch, as replicas come and go.
             queue_limit: most items waiting; beyond it `submit` raises Overloaded.
             on_batch: told the size of every batch.
+            on_full: told how many items were refused because the queue was full.
         """
         self._run = run
         self._max_batch = max_batch
@@ -48,6 +50,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._under_way = 0
         self._queue_limit = queue_limit
         self._on_batch = on_batch
+        self._on_full = on_full
         self._queue: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -59,6 +62,7 @@ class MicroBatcher(Generic[Item, Result]):
     def require_room(self, count: int) -> None:
         """Raise Overloaded when so many more items would be too many."""
         if len(self._queue) + count > self._queue_limit:
+            self._on_full(count)
             raise Overloaded("too many requests are waiting; try again later")
 
     async def submit(self, items: Sequence[Item], timeout_s: float) -> list[Result]:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from prometheus_client import CollectorRegistry
 from ray import serve
 from ray.serve import Application
 from ray.serve.schema import LoggingConfig
@@ -23,12 +24,15 @@ from data.errors import ConfigError, ModelError, RegistryUnavailable
 from ray_app.control import Control
 from ray_app.control_actions import Actions
 from ray_app.control_audit import Audit
+from ray_app.control_board import ControlBoard
 from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Outcome
 from ray_app.control_registry import RegistrySource
 from ray_app.control_replicas import FUSED_KINDS, GRAPH_KINDS, Replicas
-from ray_app.control_report import Directive, Report
+from ray_app.control_report import BYSTANDER, Directive, Report
 from ray_app.control_versions import Held, Limits, Versions
+from ray_app.replica_boards import ProcessBoard
 from ray_app.rollout.steering import Steering
+from ray_app.scrape import PAGE, OwnPage, ToldPage
 from ray_app.served import Served
 from tune.bundle import Bundle
 
@@ -66,8 +70,14 @@ class ControlPlane:
             self._audit,
         )
         self._control.shown["audit_lost"] = lambda control: self._audit.lost
-        Steering().join(self._control)
+        steering = Steering()
+        steering.join(self._control)
         self._actions = Actions(self._control)
+        registry = CollectorRegistry()
+        registry.register(ControlBoard(self._control, steering, lambda: self._audit.lost))
+        registry.register(ProcessBoard(self._control.name, NAME))
+        self._page = OwnPage(NAME, registry)
+        self._bystanders = Replicas(frozenset())
         self._source = RegistrySource(settings, reference)
         self._thread = ThreadPoolExecutor(1, "registry")
         self._told: tuple[int, Change | None] = (0, None)
@@ -82,8 +92,7 @@ class ControlPlane:
             # A replica of the application that this one takes the place of.
             await asyncio.sleep(_HELD_OPEN_S)
             return None
-        self._control.hear(report, time.monotonic())
-        self._spread()
+        self._hear(report)
         deadline = time.monotonic() + _HELD_OPEN_S
         while True:
             changed, directive = self._changed, self._control.directive()
@@ -97,8 +106,15 @@ class ControlPlane:
     async def tell(self, report: Report) -> None:
         """Take a report."""
         if report.contract == self._contract:
-            self._control.hear(report, time.monotonic())
-            self._spread()
+            self._hear(report)
+
+    async def scrape(self, report: Report) -> dict[str, ToldPage] | None:
+        """Take a gateway's report; return what all replicas told of their metrics, and this Control's own."""
+        if report.contract != self._contract:
+            return None
+        self._hear(report)
+        own = {self._control.name: ToldPage(NAME, await self._page.fresh())}
+        return {**self._bystanders.extras(PAGE, gone=False), **self._control.replicas.extras(PAGE, gone=False), **own}
 
     async def bundle(self, digest: str) -> bytes | None:
         """A packed bundle, None while it is not at hand."""
@@ -125,6 +141,13 @@ class ControlPlane:
             if task.done():
                 raise RuntimeError(f"Control has stopped: {task.exception()!r}")
 
+    def _hear(self, report: Report) -> None:
+        if report.kind == BYSTANDER:
+            self._bystanders.hear(report, time.monotonic())
+            return
+        self._control.hear(report, time.monotonic())
+        self._spread()
+
     def _look(self, name: str) -> Any:
         if name == "audit":
             return list(self._audit.recent)
@@ -150,6 +173,7 @@ class ControlPlane:
     async def _tick(self) -> None:
         while True:
             self._control.tick(time.monotonic())
+            self._bystanders.sweep(time.monotonic())
             self._spread()
             await asyncio.sleep(_TICK_S)
 

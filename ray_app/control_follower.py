@@ -89,7 +89,7 @@ class Follower:
         A replica that takes another's place so holds what its siblings hold before the first call reaches it.
         """
         try:
-            directive = await asyncio.wait_for(self._line.changes(self._report(), self._known), _START_S)
+            directive = await asyncio.wait_for(self._line.changes(self.report(), self._known), _START_S)
         except (ControlUnavailable, asyncio.TimeoutError):
             directive = None
         if directive is not None:
@@ -106,17 +106,8 @@ class Follower:
                 await asyncio.wait([task])
         self._thread.shutdown(wait=False)
 
-    async def _follow(self) -> None:
-        while True:
-            try:
-                directive = await self._line.changes(self._report(), self._known)
-            except ControlUnavailable:
-                await asyncio.sleep(_AGAIN_S)
-                continue
-            if directive is not None:
-                self._act(directive)
-
-    def _report(self) -> Report:
+    def report(self) -> Report:
+        """What there is to say now."""
         self._count += 1
         extras = {name: give() for name, give in self._extras.items()}
         return Report(
@@ -128,6 +119,16 @@ class Follower:
             dict(self._refused),
             extras,
         )
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                directive = await self._line.changes(self.report(), self._known)
+            except ControlUnavailable:
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            if directive is not None:
+                self._act(directive)
 
     def _act(self, directive: Directive) -> None:
         self._directive = directive
@@ -174,6 +175,6 @@ class Follower:
                 logger.exception("version %s does not load", version)
                 self._refused[digest] = repr(exc)
             try:
-                await self._line.tell(self._report())
+                await self._line.tell(self.report())
             except ControlUnavailable:
                 logger.warning("Control does not answer: version %s is held and not reported yet", version)

@@ -76,6 +76,10 @@ class Replicas:
         newest = max(reports, key=lambda report: report.rules.epoch)
         return newest.rules, dict(newest.held)
 
+    def held(self) -> list[tuple[str, list[str]]]:
+        """Kind and versions held of each replica."""
+        return [(heard.report.kind, list(heard.report.held)) for heard in self._live.values()]
+
     def extras(self, name: str, *, gone: bool = True) -> dict[str, Any]:
         """What replicas report under a name, by replica; with `gone`, also the last of those that are no more."""
         found = {key: report.extras[name] for key, report in self._gone.items() if gone and name in report.extras}

@@ -9,6 +9,8 @@ from data.traffic import TrafficRules
 
 GATEWAY, MODEL, FUSED = "gateway", "model", "fused"
 """Kinds of replicas that hold versions."""
+BYSTANDER = "bystander"
+"""Kind of those that hold none: nobody waits for them, they only tell what they count."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Report:
 
     Args:
         replica: its id in Serve.
-        kind: GATEWAY, MODEL or FUSED.
+        kind: GATEWAY, MODEL, FUSED or BYSTANDER.
         contract: of its models, as `BundleManifest.contract` has it.
         count: grows with every report; one that was overtaken is dropped.
         seq: of the directive that it acts by: what that does not want is gone; -1 for none.

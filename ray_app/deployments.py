@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from data.errors import ConfigError, ControlUnavailable, RayscoreError
 from ray_app.admin import AdminDoor, Forward
 from ray_app.asgi import PredictApp, Readiness
+from ray_app.control_bystander import Bystander
 from ray_app.control_follower import Follower, Holder
 from ray_app.control_report import FUSED, GATEWAY, MODEL
 from ray_app.environment import slow_reason
@@ -30,12 +34,15 @@ from ray_app.observer import Observer
 from ray_app.prediction_log import LogOptions, PredictionLog, Sampling
 from ray_app.predictor import Predictor
 from ray_app.reach import link_host, reach
+from ray_app.replica_boards import LinkBoard, ModelBoard, ProcessBoard, StoreBoard
 from ray_app.rollout.board import GatewayBoard
 from ray_app.rollout.comparison import SHADOWS
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.tally import TALLIES, Tallies
 from ray_app.runtime import OnnxModel
 from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter
+from ray_app.scrape import CONTROL, PAGE, Ask, OwnPage, Scrape, ToldPage
+from ray_app.scrape import PATH as METRICS
 from ray_app.served import Served
 from ray_app.shelf import Shelf
 from ray_app.stages import (
@@ -56,11 +63,17 @@ logger = logging.getLogger("ray.serve")
 class _Stage:
     """What both stages share: they answer by Serve's handle and by links, and report how busy they are."""
 
-    def _open(self, served: Served, handler: Handler) -> None:
+    def _open(self, served: Served, handler: Handler, board: Callable[[str], Collector]) -> OwnPage:
+        """Set up, and return the page of what there is to be told; `board` makes the part of it that is the stage's."""
+        replica, name = _replica(), type(self).__name__
         self._settings = served.settings
         self._handler = handler
-        self._links = LinkServer(handler, served.hello(type(self).__name__))
+        self._links = LinkServer(handler, served.hello(name))
         self._meter = BusyMeter()
+        registry = CollectorRegistry()
+        for each in (ProcessBoard(replica, name), LinkBoard(replica, name, self._links), board(replica)):
+            registry.register(each)
+        return OwnPage(name, registry)
 
     async def call(self, request: bytes) -> bytes:
         """Answer a call that came by Serve's handle."""
@@ -82,12 +95,15 @@ class _Stage:
 class FeatureFetch(_Stage):
     """Reads the online store for gateways."""
 
-    def __init__(self, served: Served) -> None:
+    async def __init__(self, served: Served, control: DeploymentHandle | None) -> None:
         features = local_features(served.settings, served.manifest)
         if features is None:
             raise ConfigError("the model has no online features: nothing to fetch")
         self._features = features
-        self._open(served, FeatureServer(features).call)
+        page = self._open(served, FeatureServer(features).call, lambda replica: StoreBoard(replica, features))
+        if control is not None:
+            line, contract = ControlLine(control), served.manifest.contract
+            self._bystander = Bystander(_replica(), contract, served.rules, line, {PAGE: page})
 
     async def ping(self) -> str | None:
         """Return what is wrong with the store, None when it answers."""
@@ -104,8 +120,9 @@ class Model(_Stage):
 
     async def __init__(self, served: Served, control: DeploymentHandle | None) -> None:
         shelf = Shelf(served.rules, served.bundles())
-        self._open(served, ModelServer(shelf.model).call)
-        self._follower = await _follow(served, MODEL, shelf, control, {})
+        board = partial(ModelBoard, held=shelf.held, model=shelf.model)
+        page = self._open(served, ModelServer(shelf.model).call, board)
+        self._follower = await _follow(served, MODEL, shelf, control, {PAGE: page})
 
     async def ping(self) -> str | None:
         """Return None: a model that does not score never becomes a replica."""
@@ -122,8 +139,10 @@ class _Ingress:
         parts: LaneParts,
         readiness: Readiness,
         control: DeploymentHandle | None,
-    ) -> None:
-        lanes = Lanes(partial(build_lane, parts), served.rules, served.bundles(), served.settings.queue_limit)
+        stages: Sequence[str],
+    ) -> Lanes:
+        build, refused = partial(build_lane, parts), parts.metrics.queue_refused.inc
+        lanes = Lanes(build, served.rules, served.bundles(), served.settings.queue_limit, refused)
         lanes.on_switch = partial(_say_served, parts.metrics)
         _say_served(parts.metrics, lanes.view)
         observers, extras = _onlookers(parts.metrics, lanes)
@@ -132,11 +151,16 @@ class _Ingress:
             observers.append(self._log)
         settings, metrics = served.settings, parts.metrics
         predictor = Predictor(lanes, metrics, settings.max_items, observers)
-        routes = AdminDoor(settings.admin_token, _forward(control)).routes()
+        name = type(self).__name__
+        metrics.registry.register(ProcessBoard(_replica(), name))
+        page = OwnPage(name, metrics.registry)
+        self._follower = await _follow(served, kind, lanes, control, {**extras, PAGE: page})
+        scrape = Scrape(_replica(), page, (name, *stages, CONTROL), _ask(control, self._follower))
+        routes = {**AdminDoor(settings.admin_token, _forward(control)).routes(), METRICS: scrape.route}
         self._door = PredictApp(settings, lanes, predictor, metrics, readiness, routes)
         self._meter = BusyMeter()
-        self._follower = await _follow(served, kind, lanes, control, extras)
         offer(self._door)
+        return lanes
 
     def __serve_build_asgi_app__(self) -> PredictApp:
         return self._door
@@ -177,7 +201,8 @@ class Gateway(_Ingress):
             return RemoteModel(scorers.transport, bundle.digest, settings.request_timeout_ms / 1000)
 
         parts = LaneParts(settings, fetch, scorer, metrics, scorers.replicas, _slow())
-        await self._open(served, GATEWAY, parts, self._readiness, control)
+        stages = [handle.deployment_name for handle in (features, model) if handle is not None]
+        await self._open(served, GATEWAY, parts, self._readiness, control, stages)
 
     async def _readiness(self) -> dict[str, str]:
         answers = await asyncio.gather(*(ping(handle) for handle in self._pings.values()))
@@ -189,15 +214,19 @@ class Fused(_Ingress):
     """The whole path in one replica, for the lowest latency."""
 
     async def __init__(self, served: Served, control: DeploymentHandle | None) -> None:
-        self._features = local_features(served.settings, served.manifest, served.settings.feature_timeout_ms / 1000)
-        parts = LaneParts(
-            served.settings,
-            self._features,
-            lambda bundle: LocalModel(OnnxModel(bundle)),
-            _metrics(served),
-            slow=_slow(),
-        )
-        await self._open(served, FUSED, parts, self._readiness, control)
+        settings = served.settings
+        self._features = local_features(settings, served.manifest, settings.feature_timeout_ms / 1000)
+        metrics, models = _metrics(served), WeakValueDictionary[bytes, OnnxModel]()
+
+        def local(bundle: Bundle) -> LocalModel:
+            model = models[bytes.fromhex(bundle.digest)] = OnnxModel(bundle)
+            return LocalModel(model)
+
+        parts = LaneParts(settings, self._features, local, metrics, slow=_slow())
+        if self._features is not None:
+            metrics.registry.register(StoreBoard(_replica(), self._features))
+        lanes = await self._open(served, FUSED, parts, self._readiness, control, ())
+        metrics.registry.register(ModelBoard(_replica(), lanes.held, models.get))
 
     async def _readiness(self) -> dict[str, str]:
         said = await _problem(self._features) if self._features else None
@@ -207,8 +236,7 @@ class Fused(_Ingress):
 def _onlookers(metrics: Metrics, lanes: Lanes) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
     """Who is told of each answer, and what a gateway reports to Control besides, by name."""
     tallies, shadow = Tallies(), Shadow(lanes)
-    replica = serve.get_replica_context().replica_tag
-    metrics.registry.register(GatewayBoard(replica, tallies.report, shadow.report))
+    metrics.registry.register(GatewayBoard(_replica(), tallies.report, shadow.report))
     return [tallies, shadow], {TALLIES: tallies.report, SHADOWS: shadow.report}
 
 
@@ -221,8 +249,9 @@ def _prediction_log(served: Served, metrics: Metrics) -> PredictionLog | None:
     options = LogOptions(
         s.prediction_log_path, sampling, key.get_secret_value().encode() if key else None, s.prediction_log_flush_s
     )
-    replica = serve.get_replica_context().replica_tag
-    return PredictionLog(replica, served.manifest.schema_.names, options, metrics.log_rows)
+    log = PredictionLog(_replica(), served.manifest.schema_.names, options, metrics.log_rows)
+    metrics.watch_log_disk(lambda: log.disk_free)
+    return log
 
 
 async def _follow(
@@ -235,8 +264,7 @@ async def _follow(
     """Take over from Control what is to be held, and follow it."""
     if control is None:
         return None
-    replica = serve.get_replica_context().replica_tag
-    follower = Follower(replica, kind, served.manifest.contract, holder, ControlLine(control), extras)
+    follower = Follower(_replica(), kind, served.manifest.contract, holder, ControlLine(control), extras)
     await follower.start()
     return follower
 
@@ -251,8 +279,23 @@ def _forward(control: DeploymentHandle | None) -> Forward:
     return nowhere
 
 
+def _ask(control: DeploymentHandle | None, follower: Follower | None) -> Ask | None:
+    if control is None or follower is None:
+        return None
+    line = ControlLine(control)
+
+    async def ask() -> Mapping[str, ToldPage] | None:
+        return await line.scrape(follower.report())
+
+    return ask
+
+
+def _replica() -> str:
+    return serve.get_replica_context().replica_tag
+
+
 def _metrics(served: Served) -> Metrics:
-    return Metrics(serve.get_replica_context().replica_tag, served.manifest.name, served.rules.champion)
+    return Metrics(_replica(), served.manifest.name, served.rules.champion)
 
 
 def _say_served(metrics: Metrics, view: View) -> None:

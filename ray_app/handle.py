@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -13,10 +13,12 @@ from ray.serve.handle import DeploymentHandle
 from data.errors import ControlUnavailable, Overloaded
 from ray_app.control_report import Directive, Report
 from ray_app.link.membership import Transport
+from ray_app.scrape import ToldPage
 
 _PING_TIMEOUT_S = 1.0
 _REPORT_TIMEOUT_S = 5.0
 _ACT_TIMEOUT_S = 15.0
+_SCRAPE_TIMEOUT_S = 1.0
 _UNREACHABLE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
@@ -50,8 +52,8 @@ class ControlLine:
     """Control by Serve's handle, as a replica's Follower and the admin door reach it."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
-        self._changes, self._tell, self._bundle, self._act = (
-            method_of(handle, name) for name in ("changes", "tell", "bundle", "act")
+        self._changes, self._tell, self._bundle, self._act, self._scrape = (
+            method_of(handle, name) for name in ("changes", "tell", "bundle", "act", "scrape")
         )
 
     async def changes(self, report: Report, known: tuple[str, int]) -> Directive | None:
@@ -65,6 +67,10 @@ class ControlLine:
     async def bundle(self, digest: str) -> bytes | None:
         """Fetch a bundle; see Line."""
         return await _asked(self._bundle.remote(digest))
+
+    async def scrape(self, report: Report) -> Mapping[str, ToldPage] | None:
+        """Report, and return what all replicas told of their metrics; see Ask."""
+        return await _asked(self._scrape.remote(report), _SCRAPE_TIMEOUT_S)
 
     async def act(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
         """Have an action done; raises ControlUnavailable."""

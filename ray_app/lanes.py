@@ -71,6 +71,7 @@ def build_lane(parts: LaneParts, version: str, bundle: Bundle) -> Lane:
         slots=lambda: settings.batch_slots * max(parts.replicas(), 1),
         queue_limit=settings.queue_limit,
         on_batch=parts.metrics.batch_rows.observe,
+        on_full=parts.metrics.queue_refused.inc,
     )
     return Lane(
         version,
@@ -127,13 +128,21 @@ class Lanes:
         build: makes a lane; called on any thread.
         rules: the first to be in force.
         bundles: of the versions that they name.
+        limit: most rows that wait, in all lanes.
+        on_full: told how many rows were refused because so many waited.
     """
 
     def __init__(
-        self, build: Callable[[str, Bundle], Lane], rules: TrafficRules, bundles: Mapping[str, Bundle], limit: int
+        self,
+        build: Callable[[str, Bundle], Lane],
+        rules: TrafficRules,
+        bundles: Mapping[str, Bundle],
+        limit: int,
+        on_full: Callable[[int], None] = lambda rows: None,
     ) -> None:
         self._build = build
         self._limit = limit
+        self._on_full = on_full
         self._lanes = {version: build(version, bundles[version]) for version in rules.versions}
         self.view = View(rules, self._lanes)
         self.on_switch: Callable[[View], None] = lambda view: None
@@ -152,6 +161,7 @@ class Lanes:
     def require_room(self, count: int) -> None:
         """Raise Overloaded when so many more rows would be too many."""
         if self.waiting + count > self._limit:
+            self._on_full(count)
             raise Overloaded("too many requests are waiting; try again later")
 
     def held(self) -> dict[str, str]:

@@ -1,35 +1,37 @@
-"""Every Prometheus metric of a gateway: name, labels and buckets in one table.
+"""What a gateway counts of its requests, as Prometheus metrics: name, labels and buckets in one table.
 
-Each gateway replica counts for itself; the `replica` label keeps their series apart, so that a scrape
-that reaches one replica now and another later never sees a counter jump.
+Each replica counts for itself; the `replica` label keeps their series apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
+from ray_app.distribution import SECONDS, Distributions
 from ray_app.prediction import Prediction
 
 # The `_created` series double the page and no board reads them.
 disable_created_metrics()
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
-
 FEATURE_FETCH = "feature_fetch"
 MODEL = "model"
 
-_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_WAYS = ("link", "handle", "retry")
+_EVENTS = ("opened", "lost", "unreachable", "refused")
+
+
+class Links(Protocol):
+    """What is shown of the links to one deployment."""
+
+    @property
+    def open_links(self) -> int: ...  # noqa: D102
+
+    @property
+    def replicas(self) -> int: ...  # noqa: D102
 
 
 class Metrics:
@@ -39,6 +41,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._replica = replica
         self._requests = self._counter("rayscore_requests_total", "HTTP requests of /predict by status code.", "code")
+        # From the start, so that an alert has something to compare.
+        self._codes = {code: self._requests.labels(replica, str(code)) for code in (200, 500, 503, 504)}
         items = self._counter("rayscore_items_total", "Items of /predict by outcome.", "outcome")
         self._ok, self._refused = items.labels(replica, "ok"), items.labels(replica, "refused")
         entities = self._counter("rayscore_entities_total", "Store look-ups by whether they found one.", "found")
@@ -50,16 +54,23 @@ class Metrics:
         degraded = self._counter("rayscore_degraded_total", "Answers given without the online store.")
         self.degraded = degraded.labels(replica)
         self.request_seconds = self._histogram(
-            "rayscore_request_seconds", "Time to answer a /predict request, in seconds.", _SECONDS
+            "rayscore_request_seconds", "Time to answer a /predict request, in seconds.", SECONDS
         ).labels(replica)
-        stages = self._histogram("rayscore_stage_seconds", "Time a micro-batch spent in a stage.", _SECONDS, "stage")
+        stages = self._histogram("rayscore_stage_seconds", "Time a micro-batch spent in a stage.", SECONDS, "stage")
         self._stages = {name: stages.labels(replica, name) for name in (FEATURE_FETCH, MODEL)}
         self.batch_rows = self._histogram("rayscore_batch_rows", "Rows in a micro-batch.", _ROWS).labels(replica)
         self._link_calls = self._counter(
             "rayscore_stage_calls_total", "Calls to a stage by how they went.", "deployment", "way"
         )
         self._links = self._gauge("rayscore_open_links", "Links to replicas that can take a call.", "deployment")
+        self._linked = self._gauge("rayscore_link_replicas", "Replicas that links are kept to.", "deployment")
+        self._link_events = self._counter(
+            "rayscore_link_events_total", "What happened to links of this gateway.", "deployment", "event"
+        )
         self._queue = self._gauge("rayscore_queue_rows", "Rows waiting for a micro-batch.").labels(replica)
+        self._queue_limit = self._gauge("rayscore_queue_limit_rows", "Most rows that may wait.").labels(replica)
+        full = self._counter("rayscore_queue_refused_rows_total", "Rows refused because the queue was full.")
+        self.queue_refused = full.labels(replica)
         logged = self._counter(
             "rayscore_prediction_log_rows_total", "Rows of the prediction log by how they ended.", "outcome"
         )
@@ -76,7 +87,7 @@ class Metrics:
 
     def request(self, code: int, seconds: float) -> None:
         """Count one answered request."""
-        self._requests.labels(self._replica, str(code)).inc()
+        (self._codes.get(code) or self._code(code)).inc()
         self.request_seconds.observe(seconds)
 
     def refused(self, count: int) -> None:
@@ -104,22 +115,33 @@ class Metrics:
         """Count rows of the prediction log: "written", "dropped" or "lost"."""
         self._logged[outcome].inc(rows)
 
-    def watch_queue(self, waiting: Callable[[], int]) -> None:
-        """Read the queue's length from `waiting` at every scrape."""
+    def watch_log_disk(self, free_share: Callable[[], float]) -> None:
+        """Show how much of the prediction log's disk is free, read from `free_share` for every page."""
+        free = self._gauge("rayscore_prediction_log_disk_free_ratio", "Free share of the prediction log's disk.")
+        free.labels(self._replica).set_function(free_share)
+
+    def watch_queue(self, waiting: Callable[[], int], limit: int) -> None:
+        """Read the queue's length from `waiting` for every page; at most `limit` rows may wait."""
         self._queue.set_function(waiting)
+        self._queue_limit.set(limit)
 
     def count_calls(self, deployment: str) -> Callable[[str], None]:
         """Return what counts calls to a deployment by the way they went: "link", "handle" or "retry"."""
-        ways = {way: self._link_calls.labels(self._replica, deployment, way) for way in ("link", "handle", "retry")}
+        ways = {way: self._link_calls.labels(self._replica, deployment, way) for way in _WAYS}
         return lambda way: ways[way].inc()
 
-    def watch_links(self, deployment: str, open_links: Callable[[], int]) -> None:
-        """Read the number of open links from `open_links` at every scrape."""
-        self._links.labels(self._replica, deployment).set_function(open_links)
+    def count_link_events(self, deployment: str) -> Callable[[str], None]:
+        """Return what counts what happens to links: "opened", "lost", "unreachable" or "refused"."""
+        events = {event: self._link_events.labels(self._replica, deployment, event) for event in _EVENTS}
+        return lambda event: events[event].inc()
 
-    def exposition(self) -> bytes:
-        """The metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def watch_links(self, deployment: str, links: Links) -> None:
+        """Read the state of the links to a deployment for every page."""
+        self._links.labels(self._replica, deployment).set_function(lambda: links.open_links)
+        self._linked.labels(self._replica, deployment).set_function(lambda: links.replicas)
+
+    def _code(self, code: int) -> Counter:
+        return self._codes.setdefault(code, self._requests.labels(self._replica, str(code)))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ["replica", *labels], registry=self.registry)
@@ -127,5 +149,7 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, ["replica", *labels], registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(name, text, ["replica", *labels], buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, edges: tuple[float, ...], *labels: str) -> Distributions:
+        histogram = Distributions(name, text, edges, ["replica", *labels])
+        self.registry.register(histogram)
+        return histogram

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import random
+import shutil
 import threading
 import time
 from collections import deque
@@ -103,6 +105,8 @@ class PredictionLog:
         self._ending = threading.Event()
         self._stream: _Stream | None = None
         self._again_at = 0.0
+        self.disk_free = math.nan
+        """Free share of the folder's disk, looked up with every write; NaN while it is not known."""
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
@@ -136,6 +140,8 @@ class PredictionLog:
             self._finish(self._stream)
 
     def _flush(self) -> None:
+        # Here, not where it is shown: a network disk that hangs must not stop the event loop.
+        self.disk_free = _free_share(self._options.folder)
         while self._queue and time.monotonic() >= self._again_at:
             rows = [self._queue.popleft() for _ in range(min(len(self._queue), _CHUNK))]
             try:
@@ -267,6 +273,15 @@ class _Stream:
             self._file.close()
         except OSError as exc:
             logger.debug("prediction log: closing %s: %s", self.path, exc)
+
+
+def _free_share(folder: Path) -> float:
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    try:
+        usage = shutil.disk_usage(there)
+    except OSError:
+        return math.nan
+    return usage.free / usage.total if usage.total else math.nan
 
 
 def to_parquet(stream: Path) -> Path:

@@ -34,8 +34,9 @@ def reach(
     if not served.settings.direct_links:
         return Reached(fallback, lambda: 1)
     name = handle.deployment_name
-    links = LinkSet(name, served.hello(name).encode(), fallback, metrics.count_calls(name), elsewhere)
-    metrics.watch_links(name, lambda: links.open_links)
+    count, note = metrics.count_calls(name), metrics.count_link_events(name)
+    links = LinkSet(name, served.hello(name).encode(), fallback, count, elsewhere, note=note)
+    metrics.watch_links(name, links)
     subscribe(name, links.update_threadsafe)
     return Reached(links.call, lambda: links.open_links)
 

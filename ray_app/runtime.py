@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import onnxruntime
 
 from data.errors import BundleError, SchemaMismatch
 from data.features import Transform
+from ray_app.distribution import FINE_SECONDS, Distribution
 from tune.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
 
 _PROBE_TOLERANCE = 1e-5
@@ -23,6 +26,10 @@ class OnnxModel:
             SchemaMismatch: the model takes another number of features than the schema has.
         """
         self.manifest = bundle.manifest
+        self.seconds = Distribution(FINE_SECONDS)
+        """How long each call of `score` took."""
+        self.rows = 0
+        """Rows that it scored."""
         self._session = _session(bundle.onnx)
         self.width = len(bundle.manifest.schema_.names)
         self._check_width()
@@ -34,6 +41,13 @@ class OnnxModel:
         Raises:
             SchemaMismatch: the matrix has another number of columns than the model.
         """
+        started = time.perf_counter()
+        scores = self._score(matrix)
+        self.seconds.observe(time.perf_counter() - started)
+        self.rows += len(matrix)
+        return scores
+
+    def _score(self, matrix: np.ndarray) -> np.ndarray:
         if matrix.ndim != 2 or matrix.shape[1] != self.width:
             raise SchemaMismatch(f"matrix of shape {matrix.shape}, model takes (n, {self.width})")
         (output,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: matrix})
@@ -47,7 +61,7 @@ class OnnxModel:
     def _check_probe(self) -> None:
         probe = self.manifest.probe
         try:
-            scores = self.score(Transform(self.manifest.schema_).rows(probe.rows))
+            scores = self._score(Transform(self.manifest.schema_).rows(probe.rows))
         except Exception as exc:
             raise BundleError(f"{self.manifest.name}: the model does not score its probe rows: {exc}") from exc
         worst = float(np.max(np.abs(scores - np.array(probe.probabilities, np.float32)), initial=0.0))

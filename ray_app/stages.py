@@ -10,6 +10,7 @@ import asyncio
 import math
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -20,6 +21,7 @@ import numpy as np
 from data.errors import DeadlineExceeded, Overloaded, RayscoreError, StoreError, StoreUnavailable, VersionUnavailable
 from data.settings import Settings
 from data.store import OnlineStore, open_store
+from ray_app.distribution import FINE_SECONDS, Distribution
 from ray_app.link.membership import Transport
 from ray_app.runtime import OnnxModel
 from tune.bundle import BundleManifest
@@ -78,19 +80,32 @@ class LocalFeatures:
         self._store: OnlineStore | None = None
         self._problem = "the online store is not open yet"
         self._closed = threading.Event()
+        self.seconds = Distribution(FINE_SECONDS)
+        """How long each read took, those that failed included."""
+        self.keys = {"found": 0, "missing": 0, "failed": 0}
+        """Keys that were read, by what came of it."""
         if not self._try_open():
             threading.Thread(target=self._keep_trying, name="open-store", daemon=True).start()
 
     async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Read from the store; see FeatureStage."""
-        if self._store is None:
-            raise StoreUnavailable(self._problem)
+        started = time.perf_counter()
         try:
-            return await self._store.get_many(entities, min(self._limit_s, timeout_s))
+            payloads = await self._read(entities, min(self._limit_s, timeout_s))
         except StoreUnavailable:
+            self.keys["failed"] += len(entities)
             raise
-        except StoreError as exc:
-            raise StoreUnavailable(str(exc)) from exc
+        finally:
+            self.seconds.observe(time.perf_counter() - started)
+        missing = payloads.count(None)
+        self.keys["missing"] += missing
+        self.keys["found"] += len(payloads) - missing
+        return payloads
+
+    @property
+    def is_open(self) -> bool:
+        """True once the store could be opened."""
+        return self._store is not None
 
     async def ping(self) -> None:
         """Raise StoreUnavailable when the store does not answer."""
@@ -103,6 +118,16 @@ class LocalFeatures:
         self._closed.set()
         if self._store is not None:
             self._store.close()
+
+    async def _read(self, entities: Sequence[str], timeout_s: float) -> list[bytes | None]:
+        if self._store is None:
+            raise StoreUnavailable(self._problem)
+        try:
+            return await self._store.get_many(entities, timeout_s)
+        except StoreUnavailable:
+            raise
+        except StoreError as exc:
+            raise StoreUnavailable(str(exc)) from exc
 
     def _try_open(self) -> bool:
         try:

@@ -27,7 +27,7 @@ def build(served: Served, control: Application | None = None, *, fused: bool = F
         gateway = _deployment(Fused, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
         return gateway.bind(served, control)
     stage = partial(_deployment, settings=s, ongoing=64)
-    features = stage(FeatureFetch, low=s.feature_min_replicas, high=s.feature_max_replicas).bind(served)
+    features = stage(FeatureFetch, low=s.feature_min_replicas, high=s.feature_max_replicas).bind(served, control)
     model = stage(Model, low=s.model_min_replicas, high=s.model_max_replicas).bind(served, control)
     gateway = _deployment(Gateway, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
     return gateway.bind(served, features if served.manifest.schema_.online else None, model, control)

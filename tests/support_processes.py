@@ -35,3 +35,16 @@ def _read(pid: int, name: str) -> bytes:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
         return b""
+
+
+def listening(pid: int, host: str) -> list[int]:
+    """TCP ports that a process listens on at an IPv4 address."""
+    sockets = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    wanted = "".join(f"{int(part):02X}" for part in reversed(host.split(".")))
+    ports = []
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        address, _, port = fields[1].partition(":")
+        if address == wanted and fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+            ports.append(int(port, 16))
+    return ports

@@ -29,6 +29,7 @@ from ray_app.metrics import Metrics
 from ray_app.observer import Observer
 from ray_app.predictor import Predictor
 from ray_app.runtime import OnnxModel
+from ray_app.scrape import PATH, OwnPage, Scrape
 from ray_app.stages import FeatureStage, LocalFeatures, LocalModel, ModelStage
 from tests.support_model import card_bundle
 from tune.bundle import Bundle, BundleManifest
@@ -145,7 +146,8 @@ def door(
     metrics = Metrics("replica-1", name, VERSION)
     rules = rules or TrafficRules(use_case=name, champion=VERSION, epoch=1)
     parts = LaneParts(given, features, lambda own: model or LocalModel(OnnxModel(own)), metrics)
-    lanes = Lanes(partial(build_lane, parts), rules, bundles or {VERSION: bundle}, given.queue_limit)
+    build, refused = partial(build_lane, parts), metrics.queue_refused.inc
+    lanes = Lanes(build, rules, bundles or {VERSION: bundle}, given.queue_limit, refused)
 
     async def readiness() -> dict[str, str]:
         return problems()
@@ -154,7 +156,8 @@ def door(
         return 200, {"action": action, "told": told, "source": source}
 
     predictor = Predictor(lanes, metrics, given.max_items, observers)
-    routes = AdminDoor(given.admin_token, forward).routes()
+    scrape = Scrape("replica-1", OwnPage("Gateway", metrics.registry), ("Gateway",), None)
+    routes = {**AdminDoor(given.admin_token, forward).routes(), PATH: scrape.route}
     app = PredictApp(given, lanes, predictor, metrics, readiness, routes, body_timeout_s)
     return Door(app, lanes, metrics, bundle)
 

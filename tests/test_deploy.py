@@ -14,7 +14,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from data.settings import PREFIX, Settings
 from ray_app.environment import SERVE_ENVIRONMENT
-from ray_app.metrics import Metrics
+from tests.support_metrics import every_metric
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,11 +45,7 @@ def copied() -> list[str]:
 
 def exported() -> set[str]:
     """Names of the series that Prometheus stores for the application's metrics."""
-    names: set[str] = set()
-    for metric in Metrics("replica", "model", "1").registry.collect():
-        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(metric.type, [""])
-        names |= {metric.name + suffix for suffix in suffixes}
-    return names
+    return set(re.findall(r"^(rayscore_\w+)", every_metric(), re.M))
 
 
 def test_serve_env_is_the_environment_of_the_fast_path() -> None:
@@ -154,6 +150,21 @@ def test_cluster_runs_the_ray_that_the_project_needs() -> None:
     assert env_file("cluster.env")["RAY_AUTH_MODE"] == "token"
 
 
+def test_alerts_are_about_metrics_that_exist() -> None:
+    """An alert asks for series that the application exports, is tried by promtool, and says what to do."""
+    text = (DEPLOY / "alerts.yml").read_text("utf-8")
+    tried = (DEPLOY / "alerts_test.yml").read_text("utf-8")
+    rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    known = exported()
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    for rule in rules:
+        assert set(re.findall(r"\brayscore_\w+", rule["expr"])) <= known, rule["alert"]
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["description"]
+        assert rule["alert"] in tried
+
+
 def test_prometheus_scrapes_services_that_exist() -> None:
     """Every address in prometheus.yml is a compose service at a port it publishes."""
     addresses = re.findall(r"\b(\w+):(\d{4})\b", (DEPLOY / "prometheus.yml").read_text("utf-8"))
@@ -166,7 +177,7 @@ def test_prometheus_scrapes_services_that_exist() -> None:
 def test_dashboard_shows_metrics_that_exist(path: Path) -> None:
     """A panel queries series that the application exports, from the provisioned data source."""
     text = path.read_text("utf-8")
-    assert set(re.findall(r"rayscore_\w+", text)) <= exported()
+    assert set(re.findall(r"\brayscore_\w+", text)) <= exported()
     provisioned = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text("utf-8"))
     known = {source["uid"] for source in provisioned["datasources"]}
     assert {panel["datasource"]["uid"] for panel in json.loads(text)["panels"]} <= known

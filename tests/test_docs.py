@@ -8,15 +8,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from data.judgement import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
 from data.schema import Feature, FeatureType, Source
 from data.usecase import Entity, Metric, Range, Search, Split, UseCase, parse_use_case
-from ray_app.rollout.board import GatewayBoard
-from ray_app.rollout.comparison import Comparison
-from ray_app.rollout.tally import Tally
-from tests.support_serving import ROW, door, run
+from tests.support_metrics import every_metric
+from tests.support_serving import door, run
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -189,18 +188,20 @@ def test_metrics():
         names(cells[0])[0]: (cells[1], set(names(cells[2].partition(":")[0])))
         for cells in rows(section(doc("http-api.md"), "Metrics"), "metric")
     }
-    served = door()
-    run(served.post(ROW))
-    served.metrics.count_calls("Model")("link")
-    served.metrics.watch_links("Model", lambda: 1)
-    served.metrics.registry.register(GatewayBoard("r", lambda: {"4": Tally()}, lambda: {"4": Comparison("3")}))
-    text = served.metrics.exposition().decode()
+    text = every_metric()
     exposed = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
     assert {name: kind for name, (kind, _) in documented.items()} == exposed
     for name, (_, labels) in documented.items():
-        series = re.search(rf"^{name}(?:_bucket)?\{{(.*)\}}", text, re.M)
+        series = re.search(rf"^{name}(?:_bucket)?(?:\{{(.*)\}})? ", text, re.M)
         assert series, name
-        assert set(re.findall(r"(\w+)=", series[1])) - {"replica", "le"} == labels, name
+        assert set(re.findall(r"(\w+)=", series[1] or "")) - {"replica", "le"} == labels, name
+
+
+def test_alerts():
+    """The table of alerts has each alert rule with its severity, in the order of the file, and no other."""
+    documented = [(names(cells[0])[0], cells[1]) for cells in rows(section(doc("deployment.md"), "Alerts"), "alert")]
+    groups = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text("utf-8"))["groups"]
+    assert documented == [(rule["alert"], rule["labels"]["severity"]) for group in groups for rule in group["rules"]]
 
 
 def test_statuses():

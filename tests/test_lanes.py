@@ -15,6 +15,7 @@ from ray_app.observer import Answered, Failed
 from ray_app.runtime import OnnxModel
 from ray_app.shelf import Shelf
 from tests.support_door import problem
+from tests.support_metrics import samples, text
 from tests.support_model import card_bundle, card_table, train_bundle
 from tests.support_serving import FULL, Door, door, run
 
@@ -121,9 +122,13 @@ def test_a_switch_is_seen_by_the_next_request_and_waits_for_its_lanes():
 
 
 def test_all_lanes_share_the_queues_limit():
-    """What waits in one lane leaves less room in the others."""
+    """What waits in one lane leaves less room in the others; rows that are refused are counted."""
+    full = served(5, queue_limit=10, max_items=10)
     with pytest.raises(Overloaded):
-        served(5, queue_limit=10, max_items=10).lanes.require_room(11)
+        full.lanes.require_room(11)
+    with pytest.raises(Overloaded):
+        full.batcher.require_room(12)
+    assert samples(text(full.metrics.registry))["rayscore_queue_refused_rows_total", ""] == 23
 
 
 def test_onlookers_are_told_of_each_answer_with_all_that_is_known():

@@ -274,6 +274,31 @@ def test_a_call_goes_elsewhere_when_its_replica_is_lost_or_silent() -> None:
     asyncio.run(run())
 
 
+def test_what_happens_to_links_is_noted() -> None:
+    """A link that opens, is lost, cannot be had or is refused is noted each time, and who it is kept to is known."""
+
+    async def run() -> Counter[str]:
+        events: Counter[str] = Counter()
+        links = LinkSet("Model", HELLO.encode(), _no_fallback, note=lambda event: events.update([event]))
+        async with _serving() as (server, port):
+            links.update({"a": Address(HOST, port)})
+            await _until(lambda: links.open_links == 1)
+            assert links.replicas == 1
+            await server.close()
+            await _until(lambda: events["unreachable"] > 0)
+            assert (links.open_links, links.replicas) == (0, 1)
+        await links.close()
+        refused = LinkSet("Model", b"nonsense", _no_fallback, note=lambda event: events.update([event]))
+        async with _serving() as (_, port):
+            refused.update({"a": Address(HOST, port)})
+            await _until(lambda: events["refused"] > 0)
+            await refused.close()
+        return events
+
+    events = asyncio.run(run())
+    assert (events["opened"], events["lost"]) == (1, 1)
+
+
 def test_without_a_link_the_fallback_carries_the_call_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """Calls go by the fallback until there is a link; that is logged once, not a call."""
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from data.payload import OnlineRow
-from ray_app.metrics import CONTENT_TYPE, FEATURE_FETCH, MODEL, Metrics
+from ray_app.metrics import FEATURE_FETCH, MODEL, Metrics
 from ray_app.prediction import Lookup, Prediction
 from ray_app.request import Row
+from tests.support_metrics import TwoLinks, samples, text
 
 
 def read(metrics: Metrics) -> dict[tuple[str, str], float]:
     """Samples by name and by the labels other than the replica's."""
-    samples: dict[tuple[str, str], float] = {}
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
-        for sample in family.samples:
-            labels = {name: value for name, value in sample.labels.items() if name != "replica"}
-            samples[sample.name, ",".join(f"{k}={v}" for k, v in sorted(labels.items()))] = sample.value
-    return samples
+    return samples(text(metrics.registry))
 
 
 def prediction(encoded: list[float | None], stored: int, lookup: Lookup) -> Prediction:
@@ -69,8 +65,9 @@ def test_queue_is_read_when_asked():
     """The queue's length is that of the moment of the scrape."""
     queue = [1, 2]
     metrics = Metrics("r1", "m", "1")
-    metrics.watch_queue(lambda: len(queue))
+    metrics.watch_queue(lambda: len(queue), 10)
     assert read(metrics)["rayscore_queue_rows", ""] == 2
+    assert read(metrics)["rayscore_queue_limit_rows", ""] == 10
     queue.clear()
     assert read(metrics)["rayscore_queue_rows", ""] == 0
 
@@ -78,13 +75,12 @@ def test_queue_is_read_when_asked():
 def test_every_series_names_its_replica():
     """Each series carries the replica, and the model served is one of them."""
     metrics = Metrics("r1", "card_fraud", "7")
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(text(metrics.registry)):
         assert family.name.startswith("rayscore_")
         assert family.documentation
         for sample in family.samples:
             assert sample.labels["replica"] == "r1"
     assert read(metrics)["rayscore_model_info", "model=card_fraud,version=7"] == 1
-    assert CONTENT_TYPE.startswith("text/plain")
 
 
 def test_replicas_of_one_process_do_not_share():
@@ -92,3 +88,20 @@ def test_replicas_of_one_process_do_not_share():
     one, other = Metrics("r1", "m", "1"), Metrics("r2", "m", "1")
     one.refused(1)
     assert read(other)["rayscore_items_total", "outcome=refused"] == 0
+
+
+def test_links_are_counted_by_what_happens_to_them():
+    """Calls, events and the state of links are told apart by deployment, all of them there from the start."""
+    metrics = Metrics("r1", "m", "1")
+    call, event = metrics.count_calls("Model"), metrics.count_link_events("Model")
+    metrics.watch_links("Model", TwoLinks())
+    call("retry")
+    event("lost")
+    event("lost")
+    found = read(metrics)
+    assert found["rayscore_stage_calls_total", "deployment=Model,way=retry"] == 1
+    assert found["rayscore_stage_calls_total", "deployment=Model,way=handle"] == 0
+    assert found["rayscore_link_events_total", "deployment=Model,event=lost"] == 2
+    assert found["rayscore_link_events_total", "deployment=Model,event=opened"] == 0
+    assert found["rayscore_open_links", "deployment=Model"] == 1
+    assert found["rayscore_link_replicas", "deployment=Model"] == 2

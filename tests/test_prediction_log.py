@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from ray_app.observer import Answered
 from ray_app.prediction import Lookup, Prediction
 from ray_app.prediction_log import LogOptions, PredictionLog, Sampling, recover
 from ray_app.request import RowParser
+from tests.support_app import wait_for
 from tests.support_model import card_table
 from tests.support_serving import ROW, manifest
 
@@ -218,6 +220,16 @@ def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path):
         process.kill()
     assert lost
     assert sum(file.table.num_rows for file in read_log(tmp_path)) > 0
+
+
+def test_the_free_share_of_the_disk_is_known(tmp_path: Path):
+    """The share of the disk that is free is looked up by the writer, also before the folder is there."""
+    log = PredictionLog("r", ("a",), LogOptions(tmp_path / "not" / "yet", Sampling(1, 1), flush_s=0.01))
+    try:
+        wait_for(lambda: not math.isnan(log.disk_free), "a look at the disk")
+    finally:
+        log.close()
+    assert 0 < log.disk_free < 1
 
 
 def test_two_logs_share_a_folder(tmp_path: Path):

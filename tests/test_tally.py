@@ -12,11 +12,16 @@ from data.traffic import Challenger, TrafficRules
 from ray_app.observer import Answered, Failed
 from ray_app.prediction import Lookup, Prediction
 from ray_app.request import Row
+from ray_app.rollout.board import GatewayBoard
 from ray_app.rollout.judge import Judge
 from ray_app.rollout.tally import Tallies, Tally, merged
+from tests.support_metrics import samples, text
 from tests.support_serving import FULL, card_bundle, door, run
 
 ANSWERS = door().lanes.view.champion.answers
+
+
+EDGES = ("0.0005", "0.001", "0.25", "0.5", "2.5", "+Inf")
 
 
 def answered(version: str = "2", entity: str | None = None, score: float = 0.1, latency_s: float = 0.001) -> Answered:
@@ -37,9 +42,22 @@ def test_counts_of_a_version():
     assert (two.answered, two.errors, two.refused, two.requests) == (2, 1, 1, 4)
     assert (two.rows, two.refused_rows) == (9, 1)
     assert (two.scored, two.positives) == (3, 1)
+    assert two.seconds == pytest.approx(0.301)
     assert seen["3"].answered == 1
     assert two.slower_than(0.29) == 1
     assert two.slower_than(0.3) == 0, "a limit of two digits is an edge"
+
+
+def test_latencies_are_shown_by_version():
+    """The histogram of a version has its requests in the buckets that they belong to, the sum and the count."""
+    tallies = Tallies()
+    for latency_s in (0.0004, 0.0005, 0.0009, 0.3, 7.0):
+        tallies.answered([answered(latency_s=latency_s)])
+    found = samples(text(GatewayBoard("g1", tallies.report, dict)))
+    buckets = {edge: found["rayscore_version_request_seconds_bucket", f"le={edge},version=2"] for edge in EDGES}
+    assert buckets == {"0.0005": 2, "0.001": 3, "0.25": 3, "0.5": 4, "2.5": 4, "+Inf": 5}
+    assert found["rayscore_version_request_seconds_sum", "version=2"] == pytest.approx(7.3018)
+    assert found["rayscore_version_request_seconds_count", "version=2"] == 5
 
 
 def test_an_entity_counts_once():
@@ -67,6 +85,9 @@ def test_tallies_add_up_and_subtract():
     assert anew.requests > total.requests
     assert anew.since(total).errors == 4, "more requests than before, and yet other ones"
     assert anew.since(total).answered == 0
+    assert total.seconds == pytest.approx(0.003)
+    assert total.since(one.report()["2"]).seconds == pytest.approx(0.002)
+    assert (Tally().since(total).requests, Tally().since(total).seconds) == (0, 0)
 
 
 def test_a_report_stays_as_it_was():

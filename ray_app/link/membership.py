@@ -43,6 +43,7 @@ class LinkSet:
         count: told how each call went: "link", "handle" (the fallback) or "retry".
         elsewhere: true for an answer that says "ask another replica".
         max_in_flight: calls under way on one link; with every link full, calls raise Overloaded.
+        note: told what happens to links: "opened", "lost", "unreachable" (no connection, no welcome) or "refused".
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LinkSet:
         count: Callable[[str], None] = lambda way: None,
         elsewhere: Callable[[bytes], bool] = lambda answer: False,
         max_in_flight: int = 128,
+        note: Callable[[str], None] = lambda event: None,
     ) -> None:
         self._deployment = deployment
         self._hello = hello
@@ -60,6 +62,7 @@ class LinkSet:
         self._count = count
         self._elsewhere = elsewhere
         self._max_in_flight = max_in_flight
+        self._note = note
         self._loop = asyncio.get_running_loop()
         self._members: dict[str, Address] = {}
         self._links: dict[str, Link] = {}
@@ -71,6 +74,11 @@ class LinkSet:
     def open_links(self) -> int:
         """Links that can take a call now."""
         return sum(link.usable for link in self._links.values())
+
+    @property
+    def replicas(self) -> int:
+        """Replicas that links are kept to: those without an open one are being connected to."""
+        return len(self._members)
 
     def update_threadsafe(self, members: Mapping[str, Address]) -> None:
         """`update` from any thread."""
@@ -166,18 +174,21 @@ class LinkSet:
             try:
                 link = await open_link(address.host, address.port, self._hello, _OPEN_TIMEOUT_S)
             except LinkRefused as exc:
+                self._note("refused")
                 self._say_refused(str(exc))
             except LinkLost:
-                pass
+                self._note("unreachable")
             else:
                 if self._members.get(replica) != address:
                     # `asyncio.wait_for` loses a cancellation that comes together with its result.
                     link.close()
                     return
+                self._note("opened")
                 wait, self._said_fallback = _RETRY_FIRST_S, False
                 self._links[replica] = link
                 # Not `await link.lost`: cancelling this task would cancel the future that says the link is open.
                 await asyncio.wait([link.lost])
+                self._note("lost")
                 if self._links.get(replica) is link:
                     del self._links[replica]
             await asyncio.sleep(wait)

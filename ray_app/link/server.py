@@ -16,6 +16,10 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[bytes], "bytes | Coroutine[Any, Any, bytes]"]
 """Bytes of a call in, bytes of its answer out: at once, or from a coroutine when there is something to wait for."""
 
+REFUSALS = ("bad frame", "unexpected frame", "no hello", "no hello in time", "garbled", "secret", "protocol", "schema")
+"""Why a connection may be closed."""
+UNANSWERED = ("overloaded", "late", "failed")
+"""Why a call may not be answered."""
 OVERLOADED = b"overloaded"
 """Payload of FAILED when a call was not begun because too many were under way."""
 TOO_LATE = b"too late"
@@ -42,6 +46,8 @@ class LinkServer:
         self.in_flight = 0
         self.cut_off: Counter[str] = Counter()
         """Connections that were closed because of what the peer did, by reason."""
+        self.unanswered: Counter[str] = Counter()
+        """Calls that were not answered: "overloaded" (too many under way), "late" (its time was over) or "failed"."""
         self.connections: set[_Connection] = set()
         self._listener: asyncio.AbstractServer | None = None
 
@@ -125,6 +131,7 @@ class _Connection(asyncio.Protocol):
     def _begin(self, frame: Frame) -> None:
         server = self._server
         if server.in_flight >= server.max_in_flight:
+            server.unanswered["overloaded"] += 1
             self._refuse(frame, OVERLOADED)
             return
         try:
@@ -143,6 +150,7 @@ class _Connection(asyncio.Protocol):
 
     async def _answer(self, frame: Frame, answer: Coroutine[Any, Any, bytes], deadline: float) -> None:
         if self._loop.time() > deadline:
+            self._server.unanswered["late"] += 1
             answer.close()
             # Nobody waits for it any more, but silence would make this replica suspect.
             self._refuse(frame, TOO_LATE)
@@ -157,6 +165,7 @@ class _Connection(asyncio.Protocol):
 
     def _fail(self, frame: Frame, exc: Exception) -> None:
         logger.error("a call failed", exc_info=exc)
+        self._server.unanswered["failed"] += 1
         self._refuse(frame, repr(exc)[:1000].encode(errors="replace"))
 
     def _refuse(self, frame: Frame, reason: bytes) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from ray_app.distribution import SECONDS
 from ray_app.rollout.comparison import Comparison
 from ray_app.rollout.tally import Tally
 
@@ -40,10 +42,16 @@ class GatewayBoard(Collector):
             "Requests by the version that the rules gave them to and how they went; those that name one are left out.",
             labels=["replica", "version", "outcome"],
         )
+        seconds = HistogramMetricFamily(
+            "rayscore_version_request_seconds",
+            "Time to answer a /predict request, by the version that answered.",
+            labels=["replica", "version"],
+        )
         for version, tally in self._tallies().items():
             counts = {"answered": tally.answered, "failed": tally.errors, "refused": tally.refused}
             for outcome, count in counts.items():
                 requests.add_metric([self._replica, version, outcome], count)
+            seconds.add_metric([self._replica, version], _buckets(tally), tally.seconds)
         rows = CounterMetricFamily(
             "rayscore_shadow_rows",
             "Rows for a shadow by what became of them.",
@@ -53,4 +61,10 @@ class GatewayBoard(Collector):
             counts = {"compared": each.rows, "dropped": each.dropped, "failed": each.failed}
             for outcome, count in counts.items():
                 rows.add_metric([self._replica, version, outcome], count)
-        return [requests, rows]
+        return [requests, seconds, rows]
+
+
+def _buckets(tally: Tally) -> list[tuple[str, float]]:
+    """Answered requests up to a few of the tally's own edges."""
+    below = [(floatToGoString(edge), tally.answered - tally.slower_than(edge)) for edge in SECONDS]
+    return [*below, ("+Inf", tally.answered)]

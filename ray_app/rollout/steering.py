@@ -13,6 +13,7 @@ from ray_app.control import Control
 from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal
 from ray_app.rollout.comparison import SHADOWS, Verdict, compared
 from ray_app.rollout.conductor import Conductor, Move, obey
+from ray_app.rollout.judge import Finding
 from ray_app.rollout.tally import TALLIES, Tally, merged
 
 
@@ -69,6 +70,10 @@ class Steering:
             "findings": [finding._asdict() for finding in self._conductor.findings()],
             "waits_for": self._conductor.progress(self._rollout),
         }
+
+    def findings(self) -> list[Finding]:
+        """What is known of the running step."""
+        return self._conductor.findings()
 
     def verdicts(self, control: Control) -> list[Verdict]:
         """What is to be said of the shadows, over all gateways."""

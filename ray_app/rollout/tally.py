@@ -44,6 +44,7 @@ class Tally:
         positives: of these, how many were labelled 1.
         rows: rows that it was given, however they went.
         refused_rows: of these, those that were refused.
+        seconds: sum of the latencies.
     """
 
     answered: int = 0
@@ -54,6 +55,7 @@ class Tally:
     positives: int = 0
     rows: int = 0
     refused_rows: int = 0
+    seconds: float = 0.0
 
     @property
     def requests(self) -> int:
@@ -129,6 +131,7 @@ class _Page:
         tally.answered += len(latencies)
         tally.rows += len(rows)
         tally.latencies += _counted(LATENCY_EDGES_S, latencies)
+        tally.seconds += sum(latencies)
         tally.scores += _counted(SCORE_EDGES, [row.prediction.probability for row in fresh])
         tally.positives += sum(row.label for row in fresh)
 
