@@ -28,7 +28,10 @@ from ray_app.control_registry import RegistrySource
 from ray_app.control_replicas import FUSED_KINDS, GRAPH_KINDS, Replicas
 from ray_app.control_report import Directive, Report
 from ray_app.control_versions import Held, Limits, Versions
+from ray_app.control_view import View
+from ray_app.rollout.history import History
 from ray_app.rollout.steering import Steering
+from ray_app.rollout.tally import TALLIES
 from ray_app.served import Served
 from tune.bundle import Bundle
 
@@ -53,7 +56,7 @@ class ControlPlane:
         settings = served.settings
         bundles = {version: Bundle.from_bytes(packed) for version, packed in served.packed.items()}
         reference = bundles[served.rules.champion].manifest
-        held = {v: Held(v, bundle.digest, served.packed[v]) for v, bundle in bundles.items()}
+        held = {version: Held.of(version, bundle) for version, bundle in bundles.items()}
         limits = Limits(settings.versions_held, settings.version_grace_s)
         self._audit = Audit(settings.var_dir / AUDIT_FILE)
         self._contract = reference.contract
@@ -66,7 +69,10 @@ class ControlPlane:
             self._audit,
         )
         self._control.shown["audit_lost"] = lambda control: self._audit.lost
-        Steering().join(self._control)
+        steering = Steering()
+        steering.join(self._control)
+        self._history = History(time.monotonic())
+        self._view = View(self._control, steering, self._history, lambda: self._audit.recent, time.monotonic())
         self._source = RegistrySource(settings, reference)
         self._thread = ThreadPoolExecutor(1, "registry")
         self._told: tuple[int, Change | None] = (0, None)
@@ -127,6 +133,8 @@ class ControlPlane:
     def _look(self, name: str) -> Any:
         if name == "audit":
             return list(self._audit.recent)
+        if name == "console":
+            return self._view.plain(time.monotonic())
         status = self._control.status(time.monotonic())
         return status["rules"] if name == "rules" else status
 
@@ -148,7 +156,9 @@ class ControlPlane:
 
     async def _tick(self) -> None:
         while True:
-            self._control.tick(time.monotonic())
+            now = time.monotonic()
+            self._control.tick(now)
+            self._history.see(self._control.replicas.extras(TALLIES), now, time.time())
             self._spread()
             await asyncio.sleep(_TICK_S)
 
@@ -164,6 +174,8 @@ class ControlPlane:
                 if owed := self._control.owed:
                     await self._blocking(partial(self._source.write, owed))
                     self._control.truth.wrote(owed)
+                if self._view.wants_list(time.monotonic()):
+                    self._view.listed = await self._blocking(self._source.listed)
             except ModelError as exc:
                 self._control.truth.problem = str(exc)
             self._spread()

@@ -17,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from data.errors import ConfigError, ControlUnavailable, RayscoreError
 from ray_app.admin import AdminDoor, Forward
 from ray_app.asgi import PredictApp, Readiness
+from ray_app.console import Console
 from ray_app.control_follower import Follower, Holder
 from ray_app.control_report import FUSED, GATEWAY, MODEL
 from ray_app.environment import slow_reason
@@ -132,7 +133,9 @@ class _Ingress:
             observers.append(self._log)
         settings, metrics = served.settings, parts.metrics
         predictor = Predictor(lanes, metrics, settings.max_items, observers)
-        routes = AdminDoor(settings.admin_token, _forward(control)).routes()
+        forward = _forward(control)
+        routes = AdminDoor(settings.admin_token, forward).routes()
+        routes |= Console(forward, readiness, settings.admin_token is not None).routes()
         self._door = PredictApp(settings, lanes, predictor, metrics, readiness, routes)
         self._meter = BusyMeter()
         self._follower = await _follow(served, kind, lanes, control, extras)
