@@ -32,7 +32,7 @@ _HEADERS: Mapping[str, str] = {
 }
 _KEPT_S = 1.0
 """How long an answer of Control is given out: many open pages ask it no more often than one."""
-_PATIENCE_S = 2.5
+_PATIENCE_S = 1.5
 
 
 class Console:

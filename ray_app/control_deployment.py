@@ -71,7 +71,7 @@ class ControlPlane:
         self._control.shown["audit_lost"] = lambda control: self._audit.lost
         steering = Steering()
         steering.join(self._control)
-        self._history = History(time.monotonic())
+        self._history = History()
         self._view = View(self._control, steering, self._history, lambda: self._audit.recent, time.monotonic())
         self._source = RegistrySource(settings, reference)
         self._thread = ThreadPoolExecutor(1, "registry")

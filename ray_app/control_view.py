@@ -61,6 +61,7 @@ class View:
         """As JSON has it."""
         control = self._control
         self._looked_at = now
+        seconds, minute = self._history.last_minute()
         return {
             "at": self._wall(),
             "use_case": control.rules.use_case,
@@ -74,6 +75,7 @@ class View:
             "registry": self._registry(),
             "pending": self._pending(now),
             "rollback": self._rollback(),
+            "minute": _rates(sum(minute.values(), Tally()), seconds),
             "versions": self._versions(),
             "replicas": self._replicas(now),
             "shadows": [verdict.plain() for verdict in self._steering.verdicts(control)],

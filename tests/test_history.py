@@ -22,7 +22,7 @@ class Watched:
 
     def __init__(self, steps: int = 4) -> None:
         self.now = 100.0
-        self.history = History(self.now, 5.0, steps)
+        self.history = History(5.0, steps)
 
     def second(self, **replicas: dict[str, Tally]) -> None:
         """Let a second pass, at whose end the replicas have said this."""
@@ -43,7 +43,7 @@ def test_each_step_has_what_came_in_it():
     """Requests, errors, refusals and quantiles are those of the step alone, over all gateways."""
     watched = Watched()
     watched.second(a={"1": counted(10)}, b={"1": counted(5)})
-    watched.seconds(4, a={"1": counted(40, 3)}, b={"1": counted(15, 0, 2)})
+    watched.seconds(5, a={"1": counted(40, 3)}, b={"1": counted(15, 0, 2)})
     watched.seconds(5, a={"1": counted(41, 3) + counted(9, latency_s=0.05)}, b={"1": counted(15, 0, 2)})
     found = watched.of("1")
     assert found["requests"] == [45, 10]
@@ -55,7 +55,7 @@ def test_each_step_has_what_came_in_it():
 def test_it_begins_with_nothing():
     """A Control that starts over hears of millions of requests at once: they are not of this minute."""
     watched = Watched()
-    watched.seconds(5, a={"1": counted(10**6)})
+    watched.seconds(6, a={"1": counted(10**6)})
     assert watched.of("1") == {}
     assert watched.history.last_minute()[1] == {}
 
@@ -64,7 +64,7 @@ def test_a_gateway_that_is_gone_or_new_makes_no_step():
     """Its counts vanish, another begins anew, one comes back: nothing is negative, and nothing counts twice."""
     watched = Watched()
     watched.second(a={"1": counted(10**6)}, b={"1": counted(100)})
-    watched.seconds(4, a={"1": counted(10**6 + 10)}, b={"1": counted(110)})
+    watched.seconds(5, a={"1": counted(10**6 + 10)}, b={"1": counted(110)})
     watched.seconds(5, b={"1": counted(130)})
     watched.second(b={"1": counted(130)}, c={"1": counted(3)})
     watched.seconds(4, a={"1": counted(10**6 + 10)}, b={"1": counted(130)}, c={"1": counted(8)})
@@ -75,7 +75,7 @@ def test_counts_that_begin_again_are_not_negative():
     """A gateway that dropped a version's counts and counts anew is taken as it is."""
     watched = Watched()
     watched.second(a={"1": counted(500)})
-    watched.seconds(4, a={"1": counted(3)})
+    watched.seconds(5, a={"1": counted(3)})
     watched.seconds(5, a={"1": counted(7)})
     assert watched.of("1")["requests"] == [0, 4]
 
@@ -84,7 +84,7 @@ def test_a_version_that_begins_later_is_zero_before():
     """Each figure has a value for every step, so that they can be drawn over one axis."""
     watched = Watched()
     watched.second(a={"1": counted(1)})
-    watched.seconds(4, a={"1": counted(6)})
+    watched.seconds(5, a={"1": counted(6)})
     watched.seconds(5, a={"1": counted(6), "12": counted(4)})
     assert watched.of("12")["requests"] == [0, 4]
     assert watched.of("12")["p50_ms"] == [None, 2.0]
@@ -95,6 +95,7 @@ def test_a_version_that_begins_later_is_zero_before():
 def test_memory_is_bounded():
     """The newest steps stay; replicas that are gone are forgotten."""
     watched = Watched(steps=3)
+    watched.second(a={"1": counted(0)})
     for at in range(50):
         watched.seconds(5, **{f"gateway{at}": {"1": counted(0)}, "a": {"1": counted(at)}})
     plain = watched.history.plain()
@@ -109,7 +110,7 @@ def test_a_late_step_is_as_long_as_it_was():
     watched.second(a={"1": counted(0)})
     watched.now += 10
     watched.second(a={"1": counted(120)})
-    assert watched.history.plain()["seconds"] == [12.0]
+    assert watched.history.plain()["seconds"] == [11.0]
     assert watched.of("1")["requests"] == [120]
 
 

@@ -44,14 +44,13 @@ class History:
     """Belongs to one event loop.
 
     Args:
-        now: monotonic seconds.
         step_s: length of a step; one that is closed late is longer, and says so.
         steps: how many are kept.
     """
 
-    def __init__(self, now: float, step_s: float = STEP_S, steps: int = STEPS) -> None:
+    def __init__(self, step_s: float = STEP_S, steps: int = STEPS) -> None:
         self._step_s = step_s
-        self._began = now
+        self._began: float | None = None
         self._before: _Seen = {}
         self._open: dict[str, Tally] = {}
         self._recent: deque[tuple[float, dict[str, Tally]]] = deque(maxlen=_RECENT)
@@ -61,6 +60,11 @@ class History:
         """Take what gateways have counted so far, by replica; call it about once a second.
 
         A replica that was not there before says what it counted before it was heard: that is not counted here.
+
+        Args:
+            reports: tallies by version, by replica.
+            now: monotonic seconds.
+            wall: seconds since 1970.
         """
         for replica, tallies in reports.items():
             before = self._before.get(replica)
@@ -68,8 +72,11 @@ class History:
                 came = {v: tally.since(before[v]) if v in before else tally for v, tally in tallies.items()}
                 self._open = merged([self._open, {v: tally for v, tally in came.items() if tally.requests}])
         self._before = dict(reports)
-        if now - self._began >= self._step_s:
-            self._close(now, wall)
+        if self._began is None:
+            self._began = now if reports else None
+        elif now - self._began >= self._step_s:
+            self._close(now - self._began, wall)
+            self._began = now
 
     def last_minute(self) -> tuple[float, dict[str, Tally]]:
         """How many seconds the last steps lasted, a minute at most, and what was counted in them by version."""
@@ -91,9 +98,8 @@ class History:
         points = [step.points.get(version, nothing) for step in self._steps]
         return dict(zip(Point._fields, map(list, zip(*points, strict=True)), strict=True))
 
-    def _close(self, now: float, wall: float) -> None:
-        seconds, counted = now - self._began, self._open
-        self._began, self._open = now, {}
+    def _close(self, seconds: float, wall: float) -> None:
+        counted, self._open = self._open, {}
         self._recent.append((seconds, counted))
         self._steps.append(Step(wall, seconds, {version: _point(tally) for version, tally in counted.items()}))
 

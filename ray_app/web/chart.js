@@ -5,7 +5,13 @@ import { h, s, show } from "./dom.js";
 const HEIGHT = 170;
 const EDGE = { left: 4, right: 4, top: 14, bottom: 20 };
 const PLOT = HEIGHT - EDGE.top - EDGE.bottom;
-const SPAN_S = 900;
+const SPANS_MIN = [3, 6, 9, 15];
+
+/** How many minutes charts show: as few as hold all that is known, so that the first ones fill them too. */
+export function spanOf(history, now) {
+  const known = (now - (history.at[0] ?? now) + 5) / 60;
+  return SPANS_MIN.find((span) => span >= known) ?? SPANS_MIN.at(-1);
+}
 
 export class LineChart {
   /**
@@ -38,6 +44,7 @@ export class LineChart {
     this.history = history;
     this.now = now;
     this.colour = colour;
+    this.span = spanOf(history, now) * 60;
     this.series = Object.entries(history.versions).flatMap(([version, columns]) =>
       this.lines.map((line) => ({
         version,
@@ -55,7 +62,7 @@ export class LineChart {
     const values = this.series.flatMap((each) => each.values).filter((value) => value !== null && (!this.log || value > 0));
     const ticks = this.log ? logTicks(values) : linearTicks(Math.max(0, ...values));
     const y = this.scale(ticks);
-    this.x = (at) => EDGE.left + ((at - this.now + SPAN_S) / SPAN_S) * (width - EDGE.left - EDGE.right);
+    this.x = (at) => EDGE.left + ((at - this.now + this.span) / this.span) * (width - EDGE.left - EDGE.right);
     this.y = y;
     const paths = this.series.map((each) =>
       s("path", { class: `line c${this.colour(each.version)}${each.line.dashed ? " dashed" : ""}`, d: this.path(each.values) }),
@@ -75,10 +82,12 @@ export class LineChart {
   grid(ticks, y, width) {
     const across = ticks.map((tick) => [
       s("line", { class: "rule", x1: EDGE.left, x2: width - EDGE.right, y1: y(tick), y2: y(tick) }),
-      s("text", { class: "tick", x: EDGE.left, y: y(tick) - 3 }, this.text(tick)),
+      s("text", { class: "tick", x: EDGE.left, y: y(tick) - 3 }, String(Number(tick.toPrecision(3)))),
     ]);
-    const down = [15, 10, 5, 0].map((minutes) => {
-      const anchor = minutes === 15 ? "start" : minutes === 0 ? "end" : "middle";
+    const whole = this.span / 60;
+    const down = [3, 2, 1, 0].map((third) => {
+      const minutes = (whole * third) / 3;
+      const anchor = third === 3 ? "start" : third === 0 ? "end" : "middle";
       const label = minutes ? `−${minutes} min` : "now";
       return s("text", { class: "tick", x: this.x(this.now - minutes * 60), y: HEIGHT - 4, "text-anchor": anchor }, label);
     });
@@ -126,7 +135,7 @@ export class LineChart {
   }
 
   point(event) {
-    const at = this.now - SPAN_S * (1 - event.offsetX / this.svg.clientWidth);
+    const at = this.now - this.span * (1 - event.offsetX / this.svg.clientWidth);
     const distance = this.history?.at.map((each) => Math.abs(each - at)) ?? [];
     this.pick(distance.length ? distance.indexOf(Math.min(...distance)) : null);
   }
@@ -181,6 +190,8 @@ export function logTicks(values) {
   const last = Math.max(all.findIndex((each) => each >= high), first + 1);
   const chosen = all.slice(first, last + 1);
   if (chosen.length <= 5) return chosen;
-  const decades = chosen.filter((each) => Math.abs(Math.log10(each) % 1) < 1e-9);
-  return [chosen[0], ...decades.filter((each) => each > chosen[0] && each < chosen[chosen.length - 1]), chosen[chosen.length - 1]];
+  // Only whole powers between the ends, and none so near to an end that their words would touch.
+  const [bottom, top] = [chosen[0], chosen[chosen.length - 1]];
+  const between = chosen.filter((each) => Math.abs(Math.log10(each) % 1) < 1e-9 && each > 2.5 * bottom && 2.5 * each < top);
+  return [bottom, ...between, top];
 }

@@ -87,7 +87,7 @@ const ACTIONS = {
       text:
         `Version ${version} becomes the champion: it answers everybody whom no other challenger has, and the registry's alias moves to it. ` +
         `Version ${data.champion} answers nobody any more; a rollback brings it back. ` +
-        `No gate is asked here: python -m tune promote does that.${noted(data, version)}`,
+        `No gate is asked here: python -m tune promote does that.${noted(data, version, "ends")}`,
       after: liveShares(version, without(data, version)),
     }),
     told: () => ({ name: "promote", version }),
@@ -96,7 +96,10 @@ const ACTIONS = {
   }),
   rollback: ({ data }) => ({
     title: "Roll back",
-    words: () => ({ text: `${backInWords(data)}${noted(data, null)}`, after: liveShares(data.rollback.champion, data.challengers.filter((each) => each.version !== data.rollback.champion && !data.rollback.out.includes(each.version))) }),
+    words: () => ({
+      text: `${backInWords(data)}${noted(data, null, "ends")}`,
+      after: liveShares(data.rollback.champion, data.challengers.filter((each) => ![data.rollback.champion, ...data.rollback.out].includes(each.version))),
+    }),
     told: () => ({ name: "rollback" }),
     label: "Roll back",
     danger: true,
@@ -140,7 +143,7 @@ function weighed(data, version, mode, given) {
   const text = mode === "live"
     ? `Version ${version} answers ${weight(given)} of the entities${was}; champion ${data.champion} keeps ${weight(left)}. An entity that sees it now goes on seeing it.`
     : `Version ${version} listens to ${weight(given)} of the entities${was} and answers nobody.`;
-  return { text: text + noted(data, version), after: liveShares(data.champion, after) };
+  return { text: text + noted(data, version, given > 0 ? "pauses" : "ends"), after: liveShares(data.champion, after) };
 }
 
 function without(data, version) {
@@ -150,7 +153,7 @@ function without(data, version) {
 function rest(data, version) {
   const was = data.challengers.find((each) => each.version === version);
   const whose = was?.mode === "shadow" ? "What it was compared with is forgotten with it." : `Its ${weight(was?.weight ?? 0)} go back to champion ${data.champion}.`;
-  return whose + noted(data, version);
+  return whose + noted(data, version, "ends");
 }
 
 function backInWords({ rollback, champion }) {
@@ -160,10 +163,11 @@ function backInWords({ rollback, champion }) {
   return `Live challenger${rollback.out.length > 1 ? "s" : ""} ${rollback.out.join(", ")} get${rollback.out.length > 1 ? "" : "s"} no traffic any more: champion ${champion} answers everybody. Shadows stay.`;
 }
 
-function noted(data, version) {
+/** What becomes of a rollout whose version is concerned; null stands for any. */
+function noted(data, version, becomes) {
   const it = data.rollout;
   const concerned = it && ["running", "paused"].includes(it.state) && (version === null || version === it.version);
-  return concerned ? ` A rollout of version ${it.version} is ${it.state}: this takes it out of its hands.` : "";
+  return concerned ? ` The rollout of version ${it.version} ${becomes}.` : "";
 }
 
 function radio(value, words, checked) {

@@ -1,6 +1,6 @@
 // Asks for data every two seconds while the page is looked at, shows it, and says when it is old.
 
-import { LineChart } from "./chart.js";
+import { LineChart, spanOf } from "./chart.js";
 import { actionDialog, unlockDialog } from "./dialogs.js";
 import { Door } from "./door.js";
 import { byId, show, sized } from "./dom.js";
@@ -86,7 +86,7 @@ function render() {
   if (!now.data) return;
   const { data } = now;
   // Colours go by the rules first, so that the champion has the first one.
-  for (const each of data.versions) colour(each.version);
+  for (const each of data.versions) if (each.role !== "registered") colour(each.version);
   document.title = `${data.use_case} v${data.champion} · rayscore`;
   show(byId("use-case"), data.use_case);
   show(byId("health"), health(now));
@@ -99,6 +99,7 @@ function render() {
   show(byId("changes"), changes(now));
   show(byId("refusals"), refusals(now));
   show(byId("replicas"), replicas(now));
+  show(byId("charts-title"), `Last ${spanOf(data.history, data.at)} minutes`);
   show(byId("watched"), watched(data));
   for (const chart of charts) chart.update(data.history, data.at, colour);
   sized(byId("traffic"));

@@ -34,16 +34,15 @@ function registry({ problem, owed }) {
 
 /** The figures of the last minute, over all versions. */
 export function tiles({ data, now }) {
-  const minutes = data.versions.map((each) => each.minute);
-  const sum = (name) => minutes.reduce((total, each) => total + each[name], 0);
+  const { minute } = data;
   const champion = data.versions.find((each) => each.version === data.champion);
   const last = data.changes.filter((each) => each.outcome === "committed").at(-1);
   return [
     tile("Champion", `v${data.champion}`, best(champion?.metrics)),
-    tile("Requests / s", rate(sum("per_s")), "last minute"),
-    tile("p50", withUnit(champion?.minute.p50_ms), "champion, last minute"),
-    tile("p99", withUnit(champion?.minute.p99_ms), "champion, last minute"),
-    tile("Errors", share(sum("errors"), sum("requests")), `${count(sum("refused"))} refused`, sum("errors") ? "bad" : ""),
+    tile("Requests / s", rate(minute.per_s), "last minute"),
+    tile("p50", withUnit(minute.p50_ms), "last minute"),
+    tile("p99", withUnit(minute.p99_ms), "last minute"),
+    tile("Errors", share(minute.errors, minute.requests), `${count(minute.refused)} refused, last minute`, minute.errors ? "bad" : ""),
     tile("Epoch", String(data.epoch), last ? `changed ${duration(now - last.at)} ago` : "of the traffic rules"),
   ];
 }
@@ -53,7 +52,7 @@ function tile(name, value, note, kind = "") {
 }
 
 function withUnit(value) {
-  return value === null || value === undefined ? "–" : [ms(value), h("small", null, " ms")];
+  return value === null ? "–" : [ms(value), h("small", null, " ms")];
 }
 
 function best(metrics = {}) {

@@ -32,7 +32,7 @@ function findings(found) {
   if (!found.length) return null;
   return h(
     "table",
-    { class: "plain" },
+    { class: "plain findings" },
     h("caption", null, "Evidence against the version in this step; at 100 % it is taken back"),
     h("tbody", null, found.map((each) => {
       const percent = Math.min(Math.max(each.evidence, 0), 1) * 100;
@@ -59,7 +59,7 @@ export function shadows({ data, colour }) {
         ["Ranks", figure(each.ranks), "Spearman's correlation"],
         ["Changed", each.rows ? `${(100 * each.changed).toPrecision(2)} %` : "–", "of the decisions"],
       ].map(([name, value, note]) => h("div", null, h("dt", null, name), h("dd", null, h("b", null, value), h("span", null, note))))),
-      h("details", null, h("summary", null, "In words"), h("p", { class: "reason" }, each.text)),
+      h("p", { class: "reason" }, each.text),
     ),
   );
 }

@@ -34,7 +34,7 @@ export function versions(view) {
         h(
           "thead",
           null,
-          h("tr", { class: "groups" }, h("td", { colspan: 2 }), h("th", { colspan: 3, scope: "colgroup" }, "holdout, against the champion"), h("th", { colspan: 4, scope: "colgroup" }, "last minute"), h("th", { colspan: 2, scope: "colgroup" }, "in all"), h("td")),
+          h("tr", { class: "groups" }, h("td", { colspan: 2 }), h("th", { colspan: 3, scope: "colgroup", title: "Each version was judged on its own holdout" }, "own holdout, and difference to the champion"), h("th", { colspan: 4, scope: "colgroup" }, "last minute"), h("th", { colspan: 2, scope: "colgroup" }, "in all"), h("td")),
           h("tr", null, heads.map((head) => (head ? h("th", { scope: "col" }, head) : h("td")))),
         ),
         h("tbody", null, shown.map((each) => row(view, each, base))),
@@ -51,13 +51,13 @@ function row(view, each, base) {
     "tr",
     { "data-key": each.version, "data-version": each.version, class: idle ? "idle" : null },
     h("th", { scope: "row" }, name(view, each)),
-    cell("Made", day(each.created_at)),
+    cell("Made", h("span", { title: each.created_at }, day(each.created_at))),
     FIGURES.map(([key, words]) => cell(words, figured(each, base, key, view.data.champion))),
-    cell("Requests / s", rate(minute.per_s)),
+    cell("Requests / s", minute.requests || (each.weight && each.role !== "shadow") ? rate(minute.per_s) : "–"),
     cell("p50", timed(minute.p50_ms)),
     cell("p99", timed(minute.p99_ms)),
     cell("Errors", minute.requests ? share(minute.errors, minute.requests) : "–", minute.errors ? "bad" : ""),
-    cell("Requests", total.requests ? count(total.requests) : "–"),
+    cell("Requests in all", total.requests ? count(total.requests) : "–"),
     cell("Held by", each.held_by ? `${each.held_by} of ${each.of}` : "–", each.held_by && each.held_by < each.of ? "warn" : ""),
     h("td", { class: "actions" }, actions(view, each)),
   );
@@ -66,14 +66,14 @@ function row(view, each, base) {
 function name(view, each) {
   const role = each.role === "live" || each.role === "shadow" ? `${ROLES[each.role]} ${weight(each.weight)}` : ROLES[each.role];
   return [
-    h("span", { class: `swatch c${view.colour(each.version)}${each.role === "shadow" ? " hatched" : ""}` }),
+    h("span", { class: `swatch ${each.role === "registered" ? "" : `c${view.colour(each.version)}`}${each.role === "shadow" ? " hatched" : ""}` }),
     h("b", null, `v${each.version}`),
     h("span", { class: `role ${each.role}`, title: HINTS[each.role] }, role),
   ];
 }
 
 function cell(label, content, kind = "") {
-  return h("td", { "data-label": label, class: kind || null }, content);
+  return h("td", { "data-label": label, class: content === "–" ? "none" : kind || null }, content);
 }
 
 function timed(value) {
