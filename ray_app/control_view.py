@@ -13,7 +13,7 @@ from typing import Any
 from data.traffic import Mode
 from ray_app.control import Control
 from ray_app.control_actions import rolled_back
-from ray_app.control_change import Change, ChangeRefused
+from ray_app.control_change import ChangeRefused
 from ray_app.control_truth import NO_CHAMPION, NOT_ASKED, PREVIOUS_TAG
 from ray_app.control_versions import Facts
 from ray_app.redaction import redacted
@@ -81,7 +81,7 @@ class View:
             "shadows": [verdict.plain() for verdict in self._steering.verdicts(control)],
             "rollout": redacted(self._steering.plain(control)),
             "refusals": [redacted(refusal._asdict()) for refusal in control.refusals],
-            "changes": [_changed(entry) for entry in list(self._changes())[-_MOST_CHANGES:] if isinstance(entry, dict)],
+            "changes": [_changed(entry) for entry in list(self._changes())[-_MOST_CHANGES:] if _is_entry(entry)],
             "history": self._history.plain(),
         }
 
@@ -101,7 +101,7 @@ class View:
 
     def _pending(self, now: float) -> dict[str, Any] | None:
         change = self._control.pending
-        return None if change is None else {**_shown(change), "for_s": round(now - change.since, 1)}
+        return None if change is None else {**_changed(change.plain()), "for_s": round(now - change.since, 1)}
 
     def _rollback(self) -> dict[str, Any]:
         """What a rollback would do: the champion after it and the challengers it takes out, or why it does nothing."""
@@ -161,8 +161,9 @@ class View:
         ]
 
 
-def _shown(change: Change) -> dict[str, Any]:
-    return _changed(change.plain())
+def _is_entry(entry: Any) -> bool:
+    """False for a line of the audit log that somebody else wrote."""
+    return isinstance(entry, dict) and isinstance(entry.get("at"), (int, float))
 
 
 def _changed(entry: Mapping[str, Any]) -> dict[str, Any]:

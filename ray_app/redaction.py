@@ -9,7 +9,7 @@ from typing import Any
 _PLACES = re.compile(
     r"[a-zA-Z][\w+.-]*://[^\s'\",;)]+"  # addresses
     r"|(?<![\w./])(?:~|\.{1,2})?(?:/[\w.@+=-]+)+/?"  # paths
-    r"|\bhost='[^']*'"
+    r"|\bhost='[^']*'|\b[a-zA-Z][\w-]*(?:\.[\w-]+)*:\d{3,5}\b"
     r"|(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?![\w.])"
 )
 _INSTEAD = "[…]"

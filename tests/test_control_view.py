@@ -147,14 +147,13 @@ def test_no_address_and_no_path_is_shown(place: Watched):
         "outcome": "refused",
         "epoch": None,
     }
-    place.entries += [{**change, "reason": "10.9.8.7:5000 did not answer"}, "no entry", {}]
+    place.entries += [{**change, "reason": "10.9.8.7:5000 did not answer"}, "no entry", {}, {"at": "noon"}]
     text = json.dumps(place.shown())
     for secret in ("10.1.2.3", "10.9.8.7", "mlflow.internal", "word@", "/srv/models", "source"):
         assert secret not in text
-    first, empty = place.shown()["changes"]
+    (first,) = place.shown()["changes"]
     assert first["why"] == "see /runbook"
     assert "did not answer" in first["reason"]
-    assert empty["who"] is None
     assert "is no whole bundle" in place.shown()["refusals"][-1]["reason"]
 
 
@@ -181,6 +180,7 @@ def test_the_registry_is_listed_only_for_who_looks(place: Watched):
         ("sqlite:////work/mlflow.db cannot be opened", "[…] cannot be opened"),
         ("Pool(host='mlflow', port=5000)", "Pool([…], port=5000)"),
         ("refused by 192.168.0.12:9042", "refused by […]"),
+        ("no answer from db-1.internal:9042", "no answer from […]"),
         ("in ../models/7 and ~/cache/a", "in […] and […]"),
         ("0 % (0 of 12) against 1/2, limit 0.1 %, 3 requests/s, version 1.2.3", None),
     ],

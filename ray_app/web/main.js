@@ -45,13 +45,16 @@ function view() {
 async function poll() {
   clearTimeout(state.timer);
   if (state.asking) return;
-  if (!document.hidden) {
-    state.asking = true;
-    await ask();
+  state.asking = true;
+  try {
+    if (!document.hidden) {
+      await ask();
+      render();
+    }
+  } finally {
     state.asking = false;
-    render();
+    state.timer = setTimeout(poll, EVERY_MS);
   }
-  state.timer = setTimeout(poll, EVERY_MS);
 }
 
 async function ask() {
