@@ -30,8 +30,11 @@ from ray_app.control_registry import RegistrySource
 from ray_app.control_replicas import FUSED_KINDS, GRAPH_KINDS, Replicas
 from ray_app.control_report import BYSTANDER, Directive, Report
 from ray_app.control_versions import Held, Limits, Versions
+from ray_app.control_view import View
 from ray_app.replica_boards import ProcessBoard
+from ray_app.rollout.history import History
 from ray_app.rollout.steering import Steering
+from ray_app.rollout.tally import TALLIES
 from ray_app.scrape import PAGE, OwnPage, ToldPage
 from ray_app.served import Served
 from tune.bundle import Bundle
@@ -57,7 +60,7 @@ class ControlPlane:
         settings = served.settings
         bundles = {version: Bundle.from_bytes(packed) for version, packed in served.packed.items()}
         reference = bundles[served.rules.champion].manifest
-        held = {v: Held(v, bundle.digest, served.packed[v]) for v, bundle in bundles.items()}
+        held = {version: Held.of(version, bundle) for version, bundle in bundles.items()}
         limits = Limits(settings.versions_held, settings.version_grace_s)
         self._audit = Audit(settings.var_dir / AUDIT_FILE)
         self._contract = reference.contract
@@ -78,6 +81,8 @@ class ControlPlane:
         registry.register(ProcessBoard(self._control.name, NAME))
         self._page = OwnPage(NAME, registry)
         self._bystanders = Replicas(frozenset())
+        self._history = History()
+        self._view = View(self._control, steering, self._history, lambda: self._audit.recent, time.monotonic())
         self._source = RegistrySource(settings, reference)
         self._thread = ThreadPoolExecutor(1, "registry")
         self._told: tuple[int, Change | None] = (0, None)
@@ -151,6 +156,8 @@ class ControlPlane:
     def _look(self, name: str) -> Any:
         if name == "audit":
             return list(self._audit.recent)
+        if name == "console":
+            return self._view.plain(time.monotonic())
         status = self._control.status(time.monotonic())
         return status["rules"] if name == "rules" else status
 
@@ -172,8 +179,10 @@ class ControlPlane:
 
     async def _tick(self) -> None:
         while True:
-            self._control.tick(time.monotonic())
-            self._bystanders.sweep(time.monotonic())
+            now = time.monotonic()
+            self._control.tick(now)
+            self._bystanders.sweep(now)
+            self._history.see(self._control.replicas.extras(TALLIES), now, time.time())
             self._spread()
             await asyncio.sleep(_TICK_S)
 
@@ -189,6 +198,8 @@ class ControlPlane:
                 if owed := self._control.owed:
                     await self._blocking(partial(self._source.write, owed))
                     self._control.truth.wrote(owed)
+                if self._view.wants_list(time.monotonic()):
+                    self._view.listed = await self._blocking(self._source.listed)
             except ModelError as exc:
                 self._control.truth.problem = str(exc)
             self._spread()

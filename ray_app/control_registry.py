@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+
 from data.errors import BundleError
 from data.settings import Settings
 from ray_app.control_truth import Owed, Registered
-from ray_app.control_versions import Held
+from ray_app.control_versions import Facts, Held
 from ray_app.runtime import OnnxModel
 from tune.bundle import BundleManifest
 from tune.registry import Registry
+
+_MOST_LISTED = 50
 
 
 class RegistrySource:
@@ -48,7 +54,17 @@ class RegistrySource:
         if different := self._reference.differences(bundle.manifest):
             raise BundleError("its requests or stored rows are others than those served: " + "; ".join(different))
         OnnxModel(bundle)
-        return Held(version, bundle.digest, bundle.to_bytes())
+        return Held.of(version, bundle)
+
+    def listed(self) -> dict[str, Facts]:
+        """The newest registered versions, newest first, served or not."""
+        return {
+            each.version: Facts(
+                datetime.fromtimestamp(each.created_ms / 1000, timezone.utc).isoformat(),
+                _figures(each.tags, self._reference.metrics),
+            )
+            for each in self._registry.list(self._reference.name)[:_MOST_LISTED]
+        }
 
     def write(self, owed: Owed) -> None:
         """Write alias and tags. Where a version is served by its number there is no alias to move."""
@@ -57,3 +73,12 @@ class RegistrySource:
             self._registry.set_tag(name, key, value)
         if owed.champion is not None and not self._alias.isdigit():
             self._registry.set_alias(name, self._alias, owed.champion)
+
+
+def _figures(tags: Mapping[str, str], names: Iterable[str]) -> dict[str, float]:
+    """The figures among a version's tags; a tag that was changed to something else is left out."""
+    found = {}
+    for name in names:
+        with suppress(ValueError):
+            found[name] = float(tags.get(name, ""))
+    return found

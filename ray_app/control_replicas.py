@@ -86,6 +86,10 @@ class Replicas:
         live = ((key, heard.report.extras) for key, heard in self._live.items())
         return found | {key: extras[name] for key, extras in live if name in extras}
 
+    def reports(self) -> list[tuple[float, Report]]:
+        """When each living replica was heard last, and what it said, by the replica's name."""
+        return [self._live[replica] for replica in sorted(self._live)]
+
     def plain(self, now: float) -> list[dict[str, Any]]:
         """As JSON has it, without the extras."""
         return [

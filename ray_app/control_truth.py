@@ -13,6 +13,10 @@ from ray_app.control_change import ChangeConflict, ChangeRefused
 PREVIOUS_TAG = "rayscore.previous"
 """Tag of the registered model: the champion before the present one."""
 
+NOT_ASKED = "not asked yet"
+NO_CHAMPION = "the alias that is served stands for no version"
+"""Problems with the registry's word that are not its own texts."""
+
 _TOGETHER_S = 5.0
 """Tag and alias are written one after the other: a tag may name the next champion for so long before the alias does."""
 
@@ -36,7 +40,7 @@ class Truth:
 
     def __init__(self) -> None:
         self.registered: Registered | None = None
-        self.problem: str | None = "not asked yet"
+        self.problem: str | None = NOT_ASKED
         """Why the registry's word is not to be had, None when it is."""
         self._acted_on: Registered | None = None
         self._early_since: float | None = None
@@ -51,7 +55,7 @@ class Truth:
     def read(self, registered: Registered) -> None:
         """Take what the registry says."""
         self.registered = registered
-        self.problem = None if registered.champion else "the alias that is served stands for no version"
+        self.problem = None if registered.champion else NO_CHAMPION
 
     def news(self, rules: TrafficRules, now: float) -> TrafficRules | None:
         """The rules that the registry asks for since it was asked last, None for nothing new.

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from tune.bundle import Bundle
+
+
+class Facts(NamedTuple):
+    """What is shown of a version: when it was made (ISO 8601), its figures on the holdout, its threshold if known."""
+
+    created_at: str
+    metrics: Mapping[str, float]
+    threshold: float | None = None
+
 
 class Held(NamedTuple):
     """A bundle that was fetched and checked; `packed` is `Bundle.to_bytes()`."""
@@ -12,6 +22,14 @@ class Held(NamedTuple):
     version: str
     digest: str
     packed: bytes
+    facts: Facts | None = None
+
+    @classmethod
+    def of(cls, version: str, bundle: Bundle) -> Held:
+        """What is kept of a bundle."""
+        manifest = bundle.manifest
+        facts = Facts(manifest.created_at, manifest.metrics, manifest.threshold)
+        return cls(version, bundle.digest, bundle.to_bytes(), facts)
 
 
 class Limits(NamedTuple):
@@ -57,6 +75,10 @@ class Versions:
     def packed(self, digest: str) -> bytes | None:
         """A packed bundle, None when it is not at hand."""
         return next((held.packed for held in self._bundles.values() if held.digest == digest), None)
+
+    def facts(self) -> dict[str, Facts]:
+        """What is shown of each version whose bundle is at hand."""
+        return {version: held.facts for version, held in self._bundles.items() if held.facts is not None}
 
     def retire(self, versions: Iterable[str], now: float) -> None:
         """Begin the grace of versions that rules have stopped to name."""

@@ -229,6 +229,7 @@ def _summarize(settings: Settings, steps: _Steps, report: Path, log: Path) -> No
     look = {
         "front page": f"{url}/",
         "API docs": f"{url}/docs",
+        "console": f"{url}/console",
         "Ray dashboard": "http://127.0.0.1:8265",
         "validation report": str(report),
         "MLflow": f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {settings.tracking_uri}",

@@ -20,6 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from data.errors import ConfigError, ControlUnavailable, RayscoreError
 from ray_app.admin import AdminDoor, Forward
 from ray_app.asgi import PredictApp, Readiness
+from ray_app.console import Console
 from ray_app.control_bystander import Bystander
 from ray_app.control_follower import Follower, Holder
 from ray_app.control_report import FUSED, GATEWAY, MODEL
@@ -156,7 +157,12 @@ class _Ingress:
         page = OwnPage(name, metrics.registry)
         self._follower = await _follow(served, kind, lanes, control, {**extras, PAGE: page})
         scrape = Scrape(_replica(), page, (name, *stages, CONTROL), _ask(control, self._follower))
-        routes = {**AdminDoor(settings.admin_token, _forward(control)).routes(), METRICS: scrape.route}
+        forward = _forward(control)
+        routes = {
+            **AdminDoor(settings.admin_token, forward).routes(),
+            **Console(forward, readiness, settings.admin_token is not None).routes(),
+            METRICS: scrape.route,
+        }
         self._door = PredictApp(settings, lanes, predictor, metrics, readiness, routes)
         self._meter = BusyMeter()
         offer(self._door)

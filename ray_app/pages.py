@@ -89,6 +89,7 @@ dt {{ font-weight: 600; margin-top: .6rem }} dd {{ margin: 0 }}
 <h2>Ask it</h2><pre id="curl">{html.escape(curl)}</pre>
 <h2>Where to look</h2><dl>
 <dt><a href="docs">docs</a></dt><dd>Every field and error, to try out in the browser</dd>
+<dt><a href="console">console</a></dt><dd>Versions, traffic and what happens to them, live; changes with the token</dd>
 <dt><a href="model/info">model/info</a></dt><dd>Features, threshold and holdout metrics ({html.escape(metrics)})</dd>
 <dt><a href="ready">ready</a>, <a href="health">health</a></dt><dd>Readiness with reasons, and liveness</dd>
 <dt><a href="metrics">metrics</a></dt><dd>For Prometheus</dd></dl>

@@ -24,6 +24,7 @@ from data.traffic import TrafficRules
 from ray_app.admin import AdminDoor
 from ray_app.asgi import PredictApp
 from ray_app.batching import MicroBatcher
+from ray_app.console import Console
 from ray_app.lanes import LaneParts, Lanes, build_lane
 from ray_app.metrics import Metrics
 from ray_app.observer import Observer
@@ -157,7 +158,11 @@ def door(
 
     predictor = Predictor(lanes, metrics, given.max_items, observers)
     scrape = Scrape("replica-1", OwnPage("Gateway", metrics.registry), ("Gateway",), None)
-    routes = {**AdminDoor(given.admin_token, forward).routes(), PATH: scrape.route}
+    routes = {
+        **AdminDoor(given.admin_token, forward).routes(),
+        **Console(forward, readiness, given.admin_token is not None).routes(),
+        PATH: scrape.route,
+    }
     app = PredictApp(given, lanes, predictor, metrics, readiness, routes, body_timeout_s)
     return Door(app, lanes, metrics, bundle)
 

@@ -40,7 +40,7 @@ def links(body: bytes) -> _Links:
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_every_link_leads_somewhere(path: str):
     """The front page and the documentation link and load nothing that this service does not have."""
-    known = {*pages(), "/health", "/ready", "/metrics"}
+    known = {*pages(), "/console", "/health", "/ready", "/metrics"}
     for target in links(pages()[path].body).targets:
         assert "//" not in target
         assert f"/{target}" in known
