@@ -62,6 +62,11 @@ class Ranking:
         found, wrong = (float(true[at]), float(false[at])) if at >= 0 else (0.0, 0.0)
         return 2 * found / max(float(true[-1]) + found + wrong, 1e-300)
 
+    def best_f1(self) -> float:
+        """The best F1 of any threshold. Rows of one score are marked together: no threshold tells them apart."""
+        true, false = self.hits()
+        return float((2 * true / np.maximum(true[-1] + true + false, 1e-300)).max())
+
 
 def _ends(ordered: np.ndarray) -> np.ndarray:
     return np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
