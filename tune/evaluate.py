@@ -173,17 +173,28 @@ def intervals(
 
 
 def reliability(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean score, share of label 1 and number of rows in bins of equally many rows.
+    """Mean score, share of label 1 and number of rows in at most ten bins of about equally many rows, ascending.
 
-    Equal counts, not equal widths: with a rare label nearly every score lies in the lowest tenth.
+    Equal counts, not equal widths: with a rare label nearly every score lies in the lowest tenth. Rows of one score
+    are in one bin, so that their order decides nothing.
     """
-    bins = np.array_split(np.argsort(scores, kind="stable"), min(_ECE_BINS, len(scores)))
-    columns = [(float(scores[rows].mean()), float(labels[rows].mean()), float(len(rows))) for rows in bins]
-    mean, share, size = np.array(columns).T
-    return mean, share, size
+    order = np.argsort(scores, kind="stable")
+    ordered, ones = scores[order].astype(np.float64), labels[order].astype(np.float64)
+    starts = _bin_starts(ordered)
+    size = np.diff(starts, append=len(ordered)).astype(np.float64)
+    return np.add.reduceat(ordered, starts) / size, np.add.reduceat(ones, starts) / size, size
+
+
+def _bin_starts(ordered: np.ndarray) -> np.ndarray:
+    """First row of each bin of ascending scores: each tenth, moved to the nearer end of the score it lies in."""
+    rows = len(ordered)
+    tenths = np.arange(1, _ECE_BINS) * rows // _ECE_BINS
+    before, after = (np.searchsorted(ordered, ordered[tenths], side) for side in ("left", "right"))
+    cuts = np.unique(np.where(tenths - before <= after - tenths, before, after))
+    return np.append(0, cuts[(cuts > 0) & (cuts < rows)])
 
 
 def expected_calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over rows of |mean score - share of label 1| in the row's bin (Naeini et al. 2015, equal-count bins)."""
+    """Mean over rows of |mean score - share of label 1| in the row's bin (Naeini et al. 2015), see `reliability`."""
     mean, share, size = reliability(labels, scores)
     return float((np.abs(mean - share) * size).sum() / size.sum())
