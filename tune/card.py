@@ -213,8 +213,8 @@ def _about(feature: Feature) -> str:
 def _making_section(use_case: UseCase, found: Findings) -> str:
     params = "\n".join(f"- {name}: {value}" for name, value in sorted(found.best.params.items()))
     return (
-        f"## Making\n\nXGBoost, best of {found.trials} trials by {use_case.search.metric.value} on the validation rows "
-        f"({found.best.score:.4f}), {found.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
+        f"## Making\n\nXGBoost, best of {found.trials} trials by {use_case.search.metric.value} on the validation rows, "
+        f"{found.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
         f"{params}"
     )
 
