@@ -27,7 +27,7 @@ from tune.evaluate import (
     metrics,
     reliability,
 )
-from tune.ranking import Ranking, bootstrap
+from tune.ranking import Ranking
 
 
 @settings(deadline=None)
@@ -172,13 +172,6 @@ def test_interval_holds_the_estimate_and_narrows_with_rows():
         assert low < found.metrics["auc"] < high
         widths.append(high - low)
     assert widths[1] < widths[0]
-
-
-def test_bootstrap_leaves_out_undefined_resamples():
-    """A statistic that is NaN on some resamples still has an interval; on all of them it has none."""
-    values = iter([float("nan"), 1.0] * 10)
-    assert bootstrap(lambda counts: next(values), 5, times=20) == (1.0, 1.0)
-    assert np.isnan(bootstrap(lambda counts: float("nan"), 5, times=3)).all()
 
 
 def test_calibration_error_of_true_probabilities_is_small():

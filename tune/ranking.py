@@ -6,7 +6,7 @@ AUC and average precision follow from cumulative sums in O(n), ties counted as s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -77,15 +77,3 @@ def resamples(count: int, times: int, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     for _ in range(times):
         yield np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
-
-
-def bootstrap(
-    statistic: Callable[[np.ndarray], float], count: int, confidence: float = 0.95, times: int = 300, seed: int = 0
-) -> Interval:
-    """Percentile interval of `statistic(counts)`; resamples for which it is NaN are left out."""
-    values = np.array([statistic(counts) for counts in resamples(count, times, seed)])
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
