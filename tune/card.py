@@ -14,6 +14,7 @@ from data.judgement import Calibration
 from data.schema import Feature
 from data.times import NO_TIME, event_us
 from data.usecase import UseCase
+from tune.entities import LEAST_ENTITIES, entity_codes, resampling_units
 from tune.examples import Prepared
 from tune.figures import Figures
 from tune.model import Model
@@ -83,9 +84,22 @@ def _figures_section(use_case: UseCase, found: Findings) -> str:
         "## Figures on the holdout\n\nThe holdout took no part in training, in the search or in the choice of "
         "threshold and calibration.\n\n"
         + _table(("model", *names), rows)
-        + f"\n\nThis model's {metric} minus each baseline's, with the paired 95 % bootstrap interval:\n\n"
+        + f"\n\nThis model's {metric} minus each baseline's, with the paired 95 % bootstrap interval"
+        + f"{_resampled(use_case, found)}:\n\n"
         + _table(("against", "difference", "95 % interval", "this model is"), beaten)
     )
+
+
+def _resampled(use_case: UseCase, found: Findings) -> str:
+    """What is said of intervals when rows have entities."""
+    entities = entity_codes(found.source.table, use_case, found.prepared.parts.holdout)
+    if entities is None or use_case.entity is None:
+        return ""
+    count, column = len(np.unique(entities)), use_case.entity.column
+    if resampling_units(entities) is not None:
+        return f" (all intervals resample the {count:,} different `{column}` of the holdout, each with all its rows)"
+    few = count < LEAST_ENTITIES
+    return f" (intervals resample rows: {count:,} different `{column}` are too few; they are too narrow)" if few else ""
 
 
 def _row(metrics: Mapping[str, float], names: Sequence[str]) -> list[str]:
@@ -213,8 +227,8 @@ def _about(feature: Feature) -> str:
 def _making_section(use_case: UseCase, found: Findings) -> str:
     params = "\n".join(f"- {name}: {value}" for name, value in sorted(found.best.params.items()))
     return (
-        f"## Making\n\nXGBoost, best of {found.trials} trials by {use_case.search.metric.value} on the validation rows, "
-        f"{found.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
+        f"## Making\n\nXGBoost, best of {found.trials} trials by {use_case.search.metric.value} on the validation "
+        f"rows, {found.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
         f"{params}"
     )
 

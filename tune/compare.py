@@ -15,6 +15,7 @@ from data.features import as_floats, named_column
 from data.parquet import read_table
 from data.usecase import Metric, UseCase
 from tune.bundle import Bundle
+from tune.entities import entity_codes
 from tune.evaluate import Difference, Scored, differences
 from tune.gates import score
 from tune.registry import BUNDLE_FOLDER, HOLDOUT_FOLDER, Registry
@@ -99,7 +100,11 @@ def _why_not(one: Contender, other: Contender) -> str:
 def _shared(use_case: UseCase, holdout: pa.Table, one: Bundle, other: Bundle) -> Shared:
     labels = as_floats(named_column(holdout, use_case.label), use_case.label).astype(np.uint8)
     mine, theirs = score(one, holdout), score(other, holdout)
-    found = {metric.value: differences(labels, mine, {"other": theirs}, metric)["other"] for metric in Metric}
+    entities = entity_codes(holdout, use_case)
+    found = {
+        metric.value: differences(labels, mine, {"other": theirs}, metric, entities=entities)["other"]
+        for metric in Metric
+    }
     return Shared(labels, (mine, theirs), found)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from data.usecase import UseCase
 from tune.baselines import baselines
+from tune.entities import entity_codes
 from tune.evaluate import Difference, Evaluation, Scored, differences, evaluate, metrics
 from tune.examples import Examples, Prepared
 from tune.leaks import Alarm
@@ -46,14 +47,15 @@ def judge(use_case: UseCase, source: TrainingTable, prepared: Prepared, model: M
     cost, metric = use_case.decision.cost, use_case.search.metric
     held, mine = prepared.holdout, Scored(model.holdout, model.threshold)
     others = baselines(prepared, use_case.decision, nthread=1)
+    entities = entity_codes(source.table, use_case, prepared.parts.holdout)
     return Figures(
-        holdout=evaluate(held.y, *mine, cost=cost),
+        holdout=evaluate(held.y, *mine, cost=cost, entities=entities),
         validation=metrics(prepared.validation.y, model.validation, model.threshold, cost),
         uncalibrated=_uncalibrated(held, model) if model.calibrator else None,
         baselines={name: metrics(held.y, *other, cost) for name, other in others.items()},
-        differences=differences(held.y, mine, others, metric),
+        differences=differences(held.y, mine, others, metric, entities=entities),
         slices=slice_figures(
-            source.table, prepared.parts.train, prepared.parts.holdout, held.y, mine, use_case.slices, metric
+            source.table, prepared.parts.train, prepared.parts.holdout, held.y, mine, use_case.slices, metric, entities
         ),
         alarms=alarms,
     )

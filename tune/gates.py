@@ -12,6 +12,7 @@ from data.features import Transform, as_floats, named_column
 from data.judgement import Gates
 from data.usecase import UseCase
 from tune.bundle import Bundle
+from tune.entities import entity_codes
 from tune.evaluate import Difference, Scored, differences, metrics
 from tune.latency import row_latency_ms
 from tune.onnx_export import OnnxScorer
@@ -96,7 +97,8 @@ def _against(
     except DataError as exc:
         why = f"the champion cannot score this holdout: {exc}"
         return [Gate(each, why, limit, False) for each, limit in limits.items()]
-    found = differences(labels, mine, {name: theirs}, use_case.search.metric, gates.confidence)[name]
+    entities = entity_codes(holdout, use_case)
+    found = differences(labels, mine, {name: theirs}, use_case.search.metric, gates.confidence, entities)[name]
     whole = Gate(name, _interval(found), limits[name], found.high >= -gates.max_loss_to_champion)
     return [whole, *_slices(holdout, labels, mine, theirs, use_case)]
 
@@ -108,7 +110,7 @@ def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored,
     """
     if not use_case.slices:
         return []
-    gates, rows = use_case.gates, np.arange(len(labels))
+    gates, rows, entities = use_case.gates, np.arange(len(labels)), entity_codes(holdout, use_case)
     found: dict[str, Difference] = {}
     small = 0
     for column, value, places in slice_rows(holdout, rows, rows, use_case.slices):
@@ -116,8 +118,8 @@ def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored,
             small += 1
             continue
         here, there = (Scored(each.probabilities[places], each.threshold) for each in (mine, theirs))
-        name = slice_name(column, value)
-        found |= differences(labels[places], here, {name: there}, use_case.search.metric, gates.confidence)
+        name, of = slice_name(column, value), None if entities is None else entities[places]
+        found |= differences(labels[places], here, {name: there}, use_case.search.metric, gates.confidence, of)
     limit = _floor(gates.max_slice_loss)
     bad = [name for name, each in found.items() if each.high < -gates.max_slice_loss]
     held = f"{len(found) - len(bad)} of {len(found)} hold" + (f", {small} too small to judge" if small else "")

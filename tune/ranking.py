@@ -72,8 +72,14 @@ def _ends(ordered: np.ndarray) -> np.ndarray:
     return np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
 
 
-def resamples(count: int, times: int, seed: int) -> Iterator[np.ndarray]:
-    """Bootstrap resamples of `count` rows: how often each row was drawn, shape (count,), `times` of them."""
+def resamples(count: int, times: int, seed: int, units: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Bootstrap resamples of `count` rows: how often each row was drawn, shape (count,), `times` of them.
+
+    `units` are numbers from 0 of what is drawn, one for each row, shape (count,): all rows of a unit together (the
+    cluster bootstrap, Davison and Hinkley 1997, section 3.8). Without it, each row is drawn by itself.
+    """
     rng = np.random.default_rng(seed)
+    size = count if units is None else int(units.max()) + 1
     for _ in range(times):
-        yield np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
+        drawn = np.bincount(rng.integers(0, size, size), minlength=size).astype(np.float64)
+        yield drawn if units is None else drawn[units]
