@@ -205,7 +205,7 @@ def _traffic(args: argparse.Namespace, use_case: UseCase, settings: Settings) ->
 def _print_verdict(verdict: Verdict, use_case: UseCase) -> int:
     table = Table("gate", "value", "limit", "verdict", box=None)
     for gate in verdict.gates:
-        table.add_row(gate.name, gate.value, gate.limit, "passed" if gate.passed else "REFUSED")
+        table.add_row(gate.name, gate.value, gate.limit, gate.verdict)
     out.print(table)
     if verdict.passed:
         _say(f"{use_case.name} version {verdict.version} is now the {CHAMPION}")

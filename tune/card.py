@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow as pa
 from data.features import named_column
 from data.judgement import Calibration
 from data.schema import Feature
-from data.times import NO_TIME, event_us
+from data.times import NO_TIME, event_us, moment
 from data.usecase import UseCase
 from tune.entities import LEAST_ENTITIES, entity_codes, resampling_units
 from tune.examples import Prepared
@@ -200,14 +199,7 @@ def _period(table: pa.Table, part: np.ndarray, use_case: UseCase) -> str:
         return "no event time"
     times = event_us(named_column(table, use_case.event_time), use_case.event_time)[part]
     times = times[times != NO_TIME]
-    return f"{_moment(int(times.min()))} to {_moment(int(times.max()))}" if len(times) else "no times"
-
-
-def _moment(microseconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).isoformat(" ", "minutes")[:16]
-    except (ValueError, OverflowError, OSError):
-        return f"{microseconds} us"
+    return f"{moment(int(times.min()))} to {moment(int(times.max()))}" if len(times) else "no times"
 
 
 def _features_section(use_case: UseCase, found: Findings) -> str:
