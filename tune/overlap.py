@@ -25,7 +25,7 @@ def same_rows(one: pa.Table, other: pa.Table) -> bool:
 def last_learned_us(table: pa.Table, parts: Parts, use_case: UseCase) -> int | None:
     """Latest event time among the train and validation rows, microseconds since 1970 UTC.
 
-    None without an event time, and when one of those rows has none.
+    Of a large table `table` is the sample. None without an event time, and when one of those rows has none.
     """
     if use_case.event_time is None:
         return None
