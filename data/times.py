@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,6 +39,14 @@ def event_us(column: pa.ChunkedArray, name: str) -> np.ndarray:
     else:
         values = _int64(column.cast(pa.timestamp("us")).cast(pa.int64()), name)
     return np.where(column.is_null().to_numpy(zero_copy_only=False), NO_TIME, values)
+
+
+def moment(microseconds: int) -> str:
+    """Show an event time to the minute, UTC; a number that is no date as it is."""
+    try:
+        return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).isoformat(" ", "minutes")[:16]
+    except (ValueError, OverflowError, OSError):
+        return f"{microseconds} us"
 
 
 def is_time(kind: pa.DataType) -> bool:

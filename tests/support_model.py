@@ -16,6 +16,7 @@ from tune.bundle import Bundle
 from tune.evaluate import best_threshold, metrics
 from tune.examples import prepare
 from tune.onnx_export import OnnxScorer, to_onnx, verify_parity
+from tune.overlap import last_learned_us
 from tune.pack import pack
 from tune.table import TrainingTable, fingerprint
 from tune.train import base_params, fit
@@ -23,7 +24,7 @@ from tune.train import base_params, fit
 MERCHANTS = ("grocery", "electronics", "travel", "clothing", "food")
 
 
-def card_table(rows: int = 3000, seed: int = 7) -> pa.Table:
+def card_table(rows: int = 3000, seed: int = 7, year: int = 2024) -> pa.Table:
     """Card transactions as the shipped use case declares them, with fraud likelier abroad and at night."""
     rng = np.random.default_rng(seed)
     hour = rng.integers(0, 24, rows)
@@ -33,7 +34,7 @@ def card_table(rows: int = 3000, seed: int = 7) -> pa.Table:
     velocity = rng.poisson(2.0, rows)
     merchant = rng.integers(0, len(MERCHANTS), rows)
     logit = -6 + 2.5 * foreign + 2 * mismatch + 2 * (hour < 5) + 2.5 * (trust < 30) + 0.5 * velocity + (merchant == 1)
-    start = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    start = datetime(year, 1, 1, tzinfo=timezone.utc)
     return pa.table(
         {
             "transaction_id": np.arange(rows),
@@ -71,9 +72,9 @@ def train_bundle(table: pa.Table, use_case: UseCase, rounds: int = 20, **params:
     threshold = best_threshold(prepared.validation.y, scorer.probabilities(prepared.validation.x))
     figures = metrics(prepared.holdout.y, scorer.probabilities(prepared.holdout.x), threshold)
     holdout = table.take(prepared.parts.holdout)
-    return pack(
-        use_case, prepared.schema, fitted.booster, onnx, threshold, figures, "# A card", source.fingerprint, holdout
-    )
+    learned = last_learned_us(table, prepared.parts, use_case)
+    told = threshold, figures, "# A card", source.fingerprint, learned
+    return pack(use_case, prepared.schema, fitted.booster, onnx, *told, holdout)
 
 
 @functools.cache

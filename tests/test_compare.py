@@ -19,20 +19,28 @@ from tune.tracking import Tracker
 
 USE_CASE = load_use_case("card_fraud")
 HOLDOUT = card_table(rows=1500, seed=99)
+OMITTED = "cardholder_age"
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A var folder whose MLflow has a good model, a stump on the same rows, and the stump on other rows."""
+    """A var folder whose MLflow has a good model, a stump on the same rows, and others on other rows or columns."""
     var = tmp_path_factory.mktemp("var")
     where = f"sqlite:///{var}/mlflow.db", var / "mlartifacts"
     tracker, registry = Tracker(*where, "card_fraud"), Registry(*where)
     weak = train_bundle(card_table(), USE_CASE, rounds=1, max_depth=1)
+    shipped = load_use_case("card_fraud")
+    features = {name: each for name, each in shipped.features.items() if name != OMITTED}
+    ageless = train_bundle(card_table(), shipped.model_copy(update={"features": features}))
+    elsewhere = card_table(rows=1500, seed=98)
     for bundle, data, rows in (
         (card_bundle(), "aa", HOLDOUT),
         (weak, "aa", HOLDOUT),
-        (weak, "bb", HOLDOUT),
+        (weak, "bb", elsewhere),
         (weak, "aa", HOLDOUT.slice(5)),
+        (ageless, "cc", HOLDOUT.drop_columns([OMITTED])),
+        (ageless, "dd", elsewhere.drop_columns([OMITTED])),
+        (weak, "aa", HOLDOUT),
     ):
         run_id = tracker.start(
             "run", {"data_fingerprint": data, "max_depth": 6 if bundle is not weak else 1, "seed": 0}
@@ -73,14 +81,32 @@ def test_parameters_that_differ_come_first(registry):
 
 def test_run_and_alias_stand_for_their_version(registry):
     """A run's id, a version and an alias of one model are the same contender."""
-    version = registry.version("card_fraud", "4")
+    version = registry.version("card_fraud", "7")
     found = compare(registry, USE_CASE, version.run_id, "challenger")
     assert found.one.run_id == found.other.run_id
     assert found.shared is not None
     assert found.shared.differences["auc"] == (0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(("other", "reason"), [("3", "different data"), ("4", "split differently")])
+def test_feature_sets_of_one_table_are_compared(registry):
+    """A model that reads a column less was judged on the same rows: each scores them with the columns it knows."""
+    found = compare(registry, USE_CASE, "1", "5")
+    assert (found.reason, found.shared is None) == ("", False)
+    back = compare(registry, USE_CASE, "5", "1")
+    assert found.shared is not None
+    assert back.shared is not None
+    assert back.shared.differences["auc"].value == pytest.approx(-found.shared.differences["auc"].value)
+    assert found.shared.differences["auc"].value != 0
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ("3", "they learned from different data"),
+        ("4", "split differently"),
+        ("6", r"different rows, by the columns that both read (only version 1 read cardholder_age): another table"),
+    ],
+)
 def test_figures_of_other_rows_are_not_subtracted(registry, other, reason):
     """Other data, or another split of the same: the figures are shown, no difference is claimed, and why."""
     found = compare(registry, USE_CASE, "1", other)

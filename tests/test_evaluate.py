@@ -25,8 +25,9 @@ from tune.evaluate import (
     expected_calibration_error,
     intervals,
     metrics,
+    reliability,
 )
-from tune.ranking import Ranking, bootstrap
+from tune.ranking import Ranking
 
 
 @settings(deadline=None)
@@ -173,13 +174,6 @@ def test_interval_holds_the_estimate_and_narrows_with_rows():
     assert widths[1] < widths[0]
 
 
-def test_bootstrap_leaves_out_undefined_resamples():
-    """A statistic that is NaN on some resamples still has an interval; on all of them it has none."""
-    values = iter([float("nan"), 1.0] * 10)
-    assert bootstrap(lambda counts: next(values), 5, times=20) == (1.0, 1.0)
-    assert np.isnan(bootstrap(lambda counts: float("nan"), 5, times=3)).all()
-
-
 def test_calibration_error_of_true_probabilities_is_small():
     """Labels drawn with the very probabilities have a small error; the opposite ones a large one."""
     rng = np.random.default_rng(4)
@@ -187,3 +181,39 @@ def test_calibration_error_of_true_probabilities_is_small():
     labels = (rng.random(20_000) < scores).astype(np.uint8)
     assert expected_calibration_error(labels, scores) < 0.02
     assert expected_calibration_error(labels, 1 - scores) > 0.4
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=1, max_size=60), st.randoms())
+def test_calibration_does_not_depend_on_the_order_of_rows(rows, random):
+    """Rows of one score are in one bin: shuffled rows give the same bins, error and plot."""
+    shuffled = random.sample(rows, len(rows))
+    found = []
+    for each in (rows, shuffled):
+        labels, scores = (np.array(column) for column in zip(*each, strict=True))
+        found.append([*reliability(labels, scores / 7), expected_calibration_error(labels, scores / 7)])
+    for one, other in zip(*found, strict=True):
+        assert one == pytest.approx(other)
+    assert found[0][2].sum() == len(rows)
+    assert (np.diff(found[0][0]) > 0).all()
+
+
+def test_one_score_that_is_the_share_of_label_1_has_no_calibration_error():
+    """A model that says the prevalence to every row is calibrated, however the rows are sorted."""
+    labels = np.sort((np.arange(1000) < 20).astype(np.uint8))
+    for each in (labels, labels[::-1]):
+        assert expected_calibration_error(each, np.full(1000, 0.02)) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.95])
+def test_rows_beside_a_large_tie_have_bins_of_their_own(share):
+    """A score that many rows have takes the tenths within it; the other rows are not drawn into its bin."""
+    scores = np.where(np.arange(1000) < share * 1000, 0.2, 0.3)
+    assert reliability(np.zeros(1000), scores)[2].tolist() == [share * 1000, 1000 - share * 1000]
+
+
+def test_different_scores_are_in_ten_bins_of_equally_many_rows():
+    """Without ties each bin has a tenth of the rows; of fewer than ten rows each has its own."""
+    scores = np.random.default_rng(0).permutation(1003) / 1003
+    assert set(reliability(np.zeros(1003), scores)[2]) <= {100, 101}
+    assert reliability(np.zeros(4), np.arange(4.0))[2].tolist() == [1, 1, 1, 1]

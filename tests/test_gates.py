@@ -10,7 +10,7 @@ import pytest
 from data.errors import ModelNotFound
 from data.judgement import Gates, Slice
 from data.parquet import write_table
-from data.usecase import UseCase, load_use_case
+from data.usecase import Split, UseCase, load_use_case
 from tests.support_model import card_bundle, card_table, train_bundle
 from tune.bundle import Bundle
 from tune.gates import Gate, check_gates
@@ -31,7 +31,8 @@ def weak_bundle():
     return train_bundle(card_table(), use_case(), rounds=1, max_depth=1)
 
 
-HOLDOUT = card_table(rows=2000, seed=99)
+HOLDOUT = card_table(rows=2000, seed=99, year=2025)
+"""Rows later than all that the models learned from."""
 AGAINST = "pr_auc - champion's"
 
 
@@ -68,6 +69,49 @@ def test_clearly_worse_model_is_refused_and_better_one_passed():
         )
     ]
     assert judged == [False, True, True]
+
+
+@functools.cache
+def rollback() -> tuple[Bundle, Bundle, pa.Table]:
+    """A version, its holdout, and the later champion that learned from a longer table, those rows among them."""
+    long = card_table(rows=6000)
+    old = train_bundle(long.slice(0, 3000), use_case(), rounds=5)
+    return old, train_bundle(long, use_case()), long.slice(2400, 600)
+
+
+def test_champion_that_learned_from_the_holdout_proves_nothing():
+    """Its figures there are flattered: neither the whole nor the slices are judged, it is said why, and floors hold."""
+    old, new, holdout = rollback()
+    rows = {row.name: row for row in check_gates(use_case(min_f1=0.99), holdout, old, new)}
+    for name in (AGAINST, "slices"):
+        assert (rows[name].passed, rows[name].verdict) == (None, "not judged")
+        assert rows[name].value == (
+            "not comparable with the champion: it learned from rows up to 2024-01-04 07:59, "
+            "these begin at 2024-01-02 16:00; search on newer rows to compare"
+        )
+    assert (rows["f1"].passed, rows["f1"].verdict) == (False, "REFUSED")
+    assert [row.name for row in rows.values() if row.name.startswith("slice ")] == []
+
+
+def test_champion_judged_on_the_same_rows_is_compared():
+    """Rows that the champion held out itself it did not learn from, whatever their time; so with later rows."""
+    old, new, holdout = rollback()
+    found = check_gates(use_case(), holdout, old, new, champions_holdout=holdout)
+    assert [row.verdict for row in found if row.name == AGAINST] != ["not judged"]
+    without = holdout.drop_columns(["transaction_id"])
+    assert "not judged" not in {row.verdict for row in check_gates(use_case(), holdout, old, new, None, True, without)}
+    assert gate(AGAINST, use_case(), old, new).verdict != "not judged"
+
+
+def test_champion_of_which_it_is_not_known_what_it_learned_from_proves_nothing():
+    """Without event times only the very same holdout can be compared, and that is said."""
+    timeless = use_case().model_copy(update={"event_time": None, "split": Split(strategy="random")})
+    champion = train_bundle(card_table(), timeless)
+    assert champion.manifest.learned_until_us is None
+    row = gate(AGAINST, timeless, card_bundle(), champion)
+    assert row.passed is None
+    assert row.value.endswith("it may have learned from these rows; search for both on one table to compare")
+    assert gate(AGAINST, timeless, card_bundle(), champion, champions_holdout=HOLDOUT).verdict == "passed"
 
 
 def test_declared_loss_is_allowed():
@@ -175,6 +219,26 @@ def test_promotion_moves_the_alias_only_through_the_gates(registry):
     verdict = promote(registry, use_case(min_auc=0.6), CHALLENGER)
     assert (verdict.version, verdict.passed) == ("2", False)
     assert registry.version("card_fraud", CHAMPION).version == "1"
+
+
+def test_rollback_is_judged_by_the_floors_alone(tmp_path):
+    """Back to a version whose holdout the champion learned from: the floors decide, the comparison does not."""
+    place = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
+    tracker, registry = Tracker(*place, "card_fraud"), Registry(*place)
+    old, new, holdout = rollback()
+    for number, (bundle, rows) in enumerate([(old, holdout), (new, card_table(rows=6000).slice(4800))]):
+        run_id = tracker.start("run", {})
+        write_table(rows, tmp_path / str(number) / "holdout.parquet")
+        tracker.log_folder(run_id, tmp_path / str(number), HOLDOUT_FOLDER)
+        registry.publish(bundle, run_id)
+    assert promote(registry, use_case(), "2").passed
+    refused = promote(registry, use_case(min_f1=0.99), "1")
+    assert (refused.passed, registry.version("card_fraud", CHAMPION).version) == (False, "2")
+    verdict = promote(registry, use_case(), "1")
+    assert {row.name: row.verdict for row in verdict.gates}[AGAINST] == "not judged"
+    assert (verdict.passed, registry.version("card_fraud", CHAMPION).version) == (True, "1")
+    back = {row.name: row.verdict for row in promote(registry, use_case(), "2").gates}
+    assert back[AGAINST] == "passed", "version 1 learned from no row of version 2's holdout"
 
 
 def test_judging_promotes_nothing(registry):

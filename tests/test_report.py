@@ -73,6 +73,14 @@ def test_validation_is_shown_beside_the_holdout():
     assert {"beats_XGBoost_defaults_by", "beats_XGBoost_defaults_by_low", "holdout_recall_high"} <= set(named)
 
 
+def test_uncalibrated_figures_need_no_threshold():
+    """The threshold is one of calibrated probabilities: what depends on it is not told of the uncalibrated ones."""
+    figures = finished(False).figures
+    told = {name.removeprefix("uncalibrated_") for name in flat(figures, 0.5) if name.startswith("uncalibrated_")}
+    assert told == {"auc", "pr_auc", "log_loss", "brier", "ece"}
+    assert finished(True).figures.uncalibrated is None
+
+
 def test_card_of_a_plain_use_case_has_its_sections():
     """Leaks, figures with intervals, optimism, decision, calibration, data, features, making and limits."""
     text = card(True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xgboost
+from sklearn.metrics import f1_score
 
 from data.errors import ConfigError
 from data.usecase import DEFAULT_SPACE, Metric, Range, Search
@@ -46,6 +47,24 @@ def test_booster_is_cut_to_the_best_round():
 def test_equal_metrics_are_told_apart_by_log_loss():
     """Of rounds with a perfect ranking the one with the smallest loss is best, and the first of equal ones."""
     assert best_round([0.9, 1.0, 1.0, 1.0], [0.1, 0.5, 0.2, 0.2]) == 2
+
+
+@pytest.mark.parametrize("positives_first", [True, False])
+def test_f1_of_rows_that_score_alike_does_not_depend_on_their_order(positives_first):
+    """A model that tells no row from another has the F1 of marking them all, whichever rows come first."""
+    y = np.sort((np.arange(1000) < 20).astype(np.uint8))[:: -1 if positives_first else 1]
+    matrix = xgboost.DMatrix(np.zeros((1000, 1), np.float32), y)
+    found = fit(base_params(Metric.F1, 1, 0), Metric.F1, matrix, matrix, 2, 2)
+    assert found.history == pytest.approx([2 * 20 / (20 + 1000)] * 2, abs=1e-6)
+
+
+def test_f1_of_a_round_is_that_of_its_best_threshold():
+    """The metric of a round equals scikit-learn's F1 at the best of the distinct scores; shallow trees score alike."""
+    train, validation = matrices()
+    found = fit({**base_params(Metric.F1, 1, 0), "max_depth": 1}, Metric.F1, train, validation, 3, 3)
+    scores, labels = found.booster.predict(validation), validation.get_label()
+    assert len(np.unique(scores)) < 20
+    assert found.score == pytest.approx(max(f1_score(labels, scores >= score) for score in np.unique(scores)), abs=1e-6)
 
 
 def test_refused_parameter_is_named():

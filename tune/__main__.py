@@ -205,7 +205,7 @@ def _traffic(args: argparse.Namespace, use_case: UseCase, settings: Settings) ->
 def _print_verdict(verdict: Verdict, use_case: UseCase) -> int:
     table = Table("gate", "value", "limit", "verdict", box=None)
     for gate in verdict.gates:
-        table.add_row(gate.name, gate.value, gate.limit, "passed" if gate.passed else "REFUSED")
+        table.add_row(gate.name, gate.value, gate.limit, gate.verdict)
     out.print(table)
     if verdict.passed:
         _say(f"{use_case.name} version {verdict.version} is now the {CHAMPION}")
@@ -217,11 +217,12 @@ def _print_verdict(verdict: Verdict, use_case: UseCase) -> int:
 def _print_learned(learned: Learned, use_case: UseCase, settings: Settings, seconds: float) -> None:
     _say(f"\n{learned.trials} trials in {seconds:.0f} s; best is trial {learned.best.number}:")
     _say("  " + ", ".join(f"{name} {_plain(value)}" for name, value in sorted(learned.best.params.items())))
-    _say(f"  {learned.best.rounds} rounds, {use_case.search.metric.value} {learned.best.score:.4f} on validation\n")
     metric = use_case.search.metric.value
+    validation = f"{learned.figures.validation[metric]:.4f}"
+    _say(f"  {learned.best.rounds} rounds, {metric} {validation} on validation\n")
     _print_figures(learned.figures, metric)
     low, high = learned.figures.holdout.intervals[metric]
-    _say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; on validation, which chose it, {learned.best.score:.4f}")
+    _say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; on validation, which chose it, {validation}")
     for alarm in learned.figures.alarms:
         if alarm.leak:
             _say(f"LEAK? {alarm.column} {alarm.text}")

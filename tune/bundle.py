@@ -84,6 +84,8 @@ class BundleManifest(BaseModel):
     """Versions of Python and of the libraries that made the model."""
     data_fingerprint: str
     """16 hex digits of the table the model learned from."""
+    learned_until_us: int | None = None
+    """Latest event time of the train and validation rows, microseconds since 1970 UTC; None when it is not known."""
     probe: Probe
     sha256: dict[str, str] = Field(default_factory=dict)
     """Digest of every other file."""

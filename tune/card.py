@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +11,9 @@ import pyarrow as pa
 from data.features import named_column
 from data.judgement import Calibration
 from data.schema import Feature
-from data.times import NO_TIME, event_us
+from data.times import NO_TIME, event_us, moment
 from data.usecase import UseCase
+from tune.entities import LEAST_ENTITIES, entity_codes, resampling_units
 from tune.examples import Prepared
 from tune.figures import Figures
 from tune.model import Model
@@ -83,9 +83,22 @@ def _figures_section(use_case: UseCase, found: Findings) -> str:
         "## Figures on the holdout\n\nThe holdout took no part in training, in the search or in the choice of "
         "threshold and calibration.\n\n"
         + _table(("model", *names), rows)
-        + f"\n\nThis model's {metric} minus each baseline's, with the paired 95 % bootstrap interval:\n\n"
+        + f"\n\nThis model's {metric} minus each baseline's, with the paired 95 % bootstrap interval"
+        + f"{_resampled(use_case, found)}:\n\n"
         + _table(("against", "difference", "95 % interval", "this model is"), beaten)
     )
+
+
+def _resampled(use_case: UseCase, found: Findings) -> str:
+    """What is said of intervals when rows have entities."""
+    entities = entity_codes(found.source.table, use_case, found.prepared.parts.holdout)
+    if entities is None or use_case.entity is None:
+        return ""
+    count, column = len(np.unique(entities)), use_case.entity.column
+    if resampling_units(entities) is not None:
+        return f" (all intervals resample the {count:,} different `{column}` of the holdout, each with all its rows)"
+    few = count < LEAST_ENTITIES
+    return f" (intervals resample rows: {count:,} different `{column}` are too few; they are too narrow)" if few else ""
 
 
 def _row(metrics: Mapping[str, float], names: Sequence[str]) -> list[str]:
@@ -186,14 +199,7 @@ def _period(table: pa.Table, part: np.ndarray, use_case: UseCase) -> str:
         return "no event time"
     times = event_us(named_column(table, use_case.event_time), use_case.event_time)[part]
     times = times[times != NO_TIME]
-    return f"{_moment(int(times.min()))} to {_moment(int(times.max()))}" if len(times) else "no times"
-
-
-def _moment(microseconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).isoformat(" ", "minutes")[:16]
-    except (ValueError, OverflowError, OSError):
-        return f"{microseconds} us"
+    return f"{moment(int(times.min()))} to {moment(int(times.max()))}" if len(times) else "no times"
 
 
 def _features_section(use_case: UseCase, found: Findings) -> str:
@@ -213,8 +219,8 @@ def _about(feature: Feature) -> str:
 def _making_section(use_case: UseCase, found: Findings) -> str:
     params = "\n".join(f"- {name}: {value}" for name, value in sorted(found.best.params.items()))
     return (
-        f"## Making\n\nXGBoost, best of {found.trials} trials by {use_case.search.metric.value} on the validation rows "
-        f"({found.best.score:.4f}), {found.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
+        f"## Making\n\nXGBoost, best of {found.trials} trials by {use_case.search.metric.value} on the validation "
+        f"rows, {found.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
         f"{params}"
     )
 

@@ -15,10 +15,11 @@ from data.features import as_floats, named_column
 from data.parquet import read_table
 from data.usecase import Metric, UseCase
 from tune.bundle import Bundle
+from tune.entities import entity_codes
 from tune.evaluate import Difference, Scored, differences
 from tune.gates import score
+from tune.overlap import same_rows
 from tune.registry import BUNDLE_FOLDER, HOLDOUT_FOLDER, Registry
-from tune.table import fingerprint
 
 FIGURES = ("auc", "pr_auc", "f1", "precision", "recall", "brier", "ece", "log_loss", "cost")
 """Figures on the holdout, in the order in which they are shown."""
@@ -63,10 +64,9 @@ def compare(registry: Registry, use_case: UseCase, one: str, other: str) -> Comp
         RegistryUnavailable: MLflow does not answer.
     """
     first, second = (_contender(registry, use_case.name, each) for each in (one, other))
+    models = [(each.bundle, each.holdout) for each in (first, second) if each.bundle and each.holdout is not None]
     reason = _why_not(first, second)
-    if reason or first.bundle is None or second.bundle is None or first.holdout is None:
-        return Comparison(first, second, None, reason)
-    return Comparison(first, second, _shared(use_case, first.holdout, first.bundle, second.bundle), "")
+    return Comparison(first, second, None if reason else _shared(use_case, *models), reason)
 
 
 def _contender(registry: Registry, model: str, wanted: str) -> Contender:
@@ -86,20 +86,39 @@ def _contender(registry: Registry, model: str, wanted: str) -> Contender:
 
 
 def _why_not(one: Contender, other: Contender) -> str:
-    for each in (one, other):
-        if each.bundle is None or each.holdout is None:
-            return f"{each.name} came to no model"
-    if one.params.get("data_fingerprint") != other.params.get("data_fingerprint"):
-        return "they learned from different data, so their figures are of different rows"
-    if one.holdout is None or other.holdout is None or fingerprint(one.holdout) != fingerprint(other.holdout):
+    """Why no difference can be claimed; empty when both were judged on the same rows, from which neither learned."""
+    if one.holdout is None or other.holdout is None:
+        return f"{(one if one.holdout is None else other).name} came to no model"
+    if same_rows(one.holdout, other.holdout):
+        return ""
+    if one.params.get("data_fingerprint") == other.params.get("data_fingerprint"):
         return "they were split differently, so one may have learned from the other's holdout"
-    return ""
+    columns = _only(one, other) + _only(other, one)
+    if not columns:
+        return "they learned from different data, so their figures are of different rows"
+    return (
+        f"their figures are of different rows, by the columns that both read ({'; '.join(columns)}): "
+        "another table or another split"
+    )
 
 
-def _shared(use_case: UseCase, holdout: pa.Table, one: Bundle, other: Bundle) -> Shared:
+def _only(one: Contender, other: Contender) -> list[str]:
+    """In words, the columns that one side read and the other did not."""
+    mine, theirs = (each.holdout.column_names if each.holdout is not None else [] for each in (one, other))
+    columns = [name for name in mine if name not in theirs]
+    return [f"only {one.name} read {', '.join(columns)}"] if columns else []
+
+
+def _shared(use_case: UseCase, one: tuple[Bundle, pa.Table], other: tuple[Bundle, pa.Table]) -> Shared:
+    """Each model scores its own copy of the rows, which has the columns of its features."""
+    holdout = one[1]
     labels = as_floats(named_column(holdout, use_case.label), use_case.label).astype(np.uint8)
-    mine, theirs = score(one, holdout), score(other, holdout)
-    found = {metric.value: differences(labels, mine, {"other": theirs}, metric)["other"] for metric in Metric}
+    mine, theirs = score(*one), score(*other)
+    entities = entity_codes(holdout, use_case)
+    found = {
+        metric.value: differences(labels, mine, {"other": theirs}, metric, entities=entities)["other"]
+        for metric in Metric
+    }
     return Shared(labels, (mine, theirs), found)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from data.judgement import Cost, Decision, ThresholdMetric
 from data.usecase import Metric
+from tune.entities import resampling_units
 from tune.ranking import Interval, Ranking, resamples
 
 _ECE_BINS = 10
@@ -107,9 +108,14 @@ def _decided(
 
 
 def evaluate(
-    labels: np.ndarray, scores: np.ndarray, threshold: float, confidence: float = 0.95, cost: Cost | None = None
+    labels: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    confidence: float = 0.95,
+    cost: Cost | None = None,
+    entities: np.ndarray | None = None,
 ) -> Evaluation:
-    """Figures of probabilities `scores` (n,), with bootstrap intervals."""
+    """Figures of probabilities `scores` (n,), with bootstrap intervals; `entities` as for `intervals`."""
     ranking = Ranking(labels, scores)
     squares = (scores.astype(np.float64) - labels) ** 2
     decided = _decided(labels, scores, threshold, cost)
@@ -123,16 +129,22 @@ def evaluate(
             "brier": float(counts @ squares / counts.sum()),
         }
 
-    return Evaluation(metrics(labels, scores, threshold, cost), intervals(figures, len(labels), confidence))
+    found = intervals(figures, len(labels), confidence, entities=entities)
+    return Evaluation(metrics(labels, scores, threshold, cost), found)
 
 
 def differences(
-    labels: np.ndarray, mine: Scored, others: Mapping[str, Scored], metric: Metric, confidence: float = 0.95
+    labels: np.ndarray,
+    mine: Scored,
+    others: Mapping[str, Scored],
+    metric: Metric,
+    confidence: float = 0.95,
+    entities: np.ndarray | None = None,
 ) -> dict[str, Difference]:
-    """Each paired difference of the metric, `mine` - other, with its bootstrap interval.
+    """Each paired difference of the metric, `mine` - other, with its bootstrap interval; `entities` as for `intervals`.
 
-    All models are held against the same resamples of the rows, so that what makes a resample easy for one makes it
-    easy for the other (Efron and Tibshirani 1993, chapter 13: percentile intervals).
+    All models are held against the same resamples, so that what makes a resample easy for one makes it easy for the
+    other (Efron and Tibshirani 1993, chapter 13: percentile intervals).
     """
     first = Ranking(labels, mine.probabilities)
     rankings = {name: (Ranking(labels, other.probabilities), other.threshold) for name, other in others.items()}
@@ -142,7 +154,7 @@ def differences(
         return {name: here - value(ranking, metric, at, counts) for name, (ranking, at) in rankings.items()}
 
     whole = figures(np.ones(len(labels)))
-    found = intervals(figures, len(labels), confidence)
+    found = intervals(figures, len(labels), confidence, entities=entities)
     return {name: Difference(whole[name], *found[name]) for name in others}
 
 
@@ -154,14 +166,20 @@ def value(ranking: Ranking, metric: Metric, threshold: float, counts: np.ndarray
 
 
 def intervals(
-    figures: Callable[[np.ndarray], Mapping[str, float]], count: int, confidence: float = 0.95, seed: int = 0
+    figures: Callable[[np.ndarray], Mapping[str, float]],
+    count: int,
+    confidence: float = 0.95,
+    seed: int = 0,
+    entities: np.ndarray | None = None,
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals of several figures at once, from the same resamples of `count` rows.
 
-    Resamples for which a figure is NaN are left out of its interval.
+    With `entities`, the code of each row's entity, shape (count,), entities are drawn with all their rows: rows of
+    one are alike, and intervals that take them for independent are too narrow. When they are too few (see
+    `resampling_units`), rows are drawn. Resamples for which a figure is NaN are left out of its interval.
     """
     times = _TIMES if count <= _MANY_ROWS else _TIMES_OF_MANY
-    drawn = [figures(counts) for counts in resamples(count, times, seed)]
+    drawn = [figures(counts) for counts in resamples(count, times, seed, resampling_units(entities))]
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     found = {}
     for name in drawn[0]:
@@ -173,17 +191,28 @@ def intervals(
 
 
 def reliability(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean score, share of label 1 and number of rows in bins of equally many rows.
+    """Mean score, share of label 1 and number of rows in at most ten bins of about equally many rows, ascending.
 
-    Equal counts, not equal widths: with a rare label nearly every score lies in the lowest tenth.
+    Equal counts, not equal widths: with a rare label nearly every score lies in the lowest tenth. Rows of one score
+    are in one bin, so that their order decides nothing.
     """
-    bins = np.array_split(np.argsort(scores, kind="stable"), min(_ECE_BINS, len(scores)))
-    columns = [(float(scores[rows].mean()), float(labels[rows].mean()), float(len(rows))) for rows in bins]
-    mean, share, size = np.array(columns).T
-    return mean, share, size
+    order = np.argsort(scores, kind="stable")
+    ordered, ones = scores[order].astype(np.float64), labels[order].astype(np.float64)
+    starts = _bin_starts(ordered)
+    size = np.diff(starts, append=len(ordered)).astype(np.float64)
+    return np.add.reduceat(ordered, starts) / size, np.add.reduceat(ones, starts) / size, size
+
+
+def _bin_starts(ordered: np.ndarray) -> np.ndarray:
+    """First row of each bin of ascending scores: each tenth, moved to the nearer end of the score it lies in."""
+    rows = len(ordered)
+    tenths = np.arange(1, _ECE_BINS) * rows // _ECE_BINS
+    before, after = (np.searchsorted(ordered, ordered[tenths], side) for side in ("left", "right"))
+    cuts = np.unique(np.where(tenths - before <= after - tenths, before, after))
+    return np.append(0, cuts[(cuts > 0) & (cuts < rows)])
 
 
 def expected_calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over rows of |mean score - share of label 1| in the row's bin (Naeini et al. 2015, equal-count bins)."""
+    """Mean over rows of |mean score - share of label 1| in the row's bin (Naeini et al. 2015), see `reliability`."""
     mean, share, size = reliability(labels, scores)
     return float((np.abs(mean - share) * size).sum() / size.sum())

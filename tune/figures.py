@@ -6,12 +6,16 @@ from typing import NamedTuple
 
 from data.usecase import UseCase
 from tune.baselines import baselines
+from tune.entities import entity_codes
 from tune.evaluate import Difference, Evaluation, Scored, differences, evaluate, metrics
-from tune.examples import Prepared
+from tune.examples import Examples, Prepared
 from tune.leaks import Alarm
 from tune.model import Model
 from tune.slices import SliceFigures, slice_figures
 from tune.table import TrainingTable
+
+_OF_PROBABILITIES = ("auc", "pr_auc", "log_loss", "brier", "ece")
+"""Figures that no threshold takes part in: the model's is one of calibrated probabilities."""
 
 
 class Figures(NamedTuple):
@@ -21,7 +25,7 @@ class Figures(NamedTuple):
     validation: dict[str, float]
     """On the rows that chose trial, rounds, threshold and calibration: optimistic."""
     uncalibrated: dict[str, float] | None
-    """On the holdout without the calibration; None when there is none."""
+    """On the holdout without the calibration, those that need no threshold; None when there is none."""
     baselines: dict[str, dict[str, float]]
     differences: dict[str, Difference]
     """By how much the model beats each baseline in the search's metric on the holdout."""
@@ -43,14 +47,20 @@ def judge(use_case: UseCase, source: TrainingTable, prepared: Prepared, model: M
     cost, metric = use_case.decision.cost, use_case.search.metric
     held, mine = prepared.holdout, Scored(model.holdout, model.threshold)
     others = baselines(prepared, use_case.decision, nthread=1)
+    entities = entity_codes(source.table, use_case, prepared.parts.holdout)
     return Figures(
-        holdout=evaluate(held.y, *mine, cost=cost),
+        holdout=evaluate(held.y, *mine, cost=cost, entities=entities),
         validation=metrics(prepared.validation.y, model.validation, model.threshold, cost),
-        uncalibrated=metrics(held.y, model.uncalibrated, model.threshold, cost) if model.calibrator else None,
+        uncalibrated=_uncalibrated(held, model) if model.calibrator else None,
         baselines={name: metrics(held.y, *other, cost) for name, other in others.items()},
-        differences=differences(held.y, mine, others, metric),
+        differences=differences(held.y, mine, others, metric, entities=entities),
         slices=slice_figures(
-            source.table, prepared.parts.train, prepared.parts.holdout, held.y, mine, use_case.slices, metric
+            source.table, prepared.parts.train, prepared.parts.holdout, held.y, mine, use_case.slices, metric, entities
         ),
         alarms=alarms,
     )
+
+
+def _uncalibrated(held: Examples, model: Model) -> dict[str, float]:
+    found = metrics(held.y, model.uncalibrated, model.threshold)
+    return {name: found[name] for name in _OF_PROBABILITIES}

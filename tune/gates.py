@@ -12,9 +12,11 @@ from data.features import Transform, as_floats, named_column
 from data.judgement import Gates
 from data.usecase import UseCase
 from tune.bundle import Bundle
+from tune.entities import entity_codes
 from tune.evaluate import Difference, Scored, differences, metrics
 from tune.latency import row_latency_ms
 from tune.onnx_export import OnnxScorer
+from tune.overlap import why_seen
 from tune.skew import Proof
 from tune.slices import slice_name, slice_rows, too_small
 
@@ -28,7 +30,13 @@ class Gate(NamedTuple):
     name: str
     value: str
     limit: str
-    passed: bool
+    passed: bool | None
+    """None where nothing can be said: no proof, and no refusal."""
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        return {True: "passed", False: "REFUSED", None: "not judged"}[self.passed]
 
 
 def check_gates(
@@ -38,6 +46,7 @@ def check_gates(
     champion: Bundle | None,
     proof: Proof | None = None,
     new_schema: bool = False,
+    champions_holdout: pa.Table | None = None,
 ) -> list[Gate]:
     """Score both models on the challenger's holdout, raw rows with the label, and judge.
 
@@ -48,6 +57,7 @@ def check_gates(
         champion: the one there is.
         proof: the skew proof of the challenger, when one was made.
         new_schema: clients and store are ready for another schema than the champion's.
+        champions_holdout: the rows that the champion was judged on, from which it did not learn, when they are there.
 
     Raises:
         DataError: the holdout lacks a column of the challenger.
@@ -57,7 +67,7 @@ def check_gates(
     mine = score(challenger, holdout)
     return [
         *_absolute(gates, metrics(labels, mine.probabilities, mine.threshold)),
-        *_against(champion, holdout, labels, mine, use_case),
+        *_against(champion, champions_holdout, holdout, labels, mine, use_case),
         _latency(challenger, holdout, gates),
         _schema(challenger, champion, new_schema),
         _skew(proof, gates),
@@ -81,9 +91,17 @@ def _absolute(gates: Gates, figures: dict[str, float]) -> list[Gate]:
 
 
 def _against(
-    champion: Bundle | None, holdout: pa.Table, labels: np.ndarray, mine: Scored, use_case: UseCase
+    champion: Bundle | None,
+    own: pa.Table | None,
+    holdout: pa.Table,
+    labels: np.ndarray,
+    mine: Scored,
+    use_case: UseCase,
 ) -> list[Gate]:
-    """Not worse than the champion: on the whole holdout, and on each declared slice."""
+    """Not worse than the champion: on the whole holdout, and on each declared slice.
+
+    A champion that learned from these rows is flattered by them: then nothing is judged.
+    """
     gates = use_case.gates
     name = f"{use_case.search.metric.value} - champion's"
     limits = {name: _floor(gates.max_loss_to_champion)}
@@ -96,7 +114,10 @@ def _against(
     except DataError as exc:
         why = f"the champion cannot score this holdout: {exc}"
         return [Gate(each, why, limit, False) for each, limit in limits.items()]
-    found = differences(labels, mine, {name: theirs}, use_case.search.metric, gates.confidence)[name]
+    if seen := why_seen(champion.manifest, own, holdout, use_case):
+        return [Gate(each, f"not comparable with the champion: {seen}", limit, None) for each, limit in limits.items()]
+    entities = entity_codes(holdout, use_case)
+    found = differences(labels, mine, {name: theirs}, use_case.search.metric, gates.confidence, entities)[name]
     whole = Gate(name, _interval(found), limits[name], found.high >= -gates.max_loss_to_champion)
     return [whole, *_slices(holdout, labels, mine, theirs, use_case)]
 
@@ -108,7 +129,7 @@ def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored,
     """
     if not use_case.slices:
         return []
-    gates, rows = use_case.gates, np.arange(len(labels))
+    gates, rows, entities = use_case.gates, np.arange(len(labels)), entity_codes(holdout, use_case)
     found: dict[str, Difference] = {}
     small = 0
     for column, value, places in slice_rows(holdout, rows, rows, use_case.slices):
@@ -116,8 +137,8 @@ def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored,
             small += 1
             continue
         here, there = (Scored(each.probabilities[places], each.threshold) for each in (mine, theirs))
-        name = slice_name(column, value)
-        found |= differences(labels[places], here, {name: there}, use_case.search.metric, gates.confidence)
+        name, of = slice_name(column, value), None if entities is None else entities[places]
+        found |= differences(labels[places], here, {name: there}, use_case.search.metric, gates.confidence, of)
     limit = _floor(gates.max_slice_loss)
     bad = [name for name, each in found.items() if each.high < -gates.max_slice_loss]
     held = f"{len(found) - len(bad)} of {len(found)} hold" + (f", {small} too small to judge" if small else "")

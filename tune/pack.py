@@ -30,6 +30,7 @@ def pack(
     metrics: Mapping[str, float],
     card: str,
     data_fingerprint: str,
+    learned_until_us: int | None,
     sample: pa.Table,
 ) -> Bundle:
     """Assemble a bundle.
@@ -43,6 +44,7 @@ def pack(
         metrics: figures on the holdout.
         card: the model card, Markdown.
         data_fingerprint: `TrainingTable.fingerprint`.
+        learned_until_us: `tune.overlap.last_learned_us`.
         sample: raw rows; the first few become the probe.
     """
     manifest = BundleManifest(
@@ -60,6 +62,7 @@ def pack(
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
         data_fingerprint=data_fingerprint,
+        learned_until_us=learned_until_us,
         probe=make_probe(schema, onnx, sample),
     )
     return Bundle.assemble(manifest, onnx, bytes(booster.save_raw("ubj")), card)

@@ -67,7 +67,7 @@ def _calibration(path: Path, labels: np.ndarray, model: Model) -> None:
     low, high = 10 ** np.floor(np.log10(min(ends))), 1.3 * max(ends)
     axes.plot([low, high], [low, high], color=GREY, linestyle=":", label="perfect")
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), title="Calibration on the holdout")
-    axes.set(xlabel="mean probability of a tenth of the rows", ylabel="share of label 1 in it, 95 % interval")
+    axes.set(xlabel="mean probability of about a tenth of the rows", ylabel="share of label 1 in it, 95 % interval")
     legend_below(axes)
     edges = np.linspace(0, 1, 41).tolist()
     for label, color in ((0, BLUE), (1, ORANGE)):

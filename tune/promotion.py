@@ -31,8 +31,8 @@ class Verdict(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """True when every gate was passed."""
-        return all(gate.passed for gate in self.gates)
+        """True when no gate refused; one that could not be judged holds nothing up."""
+        return all(gate.passed is not False for gate in self.gates)
 
 
 def judge(
@@ -56,7 +56,8 @@ def judge(
     champion = _champion(registry, use_case.name, candidate)
     holdout = read_holdout(registry, candidate)
     proof = prove(candidate, holdout) if prove else None
-    gates = check_gates(use_case, holdout, candidate.bundle, champion, proof, new_schema)
+    bundle, own = (champion.bundle, _own_holdout(registry, champion)) if champion else (None, None)
+    gates = check_gates(use_case, holdout, candidate.bundle, bundle, proof, new_schema, own)
     return Verdict(candidate.version, gates, candidate.bundle, proof)
 
 
@@ -84,9 +85,17 @@ def read_holdout(registry: Registry, model: ResolvedModel) -> pa.Table:
         return read_table(registry.fetch(model.run_id, HOLDOUT_FOLDER, Path(scratch)))
 
 
-def _champion(registry: Registry, name: str, candidate: ResolvedModel) -> Bundle | None:
+def _own_holdout(registry: Registry, champion: ResolvedModel) -> pa.Table | None:
+    """The rows that the champion was judged on; None when they are gone, which only leaves more open."""
+    try:
+        return read_holdout(registry, champion)
+    except ModelNotFound:
+        return None
+
+
+def _champion(registry: Registry, name: str, candidate: ResolvedModel) -> ResolvedModel | None:
     try:
         champion = registry.resolve(name, CHAMPION)
     except ModelNotFound:
         return None
-    return None if champion.version == candidate.version else champion.bundle
+    return None if champion.version == candidate.version else champion

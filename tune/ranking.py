@@ -6,7 +6,7 @@ AUC and average precision follow from cumulative sums in O(n), ties counted as s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -62,25 +62,24 @@ class Ranking:
         found, wrong = (float(true[at]), float(false[at])) if at >= 0 else (0.0, 0.0)
         return 2 * found / max(float(true[-1]) + found + wrong, 1e-300)
 
+    def best_f1(self) -> float:
+        """The best F1 of any threshold. Rows of one score are marked together: no threshold tells them apart."""
+        true, false = self.hits()
+        return float((2 * true / np.maximum(true[-1] + true + false, 1e-300)).max())
+
 
 def _ends(ordered: np.ndarray) -> np.ndarray:
     return np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
 
 
-def resamples(count: int, times: int, seed: int) -> Iterator[np.ndarray]:
-    """Bootstrap resamples of `count` rows: how often each row was drawn, shape (count,), `times` of them."""
+def resamples(count: int, times: int, seed: int, units: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Bootstrap resamples of `count` rows: how often each row was drawn, shape (count,), `times` of them.
+
+    `units` are numbers from 0 of what is drawn, one for each row, shape (count,): all rows of a unit together (the
+    cluster bootstrap, Davison and Hinkley 1997, section 3.8). Without it, each row is drawn by itself.
+    """
     rng = np.random.default_rng(seed)
+    size = count if units is None else int(units.max()) + 1
     for _ in range(times):
-        yield np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64)
-
-
-def bootstrap(
-    statistic: Callable[[np.ndarray], float], count: int, confidence: float = 0.95, times: int = 300, seed: int = 0
-) -> Interval:
-    """Percentile interval of `statistic(counts)`; resamples for which it is NaN are left out."""
-    values = np.array([statistic(counts) for counts in resamples(count, times, seed)])
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
+        drawn = np.bincount(rng.integers(0, size, size), minlength=size).astype(np.float64)
+        yield drawn if units is None else drawn[units]

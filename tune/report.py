@@ -19,6 +19,7 @@ from tune.examples import Prepared
 from tune.figures import Figures, judge
 from tune.leaks import Alarm
 from tune.model import complete
+from tune.overlap import last_learned_us
 from tune.pack import pack
 from tune.plots import importance, write_plots
 from tune.registry import HOLDOUT_FOLDER, REPORT_FOLDER, Registry
@@ -73,6 +74,7 @@ def finish(
         figures.holdout.metrics,
         card,
         source.fingerprint,
+        last_learned_us(source.table, prepared.parts, use_case),
         holdout,
     )
     tracker.log_params(run_id, {"best_trial": best.number, "rounds": best.rounds, **best.params})

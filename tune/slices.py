@@ -52,6 +52,7 @@ def slice_figures(
     scored: Scored,
     slices: Sequence[Slice],
     metric: Metric,
+    entities: np.ndarray | None = None,
 ) -> list[SliceFigures]:
     """Judge each declared slice of the holdout.
 
@@ -63,6 +64,7 @@ def slice_figures(
         scored: of the holdout.
         slices: as declared.
         metric: the one that is judged; what depends on the share of label 1 is not compared between slices.
+        entities: of the holdout, shape (n,), as for `tune.evaluate.intervals`.
 
     Raises:
         DataError: a column is missing, or has edges and holds no numbers.
@@ -70,7 +72,8 @@ def slice_figures(
     found = []
     for column, name, rows in slice_rows(table, train, holdout, slices):
         part = Scored(scored.probabilities[rows], scored.threshold)
-        found.append(_judged(column, name, labels[rows], part, metric))
+        of = None if entities is None else entities[rows]
+        found.append(_judged(column, name, labels[rows], part, metric, of))
     return found
 
 
@@ -97,7 +100,9 @@ def slice_name(column: str, value: str) -> str:
     return f"{column} {value}" if value.startswith(("< ", ">= ")) else f"{column} = {value}"
 
 
-def _judged(column: str, name: str, labels: np.ndarray, scored: Scored, metric: Metric) -> SliceFigures:
+def _judged(
+    column: str, name: str, labels: np.ndarray, scored: Scored, metric: Metric, entities: np.ndarray | None
+) -> SliceFigures:
     ones = int(labels.sum())
     head = (column, name, len(labels), ones / len(labels), float(scored.probabilities.mean()))
     if too_small(labels):
@@ -109,7 +114,7 @@ def _judged(column: str, name: str, labels: np.ndarray, scored: Scored, metric: 
     def figure(counts: np.ndarray | None = None) -> float:
         return value(ranking, metric, scored.threshold, counts)
 
-    interval = intervals(lambda counts: {"it": figure(counts)}, len(labels))["it"]
+    interval = intervals(lambda counts: {"it": figure(counts)}, len(labels), entities=entities)["it"]
     return SliceFigures(*head, figure(), interval, hits / max(float(chosen.sum()), 1.0), hits / ones)
 
 

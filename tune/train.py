@@ -10,6 +10,7 @@ import xgboost
 
 from data.errors import ConfigError
 from data.usecase import Metric
+from tune.ranking import Ranking
 
 _LOSS = "logloss"
 _NATIVE = {Metric.AUC: "auc", Metric.PR_AUC: "aucpr"}
@@ -140,7 +141,4 @@ def first_line(exc: BaseException) -> str:
 
 def _best_f1(margins: np.ndarray, matrix: xgboost.DMatrix) -> tuple[str, float]:
     """The best F1 over all thresholds; margins order rows as probabilities do."""
-    labels = matrix.get_label()
-    hits = np.cumsum(labels[np.argsort(-margins, kind="stable")])
-    f1 = 2 * hits / (np.arange(1, len(labels) + 1) + labels.sum())
-    return Metric.F1.value, float(f1.max(initial=0.0))
+    return Metric.F1.value, Ranking(matrix.get_label(), margins).best_f1()
