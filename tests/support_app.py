@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 
 from data.parquet import write_table
 from data.settings import Settings
+from ray_app.ports import free_port
 from tests.support_model import card_bundle, card_table
 from tune.bundle import Bundle
 from tune.registry import CHAMPION, Registry
@@ -26,13 +26,6 @@ from tune.tracking import Tracker
 
 BIN = Path(sys.executable).parent
 START_TIMEOUT_S = 120.0
-
-
-def free_port() -> int:
-    """A TCP port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:

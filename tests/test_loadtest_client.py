@@ -12,7 +12,7 @@ from ray_app.loadtest.response import BadResponse, parse
 from ray_app.loadtest.samples import Samples
 from ray_app.loadtest.schedule import Profile, arrivals
 from ray_app.loadtest.target import Target
-from tests.support_app import free_port
+from ray_app.ports import free_port
 from tests.support_loadtest import Answer, always, answer, never, serving
 
 
