@@ -25,7 +25,7 @@ from tune.registry import CHAMPION, Registry
 from tune.tracking import Tracker
 
 BIN = Path(sys.executable).parent
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 240.0
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
