@@ -46,7 +46,7 @@ def test_outcomes_are_counted(behave: Answer, timeout_s: float, kind: str):
 
 def test_refused():
     """Requests to a port where nobody listens are counted as refused."""
-    assert loaded(Target("127.0.0.1", free_port())).samples.measured().kinds() == {"refused": 20}
+    assert loaded(Target("127.0.0.1", free_port()), timeout_s=30.0).samples.measured().kinds() == {"refused": 20}
 
 
 def test_all_bodies_are_sent_in_turn():

@@ -352,7 +352,7 @@ def test_a_clock_that_jumps_holds_no_step(versions, expected):
 
 
 def test_a_full_disk_costs_the_log_its_rows_and_nobody_an_answer(versions, expected):
-    """While the disk refuses its writes, rows of the log are counted as lost and answers go on; after it, so does it."""
+    """While the disk refuses its writes, rows of the log are counted as lost and answers go on; then so does it."""
 
     def refuse(most: int) -> None:
         for pid in replicas(versions, "Gateway"):
