@@ -213,26 +213,27 @@ def taken_back(changes: Sequence[Mapping[str, Any]]) -> Claim:
 
 def effects(rows: Rows, changes: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A line for each change: by which command, and when it was in force."""
-    waiting = list(events)
     lines = []
     for change in changes:
         before = rows.arrived[rows.epoch < change["epoch"]]
         in_force = max(float(before.max()) - change["at"], 0.0) if len(before) else 0.0
-        event = next((e for e in waiting if e["at"] <= change["at"] <= e["done"] + _SOON_S), None)
-        if event is not None and change["who"] != "rollout":
-            waiting = waiting[waiting.index(event) + 1 :]
-        commanded = event is not None and (change["who"] != "rollout" or event["at"] <= change["at"] <= event["done"])
+        event = _asked_by(change, events)
+        told = (
+            [event["name"], f"{event['done'] - event['at']:.2f}", f"{change['at'] - event['at']:.2f}"]
+            if event
+            else None
+        )
         lines.append(
-            [
-                _described(change),
-                str(change["epoch"]),
-                event["name"] if event is not None and commanded else change["who"],
-                f"{event['done'] - event['at']:.2f}" if event is not None and commanded else "",
-                f"{change['at'] - event['at']:.2f}" if event is not None and commanded else "",
-                f"{in_force * 1000:.0f}",
-            ]
+            [_described(change), str(change["epoch"]), *(told or [change["who"], "", ""]), f"{in_force * 1000:.0f}"]
         )
     return lines
+
+
+def _asked_by(change: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The command that was given last before a change, unless the rollout made it by itself after the command's end."""
+    given = [event for event in events if event["at"] <= change["at"]]
+    patience_s = 0.0 if change["who"] == "rollout" else _SOON_S
+    return given[-1] if given and change["at"] <= given[-1]["done"] + patience_s else None
 
 
 def _described(change: Mapping[str, Any]) -> str:

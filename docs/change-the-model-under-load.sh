@@ -114,7 +114,7 @@ until curl -sf -o /dev/null "$url/ready"; do
   sleep 0.5
 done
 wait_until 60 's["control"]["settled"] and len(s["replicas"]) == 4'
-command=(python -m ray_app loadtest --url "$url" --rps "$RPS" --duration 900 --warmup 0 --timeout 15 --mix "$table" --out "$story/load")
+command=(python -m ray_app loadtest --url "$url" --rps "$RPS" --duration 900 --warmup 0 --timeout 15 --slo errors=0 --mix "$table" --out "$story/load")
 show "${command[@]}"
 "${command[@]}" > "$story/load.log" 2>&1 &
 load=$!
