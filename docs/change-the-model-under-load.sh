@@ -78,17 +78,22 @@ kill_one() {
   run "kill -9 of $1" kill -9 "$victim"
 }
 
+# Commands in the background of a script ignore Ctrl-C and its signal; the service is to end by it as it does for a user.
+interruptible() { exec python -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])' "$@"; }
+
 server='' load=''
 finish() {
   local code=$? pid
   trap '' INT TERM
   [ -z "$load" ] || kill -INT "$load" 2>/dev/null || true
-  [ -z "$server" ] || kill -TERM "$server" 2>/dev/null || true
+  [ -z "$server" ] || kill -INT "$server" 2>/dev/null || true
   for _ in $(seq 150); do
     [ -n "$(processes)" ] || break
     sleep 0.2
   done
   for pid in $(processes); do kill -9 "$pid" 2>/dev/null || true; done
+  # The shell tells of a background process that ended by a signal, unless it was waited for.
+  wait 2>/dev/null || true
   [ $code -eq 0 ] || printf '\nended with exit code %s; what there is of it is in %s\n' "$code" "$story"
   exit $code
 }
@@ -105,7 +110,7 @@ run "tune 2" python -m tune --data "$table" --trials 3 --seed 2
 
 say "serve, and ask for ${RPS:=150} predictions a second from here on"
 show serve run ray_app:graph
-serve run ray_app:graph > "$story/serve.log" 2>&1 &
+interruptible serve run ray_app:graph > "$story/serve.log" 2>&1 &
 server=$!
 ready_by=$((SECONDS + 180))
 until curl -sf -o /dev/null "$url/ready"; do
