@@ -48,12 +48,15 @@ run() {
 
 admin() { curl -sS --fail-with-body -H "authorization: Bearer $RAYSCORE_ADMIN_TOKEN" "$url/admin/$1" ${2:+-d "$2"}; }
 
-change() { run "$1" curl -sS --fail-with-body -w '\n' -H "authorization: Bearer $RAYSCORE_ADMIN_TOKEN" "$url/admin/$2" -d "$3"; }
+# change NAME ACTION BODY: ask the admin door.
+change() {
+  run "$1" curl -sS --fail-with-body -w '\n' -H "authorization: Bearer $RAYSCORE_ADMIN_TOKEN" "$url/admin/$2" -d "$3"
+}
 
 # wait_until SECONDS EXPRESSION: until it is true of the status `s` that the admin door shows.
 wait_until() {
-  local end=$((SECONDS + $1))
-  until admin status 2>/dev/null | python -c 'import json, sys; s = json.load(sys.stdin); sys.exit(not eval(sys.argv[1]))' "$2" 2>/dev/null; do
+  local end=$((SECONDS + $1)) look='import json, sys; s = json.load(sys.stdin); sys.exit(not eval(sys.argv[1]))'
+  until admin status 2>/dev/null | python -c "$look" "$2" 2>/dev/null; do
     kill -0 "$server" 2>/dev/null || { tail -20 "$story/serve.log"; fail "the service has ended"; }
     [ $SECONDS -lt $end ] || fail "waited $1 s for $2"
     sleep 0.2
@@ -78,8 +81,11 @@ kill_one() {
   run "kill -9 of $1" kill -9 "$victim"
 }
 
-# Commands in the background of a script ignore Ctrl-C and its signal; the service is to end by it as it does for a user.
-interruptible() { exec python -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])' "$@"; }
+# What a script runs in the background ignores Ctrl-C and its signal; the service is to end by it as it does for a user.
+interruptible() {
+  local heed='import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])'
+  exec python -c "$heed" "$@"
+}
 
 server='' load=''
 finish() {
@@ -119,7 +125,8 @@ until curl -sf -o /dev/null "$url/ready"; do
   sleep 0.5
 done
 wait_until 60 's["control"]["settled"] and len(s["replicas"]) == 4'
-command=(python -m ray_app loadtest --url "$url" --rps "$RPS" --duration 900 --warmup 0 --timeout 15 --slo errors=0 --mix "$table" --out "$story/load")
+command=(python -m ray_app loadtest --url "$url" --rps "$RPS" --duration 900 --warmup 0 --timeout 15 --slo errors=0)
+command+=(--mix "$table" --out "$story/load")
 show "${command[@]}"
 "${command[@]}" > "$story/load.log" 2>&1 &
 load=$!

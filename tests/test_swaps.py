@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.checked import Asked, Checked, checking
 from data.predictions import read_log
-from data.rollout import Action
+from data.rollout import ROLLOUT_TAG, Action, State, parse_rollout
 from tests.support_app import Workplace, serve_command, wait_for
 from tests.support_model import card_table
 from tests.support_swaps import GOOD, NAME, OTHER_CONTRACT, WRONG_SCORES, Versions
@@ -97,6 +97,16 @@ def swap(versions: Versions, weight: float) -> None:
     """Let the other version answer for so many percent, and wait until it is in force."""
     done = versions.act("weight", version=GOOD, weight=weight)
     assert done.status_code == 200, done.text
+
+
+def first_step(versions: Versions) -> None:
+    """Wait until the rollout is in its first step, and the registry knows."""
+
+    def known() -> bool:
+        rollout = parse_rollout(versions.registry.tags(NAME)[ROLLOUT_TAG])
+        return rollout.state is State.RUNNING and rollout.step == 0
+
+    wait_for(lambda: versions.weight() == 10 and known(), "the first step")
 
 
 def moved_on(versions: Versions, weight: float) -> bool:
@@ -318,7 +328,7 @@ def test_control_killed_in_mid_canary_finds_its_step(versions, expected):
     """kill -9 of Control in a rollout: the step stays in force, is held anew by the next one, and then goes on."""
     with checking(load(versions, expected, 14)) as future:
         versions.order(Action.START, "00000001", steps=(10, 50), hold_s=6)
-        wait_for(lambda: versions.weight() == 10, "the first step")
+        first_step(versions)
         rules = versions.look("rules")
         victim = kill_one(versions, "Control")
         wait_for(lambda: bool(set(replicas(versions, "Control")) - {victim}), "another Control")
@@ -335,7 +345,7 @@ def test_a_clock_that_jumps_holds_no_step(versions, expected):
     """A Control that is stopped for longer than a step's hold has left finds its clock ahead: 5 s of that count."""
     hold_s, away_s = 9.0, 7.0
     versions.order(Action.START, "00000002", steps=(10, 50), hold_s=hold_s)
-    wait_for(lambda: moved_on(versions, 10), "the first step")
+    first_step(versions)
     (control,) = replicas(versions, "Control")
     with checking(load(versions, expected, away_s)) as future:
         os.kill(control, signal.SIGSTOP)
