@@ -90,22 +90,26 @@ async def _client(asked: Asked, queue: asyncio.Queue[int], seen: Checked, starte
         at = number % len(asked.bodies)
         try:
             streams = streams or await asyncio.open_connection("127.0.0.1", asked.port)
-            status, said = await asyncio.wait_for(_ask(*streams, asked.bodies[at]), _TIMEOUT_S)
+            status, said, keep = await asyncio.wait_for(_ask(*streams, asked.bodies[at]), _TIMEOUT_S)
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError, ValueError) as exc:
             seen.failures[type(exc).__name__] += 1
             streams = None
         else:
             seen.latency.append(time.perf_counter() - started - number / asked.rps)
+            if not keep:
+                streams[1].close()
+                streams = None
             _check(asked, at, status, said, seen)
         queue.task_done()
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> tuple[int, bytes]:
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> tuple[int, bytes, bool]:
+    """Status, body, and whether the connection is kept: HAProxy ends it when it makes place for its successor."""
     head = b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     writer.write(head % len(body) + body)
     lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
     length = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
-    return int(lines[0].split()[1]), await reader.readexactly(length)
+    return int(lines[0].split()[1]), await reader.readexactly(length), b"connection: close" not in lines
 
 
 def _check(asked: Asked, at: int, status: int, said: bytes, seen: Checked) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import processes
@@ -24,7 +24,8 @@ class Kind:
     """One server.
 
     `command` is what follows `python`; `apart` tells that it has an environment of its own; `role` names the part of
-    the server that a process is; `exact` that its probabilities equal ONNX Runtime's bit for bit.
+    the server that a process is; `exact` that its probabilities equal ONNX Runtime's bit for bit; `variables` are
+    environment variables beyond those that every server is given.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Kind:
     on_ray: bool = False
     exact: bool = True
     role: Callable[[int], str] = processes.only_role
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def asked(self) -> Dialect:
@@ -107,7 +109,8 @@ def environment(kind: Kind, told: Given, var_dir: Path, ports: list[int], inheri
     """The environment of a server's process: what it is told, and none of this process's own settings of Ray."""
     plain = {name: value for name, value in inherited.items() if not name.startswith(_RAY_VARIABLES)}
     plain |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "1", **told.environment()}
-    return {**plain, **_our_settings(told, var_dir, ports)} if kind.name in OURS else plain
+    ours = _our_settings(told, var_dir, ports) if kind.name in OURS else {}
+    return {**plain, **ours, **kind.variables}
 
 
 def _our_settings(told: Given, var_dir: Path, ports: list[int]) -> dict[str, str]:

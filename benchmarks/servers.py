@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,12 +20,12 @@ from benchmarks.kinds import Kind
 from benchmarks.peers.given import Given
 from benchmarks.workload import Workload
 from data.errors import RayscoreError
+from ray_app.ports import free_port
 
 HOST = "127.0.0.1"
 _MARK = "BENCHMARK_RUN"
 _READY_S = 120.0
 _END_S = 20.0
-_PORTS = range(8710, 8790)
 _LOG_LINES = 30
 
 
@@ -87,20 +86,8 @@ def running(kind: Kind, workload: Workload, count: int, environments: Path) -> I
         _stop(server)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, below those the kernel gives to outgoing connections."""
-    found = []
-    for port in _PORTS:
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)):
-                found.append(port)
-        if len(found) == count:
-            return found
-    raise ServerFailed(f"fewer than {count} free ports from {_PORTS.start} to {_PORTS.stop - 1}")
-
-
 def _start(kind: Kind, workload: Workload, count: int, python: str) -> Server:
-    (port, *ports), mark = free_ports(4), uuid.uuid4().hex
+    (port, *ports), mark = [free_port() for _ in range(4)], uuid.uuid4().hex
     told = Given(workload.bundle, workload.store, port, count)
     home = Path(tempfile.mkdtemp(prefix=f"{kind.name}.", dir=workload.folder))
     environment = kinds.environment(kind, told, workload.folder, ports, dict(os.environ))

@@ -59,7 +59,7 @@ def _measure_all(kind: Kind, workload: Workload, outcome: Outcome, round_: int) 
     args = outcome.args
     loads = [*(Load(False, n) for n in args.connections), *(Load(True, rate) for rate in sorted(args.rates))]
     with running(kind, workload, args.processes, args.environments) as server:
-        _check_answers(server, workload)
+        check_answers(server, workload)
         saturated = False
         for load in loads:
             figures = {SATURATED: 1.0}
@@ -122,7 +122,8 @@ def _run_load(
     return capacity, busy, used, json.loads(reply)
 
 
-def _check_answers(server: Server, workload: Workload) -> None:
+def check_answers(server: Server, workload: Workload) -> None:
+    """Hold a server's answers against the expected probabilities; raises ServerFailed."""
     tolerance = 0.0 if server.kind.exact else _TOLERANCE
     answers = server.ask(workload.checked)
     wrong = [

@@ -2,7 +2,8 @@
 
 Two versions of 100 trees take each other's place as fast as Control commits, spread over the measured seconds. An
 answer is wrong when its probability is not the one that the version it names gives that row. With `--reload` the
-grace is zero, so that each swap loads its version anew.
+grace is zero, so that each swap loads its version anew. With `--shadow` nothing is swapped: rounds in which the other
+version is a shadow of all traffic alternate with rounds in which it is not.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -55,18 +57,48 @@ def main(argv: Sequence[str]) -> int:
         expected = {version: versions.scores(bodies, version) for version in ("1", GOOD)}
         _measure(versions, Asked(versions.place.port, bodies, expected, args.rps, _WARM_UP_S), 0)
         asked = Asked(versions.place.port, bodies, expected, args.rps, args.seconds)
-        before = _memory(versions)
-        rows, p99 = [], {"with": 0.0, "without": 0.0}
-        for name in ("without", *["with"] * args.rounds, "without"):
-            seen, made = _measure(versions, asked, args.swaps if name == "with" else 0)
-            rows.append(_row(name, seen, made, _memory(versions)))
-            p99[name] = max(p99[name], seen.p99_ms)
-            err.print(" ".join(rows[-1]), markup=False)
-    report = _report(args, argv, rows, before, p99["with"] / p99["without"])
+        report = (_shadow if args.shadow else _swaps)(versions, asked, args, argv)
     print(report, flush=True)
     if args.out:
-        write_section(args.out, "benchmarks.swaps", report)
+        write_section(args.out, "benchmarks.swaps.shadow" if args.shadow else "benchmarks.swaps", report)
     return 0
+
+
+def _swaps(versions: Versions, asked: Asked, args: argparse.Namespace, argv: Sequence[str]) -> str:
+    before = _memory(versions)
+    rows, p99 = [], {"with": 0.0, "without": 0.0}
+    for name in ("without", *["with"] * args.rounds, "without"):
+        seen, made = _measure(versions, asked, args.swaps if name == "with" else 0)
+        rows.append(_row(name, seen, made, _memory(versions)))
+        p99[name] = max(p99[name], seen.p99_ms)
+        err.print(" ".join(rows[-1]), markup=False)
+    return _report(args, argv, rows, before, p99["with"] / p99["without"])
+
+
+def _shadow(versions: Versions, asked: Asked, args: argparse.Namespace, argv: Sequence[str]) -> str:
+    """Rounds without a shadow and with one, in turn the one and the other first."""
+    rows, p99 = [], {"with": list[float](), "without": list[float]()}
+    for number in range(args.rounds):
+        for name in ("without", "with") if number % 2 == 0 else ("with", "without"):
+            versions.act(
+                "weight", version=GOOD, weight=100 if name == "with" else 0, mode="shadow" if name == "with" else "live"
+            ).raise_for_status()
+            seen, _ = _measure(versions, asked, 0)
+            found = percentiles(np.array(seen.latency))
+            p99[name].append(seen.p99_ms)
+            times = (short(found[key] * 1000) for key in ("p50", "p99", "p99.9"))
+            rows.append([name, str(len(seen.latency)), str(seen.failed), str(seen.mixed), *times])
+            err.print(" ".join(rows[-1]), markup=False)
+    with_, without = (statistics.median(p99[name]) for name in ("with", "without"))
+    verdicts = "; ".join(each["text"] for each in versions.look()["shadows"])
+    text = (
+        f"{args.rps:g} requests/s for {args.seconds:g} s a row; with a shadow the other version scores every row as "
+        f"well. Times of the callers in ms. Median p99 with a shadow / without: {with_ / without:.3f}. What the "
+        f"service says of the shadow in the last round: {verdicts or 'nothing, it is taken out'}."
+    )
+    header = ["shadow", "answers", "errors", "mixed", "p50", "p99", "p99.9"]
+    described = machine.describe("benchmarks.swaps", argv, _PACKAGES)
+    return "\n\n".join(("## A shadow beside the champion", text, described, markdown_table(header, rows)))
 
 
 @contextmanager
@@ -157,10 +189,13 @@ def _report(
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.swaps", description=__doc__)
     parser.add_argument("--swaps", type=int, default=500, help="in each round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds with swaps (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="rounds with swaps, or of both kinds (default: %(default)s)"
+    )
     parser.add_argument("--rps", type=float, default=300.0, help="requests a second (default: %(default)g)")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each round (default: %(default)g)")
     parser.add_argument("--replicas", type=int, default=1, help="gateways, and models (default: %(default)s)")
+    parser.add_argument("--shadow", action="store_true", help="compare with and without a shadow instead")
     parser.add_argument("--reload", action="store_true", help="load the version anew with each swap")
     parser.add_argument("--out", type=Path, help="Markdown file to write a section into")
     return parser.parse_args(argv)

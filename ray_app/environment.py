@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import socket
 import sys
 
 from ray_app import haproxy
+from ray_app.ports import free_port, is_free
 
 _HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 _DIRECT_INGRESS = "RAY_SERVE_ENABLE_DIRECT_INGRESS"
@@ -83,23 +83,7 @@ def _free_ports() -> dict[str, str]:
 
     With the fallback port of another service, HAProxy would hand this one's requests to that one.
     """
-    return {name: str(_any_port()) for name, port in _FIXED_PORTS.items() if not _is_free(port)}
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
-
-
-def _any_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
+    return {name: str(free_port()) for name, port in _FIXED_PORTS.items() if not is_free(port)}
 
 
 def slow_reason() -> str | None:

@@ -67,7 +67,8 @@ class LogOptions:
 
 
 Count = Callable[[str, int], None]
-"""Told how rows ended: "written", "dropped" (no room in the queue) or "lost" (the disk refused them), and how many."""
+"""Told how rows ended, and how many: "written" (on disk), "dropped" (no room in the queue), "lost" (the disk refused
+the flush that they were to be in, of which some may be readable all the same)."""
 
 
 class _Waiting(NamedTuple):
@@ -102,6 +103,7 @@ class PredictionLog:
         self._draw = draw
         self._queue: deque[_Waiting] = deque()
         self._sequence = 0
+        self._unflushed = 0
         self._ending = threading.Event()
         self._stream: _Stream | None = None
         self._again_at = 0.0
@@ -144,11 +146,11 @@ class PredictionLog:
         self.disk_free = _free_share(self._options.folder)
         while self._queue and time.monotonic() >= self._again_at:
             rows = [self._queue.popleft() for _ in range(min(len(self._queue), _CHUNK))]
+            self._unflushed += len(rows)
             try:
                 self._opened().append(self._batch(rows))
-                self._count("written", len(rows))
             except (OSError, pa.ArrowException) as exc:
-                self._give_up(exc, len(rows))
+                self._give_up(exc)
             # Another thread may have waited for the interpreter.
             time.sleep(0)
         stream = self._stream
@@ -157,8 +159,9 @@ class PredictionLog:
         try:
             stream.flush()
         except OSError as exc:
-            self._give_up(exc, 0)
+            self._give_up(exc)
             return
+        self._tell("written")
         if stream.bytes >= self._options.rotate_bytes or stream.age_s() >= self._options.rotate_s:
             self._finish(stream)
 
@@ -178,9 +181,15 @@ class PredictionLog:
             # It stays as it is, and is read as it is.
             logger.warning("prediction log: %s could not be made Parquet: %s", stream.path, exc)
 
-    def _give_up(self, exc: Exception, rows: int) -> None:
+    def _tell(self, outcome: str) -> None:
+        """Count the rows since the last flush: small ones wait in a buffer, so that only a flush tells of the disk."""
+        if self._unflushed:
+            self._count(outcome, self._unflushed)
+        self._unflushed = 0
+
+    def _give_up(self, exc: Exception) -> None:
         """The disk refuses: what is queued meanwhile is dropped when the queue is full, and it is tried again."""
-        self._count("lost", rows)
+        self._tell("lost")
         self._again_at = time.monotonic() + _AGAIN_S
         stream, self._stream = self._stream, None
         if stream is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,23 +18,19 @@ import pytest
 
 from data.parquet import write_table
 from data.settings import Settings
+from ray_app.ports import free_port
 from tests.support_model import card_bundle, card_table
 from tune.bundle import Bundle
 from tune.registry import CHAMPION, Registry
 from tune.tracking import Tracker
 
 BIN = Path(sys.executable).parent
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 240.0
+_WAIT_S = 180.0
+"""Only a bound: a busy machine takes many times as long for the same as an idle one."""
 
 
-def free_port() -> int:
-    """A TCP port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = _WAIT_S) -> None:
     """Wait until `condition` holds; fail the test, saying `what` was waited for, when it never does."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -86,7 +81,7 @@ class Workplace:
         finally:
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
-                child.wait(60)
+                child.wait(_WAIT_S)
 
     def log(self) -> str:
         """What the background command has printed so far."""

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import itertools
 import os
-import random
 import re
 import shutil
 import signal
@@ -27,13 +26,13 @@ from typing import Any
 import pytest
 
 from data.settings import Settings
+from ray_app.ports import free_port
 
 _FILES = Path(__file__).parent / "cassandra"
 _VERSION = "5.0.8"
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 _START_S = 90.0
 _READY = "Starting listening for CQL clients"
-_PORTS = (20_000, 32_000)  # below the range from which the kernel takes ports of outgoing connections
 _TOKENS = (-9223372036854775808, -3074457345618258603, 3074457345618258602)
 _running: list[Node] = []
 
@@ -62,7 +61,7 @@ class Node:
     ) -> None:
         self.home = home.absolute()
         self.host = host
-        self.port, self._storage_port, self._ssl_port = ports or free_ports((host,))
+        self.port, self._storage_port, self._ssl_port = ports or _free_ports()
         self._token = token
         self._seed = seed or f"{host}:{self._storage_port}"
         self._heap = heap
@@ -195,7 +194,7 @@ class Node:
 def ring(home: Path) -> list[Node]:
     """Start three nodes of one cluster on 127.0.0.1, .2 and .3; replicas of a key go to any of them."""
     hosts = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
-    ports = free_ports(hosts)
+    ports = _free_ports()
     seed = f"{hosts[0]}:{ports[1]}"
     nodes = [
         Node(home / host, host=host, ports=ports, token=token, seed=seed, heap="384m")
@@ -206,16 +205,6 @@ def ring(home: Path) -> list[Node]:
     for node, peer in itertools.permutations(nodes, 2):
         node.wait_log(f"InetAddress /{peer.host}:{ports[1]} is now UP")
     return nodes
-
-
-def free_ports(hosts: tuple[str, ...]) -> tuple[int, int, int]:
-    """Return three ports that nobody listens on, on any of the hosts."""
-    found: list[int] = []
-    while len(found) < 3:
-        port = random.SystemRandom().randrange(*_PORTS)
-        if port not in found and all(_bindable(host, port) for host in hosts):
-            found.append(port)
-    return found[0], found[1], found[2]
 
 
 @cache
@@ -260,6 +249,10 @@ def cassandra_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node.kill()
 
 
+def _free_ports() -> tuple[int, int, int]:
+    return free_port(), free_port(), free_port()
+
+
 def _advice(reason: str) -> str:
     return f"REAL CASSANDRA TESTS NOT RUN: {reason}; have them with `apt-get install openjdk-17-jre-headless maven`"
 
@@ -275,15 +268,6 @@ def _state(thread: Path) -> str:
 def _connects(host: str, port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((host, port)) == 0
-
-
-def _bindable(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 @atexit.register

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.support_app import free_port, wait_for
+from ray_app.ports import free_port
+from tests.support_app import wait_for
 
 
 def promtool(*arguments: str, stdin: str | None = None) -> str:

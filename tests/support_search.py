@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 
 from data.usecase import Metric, Range, Search
-from tests.support_app import free_port, wait_for
+from ray_app.ports import free_port
+from tests.support_app import wait_for
 from tune.trial import Trial
 
 DECLARED = Search(

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from data.rollout import ORDER_TAG, Action, Order, new_rollout, parse_slo
 from data.traffic import TRAFFIC_TAG
 from data.usecase import load_use_case
 from tests.support_app import Workplace, wait_for
@@ -69,6 +70,18 @@ class Versions:
     def tag(self, text: str) -> None:
         """Write the rules' tag."""
         self.registry.set_tag(NAME, TRAFFIC_TAG, text)
+
+    def order(self, action: Action, identity: str = "0000abcd", **declared: Any) -> None:
+        """Write an order as `python -m tune rollout` does, but for the look whether it makes sense; steps start one."""
+        given = {"id": identity, "use_case": NAME, "version": GOOD, "champion": "1", "min_requests": 1, **declared}
+        # On a busy machine all is slow now and then: errors alone end these.
+        rollout = new_rollout(**given, slo=parse_slo("p99=off,drift=off,decisions=off")) if declared else None
+        text = Order(id=identity, action=action, rollout=rollout).model_dump_json()
+        self.registry.set_tag(NAME, ORDER_TAG, text)
+
+    def weight(self) -> float:
+        """Percent of the entities that challengers have."""
+        return sum(each["weight"] for each in self.look("rules")["challengers"])
 
     def wait_settled(self) -> None:
         """Wait until Control says what is to be, and the registry has all that it is owed."""

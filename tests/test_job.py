@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
-from tests.support_app import BIN, START_TIMEOUT_S, Workplace, free_port, wait_for
+from ray_app.ports import free_port
+from tests.support_app import BIN, START_TIMEOUT_S, Workplace, wait_for
 from tests.support_model import card_bundle, write_card_table
 from tune.registry import Registry
 

@@ -12,7 +12,7 @@ from ray_app.loadtest.response import BadResponse, parse
 from ray_app.loadtest.samples import Samples
 from ray_app.loadtest.schedule import Profile, arrivals
 from ray_app.loadtest.target import Target
-from tests.support_app import free_port
+from ray_app.ports import free_port
 from tests.support_loadtest import Answer, always, answer, closing, never, serving
 
 
@@ -51,7 +51,7 @@ def test_outcomes_are_counted(behave: Answer, timeout_s: float, kind: str):
 
 def test_refused():
     """Requests to a port where nobody listens are counted as refused."""
-    assert loaded(Target("127.0.0.1", free_port())).samples.measured().kinds() == {"refused": 20}
+    assert loaded(Target("127.0.0.1", free_port()), timeout_s=30.0).samples.measured().kinds() == {"refused": 20}
 
 
 def test_closed_when_accepted():

@@ -21,7 +21,7 @@ from ray_app.loadtest.mix import bodies
 from ray_app.loadtest.replicas import running
 from ray_app.loadtest.target import Target, parse_url
 from ray_app.openapi import openapi
-from tests.support_app import free_port
+from ray_app.ports import free_port
 from tests.support_loadtest import DOCUMENT, always, answer, serving
 from tests.support_serving import manifest
 

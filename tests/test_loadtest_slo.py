@@ -103,6 +103,8 @@ def test_late_generator_is_refused():
     assert client_limit(summed(0.004, late_s=0.001), ()) is None
     assert "late" in (client_limit(summed(0.010, late_s=0.003), ()) or "")
     assert client_limit(summed(0.100, late_s=0.003), ()) is None
+    assert "late" in (client_limit(summed(0.010, late_s=0.003), parse_slo("p99=50ms,errors=0")) or "")
+    assert client_limit(summed(0.010, late_s=0.003), parse_slo("errors=0")) is None
 
 
 def test_saturated_generator_is_refused():

@@ -18,7 +18,8 @@ from data.settings import Settings
 from data.store import StoredRow
 from data.store.cassandra import CassandraStore
 from data.store.cassandra_driver import contact_points
-from tests.support_cassandra import Node, free_ports
+from ray_app.ports import free_port
+from tests.support_cassandra import Node
 
 HANG_S = 20.0
 KEYS = [f"user_{i}" for i in range(100)]
@@ -219,7 +220,7 @@ def test_opening_and_closing_leaves_nothing(node: Node, store: CassandraStore, v
 
 def test_no_node_at_start_names_what_was_tried():
     """Where nothing listens, opening fails with the address and the reason."""
-    port = free_ports(("127.0.0.1",))[0]
+    port = free_port()
     settings = Settings(store="cassandra", cassandra_hosts=f"127.0.0.1:{port}")
     with pytest.raises(StoreUnavailable, match=rf"cannot open Cassandra at 127\.0\.0\.1:{port}.*tried.*refused"):
         CassandraStore(settings, "v@1", create=True)

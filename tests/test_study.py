@@ -72,7 +72,7 @@ def test_killed_driver_leaves_no_process_and_resumes_to_the_same_end(tmp_path: P
     command = [sys.executable, "-m", "tune", "--data", str(table), "--concurrency", "1"]
 
     with place.running(*command, "--trials", "5000") as child:
-        wait_for(lambda: journal.is_file() and len(journal.read_text().splitlines()) > 12, "twelve trials", 120)
+        wait_for(lambda: journal.is_file() and len(journal.read_text().splitlines()) > 12, "twelve trials", 300)
         child.send_signal(signal.SIGKILL)
         child.wait(60)
     wait_for(lambda: not place.processes(), "every process of the killed search to be gone")
@@ -80,7 +80,7 @@ def test_killed_driver_leaves_no_process_and_resumes_to_the_same_end(tmp_path: P
     assert logged(place)[0] == ["RUNNING"]
 
     with place.running(*command, "--trials", str(TRIALS), "--resume") as child:
-        child.wait(200)
+        child.wait(600)
     log = place.log()
     assert child.returncode == 0, log
     assert "was left by a process that is gone: it is KILLED now" in log

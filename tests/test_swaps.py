@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from benchmarks.checked import Asked, Checked, checking
+from data.predictions import read_log
+from data.rollout import ROLLOUT_TAG, Action, State, parse_rollout
 from tests.support_app import Workplace, serve_command, wait_for
 from tests.support_model import card_table
 from tests.support_swaps import GOOD, NAME, OTHER_CONTRACT, WRONG_SCORES, Versions
@@ -40,8 +45,11 @@ SETTINGS = {
     "RAYSCORE_VERSION_GRACE_S": "0.5",
     "RAYSCORE_VERSIONS_HELD": "3",
     "RAYSCORE_REQUEST_TIMEOUT_MS": "10000",
+    "RAYSCORE_PREDICTION_LOG_SHARE": "1",
+    "RAYSCORE_PREDICTION_LOG_FLUSH_S": "0.2",
 }
 RATE = 60.0
+MANY = b"[" + b",".join(BODIES) + b"]"
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +79,9 @@ def expected(versions: Versions) -> dict[str, list[float]]:
 def champion_alone(versions: Versions) -> None:
     """Every test begins with version 1 answering alone."""
     versions.wait_settled()
+    if (rollout := versions.look()["rollout"]) is not None and rollout["state"] == "running":
+        versions.order(Action.ABORT)
+        wait_for(lambda: versions.look()["rollout"]["state"] == "aborted", "the rollout to end")
     if versions.look("rules")["champion"] != "1":
         versions.registry.set_alias(NAME, CHAMPION, "1")
         wait_for(lambda: versions.look("rules")["champion"] == "1", "version 1 to be champion")
@@ -86,6 +97,23 @@ def swap(versions: Versions, weight: float) -> None:
     """Let the other version answer for so many percent, and wait until it is in force."""
     done = versions.act("weight", version=GOOD, weight=weight)
     assert done.status_code == 200, done.text
+
+
+def first_step(versions: Versions) -> None:
+    """Wait until the rollout is in its first step, and the registry knows."""
+
+    def known() -> bool:
+        rollout = parse_rollout(versions.registry.tags(NAME)[ROLLOUT_TAG])
+        return rollout.state is State.RUNNING and rollout.step == 0
+
+    wait_for(lambda: versions.weight() == 10 and known(), "the first step")
+
+
+def moved_on(versions: Versions, weight: float) -> bool:
+    """Have both versions asked; true when the rollout has got to this weight."""
+    assert versions.ask(MANY).status_code == 200
+    assert versions.look()["rollout"]["state"] in ("running", "done")
+    return versions.weight() == weight
 
 
 def unharmed(seen: Checked) -> None:
@@ -152,8 +180,7 @@ def test_entities_keep_their_version_when_a_weight_rises(versions, expected):
     """Raised from 20 to 60 %: whoever saw the challenger still does, and two gateways agree."""
 
     def seen() -> set[int]:
-        many = b"[" + b",".join(BODIES) + b"]"
-        answers = [versions.ask(many).json() for _ in range(4)]
+        answers = [versions.ask(MANY).json() for _ in range(4)]
         chosen = [{i for i, each in enumerate(answer) if each["model"]["version"] == GOOD} for answer in answers]
         assert all(each == chosen[0] for each in chosen)
         return chosen[0]
@@ -218,11 +245,14 @@ def test_control_killed_in_mid_swap_loses_nothing(versions, expected):
 
 
 def test_a_gateway_killed_in_mid_swap_is_replaced_by_one_of_the_same_epoch(versions, expected):
-    """kill -9 of a gateway: the new one answers by the rules in force from its first request on."""
+    """kill -9 of a gateway: no failure until it is replaced, and the new one answers by the rules in force at once."""
     swap(versions, 50)
     victim = kill_one(versions, "Gateway")
-    swap(versions, 100)
-    wait_replaced(versions, victim, "Gateway", 2)
+    with checking(load(versions, expected, 10)) as future:
+        swap(versions, 100)
+        wait_replaced(versions, victim, "Gateway", 2)
+        seen = future.result()
+    unharmed(seen)
     with checking(load(versions, expected, 2)) as future:
         seen = future.result()
     unharmed(seen)
@@ -245,13 +275,118 @@ def test_the_registry_down_in_mid_swap_stops_nothing(versions, expected):
     assert json.loads(versions.registry.tags(NAME)["rayscore.traffic"])["challengers"][0]["weight"] == 90
 
 
-def test_a_half_written_tag_changes_nothing(versions, expected):
-    """Somebody's broken tag is refused, shown, and answers go on."""
+CROWDED = {"challengers": [{"version": version, "weight": 60} for version in (GOOD, WRONG_SCORES)]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [(CROWDED, "sum to 120 %"), ({"use_case": "bank"}, "of use case 'bank', 'card_fraud' is served")],
+    ids=["weights", "use-case"],
+)
+def test_rules_that_make_no_sense_change_nothing(versions, expected, rules, words):
+    """Refused at the admin door and in the registry's tag alike; the reason is shown, and answers go on."""
+    before = versions.look("rules")
+    refused = versions.act("rules", rules=rules)
+    assert refused.status_code == 422
+    assert words in refused.json()["reason"]
+    versions.tag(json.dumps({"use_case": NAME, "champion": "1", **rules}))
+    wait_for(lambda: words in str(versions.look()["refusals"][-1:]), "the tag to be refused")
+    assert versions.look("rules") == before
+    assert versions.ask(BODIES[0]).json()["probability"] == expected["1"][0]
+
+
+def test_half_written_rules_change_nothing(versions, expected):
+    """Somebody's broken tag is refused and shown, a broken file by the command that reads it; answers go on."""
     before = versions.look("rules")
     versions.tag('{"use_case": "card_fraud", "champ')
     wait_for(lambda: "is not JSON" in str(versions.look()["refusals"][-1:]), "the tag to be refused")
+    file = versions.place.folder / "rules.toml"
+    file.write_text('use_case = "card_fraud"\nchampion = "1')
+    refused = versions.place.run("tune", "traffic", "set", str(file))
+    assert refused.returncode == 2
+    assert f"{file}: not readable as TOML" in refused.stderr
     assert versions.look("rules") == before
     assert versions.ask(BODIES[0]).status_code == 200
+
+
+def test_of_two_rollouts_at_once_the_second_is_refused(versions, expected):
+    """By the command, and by Control when both orders were written at the same time; the first goes on as it was."""
+    start = ("tune", "rollout", "start", GOOD, "--hold", "1h", "--steps")
+    first = versions.place.run(*start, "10,100")
+    assert first.returncode == 0, first.stdout + first.stderr
+    second = versions.place.run(*start, "50,100")
+    assert second.returncode == 2
+    assert "abort it first" in second.stderr
+    versions.order(Action.START, "0000beef", steps=(50,), hold_s=3600)
+    wait_for(lambda: "abort it first" in str(versions.look()["refusals"][-1:]), "the second order to be refused")
+    assert versions.look()["rollout"]["steps"] == [10, 100]
+    assert versions.weight() == 10
+    assert versions.ask(BODIES[0]).status_code == 200
+
+
+def test_control_killed_in_mid_canary_finds_its_step(versions, expected):
+    """kill -9 of Control in a rollout: the step stays in force, is held anew by the next one, and then goes on."""
+    with checking(load(versions, expected, 14)) as future:
+        versions.order(Action.START, "00000001", steps=(10, 50), hold_s=6)
+        first_step(versions)
+        rules = versions.look("rules")
+        victim = kill_one(versions, "Control")
+        wait_for(lambda: bool(set(replicas(versions, "Control")) - {victim}), "another Control")
+        versions.wait_settled()
+        seen = future.result()
+    unharmed(seen)
+    assert max(seen.epochs) >= rules["epoch"]
+    wait_for(lambda: moved_on(versions, 50), "the second step")
+    told = [event["text"] for event in versions.look()["rollout"]["history"]]
+    assert any("watched anew" in text for text in told)
+
+
+def test_a_clock_that_jumps_holds_no_step(versions, expected):
+    """A Control that is stopped for longer than a step's hold has left finds its clock ahead: 5 s of that count."""
+    hold_s, away_s = 9.0, 7.0
+    versions.order(Action.START, "00000002", steps=(10, 50), hold_s=hold_s)
+    first_step(versions)
+    (control,) = replicas(versions, "Control")
+    with checking(load(versions, expected, away_s)) as future:
+        os.kill(control, signal.SIGSTOP)
+        try:
+            time.sleep(away_s)
+        finally:
+            os.kill(control, signal.SIGCONT)
+        seen = future.result()
+    unharmed(seen)
+    versions.wait_settled()
+    wait_for(lambda: moved_on(versions, 50), "the second step")
+    first, second = versions.look()["rollout"]["began"]
+    assert second - first >= hold_s + away_s - 5
+
+
+def test_a_full_disk_costs_the_log_its_rows_and_nobody_an_answer(versions, expected):
+    """While the disk refuses its writes, rows of the log are counted as lost and answers go on; then so does it."""
+
+    def refuse(most: int) -> None:
+        for pid in replicas(versions, "Gateway"):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+    def counts_lost() -> bool:
+        text = httpx.get(f"{versions.place.url}/metrics", timeout=5).text
+        lost = [line for line in text.splitlines() if "log_rows_total" in line and 'outcome="lost"' in line]
+        return any(float(line.rpartition(" ")[2]) > 0 for line in lost)
+
+    def logged() -> bool:
+        tables = [file.table for file in read_log(versions.place.var / "predictions")]
+        return any("room-again" in table.column("request_id").to_pylist() for table in tables)
+
+    refuse(1)
+    try:
+        with checking(load(versions, expected, 3)) as future:
+            wait_for(counts_lost, "lost rows to be counted")
+            seen = future.result()
+    finally:
+        refuse(resource.RLIM_INFINITY)
+    unharmed(seen)
+    assert versions.ask(BODIES[0], **{"x-request-id": "room-again"}).status_code == 200
+    wait_for(logged, "the log to go on")
 
 
 def test_memory_is_bounded(versions, expected):

@@ -35,7 +35,12 @@ def judge(found: Figures, slo: Sequence[Objective]) -> list[Judged]:
 
 
 def client_limit(found: Figures, slo: Sequence[Objective]) -> str | None:
-    """Why the figures say more about the generator than about the service; None when they do not."""
+    """Why the figures say more about the generator than about the service; None when they do not.
+
+    Where errors alone are judged it does not matter when requests left.
+    """
+    if slo and all(term.name == ERRORS for term in slo):
+        return None
     late, bound = found.lateness["p99"], max(LATENESS_FLOOR_S, LATENESS_SHARE * found.waited["p99"])
     if late > bound:
         return (

@@ -1,0 +1,136 @@
+"""What the prediction log costs the callers: the graph with every answer logged beside the graph without a log.
+
+Every round starts both anew, in turn the one and the other first, holds their answers against the expected
+probabilities, and puts each under the same loads. Figures are medians over the rounds; the aim is that no caller waits
+more than 3 % longer. About 10 minutes with the defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import machine
+from benchmarks.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.kinds import GRAPH, KINDS
+from benchmarks.peers.environments import FOLDER
+from benchmarks.report import OTHERS, SATURATED, Load, serving_cpu
+from benchmarks.servers import ServerFailed, running
+from benchmarks.serving import check_answers, measure
+from benchmarks.workload import Workload, prepare
+from data.console import err, run_cli
+from data.predictions import read_log
+
+OFF, ON = "off", "on"
+_KINDS = {OFF: KINDS[GRAPH], ON: replace(KINDS[GRAPH], variables={"RAYSCORE_PREDICTION_LOG_SHARE": "1"})}
+_CROWD = 64
+_LOADS = (Load(False, 1), Load(True, 300), Load(True, 600), Load(False, _CROWD))
+_PACKAGES = ("ray", "onnxruntime", "pyarrow", "numpy")
+_AIM = 1.03
+Samples = dict[tuple[str, Load], list[dict[str, float]]]
+
+
+class Logged(NamedTuple):
+    """Rows that the log has, and rows that are missing in it by their numbers."""
+
+    rows: int
+    missing: int
+
+
+def main(argv: Sequence[str]) -> int:
+    args = _arguments(argv)
+    # Ended by SIGTERM, it ends the service that it has started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    samples: Samples = {}
+    with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder:
+        workload = prepare(Path(folder), args.entities)
+        for number in range(args.rounds):
+            for name in (OFF, ON) if number % 2 == 0 else (ON, OFF):
+                _measure(name, workload, args, samples)
+        logged = count_logged(Path(folder) / "predictions")
+    text = report(args, argv, samples, logged)
+    print(text, flush=True)
+    if args.out:
+        write_section(args.out, "benchmarks.prediction_log", text)
+    return 0
+
+
+def _measure(name: str, workload: Workload, args: argparse.Namespace, samples: Samples) -> None:
+    with running(_KINDS[name], workload, 1, FOLDER) as server:
+        check_answers(server, workload)
+        for load in _LOADS:
+            figures = measure(server, workload, load, args.seconds, args.warm_up)
+            samples.setdefault((name, load), []).append(figures)
+            err.print(
+                f"log {name} at {load}: p50 {figures['p50']:.3f} ms, p99 {figures['p99']:.2f} ms, "
+                f"{figures['req/s']:,.0f} req/s, CPU {serving_cpu(figures):.3f} ms, others {figures[OTHERS]:.0%}",
+                markup=False,
+            )
+
+
+def count_logged(folder: Path) -> Logged:
+    """Count the rows of all gateways that logged; raises ServerFailed when none did."""
+    newest: dict[str, int] = {}
+    rows = 0
+    for table in (file.table for file in read_log(folder) if file.table.num_rows):
+        rows += table.num_rows
+        replica = table.column("replica")[0].as_py()
+        newest[replica] = max(newest.get(replica, 0), *table.column("sequence").to_pylist())
+    if not rows:
+        raise ServerFailed(f"{folder}: nothing was logged, so nothing was compared")
+    return Logged(rows, sum(newest.values()) - rows)
+
+
+def report(args: argparse.Namespace, argv: Sequence[str], samples: Samples, logged: Logged) -> str:
+    """The section of `docs/performance.md`."""
+    rows, ratios = [], []
+    for load in _LOADS:
+        off, on = (medians(samples[name, load]) for name in (OFF, ON))
+        for figure, unit in (("p50", "ms"), ("p99", "ms"), ("req/s", ""), ("CPU", "ms")):
+            one, other = _figure(off, figure), _figure(on, figure)
+            rows.append([str(load), f"{figure} {unit}".strip(), short(one), short(other), f"{other / one:.3f}"])
+            # At 64 connections latency is throughput by another name.
+            ratios += [other / one] if figure in ("p50", "p99") and load.size != _CROWD else []
+    wobble = max(spread([round_["p50"] for round_ in samples[OFF, load]]) for load in _LOADS)
+    others = max(round_[OTHERS] for rounds in samples.values() for round_ in rounds)
+    saturated = sum(round_[SATURATED] for rounds in samples.values() for round_ in rounds)
+    text = (
+        f"Every answer logged (share 1.0) against no log, {args.rounds} rounds of {args.seconds:g} s a load, each with "
+        "services of its own, in turn the one and the other first. A number of connections is a closed loop, a rate "
+        "an open one. *CPU*: of what serves, ms a request. Highest ratio of a p50 or p99 at one connection or a fixed "
+        f"rate: {max(ratios):.3f}; the aim is at most {_AIM:g}. Without the log the p50 of rounds differed by up to "
+        f"{wobble:.0%}, other programs used up to {others:.0%} of the machine, {saturated:.0f} loads were saturated. "
+        f"{logged.rows:,} rows were logged, {logged.missing:,} are missing."
+    )
+    return "\n\n".join(
+        (
+            "## The prediction log",
+            text,
+            machine.describe("benchmarks.prediction_log", argv, _PACKAGES),
+            markdown_table(["load", "figure", "log off", "log on", "ratio"], rows),
+        )
+    )
+
+
+def _figure(figures: Mapping[str, float], name: str) -> float:
+    return serving_cpu(dict(figures)) if name == "CPU" else figures[name]
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction_log", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10.0, help="measured time of each load (default: %(default)g)")
+    parser.add_argument("--warm-up", type=float, default=2.0, help="seconds of load before that (default: %(default)g)")
+    parser.add_argument("--entities", type=int, default=20_000, help="rows in the online store (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="Markdown file to write a section into")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main, sys.argv[1:]))
