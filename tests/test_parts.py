@@ -149,7 +149,7 @@ def test_output_that_would_change_its_input_is_refused(source: str, out: str, tm
     (tmp_path / "linked.parquet").symlink_to(tmp_path / "in" / "a.parquet")
     (tmp_path / "folder of links").mkdir()
     (tmp_path / "folder of links" / "b.parquet").symlink_to(tmp_path / "in" / "sub" / "b.parquet")
-    with pytest.raises(DataError, match="would change the input .*name another output"):
+    with pytest.raises(DataError, match=r"would change the input .*name another output"):
         refuse_own_input(open_source(tmp_path / source), tmp_path / out)
 
 

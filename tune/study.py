@@ -82,30 +82,32 @@ class Study:
             spool.put(trial for trial in self.trials if trial.number not in logged)
 
 
+def journal_of(use_case: UseCase, settings: Settings) -> Journal:
+    """Where the searches of a use case keep their finished trials; one search at a time."""
+    return Journal(settings.var_dir / "tune" / f"{use_case.name}.jsonl")
+
+
 @contextmanager
 def open_study(
-    use_case: UseCase, plan: Plan, source: TrainingTable, prepared: Prepared, settings: Settings, tracker: Tracker
+    use_case: UseCase, plan: Plan, source: TrainingTable, prepared: Prepared, journal: Journal, tracker: Tracker
 ) -> Iterator[tuple[str, list[Trial]]]:
-    """Run the search inside a journal and an MLflow run, which end as the block does.
+    """Run the search inside an MLflow run, which ends as the block does; the journal is held by the caller.
 
     Yields the id of the MLflow run and the trials by number. The run ends FINISHED, FAILED (an error) or KILLED
     (Ctrl-C); one that a killed process left RUNNING is KILLED first.
 
     Raises:
-        ConfigError: nothing to resume, another search under way, or more trials at once than cores.
+        ConfigError: nothing to resume, or more trials at once than cores.
         RayscoreError: what the search raises.
     """
-    folder = settings.var_dir / "tune"
-    journal = Journal(folder / f"{use_case.name}.jsonl")
-    with journal.held():
-        for run_id in tracker.kill_left_over(_owner(journal), journal.run_id()):
-            say(f"run {run_id} was left by a process that is gone: it is KILLED now")
-        study = _resume(use_case, plan, source, tracker, journal) if plan.resume else None
-        workers = plan_workers(free_cpus(), len(prepared.train.y), plan.trials, plan.concurrency)
-        study = study or _start(use_case, plan, source, tracker, journal, workers)
-        with _ending(tracker, study.run_id):
-            yield study.run_id, study.run(prepared, workers, folder / f".{use_case.name}.ray")
-        journal.finish()
+    for run_id in tracker.kill_left_over(_owner(journal), journal.run_id()):
+        say(f"run {run_id} was left by a process that is gone: it is KILLED now")
+    study = _resume(use_case, plan, source, tracker, journal) if plan.resume else None
+    workers = plan_workers(free_cpus(), len(prepared.train.y), plan.trials, plan.concurrency)
+    study = study or _start(use_case, plan, source, tracker, journal, workers)
+    with _ending(tracker, study.run_id):
+        yield study.run_id, study.run(prepared, workers, journal.path.with_name(f".{use_case.name}.ray"))
+    journal.finish()
 
 
 def _resume(use_case: UseCase, plan: Plan, source: TrainingTable, tracker: Tracker, journal: Journal) -> Study:
