@@ -31,7 +31,7 @@ def learn(use_case: UseCase, plan: Plan, settings: Settings) -> Learned:
         RayscoreError: of the kind that fits: the table, MLflow or the bundle.
         KeyboardInterrupt: Ctrl-C; finished trials are kept for `--resume`.
     """
-    check_space(use_case.search)
+    check_space(use_case.search, len(use_case.features))
     journal = journal_of(use_case, settings)
     # Held before the table is taken in: a second search would clear the shards that the first one trains on.
     with journal.held(), prepared_table(plan.data, use_case, settings) as (source, prepared):
