@@ -75,7 +75,6 @@ def finish(
         source.fingerprint,
         holdout,
     )
-    tracker.log_params(run_id, {"best_trial": best.number, "rounds": best.rounds, **best.params})
     tracker.log_metrics(run_id, flat(figures, model.threshold))
     with tempfile.TemporaryDirectory() as scratch:
         _write_artifacts(Path(scratch), use_case, found, trials, card, holdout)
