@@ -70,7 +70,7 @@ def speaking_to(tracking_uri: str, wanted: str | None = None) -> Iterator[None]:
             raise RegistryRefused(f"MLflow at {tracking_uri} refused: {_short(exc)}{_hint(exc)}") from exc
         raise RegistryUnavailable(f"MLflow at {tracking_uri} failed: {_short(exc)}") from exc
     except (SQLAlchemyError, OSError) as exc:
-        raise RegistryUnavailable(f"MLflow at {tracking_uri} cannot be opened: {_short(exc)}") from exc
+        raise RegistryUnavailable(f"MLflow at {tracking_uri} cannot be opened or written to: {_short(exc)}") from exc
 
 
 def _hint(exc: MlflowException) -> str:

@@ -18,6 +18,7 @@ from mlflow.types import Schema, TensorSpec
 from data.errors import BundleError, ModelNotFound
 from tune.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
 from tune.connection import connect, speaking_to
+from tune.scratch import scratch_folder
 
 CHALLENGER = "challenger"
 """Alias of the version published last."""
@@ -77,21 +78,24 @@ class Registry:
         self.artifact_dir = Path(artifact_dir)
         self._client = connect(tracking_uri)
 
-    def publish(self, bundle: Bundle | str | Path, run_id: str) -> str:
+    def publish(self, bundle: Bundle | str | Path, run_id: str, scratch: Path | None = None) -> str:
         """Copy a bundle to the artifacts of a run, register it and point `challenger` at it; return the version.
 
         Nothing is registered before all files are up, and a version that cannot get its alias is deleted again.
-        A run has one version: published once more, it is that one.
+        A run has one version: published once more, it is that one. Files are made in the folder `scratch`, by default
+        where the system has temporary ones.
 
         Raises:
             BundleError: `bundle` is a folder that is no whole bundle.
+            DataError: the disk of `scratch` is full.
         """
         whole = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        with tempfile.TemporaryDirectory() as scratch, speaking_to(self.tracking_uri):
-            whole.save(Path(scratch) / BUNDLE_FOLDER)
-            _save_flavour(whole, Path(scratch) / MODEL_FOLDER)
-            self._client.log_artifacts(run_id, scratch)
-            return self._register(whole, run_id)
+        with scratch_folder(scratch) as folder:
+            whole.save(folder / BUNDLE_FOLDER)
+            _save_flavour(whole, folder / MODEL_FOLDER)
+            with speaking_to(self.tracking_uri):
+                self._client.log_artifacts(run_id, str(folder))
+                return self._register(whole, run_id)
 
     def resolve(self, name: str, alias_or_version: str) -> ResolvedModel:
         """Fetch the bundle that an alias or version stands for.
