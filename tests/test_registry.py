@@ -121,9 +121,12 @@ def test_version_that_could_not_be_deleted_is_used_by_the_next_try(tmp_path, mon
 
 
 def test_server_that_is_down_is_told_quickly():
-    """Nothing listens on the port: the error names the address."""
+    """Nothing listens on the port: the error names the address and the setting."""
     registry = Registry("http://127.0.0.1:9", "unused")
-    with pytest.raises(RegistryUnavailable, match=r"http://127.0.0.1:9 failed.*[Cc]onnection"):
+    with pytest.raises(
+        RegistryUnavailable,
+        match=r"http://127.0.0.1:9 failed: no answer.*_TRACKING_URI.*[Cc]onnection",
+    ):
         registry.resolve("card_fraud", CHAMPION)
 
 
