@@ -51,14 +51,16 @@ class ParquetSource:
                 f"{self.path}: column '{missing[0]}' is missing; the table has: {', '.join(self.schema.names)}"
             )
 
-    def require_type(self, column: str, fits: bool, expected: str) -> None:
-        """Raise DataError naming file, column and its type unless `fits`."""
-        if not fits:
-            kind = self.schema.field(column).type
-            raise DataError(
-                f"{self.path}: column '{column}' holds {kind}, expected {expected}; "
-                "convert the column or correct the use case"
-            )
+    def require_type(
+        self, column: str, fits: bool, expected: str, remedy: str = "convert the column or correct the use case"
+    ) -> None:
+        """Raise DataError naming file, column, its type and what to do unless `fits`."""
+        if fits:
+            return
+        kind = self.schema.field(column).type
+        if pa.types.is_null(kind):
+            remedy = "no row has a value: fill the column, or take it out of the use case"
+        raise DataError(f"{self.path}: column '{column}' holds {kind}, expected {expected}; {remedy}")
 
 
 def parquet_files(path: Path | str) -> list[Path]:

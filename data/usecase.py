@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from data.errors import ConfigError
 from data.judgement import Calibration, Cost, Decision, Declared, Gates, Slice
@@ -74,11 +74,11 @@ class Split(Declared):
 class Range(Declared):
     """One searched XGBoost parameter: `low` to `high`, or one of `choices`."""
 
-    low: float | None = None
-    high: float | None = None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
     log: bool = False
     integer: bool = False
-    choices: tuple[float | int | str, ...] | None = None
+    choices: tuple[FiniteFloat | int | str, ...] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Range:

@@ -94,17 +94,30 @@ class Validation:
         return not self.hits and not self.whole
 
 
-def check_source(source: ParquetSource, use_case: UseCase) -> None:
-    """Raise DataError when a declared column is missing or of a type that cannot hold it."""
+def check_learned(source: ParquetSource, use_case: UseCase) -> None:
+    """Raise DataError when a declared column is missing, or of a type that feature, label or slice cannot hold."""
     source.require(use_case.columns)
     for feature in use_case.features.values():
-        kind = source.schema.field(feature.name).type
+        kind, role = source.schema.field(feature.name).type, f"(it is a feature of type '{feature.type.value}')"
         if feature.type is FeatureType.CATEGORY:
-            source.require_type(feature.name, wordy(kind), "strings or integers")
+            remedy = "convert the column to strings, or declare the feature as a number"
+            source.require_type(feature.name, wordy(kind), f"strings or integers {role}", remedy)
         else:
-            source.require_type(feature.name, numeric(kind), f"numbers (it is declared '{feature.type.value}')")
+            remedy = "convert the column to numbers, or declare the feature as a category"
+            source.require_type(feature.name, numeric(kind), f"numbers {role}", remedy)
     label = source.schema.field(use_case.label).type
-    source.require_type(use_case.label, numeric(label), "0 and 1 (it is the label)")
+    remedy = "write 1 for what is to be predicted and 0 for the rest, or name another label in the use case"
+    source.require_type(use_case.label, numeric(label), "0 and 1, or false and true (it is the label)", remedy)
+    for each in use_case.slices:
+        fits = each.edges is None or numeric(source.schema.field(each.column).type)
+        source.require_type(
+            each.column, fits, "numbers (it is a slice with edges)", "convert it or leave the edges out"
+        )
+
+
+def check_source(source: ParquetSource, use_case: UseCase) -> None:
+    """Raise DataError when a declared column is missing or of a type that cannot hold it."""
+    check_learned(source, use_case)
     if use_case.event_time:
         kind = source.schema.field(use_case.event_time).type
         source.require_type(use_case.event_time, fits_event_time(kind), "timestamps, dates or whole numbers")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import DataError
-from data.parquet import Chunk, atomic_file, cannot_write, refuse_foreign, replace_folder
+from data.parquet import Chunk, ParquetSource, atomic_file, cannot_write, refuse_foreign, replace_folder
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def open_parts(out: Path, job: str, fresh: bool = False) -> Iterator[Parts]:
         DataError: the output cannot be written, is something else than Parquet, or another run is writing it.
     """
     _check_output(out)
-    folder = out.with_name(f".{out.name}.partial")
+    folder = _partial(out)
     with _locked(folder, out):
         parts = Parts(out, folder, job)
         if fresh:
@@ -96,6 +96,18 @@ def open_parts(out: Path, job: str, fresh: bool = False) -> Iterator[Parts]:
             yield parts
         finally:
             _remove_if_empty(folder)
+
+
+def refuse_own_input(source: ParquetSource, out: Path) -> None:
+    """Raise DataError when writing `out` could change the table that is read: one is the other, or within it."""
+    table = source.path.resolve()
+    files = {file.resolve() for file in source.files}
+    for written in (out.resolve(), _partial(out).resolve()):
+        if written == table or table in written.parents or any(written in (f, *f.parents) for f in files):
+            raise DataError(
+                f"{out}: writing it would change the input {source.path}: one is the other, or lies within it; "
+                "name another output"
+            )
 
 
 def part_path(folder: Path, index: int) -> Path:
@@ -126,6 +138,10 @@ def _join(files: Sequence[Path], joined: Path) -> None:
             part = pq.ParquetFile(file)
             for group in range(part.num_row_groups):
                 writer.write_table(part.read_row_group(group))
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(f".{out.name}.partial")
 
 
 def _is_file(out: Path) -> bool:

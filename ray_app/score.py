@@ -17,7 +17,7 @@ from data.settings import Settings, load_settings
 from data.tasks import Placement, has_node, run_tasks
 from ray_app.batch import ALL, KEYS, ScoringJob, plan, score_chunk
 from ray_app.champion import find_champion
-from ray_app.parts import Parts, open_parts
+from ray_app.parts import Parts, open_parts, refuse_own_input
 from tune.bundle import Bundle
 
 _EXAMPLES = """examples:
@@ -72,10 +72,11 @@ def run(args: argparse.Namespace) -> int:
     """
     placement = _placement(args.concurrency, args.label)
     settings = load_settings(use_case=args.use_case, model_alias=args.alias)
-    source = open_source(args.input.absolute())
+    source, out = open_source(args.input.absolute()), args.output.absolute()
+    refuse_own_input(source, out)
     bundle, version = _model(args.bundle, settings)
     job = plan(settings, bundle, version, source, args.carry)
-    with open_parts(args.output.absolute(), job.fingerprint, args.fresh) as parts:
+    with open_parts(out, job.fingerprint, args.fresh) as parts:
         _score(source.chunks, job, parts, placement)
         parts.publish(source.chunks)
     sys.stdout.write(f"{args.output}: {source.rows:,} rows scored by {bundle.manifest.name} version {version}\n")

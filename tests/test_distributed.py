@@ -11,12 +11,13 @@ import pytest
 import ray
 import xgboost
 import xgboost_ray.main
+from ray.util.placement_group import placement_group_table
 
 from data.errors import DataError, TrainingFailed
 from data.usecase import Metric
 from tests.support_app import wait_for
 from tests.support_processes import cpu_ticks, workers
-from tune.distributed import fit_distributed
+from tune.distributed import cpus_of_an_actor, fit_distributed
 from tune.examples import Examples
 from tune.shards import Shards, write_shard
 from tune.train import base_params
@@ -59,6 +60,34 @@ def test_failed_fit_gives_the_cluster_its_cpus_back(ray_cluster):
     with pytest.raises(TrainingFailed):
         fit_distributed({**PARAMS, "max_depth": -3}, Examples(*rows()), 3, 1)
     wait_for(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], "the CPUs to be free")
+
+
+@pytest.mark.parametrize(
+    ("free", "actors", "cpus"),
+    [
+        ([4], 1, 4),
+        ([4, 4], 2, 4),
+        ([1, 3], 2, 1),
+        ([2, 7], 2, 3),
+        ([8, 8, 2], 3, 4),
+        ([5], 2, 2),
+        ([1, 0], 2, 1),
+        ([], 1, 1),
+    ],
+)
+def test_actor_gets_the_cpus_that_the_nodes_have_room_for(free, actors, cpus):
+    """On nodes of unequal size every actor finds a place, with as many CPUs as that leaves each."""
+    assert cpus_of_an_actor(free, actors) == cpus
+
+
+def test_fit_that_finds_no_place_is_told(ray_cluster, monkeypatch):
+    """More actors than free CPUs: an error says what there was and what to do; nothing stays asked for."""
+    monkeypatch.setenv("RXGB_PLACEMENT_GROUP_TIMEOUT_S", "1")
+    with pytest.raises(TrainingFailed, match=r"no place for 99 actors within 1 s: free CPUs .*--resume"):
+        fit_distributed(PARAMS, Examples(*rows()), 3, 99)
+    wait_for(
+        lambda: {found["state"] for found in placement_group_table().values()} <= {"REMOVED"}, "the request to be gone"
+    )
 
 
 def many_rows():

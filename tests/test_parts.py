@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
-from data.parquet import Chunk
-from ray_app.parts import JOB, Parts, open_parts, part_path, part_writer
+from data.parquet import Chunk, open_source, write_table
+from ray_app.parts import JOB, Parts, open_parts, part_path, part_writer, refuse_own_input
 
 CHUNKS = tuple(Chunk(i, Path("in.parquet"), (i,), 10 * i, 10) for i in range(3))
 
@@ -122,3 +122,40 @@ def test_place_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "f").touch()
     with pytest.raises(DataError, match="f/out: cannot be written"), open_parts(tmp_path / "f" / "out", "job"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("source", "out"),
+    [
+        ("in/a.parquet", "in/a.parquet"),
+        ("in", "in"),
+        ("in", "in/scored"),
+        ("in", "in/sub/scored.parquet"),
+        ("in/a.parquet", "in"),
+        ("in/sub", "in"),
+        ("link", "in"),
+        ("in", "link"),
+        ("linked.parquet", "in/a.parquet"),
+        ("folder of links", "in"),
+        ("in", "in/../in/scored.parquet"),
+        (".in.partial", "in"),
+    ],
+)
+def test_output_that_would_change_its_input_is_refused(source: str, out: str, tmp_path: Path):
+    """An output that is the input, lies within it or holds it is refused, by whatever link; the table stays."""
+    for name in ("in/a.parquet", "in/sub/b.parquet", ".in.partial/c.parquet"):
+        write_table(pa.table({"x": [1]}), tmp_path / name)
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    (tmp_path / "linked.parquet").symlink_to(tmp_path / "in" / "a.parquet")
+    (tmp_path / "folder of links").mkdir()
+    (tmp_path / "folder of links" / "b.parquet").symlink_to(tmp_path / "in" / "sub" / "b.parquet")
+    with pytest.raises(DataError, match=r"would change the input .*name another output"):
+        refuse_own_input(open_source(tmp_path / source), tmp_path / out)
+
+
+@pytest.mark.parametrize(("source", "out"), [("in/a.parquet", "in/b.parquet"), ("in/sub", "in/b"), ("in", "inner")])
+def test_output_beside_its_input_is_fine(source: str, out: str, tmp_path: Path):
+    """A neighbour of the table, in its folder too, is an output like any other."""
+    for name in ("in/a.parquet", "in/sub/b.parquet"):
+        write_table(pa.table({"x": [1]}), tmp_path / name)
+    refuse_own_input(open_source(tmp_path / source), tmp_path / out)

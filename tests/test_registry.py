@@ -5,10 +5,13 @@ from __future__ import annotations
 import mlflow.pyfunc
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
 from data.errors import BundleError, ModelNotFound, RegistryUnavailable
 from data.features import Transform
 from tests.support_model import card_bundle
+from tune.bundle import Bundle
 from tune.registry import BUNDLE_FOLDER, CHALLENGER, CHAMPION, Registry
 from tune.tracking import Tracker
 from tune.trial import Trial
@@ -80,10 +83,50 @@ def test_lost_artifacts_are_told(place):
         registry.resolve("card_fraud", version)
 
 
+def refusing(*_args, **_kwargs):
+    """What MLflow does when its alias table cannot be written."""
+    raise MlflowException("gateway timeout", error_code=INTERNAL_ERROR)
+
+
+def test_version_that_gets_no_alias_is_not_left(tmp_path, monkeypatch):
+    """When the alias fails nothing is registered; published again, the run has one version with the alias."""
+    place = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
+    registry, run_id = Registry(*place), Tracker(*place, "card_fraud").start("half", {})
+    with monkeypatch.context() as patched:
+        patched.setattr(registry._client, "set_registered_model_alias", refusing)
+        with pytest.raises(RegistryUnavailable, match="gateway timeout"):
+            registry.publish(card_bundle(), run_id)
+    assert registry.list("card_fraud") == []
+    registry.publish(card_bundle(), run_id)
+    assert [each.aliases for each in registry.list("card_fraud")] == [(CHALLENGER,)]
+
+
+def test_version_that_could_not_be_deleted_is_used_by_the_next_try(tmp_path, monkeypatch):
+    """A version that stays because MLflow is gone is the one that the run has when it is published again."""
+    place = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
+    registry, run_id = Registry(*place), Tracker(*place, "card_fraud").start("half", {})
+    with monkeypatch.context() as patched:
+        for name in ("set_registered_model_alias", "delete_model_version"):
+            patched.setattr(registry._client, name, refusing)
+        with pytest.raises(RegistryUnavailable):
+            registry.publish(card_bundle(), run_id)
+    (left,) = registry.list("card_fraud")
+    assert left.aliases == ()
+    better = {"auc": 0.75}
+    bundle = card_bundle()
+    again = Bundle(bundle.manifest.model_copy(update={"metrics": better}), bundle.onnx, bundle.booster, bundle.card)
+    assert registry.publish(again, run_id) == left.version
+    (found,) = registry.list("card_fraud")
+    assert (found.aliases, found.tags["auc"]) == ((CHALLENGER,), "0.75")
+
+
 def test_server_that_is_down_is_told_quickly():
-    """Nothing listens on the port: the error names the address."""
+    """Nothing listens on the port: the error names the address and the setting."""
     registry = Registry("http://127.0.0.1:9", "unused")
-    with pytest.raises(RegistryUnavailable, match=r"http://127.0.0.1:9 failed.*[Cc]onnection"):
+    with pytest.raises(
+        RegistryUnavailable,
+        match=r"http://127.0.0.1:9 failed: no answer.*_TRACKING_URI.*[Cc]onnection",
+    ):
         registry.resolve("card_fraud", CHAMPION)
 
 

@@ -14,7 +14,7 @@ from data.parquet import write_table
 from data.usecase import UseCase, load_use_case
 from tests.support_model import card_table
 from tests.support_report import Finished, finish_in_process, search_in_process, source_of
-from tune.baselines import DEFAULTS, LOGISTIC, MAJORITY
+from tune.baselines import DEFAULTS, LOGISTIC, MAJORITY, baselines
 from tune.card import Findings, write_card
 from tune.examples import prepare
 from tune.plots import importance, write_plots
@@ -114,6 +114,19 @@ def test_card_tells_cost_calibration_and_slices():
         "Groups were compared by `merchant_category`, `amount` only.",
     ):
         assert words in text
+
+
+def test_infinities_in_the_table_are_reported_on():
+    """Infinite values in train and holdout: every baseline has finite probabilities, the card tells, nothing fails."""
+    rows = card_table(3000)
+    amount = rows["amount"].to_numpy().copy()
+    amount[:600:50], amount[2900::40] = np.inf, -np.inf
+    rows = rows.set_column(rows.column_names.index("amount"), "amount", pa.array(amount))
+    source, prepared, trials, model, figures = finish_in_process(rows, use_case(), 2)
+    for found in baselines(prepared, use_case().decision, 1).values():
+        assert np.isfinite(found.probabilities).all()
+    text = write_card(use_case(), Findings(source, prepared, model, figures, trials[0], 2, []))
+    assert "infinite" in text[text.index("## Leaks") : text.index("## Figures")]
 
 
 def test_alarms_head_the_card():

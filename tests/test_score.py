@@ -62,6 +62,16 @@ def test_failed_run_leaves_the_earlier_output(tmp_path: Path, bundle: Path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_table_is_not_scored_onto_itself(tmp_path: Path, bundle: Path):
+    """A command that would replace its own input is refused, and the table is as it was."""
+    table = write_card_table(tmp_path / "in" / "a.parquet", 50)
+    before = table.read_bytes()
+    for out in (table, table.parent):
+        with pytest.raises(DataError, match="would change the input"):
+            main(["score", "--bundle", str(bundle), str(table), str(out)])
+    assert [(item.name, item.read_bytes()) for item in table.parent.iterdir()] == [("a.parquet", before)]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

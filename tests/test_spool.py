@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from threading import Event
 
 import pytest
 from mlflow import MlflowClient
@@ -10,6 +11,7 @@ from mlflow import MlflowClient
 from data.errors import RegistryRefused, RegistryUnavailable
 from tests.support_app import wait_for
 from tests.support_search import MlflowServer, trial
+from tune import spool
 from tune.spool import Spool
 from tune.tracking import Tracker
 
@@ -63,6 +65,44 @@ def test_run_of_a_killed_process_ends_killed(tracker, tmp_path):
     assert set(tracker.kill_left_over("mine", elsewhere)) == {left, elsewhere}
     status = {run: client.get_run(run).info.status for run in (left, half, other, ended, elsewhere)}
     assert status == {left: "KILLED", half: "KILLED", other: "RUNNING", ended: "FAILED", elsewhere: "KILLED"}
+
+
+def test_trial_that_mlflow_makes_after_the_end_is_not_left_running(tracker, tmp_path, monkeypatch):
+    """Interrupted while MLflow is slow: the nested run that it makes later is ended by the thread that asked for it."""
+    monkeypatch.setattr(spool, "_FAREWELL_S", 0.1)
+    run, asked, answer, make = tracker.start("tune", {}), Event(), Event(), tracker._client.create_run
+
+    def slow(*args, **kwargs):
+        asked.set()
+        answer.wait(60)
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(tracker._client, "create_run", slow)
+    writing = Spool(tracker, run, "auc", print)
+    with pytest.raises(KeyboardInterrupt), writing:
+        writing.put([trial(0)])
+        asked.wait(60)
+        raise KeyboardInterrupt
+    tracker.end(run, "KILLED")
+    answer.set()
+    writing._thread.join(60)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs([client.get_run(run).info.experiment_id])
+    assert {(each.info.run_name, each.info.status) for each in runs} == {("tune", "KILLED"), ("trial 0", "KILLED")}
+
+
+def test_trial_of_a_search_that_has_ended_is_ended_by_the_next(tracker, tmp_path):
+    """A trial RUNNING below a run that is not ends KILLED, whose ever it was; one of a live search goes on."""
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    gone, alive = tracker.start("tune", {}, "its"), tracker.start("tune", {}, "another's")
+    experiment = client.get_run(gone).info.experiment_id
+    tracker.end(gone, "KILLED")
+    late, going = (
+        client.create_run(experiment, tags={"mlflow.parentRunId": parent, "rayscore.trial": "0"}).info.run_id
+        for parent in (gone, alive)
+    )
+    assert tracker.kill_left_over("mine") == []
+    assert [client.get_run(run).info.status for run in (late, going)] == ["KILLED", "RUNNING"]
 
 
 def test_deleted_experiment_is_named_with_the_way_back(tracker, tmp_path):

@@ -106,9 +106,9 @@ def test_every_integer_and_choice_is_drawn():
 def test_space_that_xgboost_would_not_take_is_refused(space, said):
     """A mistake in the space is found before anything runs, with the key and the reason."""
     with pytest.raises(ConfigError, match=said):
-        check_space(Search(space=space))
+        check_space(Search(space=space), 2)
 
 
 def test_default_space_is_accepted():
     """The space that a use case gets without declaring one passes its own check."""
-    check_space(Search())
+    check_space(Search(), 2)

@@ -127,11 +127,13 @@ def broken_tables():
     constant = whole.set_column(whole.column_names.index("is_fraud"), "is_fraud", pa.array([0] * 400))
     three = whole.set_column(whole.column_names.index("is_fraud"), "is_fraud", pa.array([0, 1, 2, 1] * 100))
     words = whole.set_column(whole.column_names.index("amount"), "amount", pa.array(["much"] * 400))
+    labels = whole.set_column(whole.column_names.index("is_fraud"), "is_fraud", pa.array(["no", "yes"] * 200))
     return [
         (whole.drop_columns(["cardholder_age"]), "column 'cardholder_age' is missing"),
         (constant, "every row has is_fraud = 0"),
-        (three, "'is_fraud' holds 0, 1, 2; expected 0 and 1"),
-        (words, "column 'amount' holds string, expected numbers"),
+        (three, "'is_fraud' holds 0, 1, 2; expected 0 and 1 (or false and true): remove the other rows"),
+        (words, "broken.parquet: column 'amount' holds string, expected numbers (it is a feature of type 'number')"),
+        (labels, "column 'is_fraud' holds string, expected 0 and 1, or false and true (it is the label); write 1"),
     ]
 
 

@@ -144,8 +144,24 @@ def test_bad_rows_are_capped_and_the_report_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("column", "values", "words"),
     [
-        ("amount", ["1"] * 6, "column 'amount' holds string, expected numbers"),
-        ("shop", [1.5] * 6, "column 'shop' holds double, expected strings or integers"),
+        (
+            "amount",
+            ["1"] * 6,
+            r"column 'amount' holds string, expected numbers \(it is a feature of type 'number'\); "
+            "convert the column to numbers, or declare the feature as a category",
+        ),
+        (
+            "amount",
+            pa.nulls(6),
+            r"column 'amount' holds null, expected numbers \(it is a feature of type 'number'\); no row has a value: "
+            "fill the column, or take it out of the use case",
+        ),
+        ("shop", [1.5] * 6, "column 'shop' holds double, expected strings or integers .* as a number"),
+        (
+            "fraud",
+            ["no", "yes"] * 3,
+            r"column 'fraud' holds string, expected 0 and 1, or false and true \(it is the label\); write 1",
+        ),
         ("fraud", ["no"] * 6, "column 'fraud' holds string, expected 0 and 1"),
         ("at", [1.5] * 6, "column 'at' holds double, expected timestamps"),
         ("user", [1.5] * 6, "column 'user' holds double"),

@@ -41,7 +41,7 @@ def baselines(prepared: Prepared, decision: Decision, nthread: int) -> dict[str,
     parts = prepared.validation, prepared.holdout
     return {
         MAJORITY: Scored(np.full(len(prepared.holdout.y), share, np.float32), 0.5),
-        LOGISTIC: _scored(prepared, decision, *(linear.predict_proba(part.x)[:, 1] for part in parts)),
+        LOGISTIC: _scored(prepared, decision, *(_linear_scores(linear, part.x) for part in parts)),
         DEFAULTS: _scored(prepared, decision, *(boosted.inplace_predict(part.x) for part in parts)),
     }
 
@@ -66,6 +66,11 @@ def _fit_logistic(schema: FeatureSchema, train: Examples) -> Pipeline:
         # A baseline that stopped a little short of the optimum is still one.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(train.x[rows].astype(np.float64), train.y[rows])
+
+
+def _linear_scores(model: Pipeline, x: np.ndarray) -> np.ndarray:
+    # An infinity is encoded as the largest float32, which the scaling would carry beyond float32.
+    return model.predict_proba(x.astype(np.float64))[:, 1]
 
 
 def _sample(labels: np.ndarray) -> np.ndarray:

@@ -68,9 +68,9 @@ def speaking_to(tracking_uri: str, wanted: str | None = None) -> Iterator[None]:
             raise ModelNotFound(f"{wanted} is not in the registry at {tracking_uri}: {_short(exc)}") from exc
         if exc.error_code not in _PASSING:
             raise RegistryRefused(f"MLflow at {tracking_uri} refused: {_short(exc)}{_hint(exc)}") from exc
-        raise RegistryUnavailable(f"MLflow at {tracking_uri} failed: {_short(exc)}") from exc
+        raise RegistryUnavailable(f"MLflow at {tracking_uri} failed: {_unanswered(exc) or _short(exc)}") from exc
     except (SQLAlchemyError, OSError) as exc:
-        raise RegistryUnavailable(f"MLflow at {tracking_uri} cannot be opened: {_short(exc)}") from exc
+        raise RegistryUnavailable(f"MLflow at {tracking_uri} cannot be opened or written to: {_short(exc)}") from exc
 
 
 def _hint(exc: MlflowException) -> str:
@@ -80,6 +80,15 @@ def _hint(exc: MlflowException) -> str:
     if exc.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
         return "; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
     return ""
+
+
+def _unanswered(exc: MlflowException) -> str | None:
+    """What to do when nothing answers at the address; None when something does."""
+    _, retried, cause = str(exc).partition("Max retries exceeded")
+    if not retried:
+        return None
+    reason = " ".join(cause.rpartition("Caused by ")[2].split())[:200]
+    return f"no answer; start it, or set RAYSCORE_MLFLOW_TRACKING_URI to where it is ({reason})"
 
 
 def _short(exc: Exception) -> str:

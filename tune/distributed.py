@@ -18,7 +18,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ import xgboost
 import xgboost_ray
 import xgboost_ray.main
 import xgboost_ray.session
+from ray._private.state import available_resources_per_node
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -64,21 +65,24 @@ def fit_distributed(
         params: XGBoost parameters; `nthread` is replaced by the CPUs of an actor.
         source: rows in memory, or shards, whose folder every node must see.
         rounds: boosting rounds.
-        actors: processes that share the rows; default one a node that has a free CPU.
+        actors: processes that share the rows; default one a node that has a free CPU. Each gets as many CPUs as
+            every one of them can have.
         usable: share of a machine's free memory that the matrices of shards may take before they go to disk.
 
     Raises:
-        TrainingFailed: actors died again and again, or XGBoost refused the parameters.
+        TrainingFailed: actors died again and again, found no free CPUs, or XGBoost refused the parameters.
         DataError: a shard cannot be read.
     """
-    cpus = _settled_cpus()
-    actors = min(actors or _free_nodes(cpus), source.rows)
+    free = _settled_cpus()
+    actors = min(actors or max(sum(map(bool, free)), 1), source.rows)
     rows = _Rows(source, actors, params.get("max_bin"), usable)
     for left in reversed(range(_TRIES)):
         library = _Library()
         try:
             with library, _quiet():
-                return _boost(params, rows, rounds, actors, max(cpus // actors, 1))
+                return _boost(params, rows, rounds, actors, cpus_of_an_actor(free, actors))
+        except TimeoutError as exc:
+            raise _starved(actors, free) from exc
         except (RuntimeError, ValueError, RayError) as exc:
             if not library.lost or not left:
                 raise _translated(exc, actors) from exc
@@ -156,18 +160,30 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
 
-def _free_nodes(cpus: int) -> int:
-    return max(min(len(_nodes()), cpus), 1)
+def cpus_of_an_actor(free: Sequence[int], actors: int) -> int:
+    """Most CPUs that each of `actors` actors can have on nodes with so many free ones; 1 when not all find a place."""
+    fitting = (cpus for cpus in range(max(free, default=1), 1, -1) if sum(node // cpus for node in free) >= actors)
+    return next(fitting, 1)
 
 
-def _settled_cpus() -> int:
-    """The free CPUs, at least 1; a search that has just ended may still be giving back its own."""
+def _settled_cpus() -> list[int]:
+    """The free CPUs of each node; a search that has just ended may still be giving back its own."""
     deadline = time.monotonic() + _CPU_PATIENCE_S
     while True:
         free, all_ = (int(found.get("CPU", 0)) for found in (ray.available_resources(), ray.cluster_resources()))
         if free >= all_ or time.monotonic() > deadline:
-            return max(free, 1)
+            # Ray has no public way to ask for the free resources of each node; its own libraries ask so.
+            return [int(node.get("CPU", 0)) for node in available_resources_per_node().values()]
         time.sleep(0.1)
+
+
+def _starved(actors: int, free: Sequence[int]) -> TrainingFailed:
+    there = ", ".join(str(cpus) for cpus in sorted(free, reverse=True))
+    return TrainingFailed(
+        f"the final fit found no place for {actors} actors within {xgboost_ray.main.ENV.PLACEMENT_GROUP_TIMEOUT_S} s: "
+        f"free CPUs when it began, by node: {there or 'none'}. Wait until other jobs of the cluster end or add a "
+        "node, then run the same command with --resume; RXGB_PLACEMENT_GROUP_TIMEOUT_S sets how many seconds it waits"
+    )
 
 
 def _translated(exc: BaseException, actors: int) -> DataError | TrainingFailed:
@@ -188,7 +204,7 @@ class _Library:
     `lost` says, after the block, whether an actor had died in it.
     """
 
-    _NAMES = ("_start_rabit_tracker", "_stop_rabit_tracker", "_create_placement_group", "_create_actor")
+    _NAMES = ("_start_rabit_tracker", "_stop_rabit_tracker", "placement_group", "_create_actor")
 
     def __init__(self) -> None:
         self.lost = False
@@ -200,7 +216,7 @@ class _Library:
         ours = (
             _start_tracker,
             _stop_tracker,
-            self._kept(self._reserved, "_create_placement_group"),
+            self._kept(self._reserved, "placement_group"),
             self._kept(self._actors, "_create_actor"),
         )
         for name, function in zip(self._NAMES, ours, strict=True):

@@ -11,6 +11,7 @@ from data.parquet import open_source
 from data.remote import absolute
 from data.settings import Settings
 from data.usecase import UseCase
+from data.validate import check_learned
 from tune.examples import Prepared, prepare
 from tune.shards import discard
 from tune.stream import prepare_streaming, rows_in_memory
@@ -22,9 +23,10 @@ def prepared_table(path: Path, use_case: UseCase, settings: Settings) -> Iterato
     """Yield the table of `path`, divided and encoded; shards of a large one go with the end of the block.
 
     Raises:
-        DataError: as `load_training_table`, `prepare` and `prepare_streaming`.
+        DataError: as `check_learned`, `load_training_table`, `prepare` and `prepare_streaming`.
     """
     found = open_source(absolute(path))
+    check_learned(found, use_case)
     fits = rows_in_memory(len(use_case.columns), settings.train_memory_mb)
     if found.rows <= fits:
         source = load_training_table(path, use_case)

@@ -10,10 +10,11 @@ from data.usecase import UseCase
 from tune.distributed import fit_distributed
 from tune.examples import Prepared
 from tune.intake import prepared_table
+from tune.journal import Journal
 from tune.leaks import find_alarms
 from tune.report import Learned, finish
 from tune.space import check_space
-from tune.study import Plan, open_study
+from tune.study import Plan, journal_of, open_study
 from tune.table import TrainingTable
 from tune.tracking import Tracker
 from tune.train import base_params
@@ -26,21 +27,26 @@ def learn(use_case: UseCase, plan: Plan, settings: Settings) -> Learned:
     The MLflow run ends FINISHED, FAILED (an error) or KILLED (Ctrl-C); nothing is registered in the latter two.
 
     Raises:
-        RayscoreError: of the kind that fits: the table, the use case, the space, MLflow or the bundle.
+        ConfigError: the space is wrong, there is nothing to resume, or another search of the use case is under way.
+        RayscoreError: of the kind that fits: the table, MLflow or the bundle.
         KeyboardInterrupt: Ctrl-C; finished trials are kept for `--resume`.
     """
-    check_space(use_case.search)
-    with prepared_table(plan.data, use_case, settings) as (source, prepared):
-        return _learn(use_case, plan, settings, source, prepared)
+    check_space(use_case.search, len(use_case.features))
+    journal = journal_of(use_case, settings)
+    # Held before the table is taken in: a second search would clear the shards that the first one trains on.
+    with journal.held(), prepared_table(plan.data, use_case, settings) as (source, prepared):
+        return _learn(use_case, plan, settings, source, prepared, journal)
 
 
-def _learn(use_case: UseCase, plan: Plan, settings: Settings, source: TrainingTable, prepared: Prepared) -> Learned:
+def _learn(
+    use_case: UseCase, plan: Plan, settings: Settings, source: TrainingTable, prepared: Prepared, journal: Journal
+) -> Learned:
     _say(f"{source.rows:,} rows, {source.labels.mean():.2%} with label 1, split by {use_case.strategy}")
     alarms = find_alarms(source, prepared, use_case)
     for alarm in alarms:
         _say(f"{'LEAK?' if alarm.leak else 'note:'} {alarm.column} {alarm.text}")
     tracker = Tracker(settings.tracking_uri, settings.artifact_dir, use_case.name)
-    with open_study(use_case, plan, source, prepared, settings, tracker) as (run_id, trials):
+    with open_study(use_case, plan, source, prepared, journal, tracker) as (run_id, trials):
         best = best_trial(trials)
         _say(f"final fit on the cluster: trial {best.number}, {best.rounds} rounds")
         booster = _final_model(use_case, prepared, best, plan.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from mlflow.types import Schema, TensorSpec
 from data.errors import BundleError, ModelNotFound
 from tune.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
 from tune.connection import connect, speaking_to
+from tune.scratch import scratch_folder
 
 CHALLENGER = "challenger"
 """Alias of the version published last."""
@@ -76,29 +78,24 @@ class Registry:
         self.artifact_dir = Path(artifact_dir)
         self._client = connect(tracking_uri)
 
-    def publish(self, bundle: Bundle | str | Path, run_id: str) -> str:
+    def publish(self, bundle: Bundle | str | Path, run_id: str, scratch: Path | None = None) -> str:
         """Copy a bundle to the artifacts of a run, register it and point `challenger` at it; return the version.
 
-        Nothing is registered before all files are up.
+        Nothing is registered before all files are up, and a version that cannot get its alias is deleted again.
+        A run has one version: published once more, it is that one. Files are made in the folder `scratch`, by default
+        where the system has temporary ones.
 
         Raises:
             BundleError: `bundle` is a folder that is no whole bundle.
+            DataError: the disk of `scratch` is full.
         """
         whole = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        manifest = whole.manifest
-        with tempfile.TemporaryDirectory() as scratch, speaking_to(self.tracking_uri):
-            whole.save(Path(scratch) / BUNDLE_FOLDER)
-            _save_flavour(whole, Path(scratch) / MODEL_FOLDER)
-            self._client.log_artifacts(run_id, scratch)
-            source = f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
-            self._ensure_model(manifest.name, manifest.description)
-            tags = {name: f"{value:.6g}" for name, value in manifest.metrics.items()}
-            tags |= {"schema": manifest.schema_.fingerprint, "data": manifest.data_fingerprint}
-            made = self._client.create_model_version(
-                manifest.name, source, run_id, tags=tags, description=_head(whole.card)
-            )
-            self._client.set_registered_model_alias(manifest.name, CHALLENGER, str(made.version))
-        return str(made.version)
+        with scratch_folder(scratch) as folder:
+            whole.save(folder / BUNDLE_FOLDER)
+            _save_flavour(whole, folder / MODEL_FOLDER)
+            with speaking_to(self.tracking_uri):
+                self._client.log_artifacts(run_id, str(folder))
+                return self._register(whole, run_id)
 
     def resolve(self, name: str, alias_or_version: str) -> ResolvedModel:
         """Fetch the bundle that an alias or version stands for.
@@ -168,12 +165,56 @@ class Registry:
             logged = self._client.get_run(run_id).data
         return dict(logged.params), dict(logged.metrics)
 
+    def _register(self, bundle: Bundle, run_id: str) -> str:
+        name = bundle.manifest.name
+        self._ensure_model(name, bundle.manifest.description)
+        before = self._versions_of(name, run_id)
+        try:
+            version = self._describe(bundle, before[0]) if before else self._create_version(bundle, run_id)
+            self._client.set_registered_model_alias(name, CHALLENGER, version)
+        except BaseException:
+            if not before:
+                self._withdraw(name, run_id)
+            raise
+        return version
+
+    def _create_version(self, bundle: Bundle, run_id: str) -> str:
+        source = f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
+        made = self._client.create_model_version(
+            bundle.manifest.name, source, run_id, tags=_tags(bundle), description=_head(bundle.card)
+        )
+        return str(made.version)
+
+    def _describe(self, bundle: Bundle, version: str) -> str:
+        """Let what is said of an earlier version be that of the bundle, and return the version."""
+        for key, value in _tags(bundle).items():
+            self._client.set_model_version_tag(bundle.manifest.name, version, key, value)
+        self._client.update_model_version(bundle.manifest.name, version, _head(bundle.card))
+        return version
+
+    def _versions_of(self, name: str, run_id: str) -> list[str]:
+        """Versions of a run, newest first."""
+        found = self._client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
+        return sorted((str(each.version) for each in found), key=int, reverse=True)
+
+    def _withdraw(self, name: str, run_id: str) -> None:
+        """Delete what was half registered, also when only the answer was lost; what cannot be is used the next time."""
+        with suppress(MlflowException):
+            for version in self._versions_of(name, run_id):
+                self._client.delete_model_version(name, version)
+
     def _ensure_model(self, name: str, description: str) -> None:
         try:
             self._client.create_registered_model(name, description=description)
         except MlflowException as exc:
             if exc.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def _tags(bundle: Bundle) -> dict[str, str]:
+    manifest = bundle.manifest
+    figures = {name: f"{value:.6g}" for name, value in manifest.metrics.items()}
+    return {**figures, "schema": manifest.schema_.fingerprint, "data": manifest.data_fingerprint}
 
 
 def _head(card: str) -> str:

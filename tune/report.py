@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from tune.overlap import last_learned_us
 from tune.pack import pack
 from tune.plots import importance, write_plots
 from tune.registry import HOLDOUT_FOLDER, REPORT_FOLDER, Registry
+from tune.scratch import scratch_folder
 from tune.search_plots import write_search_plots
 from tune.table import TrainingTable
 from tune.tracking import Tracker
@@ -55,6 +55,7 @@ def finish(
 
     Raises:
         BundleError: ONNX and booster differ.
+        DataError: the disk of the var folder is full.
         TrainingFailed: calibration is declared and there is nothing to calibrate.
         RegistryUnavailable: MLflow does not answer; nothing is registered.
     """
@@ -77,13 +78,13 @@ def finish(
         last_learned_us(source.table, prepared.parts, use_case),
         holdout,
     )
-    tracker.log_params(run_id, {"best_trial": best.number, "rounds": best.rounds, **best.params})
     tracker.log_metrics(run_id, flat(figures, model.threshold))
-    with tempfile.TemporaryDirectory() as scratch:
-        _write_artifacts(Path(scratch), use_case, found, trials, card, holdout)
-        for folder in Path(scratch).iterdir():
+    with scratch_folder(settings.var_dir / "tune") as scratch:
+        _write_artifacts(scratch, use_case, found, trials, card, holdout)
+        for folder in scratch.iterdir():
             tracker.log_folder(run_id, folder, folder.name)
-    version = Registry(settings.tracking_uri, settings.artifact_dir).publish(bundle, run_id)
+    registry = Registry(settings.tracking_uri, settings.artifact_dir)
+    version = registry.publish(bundle, run_id, settings.var_dir / "tune")
     return Learned(bundle, version, run_id, best, len(trials), figures)
 
 

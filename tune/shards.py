@@ -112,11 +112,11 @@ def discard(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def disk_error(folder: Path, exc: OSError) -> DataError:
-    """The error of ours for a failed write, with what to do."""
+def disk_error(folder: Path, exc: OSError, outcome: str = "nothing was kept") -> DataError:
+    """The error of ours for a failed write, with what became of the work and what to do."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(
-            f"{folder}: the disk is full; nothing was kept. Free some, or set RAYSCORE_VAR_DIR to a folder elsewhere"
+            f"{folder}: the disk is full; {outcome}. Free some, or set RAYSCORE_VAR_DIR to a folder elsewhere"
         )
     return DataError(f"{folder}: cannot be written: {exc.strerror or exc}")
 

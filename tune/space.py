@@ -45,14 +45,18 @@ def bounds(declared: Range) -> tuple[float, float]:
     return declared.low, declared.high
 
 
-def check_space(search: Search) -> None:
+def check_space(search: Search, features: int) -> None:
     """Let XGBoost itself judge both ends of every range, on a table of two rows.
+
+    Args:
+        search: the declared search.
+        features: columns of a row, which constraints name one by one.
 
     Raises:
         ConfigError: a parameter that XGBoost does not know, does not accept, or that is not to be searched.
     """
     fixed = base_params(search.metric, 1, 0)
-    matrix = xgboost.DMatrix(np.array([[0.0], [1.0]], np.float32), np.array([0, 1]))
+    matrix = xgboost.DMatrix(np.repeat(np.array([[0.0], [1.0]], np.float32), features, axis=1), np.array([0, 1]))
     for name, declared in search.space.items():
         if name in fixed or name in ("booster", "num_class", "n_jobs", "random_state"):
             raise ConfigError(f"search.space.{name}: is set by rayscore and cannot be searched")

@@ -33,7 +33,7 @@ class Spool:
         self._tracker, self._run_id, self._metric, self._say = tracker, run_id, metric, say
         self._waiting: deque[Trial] = deque()
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = self._ended = False
         self._first_error: RegistryUnavailable | None = None
         self._thread = threading.Thread(target=self._write_all, name="mlflow-spool", daemon=True)
 
@@ -73,11 +73,13 @@ class Spool:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(max(deadline - time.monotonic(), 0.0))
+        # The parent run ends now: a nested run that MLflow makes after this would stay open for ever.
+        self._ended = True
 
     def _write_all(self) -> None:
         while (trial := self._next()) is not None:
             try:
-                self._tracker.log_trial(self._run_id, self._metric, trial)
+                self._tracker.log_trial(self._run_id, self._metric, trial, lambda: not self._ended)
             except RegistryRefused as exc:
                 self._say(f"trial {trial.number} counts, but is not in MLflow: {exc}")
             except RegistryUnavailable as exc:

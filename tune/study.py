@@ -21,8 +21,8 @@ from tune.schedule import Schedule
 from tune.search import Job, Workers, free_cpus, plan_workers, search
 from tune.spool import Spool
 from tune.table import TrainingTable
-from tune.tracking import Status, Tracker
-from tune.trial import Trial
+from tune.tracking import Tracker
+from tune.trial import Trial, best_trial
 
 
 class Plan(NamedTuple):
@@ -75,6 +75,19 @@ class Study:
             spool.drain()
         return sorted(self.trials, key=lambda trial: trial.number)
 
+    def close(self, workers: Workers) -> None:
+        """End the run of a registered search FINISHED, with what only its end has settled.
+
+        MLflow takes a parameter once: logged earlier, a resumed search with more trials could not correct it.
+        A failure is said and no more, since nothing is undone by it.
+        """
+        best = best_trial(self.trials)
+        settled = {"trials": len(self.trials), **workers._asdict(), "best_trial": best.number, "rounds": best.rounds}
+        with _said("registered, but its parameters are not in MLflow"):
+            self._tracker.log_params(self.run_id, {**settled, **best.params})
+        with _said(f"registered, but run {self.run_id} could not be ended as FINISHED"):
+            self._tracker.end(self.run_id, "FINISHED")
+
     def _catch_up(self, spool: Spool) -> None:
         """Log what an interrupted search had finished and not logged."""
         if self.trials:
@@ -82,30 +95,34 @@ class Study:
             spool.put(trial for trial in self.trials if trial.number not in logged)
 
 
+def journal_of(use_case: UseCase, settings: Settings) -> Journal:
+    """Where the searches of a use case keep their finished trials; one search at a time."""
+    return Journal(settings.var_dir / "tune" / f"{use_case.name}.jsonl")
+
+
 @contextmanager
 def open_study(
-    use_case: UseCase, plan: Plan, source: TrainingTable, prepared: Prepared, settings: Settings, tracker: Tracker
+    use_case: UseCase, plan: Plan, source: TrainingTable, prepared: Prepared, journal: Journal, tracker: Tracker
 ) -> Iterator[tuple[str, list[Trial]]]:
-    """Run the search inside a journal and an MLflow run, which end as the block does.
+    """Run the search inside an MLflow run, which ends as the block does; the journal is held by the caller.
 
-    Yields the id of the MLflow run and the trials by number. The run ends FINISHED, FAILED (an error) or KILLED
-    (Ctrl-C); one that a killed process left RUNNING is KILLED first.
+    Yields the id of the MLflow run and the trials by number; a block that ends well has registered them. The run ends
+    FINISHED, FAILED (an error) or KILLED (Ctrl-C); one that a killed process left RUNNING is KILLED first.
 
     Raises:
-        ConfigError: nothing to resume, another search under way, or more trials at once than cores.
+        ConfigError: nothing to resume, or more trials at once than cores.
         RayscoreError: what the search raises.
     """
-    folder = settings.var_dir / "tune"
-    journal = Journal(folder / f"{use_case.name}.jsonl")
-    with journal.held():
-        for run_id in tracker.kill_left_over(_owner(journal), journal.run_id()):
-            say(f"run {run_id} was left by a process that is gone: it is KILLED now")
-        study = _resume(use_case, plan, source, tracker, journal) if plan.resume else None
-        workers = plan_workers(free_cpus(), len(prepared.train.y), plan.trials, plan.concurrency)
-        study = study or _start(use_case, plan, source, tracker, journal, workers)
-        with _ending(tracker, study.run_id):
-            yield study.run_id, study.run(prepared, workers, folder / f".{use_case.name}.ray")
-        journal.finish()
+    for run_id in tracker.kill_left_over(_owner(journal), journal.run_id()):
+        say(f"run {run_id} was left by a process that is gone: it is KILLED now")
+    study = _resume(use_case, plan, source, tracker, journal) if plan.resume else None
+    workers = plan_workers(free_cpus(), len(prepared.train.y), plan.trials, plan.concurrency)
+    study = study or _start(use_case, plan, source, tracker, journal, workers)
+    with _ending(tracker, study.run_id):
+        yield study.run_id, study.run(prepared, workers, journal.path.with_name(f".{use_case.name}.ray"))
+    # First of all: whatever fails from here on must not have --resume register the search once more.
+    journal.finish()
+    study.close(workers)
 
 
 def _resume(use_case: UseCase, plan: Plan, source: TrainingTable, tracker: Tracker, journal: Journal) -> Study:
@@ -126,11 +143,8 @@ def _start(
         "rows": source.rows,
         "split": use_case.strategy,
         "metric": use_case.search.metric.value,
-        "trials": plan.trials,
         "seed": plan.seed,
         "sampler": plan.sampler.value,
-        "concurrency": workers.concurrency,
-        "nthread": workers.nthread,
     }
     run_id = tracker.start(f"tune {use_case.name}", params, _owner(journal))
     head = JournalHead(key=_key(use_case, plan, source), run_id=run_id, lag=workers.lag)
@@ -150,21 +164,23 @@ def _key(use_case: UseCase, plan: Plan, source: TrainingTable) -> str:
 
 @contextmanager
 def _ending(tracker: Tracker, run_id: str) -> Iterator[None]:
-    """Close the run with the status that fits how the block was left."""
+    """Close the run after an error or Ctrl-C in the block."""
     try:
         yield
     except BaseException as exc:
-        _end(tracker, run_id, "KILLED" if isinstance(exc, KeyboardInterrupt) else "FAILED")
+        status = "KILLED" if isinstance(exc, KeyboardInterrupt) else "FAILED"
+        with _said(f"run {run_id} could not be ended as {status}, the next search or --resume does it"):
+            tracker.end(run_id, status)
         raise
-    tracker.end(run_id, "FINISHED")
 
 
-def _end(tracker: Tracker, run_id: str, status: Status) -> None:
-    """Close a run after an error, which a second one must not hide."""
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Say that MLflow failed, where an earlier error must not be hidden or a success not be undone."""
     try:
-        tracker.end(run_id, status)
+        yield
     except RegistryUnavailable as exc:
-        say(f"run {run_id} could not be ended as {status}, the next search or --resume does it: {exc}")
+        say(f"{what}: {exc}")
 
 
 def say(text: str) -> None:

@@ -58,7 +58,10 @@ def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
     found = np.unique(values)
     if not np.isin(found, (0.0, 1.0)).all():
         shown = ", ".join(f"{value:g}" for value in found[:5])
-        raise DataError(f"{path}: label column '{name}' holds {shown}; expected 0 and 1 (or false and true)")
+        raise DataError(
+            f"{path}: label column '{name}' holds {shown}; expected 0 and 1 (or false and true): remove the other "
+            "rows, or write 1 for what is to be predicted and 0 for the rest"
+        )
     return values.astype(np.uint8)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -49,15 +49,20 @@ class Tracker:
             self._client.update_run(run_id, status="RUNNING")
 
     def kill_left_over(self, owner: str, run_id: str | None = None) -> list[str]:
-        """End what a killed process left RUNNING: runs of `owner`, the run `run_id`, and trials within.
+        """End what a killed process left RUNNING: runs of `owner`, the run `run_id`, trials within, and trials of any
+        search that has ended, which MLflow got after their search had said farewell.
 
         Call when none of them can be alive. Returns the ids of the parent runs, which are KILLED now.
         """
         with speaking_to(self._uri):
-            running = self._search("attributes.status = 'RUNNING'")
-        left = [run.info.run_id for run in running if run.data.tags.get(_OWNER) == owner or run.info.run_id == run_id]
+            running = {run.info.run_id: run.data.tags for run in self._search("attributes.status = 'RUNNING'")}
+        left = [run for run, tags in running.items() if tags.get(_OWNER) == owner or run == run_id]
         for parent in left:
             self.end(parent, "KILLED")
+        with speaking_to(self._uri):
+            for run, tags in running.items():
+                if _NUMBER in tags and tags.get(_PARENT) not in running:
+                    self._client.set_terminated(run, "KILLED")
         return left
 
     def logged_trials(self, parent: str) -> set[int]:
@@ -82,21 +87,27 @@ class Tracker:
             if not token:
                 return found
 
-    def log_trial(self, parent: str, metric: str, trial: Trial) -> None:
-        """Write a finished trial as a run nested in `parent`: parameters and the metric of every round."""
+    def log_trial(self, parent: str, metric: str, trial: Trial, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Write a finished trial as a run nested in `parent`: parameters and the metric of every round.
+
+        When it is not `wanted` any more once MLflow has made the run, the run ends KILLED.
+        """
         ended = int(time.time() * 1000)
         started = ended - int(trial.seconds * 1000)
         metrics = [Metric(metric, value, ended, step) for step, value in enumerate(trial.history, 1)]
         metrics += [Metric("log_loss", value, ended, step) for step, value in enumerate(trial.losses, 1)]
         metrics += [Metric(f"best_{metric}", trial.score, ended, 0), Metric("rounds", trial.rounds, ended, 0)]
-        tags = [RunTag("stopped_early", str(trial.stopped_early).lower()), RunTag(_NUMBER, str(trial.number))]
+        tags = [RunTag("stopped_early", str(trial.stopped_early).lower())]
         with speaking_to(self._uri):
             run = self._client.create_run(
                 self._experiment,
                 start_time=started,
                 run_name=f"trial {trial.number}",
-                tags={_PARENT: parent},
+                tags={_PARENT: parent, _NUMBER: str(trial.number)},
             )
+            if not wanted():
+                self._client.set_terminated(run.info.run_id, "KILLED")
+                return
             for first in range(0, len(metrics), _BATCH):
                 self._client.log_batch(run.info.run_id, metrics=metrics[first : first + _BATCH])
             self._client.log_batch(run.info.run_id, params=_params(trial.params), tags=tags)
