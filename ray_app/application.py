@@ -17,7 +17,7 @@ from data.errors import RayscoreError
 from data.settings import Settings, load_settings
 from ray_app import environment
 from ray_app.champion import find_served
-from ray_app.control_deployment import control
+from ray_app.control_plane import control
 from ray_app.served import serve_what
 from ray_app.wiring import build
 

@@ -11,7 +11,7 @@ from data.errors import ConfigError, ModelError, ModelNotFound, RegistryUnavaila
 from data.settings import Settings
 from data.traffic import TRAFFIC_TAG, TrafficRules, parse_rules
 from data.usecase import load_use_case
-from ray_app.control_truth import following
+from ray_app.control.truth import following
 from tune.bundle import Bundle
 from tune.registry import Registry, ResolvedModel
 

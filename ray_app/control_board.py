@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from data.rollout import State
 from data.traffic import Mode
-from ray_app.control import Control
-from ray_app.control_report import FUSED, MODEL
+from ray_app.control.control import Control
+from ray_app.control.report import FUSED, MODEL
 from ray_app.rollout.steering import Steering
 
 _NO_ROLLOUT = "none"

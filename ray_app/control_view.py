@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from data.traffic import Mode
-from ray_app.control import Control
-from ray_app.control_actions import rolled_back
-from ray_app.control_change import ChangeRefused
-from ray_app.control_truth import NO_CHAMPION, NOT_ASKED, PREVIOUS_TAG
-from ray_app.control_versions import Facts
+from ray_app.control.actions import rolled_back
+from ray_app.control.change import ChangeRefused
+from ray_app.control.control import Control
+from ray_app.control.truth import NO_CHAMPION, NOT_ASKED, PREVIOUS_TAG
+from ray_app.control.versions import Facts
 from ray_app.redaction import redacted
 from ray_app.rollout.history import History
 from ray_app.rollout.steering import Steering

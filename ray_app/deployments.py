@@ -21,9 +21,9 @@ from data.errors import ConfigError, ControlUnavailable, RayscoreError
 from ray_app.admin import AdminDoor, Forward
 from ray_app.asgi import PredictApp, Readiness
 from ray_app.console import Console
-from ray_app.control_bystander import Bystander
-from ray_app.control_follower import Follower, Holder
-from ray_app.control_report import FUSED, GATEWAY, MODEL
+from ray_app.control.bystander import Bystander
+from ray_app.control.follower import Follower, Holder
+from ray_app.control.report import FUSED, GATEWAY, MODEL
 from ray_app.environment import slow_reason
 from ray_app.handle import ControlLine, method_of, ping
 from ray_app.ingress import offer

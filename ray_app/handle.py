@@ -11,7 +11,7 @@ from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableE
 from ray.serve.handle import DeploymentHandle
 
 from data.errors import ControlUnavailable, Overloaded
-from ray_app.control_report import Directive, Report
+from ray_app.control.report import Directive, Report
 from ray_app.link.membership import Transport
 from ray_app.scrape import ToldPage
 

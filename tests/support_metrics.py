@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from data.rollout import Action
 from data.store.sqlite import SqliteStore
+from ray_app.control.report import FUSED, Report
 from ray_app.control_board import ControlBoard
-from ray_app.control_report import FUSED, Report
 from ray_app.exposition import merged, packed, rendered
 from ray_app.link.hello import Hello
 from ray_app.link.server import LinkServer

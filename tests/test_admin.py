@@ -13,7 +13,7 @@ from data.errors import ConfigError
 from data.settings import Settings, load_settings
 from ray_app.admin import AdminDoor
 from ray_app.answer import HttpProblem
-from ray_app.control_audit import Audit
+from ray_app.control.audit import Audit
 from ray_app.haproxy import ATTEMPT
 from ray_app.route import Told
 from tests.support_door import problem

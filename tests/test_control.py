@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.traffic import BUCKETS, Challenger, Mode, TrafficRules
-from ray_app.control import Control
-from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Origin, Outcome
-from ray_app.control_replicas import GRAPH_KINDS, SILENT_S, Replicas
-from ray_app.control_report import GATEWAY, MODEL, Report
-from ray_app.control_truth import PREVIOUS_TAG, TRAFFIC_TAG, Registered
-from ray_app.control_versions import Held, Limits, Versions
+from ray_app.control.change import Change, ChangeConflict, ChangeRefused, Origin, Outcome
+from ray_app.control.control import Control
+from ray_app.control.replicas import GRAPH_KINDS, SILENT_S, Replicas
+from ray_app.control.report import GATEWAY, MODEL, Report
+from ray_app.control.truth import PREVIOUS_TAG, TRAFFIC_TAG, Registered
+from ray_app.control.versions import Held, Limits, Versions
 
 ADMIN = Origin("admin", "10.0.0.1", "test")
 GRACE_S = 10.0

@@ -8,13 +8,13 @@ import pytest
 
 from data.errors import ConfigError
 from data.traffic import Challenger, Mode, TrafficRules
-from ray_app.control import Control
-from ray_app.control_actions import Actions, begin, rolled_back
-from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Outcome
-from ray_app.control_replicas import FUSED_KINDS, Replicas
-from ray_app.control_report import FUSED, Report
-from ray_app.control_truth import PREVIOUS_TAG
-from ray_app.control_versions import Held, Limits, Versions
+from ray_app.control.actions import Actions, begin, rolled_back
+from ray_app.control.change import Change, ChangeConflict, ChangeRefused, Outcome
+from ray_app.control.control import Control
+from ray_app.control.replicas import FUSED_KINDS, Replicas
+from ray_app.control.report import FUSED, Report
+from ray_app.control.truth import PREVIOUS_TAG
+from ray_app.control.versions import Held, Limits, Versions
 
 LIVE = Challenger(version="2", weight=20)
 SHADOW = Challenger(version="3", weight=100, mode=Mode.SHADOW)

@@ -7,8 +7,8 @@ import pytest
 
 from data.rollout import Action, State
 from data.traffic import Challenger, Mode
+from ray_app.control.report import FUSED, Report
 from ray_app.control_board import ControlBoard
-from ray_app.control_report import FUSED, Report
 from ray_app.rollout.comparison import SHADOWS, Comparison
 from tests.support_metrics import samples, text
 from tests.test_steering import Place, quick

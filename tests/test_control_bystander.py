@@ -6,10 +6,10 @@ import pytest
 
 from data.errors import ControlUnavailable
 from data.traffic import TrafficRules
-from ray_app import control_bystander
-from ray_app.control_bystander import Bystander
-from ray_app.control_replicas import GRAPH_KINDS, SILENT_S, Replicas
-from ray_app.control_report import BYSTANDER, GATEWAY, MODEL, Report
+from ray_app.control import bystander as module
+from ray_app.control.bystander import Bystander
+from ray_app.control.replicas import GRAPH_KINDS, SILENT_S, Replicas
+from ray_app.control.report import BYSTANDER, GATEWAY, MODEL, Report
 from tests.support_serving import run, until
 
 RULES = TrafficRules(use_case="card", champion="1", epoch=1)
@@ -33,7 +33,7 @@ class Said:
 
 def test_it_tells_again_and_again_also_after_control_was_gone(monkeypatch: pytest.MonkeyPatch):
     """Each report has what there is to be told at that moment; a Control that is away is told when it is back."""
-    monkeypatch.setattr(control_bystander, "_EVERY_S", 0.001)
+    monkeypatch.setattr(module, "_EVERY_S", 0.001)
 
     async def scenario() -> list[Report]:
         line, told = Said(), iter(range(100_000))

@@ -9,8 +9,8 @@ import pytest
 
 from data.errors import BundleError, ControlUnavailable
 from data.traffic import TrafficRules
-from ray_app.control_follower import Follower
-from ray_app.control_report import MODEL, Directive, Report
+from ray_app.control.follower import Follower
+from ray_app.control.report import MODEL, Directive, Report
 from tests.support_serving import run, until
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from data.rollout import Action
 from data.traffic import Challenger, Mode
-from ray_app.control_change import Origin, Refusal
-from ray_app.control_truth import PREVIOUS_TAG
-from ray_app.control_versions import Facts, Held
+from ray_app.control.change import Origin, Refusal
+from ray_app.control.truth import PREVIOUS_TAG
+from ray_app.control.versions import Facts, Held
 from ray_app.control_view import View
 from ray_app.redaction import redacted
 from ray_app.rollout.history import History

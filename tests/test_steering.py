@@ -9,11 +9,11 @@ import pytest
 
 from data.rollout import ORDER_TAG, ROLLOUT_TAG, Action, Order, Rollout, State, parse_rollout
 from data.traffic import TRAFFIC_TAG, TrafficRules, parse_rules
-from ray_app.control import Control
-from ray_app.control_replicas import FUSED_KINDS, Replicas
-from ray_app.control_report import FUSED, Report
-from ray_app.control_truth import Registered
-from ray_app.control_versions import Held, Limits, Versions
+from ray_app.control.control import Control
+from ray_app.control.replicas import FUSED_KINDS, Replicas
+from ray_app.control.report import FUSED, Report
+from ray_app.control.truth import Registered
+from ray_app.control.versions import Held, Limits, Versions
 from ray_app.rollout.steering import Steering
 from ray_app.rollout.tally import TALLIES, Tally
 from tests.support_tally import drawn

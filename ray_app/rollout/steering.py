@@ -9,8 +9,8 @@ from typing import Any
 from data.errors import ConfigError
 from data.rollout import ORDER_TAG, ROLLOUT_TAG, Rollout, State, parse_order, parse_rollout
 from data.traffic import TrafficRules
-from ray_app.control import Control
-from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal
+from ray_app.control.change import Change, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal
+from ray_app.control.control import Control
 from ray_app.rollout.comparison import SHADOWS, Verdict, compared
 from ray_app.rollout.conductor import Conductor, Move, obey
 from ray_app.rollout.judge import Finding

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from data.traffic import TrafficRules
-from ray_app.control_report import FUSED, GATEWAY, MODEL, Report
+from ray_app.control.report import FUSED, GATEWAY, MODEL, Report
 
 SILENT_S = 3.0
 """A replica that has said nothing for so long is not waited for."""

@@ -21,15 +21,15 @@ from ray.serve import Application
 from ray.serve.schema import LoggingConfig
 
 from data.errors import ConfigError, ModelError, RegistryUnavailable
-from ray_app.control import Control
-from ray_app.control_actions import Actions
-from ray_app.control_audit import Audit
+from ray_app.control.actions import Actions
+from ray_app.control.audit import Audit
+from ray_app.control.change import Change, ChangeConflict, ChangeRefused, Outcome
+from ray_app.control.control import Control
+from ray_app.control.registry import RegistrySource
+from ray_app.control.replicas import FUSED_KINDS, GRAPH_KINDS, Replicas
+from ray_app.control.report import BYSTANDER, Directive, Report
+from ray_app.control.versions import Held, Limits, Versions
 from ray_app.control_board import ControlBoard
-from ray_app.control_change import Change, ChangeConflict, ChangeRefused, Outcome
-from ray_app.control_registry import RegistrySource
-from ray_app.control_replicas import FUSED_KINDS, GRAPH_KINDS, Replicas
-from ray_app.control_report import BYSTANDER, Directive, Report
-from ray_app.control_versions import Held, Limits, Versions
 from ray_app.control_view import View
 from ray_app.replica_boards import ProcessBoard
 from ray_app.rollout.history import History

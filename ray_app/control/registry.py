@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 
 from data.errors import BundleError
 from data.settings import Settings
-from ray_app.control_truth import Owed, Registered
-from ray_app.control_versions import Facts, Held
+from ray_app.control.truth import Owed, Registered
+from ray_app.control.versions import Facts, Held
 from ray_app.runtime import OnnxModel
 from tune.bundle import BundleManifest
 from tune.registry import Registry

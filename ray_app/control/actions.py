@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.errors import ConfigError
 from data.traffic import Challenger, Mode, TrafficRules, Version, parse_rules
-from ray_app.control import Control
-from ray_app.control_change import Change, ChangeRefused, Origin
-from ray_app.control_truth import PREVIOUS_TAG, following
+from ray_app.control.change import Change, ChangeRefused, Origin
+from ray_app.control.control import Control
+from ray_app.control.truth import PREVIOUS_TAG, following
 
 _MOST_ATTEMPTS = 100
 

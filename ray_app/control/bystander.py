@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from data.errors import ControlUnavailable
 from data.traffic import TrafficRules
-from ray_app.control_report import BYSTANDER, Report
+from ray_app.control.report import BYSTANDER, Report
 
 _EVERY_S = 1.0
 

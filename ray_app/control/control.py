@@ -15,11 +15,11 @@ from contextlib import suppress
 from typing import Any
 
 from data.traffic import TRAFFIC_TAG, TrafficRules
-from ray_app.control_change import UNSHOWN, Change, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal
-from ray_app.control_replicas import Replicas
-from ray_app.control_report import Directive, Report
-from ray_app.control_truth import PREVIOUS_TAG, Owed, Registered, Truth, same
-from ray_app.control_versions import Held, Versions
+from ray_app.control.change import UNSHOWN, Change, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal
+from ray_app.control.replicas import Replicas
+from ray_app.control.report import Directive, Report
+from ray_app.control.truth import PREVIOUS_TAG, Owed, Registered, Truth, same
+from ray_app.control.versions import Held, Versions
 
 _SETTLE_S = 1.5
 """A new Control listens for so long to what the replicas answer by before it says anything."""

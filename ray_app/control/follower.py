@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from data.errors import ControlUnavailable, RayscoreError
 from data.traffic import TrafficRules
-from ray_app.control_report import Directive, Report
+from ray_app.control.report import Directive, Report
 
 logger = logging.getLogger("ray.serve")
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from data.errors import ConfigError
 from data.traffic import TRAFFIC_TAG, Mode, TrafficRules, parse_rules
-from ray_app.control_change import ChangeConflict, ChangeRefused
+from ray_app.control.change import ChangeConflict, ChangeRefused
 
 PREVIOUS_TAG = "rayscore.previous"
 """Tag of the registered model: the champion before the present one."""
