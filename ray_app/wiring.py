@@ -11,10 +11,11 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.schema import LoggingConfig
 
 from data.settings import Settings
-from ray_app.deployments import FeatureFetch, Fused, Gateway, Model
+from ray_app.gateway_deployments import Fused, Gateway
 from ray_app.ingress import ENVIRONMENT as SHORT_WAY
 from ray_app.link.router import ROUTER_PATH
 from ray_app.served import Served
+from ray_app.stage_deployments import FeatureFetch, Model
 
 _INGRESS_ONGOING = 2000
 _POLICY = "ray_app.scaling:ByBusyShare"

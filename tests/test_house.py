@@ -99,7 +99,7 @@ def test_answering_loads_nothing_heavy(tmp_path: Path):
 def test_replica_loads_no_training():
     """What a replica imports on top of Ray Serve loads neither training, tuning, data pipelines nor a registry."""
     ours = {"xgboost", "xgboost_ray", "mlflow", "sklearn", "matplotlib", "onnxmltools", "cassandra"}
-    found = loaded("import ray_app.deployments")
+    found = loaded("import ray_app.gateway_deployments, ray_app.stage_deployments")
     assert found.isdisjoint({*ours, "ray.tune", "ray.data", "ray.train"})
     assert {name for name in found if name.startswith("tune.")} == {"tune.bundle"}
 

@@ -1,4 +1,4 @@
-"""The classes that Ray Serve runs as replicas: gateway, feature fetch and model apart, or all in one.
+"""The classes that Ray Serve runs as replicas that answer HTTP: a gateway before the stages, or all of it in one.
 
 Each is built from what is `Served`; one that restarts asks Control what its siblings serve by now.
 """
@@ -12,45 +12,37 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.registry import Collector
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from data.errors import ConfigError, ControlUnavailable, RayscoreError
+from data.errors import ControlUnavailable
 from ray_app.admin import AdminDoor, Forward
 from ray_app.asgi import PredictApp, Readiness
 from ray_app.console import Console
-from ray_app.control.bystander import Bystander
-from ray_app.control.follower import Follower, Holder
-from ray_app.control.report import FUSED, GATEWAY, MODEL
+from ray_app.control.follower import Follower
+from ray_app.control.report import FUSED, GATEWAY
 from ray_app.environment import slow_reason
 from ray_app.handle import ControlLine, method_of, ping
 from ray_app.ingress import offer
 from ray_app.lanes import LaneParts, Lanes, View, build_lane
-from ray_app.link.router import HOST, PORT
-from ray_app.link.server import Handler, LinkServer
 from ray_app.metrics import Metrics
 from ray_app.observer import Observer
 from ray_app.prediction_log import LogOptions, PredictionLog, Sampling
 from ray_app.predictor import Predictor
-from ray_app.reach import link_host, reach
-from ray_app.replica_boards import LinkBoard, ModelBoard, ProcessBoard, StoreBoard
+from ray_app.reach import reach
+from ray_app.replica import follow, problem_of, replica_id
+from ray_app.replica_boards import ModelBoard, ProcessBoard, StoreBoard
 from ray_app.rollout.board import GatewayBoard
 from ray_app.rollout.comparison import SHADOWS
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.tally import TALLIES, Tallies
 from ray_app.runtime import OnnxModel
-from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter
+from ray_app.scaling import BUSY, BusyMeter
 from ray_app.scrape import CONTROL, PAGE, Ask, OwnPage, Scrape, ToldPage
 from ray_app.scrape import PATH as METRICS
 from ray_app.served import Served
-from ray_app.shelf import Shelf
 from ray_app.stages import (
-    FeatureServer,
-    LocalFeatures,
     LocalModel,
-    ModelServer,
     RemoteFeatures,
     RemoteModel,
     is_absent_version,
@@ -59,75 +51,6 @@ from ray_app.stages import (
 from tune.bundle import Bundle
 
 logger = logging.getLogger("ray.serve")
-
-
-class _Stage:
-    """What both stages share: they answer by Serve's handle and by links, and report how busy they are."""
-
-    def _open(self, served: Served, handler: Handler, board: Callable[[str], Collector]) -> OwnPage:
-        """Set up, and return the page of what there is to be told; `board` makes the part of it that is the stage's."""
-        replica, name = _replica(), type(self).__name__
-        self._settings = served.settings
-        self._handler = handler
-        self._links = LinkServer(handler, served.hello(name))
-        self._meter = BusyMeter()
-        registry = CollectorRegistry()
-        for each in (ProcessBoard(replica, name), LinkBoard(replica, name, self._links), board(replica)):
-            registry.register(each)
-        return OwnPage(name, registry)
-
-    async def call(self, request: bytes) -> bytes:
-        """Answer a call that came by Serve's handle."""
-        answer = self._handler(request)
-        return answer if isinstance(answer, bytes) else await answer
-
-    async def record_replica_metadata(self) -> dict[str, Any]:
-        """Start listening for links; Serve hands on to gateways what this returns."""
-        if not self._settings.direct_links:
-            return {}
-        host = link_host(self._settings)
-        return {HOST: host, PORT: await self._links.start(host)}
-
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        """What `ray_app.scaling` decides by."""
-        return {BUSY: self._meter.read(), IN_FLIGHT: float(self._links.in_flight)}
-
-
-class FeatureFetch(_Stage):
-    """Reads the online store for gateways."""
-
-    async def __init__(self, served: Served, control: DeploymentHandle | None) -> None:
-        features = local_features(served.settings, served.manifest)
-        if features is None:
-            raise ConfigError("the model has no online features: nothing to fetch")
-        self._features = features
-        page = self._open(served, FeatureServer(features).call, lambda replica: StoreBoard(replica, features))
-        if control is not None:
-            line, contract = ControlLine(control), served.manifest.contract
-            self._bystander = Bystander(_replica(), contract, served.rules, line, {PAGE: page})
-
-    async def ping(self) -> str | None:
-        """Return what is wrong with the store, None when it answers."""
-        return await _problem(self._features)
-
-    def __del__(self) -> None:
-        # A constructor that failed leaves no features.
-        if features := getattr(self, "_features", None):
-            features.close()
-
-
-class Model(_Stage):
-    """Scores for gateways, by any of the versions that it holds."""
-
-    async def __init__(self, served: Served, control: DeploymentHandle | None) -> None:
-        shelf = Shelf(served.rules, served.bundles())
-        board = partial(ModelBoard, held=shelf.held, model=shelf.model)
-        page = self._open(served, ModelServer(shelf.model).call, board)
-        self._follower = await _follow(served, MODEL, shelf, control, {PAGE: page})
-
-    async def ping(self) -> str | None:
-        """Return None: a model that does not score never becomes a replica."""
-        return None
 
 
 class _Ingress:
@@ -153,10 +76,10 @@ class _Ingress:
         settings, metrics = served.settings, parts.metrics
         predictor = Predictor(lanes, metrics, settings.max_items, observers)
         name = type(self).__name__
-        metrics.registry.register(ProcessBoard(_replica(), name))
+        metrics.registry.register(ProcessBoard(replica_id(), name))
         page = OwnPage(name, metrics.registry)
-        self._follower = await _follow(served, kind, lanes, control, {**extras, PAGE: page})
-        scrape = Scrape(_replica(), page, (name, *stages, CONTROL), _ask(control, self._follower))
+        self._follower = await follow(served, kind, lanes, control, {**extras, PAGE: page})
+        scrape = Scrape(replica_id(), page, (name, *stages, CONTROL), _ask(control, self._follower))
         forward = _forward(control)
         routes = {
             **AdminDoor(settings.admin_token, forward).routes(),
@@ -230,19 +153,19 @@ class Fused(_Ingress):
 
         parts = LaneParts(settings, self._features, local, metrics, slow=_slow())
         if self._features is not None:
-            metrics.registry.register(StoreBoard(_replica(), self._features))
+            metrics.registry.register(StoreBoard(replica_id(), self._features))
         lanes = await self._open(served, FUSED, parts, self._readiness, control, ())
-        metrics.registry.register(ModelBoard(_replica(), lanes.held, models.get))
+        metrics.registry.register(ModelBoard(replica_id(), lanes.held, models.get))
 
     async def _readiness(self) -> dict[str, str]:
-        said = await _problem(self._features) if self._features else None
+        said = await problem_of(self._features) if self._features else None
         return {"feature_fetch": said} if said else {}
 
 
 def _onlookers(metrics: Metrics, lanes: Lanes) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
     """Who is told of each answer, and what a gateway reports to Control besides, by name."""
     tallies, shadow = Tallies(), Shadow(lanes)
-    metrics.registry.register(GatewayBoard(_replica(), tallies.report, shadow.report))
+    metrics.registry.register(GatewayBoard(replica_id(), tallies.report, shadow.report))
     return [tallies, shadow], {TALLIES: tallies.report, SHADOWS: shadow.report}
 
 
@@ -255,24 +178,9 @@ def _prediction_log(served: Served, metrics: Metrics) -> PredictionLog | None:
     options = LogOptions(
         s.prediction_log_path, sampling, key.get_secret_value().encode() if key else None, s.prediction_log_flush_s
     )
-    log = PredictionLog(_replica(), served.manifest.schema_.names, options, metrics.log_rows)
+    log = PredictionLog(replica_id(), served.manifest.schema_.names, options, metrics.log_rows)
     metrics.watch_log_disk(lambda: log.disk_free)
     return log
-
-
-async def _follow(
-    served: Served,
-    kind: str,
-    holder: Holder,
-    control: DeploymentHandle | None,
-    extras: Mapping[str, Callable[[], Any]],
-) -> Follower | None:
-    """Take over from Control what is to be held, and follow it."""
-    if control is None:
-        return None
-    follower = Follower(_replica(), kind, served.manifest.contract, holder, ControlLine(control), extras)
-    await follower.start()
-    return follower
 
 
 def _forward(control: DeploymentHandle | None) -> Forward:
@@ -296,12 +204,8 @@ def _ask(control: DeploymentHandle | None, follower: Follower | None) -> Ask | N
     return ask
 
 
-def _replica() -> str:
-    return serve.get_replica_context().replica_tag
-
-
 def _metrics(served: Served) -> Metrics:
-    return Metrics(_replica(), served.manifest.name, served.rules.champion)
+    return Metrics(replica_id(), served.manifest.name, served.rules.champion)
 
 
 def _say_served(metrics: Metrics, view: View) -> None:
@@ -313,11 +217,3 @@ def _slow() -> str | None:
     if slow:
         logger.warning(slow)
     return slow
-
-
-async def _problem(features: LocalFeatures) -> str | None:
-    try:
-        await features.ping()
-    except RayscoreError as exc:
-        return str(exc)
-    return None

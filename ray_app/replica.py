@@ -1,0 +1,44 @@
+"""What replicas of every deployment do alike: they know their name, follow Control, and say what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from data.errors import RayscoreError
+from ray_app.control.follower import Follower, Holder
+from ray_app.handle import ControlLine
+from ray_app.served import Served
+from ray_app.stages import LocalFeatures
+
+
+async def follow(
+    served: Served,
+    kind: str,
+    holder: Holder,
+    control: DeploymentHandle | None,
+    extras: Mapping[str, Callable[[], Any]],
+) -> Follower | None:
+    """Take over from Control what is to be held, and follow it."""
+    if control is None:
+        return None
+    follower = Follower(replica_id(), kind, served.manifest.contract, holder, ControlLine(control), extras)
+    await follower.start()
+    return follower
+
+
+def replica_id() -> str:
+    """The id that Serve gave this replica."""
+    return serve.get_replica_context().replica_tag
+
+
+async def problem_of(features: LocalFeatures) -> str | None:
+    """What is wrong with the store, None when it answers."""
+    try:
+        await features.ping()
+    except RayscoreError as exc:
+        return str(exc)
+    return None
