@@ -26,13 +26,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return card_bundle().save(tmp_path_factory.mktemp("bundle") / "bundle")
 
 
+def many_files(folder: Path, files: int, rows: int) -> Path:
+    """A table of many files, each the same rows and a piece of work of its own."""
+    first = write_card_table(folder / "f000.parquet", rows)
+    for i in range(1, files):
+        os.link(first, first.with_name(f"f{i:03d}.parquet"))
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A table of many files, each the same rows and a piece of work of its own."""
-    first = write_card_table(tmp_path / "in" / "f00.parquet", 100_000)
-    for i in range(1, FILES):
-        os.link(first, first.with_name(f"f{i:02d}.parquet"))
-    return first.parent
+    """A table of some large files."""
+    return many_files(tmp_path / "in", FILES, 100_000)
 
 
 def scored_once(bundle: Path, table: Path, out: Path) -> pa.Table:
@@ -87,9 +92,12 @@ def test_placement_that_makes_no_sense_is_refused(options: list[str], words: str
 
 
 @pytest.mark.ray
-def test_killed_run_goes_on(tmp_path: Path, folder: Path, bundle: Path):
+def test_killed_run_goes_on(tmp_path: Path, bundle: Path):
     """After kill -9 in the middle no process is left, and the same command keeps the parts that were finished."""
     place = Workplace(tmp_path)
+    # Some seconds of work, of which two parts are the first hundredth: a test that is slow to kill finds it at work.
+    files, rows = 400, 2_000
+    folder = many_files(tmp_path / "in", files, rows)
     out, growing = tmp_path / "out", tmp_path / ".out.partial"
     command = ["ray_app", "score", "--bundle", str(bundle), "--concurrency", "1", str(folder), str(out)]
     with place.running(sys.executable, "-m", *command) as child:
@@ -99,22 +107,22 @@ def test_killed_run_goes_on(tmp_path: Path, folder: Path, bundle: Path):
     wait_for(lambda: not place.processes(), "Ray's processes to end")
     assert not out.exists()
     kept = {file.name: file.stat().st_mtime_ns for file in growing.glob("part-*.parquet")}
-    assert 2 <= len(kept) < FILES
+    assert 2 <= len(kept) < files
 
     done = place.run(*command)
     assert done.returncode == 0, done.stderr
-    assert f"resuming: {len(kept)} of {FILES} parts are done" in done.stderr
+    assert f"resuming: {len(kept)} of {files} parts are done" in done.stderr
     assert not growing.exists()
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
-    once = scored_once(bundle, folder / "f00.parquet", tmp_path / "once.parquet")
-    assert pq.read_table(out).equals(pa.concat_tables([once] * FILES))
+    once = scored_once(bundle, folder / "f000.parquet", tmp_path / "once.parquet")
+    assert pq.read_table(out).equals(pa.concat_tables([once] * files))
 
 
 @pytest.mark.ray
 def test_file_that_fails_costs_its_own_piece_only(tmp_path: Path, folder: Path, bundle: Path):
     """One broken file fails the command by its name; when it is whole again, the other pieces are kept."""
     place = Workplace(tmp_path)
-    last = folder / f"f{FILES - 1:02d}.parquet"
+    last = folder / f"f{FILES - 1:03d}.parquet"
     whole, status = last.read_bytes(), last.stat()
     last.unlink()
     last.write_bytes(b"PAR1" + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
@@ -139,7 +147,7 @@ def test_fresh_begins_anew(tmp_path: Path, folder: Path, bundle: Path):
     """Asked for, finished parts of an ended run are not kept."""
     place = Workplace(tmp_path)
     out, growing = tmp_path / "out", tmp_path / ".out.partial"
-    scored_once(bundle, folder / "f00.parquet", tmp_path / "once")
+    scored_once(bundle, folder / "f000.parquet", tmp_path / "once")
     growing.mkdir()
     shutil.copy(tmp_path / "once" / "part-00000.parquet", growing)
     done = place.run("ray_app", "score", "--bundle", str(bundle), "--fresh", str(folder), str(out))
