@@ -62,6 +62,7 @@ def page(versions: Versions, window: Page) -> Page:
     assert versions.act("rules", rules={"challengers": []}).status_code == 200
     window.open(f"{versions.place.url}/console")
     wait_state(window, "live")
+    wait_in_step(versions, window)
     window.messages()
     return window
 
@@ -69,6 +70,12 @@ def page(versions: Versions, window: Page) -> Page:
 def wait_state(page: Page, state: str) -> None:
     """Wait until the page is live, or says that it is stale."""
     wait_for(lambda: page.run("return document.documentElement.dataset.state") == state, f"the page to be {state}")
+
+
+def wait_in_step(versions: Versions, page: Page) -> None:
+    """Wait until the page shows the rules in force: a change is for the epoch that is shown."""
+    epoch = str(versions.look("rules")["epoch"])
+    wait_for(lambda: page.text("#tiles .tile:last-child b") == epoch, f"the page to show epoch {epoch}")
 
 
 def ask(versions: Versions, entities: int) -> None:
@@ -183,7 +190,8 @@ def test_what_cannot_be_is_not_sent(versions: Versions, page: Page):
     """More than is left, the champion itself, no number: the dialog says so, and its button is off."""
     assert versions.act("weight", version=SHADOW, weight=90).status_code == 200
     unlocked(page)
-    page.wait_text(".share[data-version='5']", "90 %")
+    wait_in_step(versions, page)
+    assert page.text(".share[data-version='5']") == "90 %"
     page.press("button[data-act=add]")
     for version, weight, words in ((GOOD, "20", "at most 10 %"), ("1", "5", "is the champion"), ("x", "5", "number")):
         page.type("#version", version)
@@ -216,12 +224,14 @@ def test_promote_and_back(versions: Versions, page: Page):
     """Each says what it will do, and does it: a version becomes champion, and the one before comes back."""
     assert versions.act("weight", version=GOOD, weight=50).status_code == 200
     unlocked(page)
+    wait_in_step(versions, page)
     page.press("button[data-act=promote][data-version='2']")
     assert "Version 1 answers nobody any more" in page.text(".effect")
     assert "In force" in confirm(page)
     page.press("#action [data-close]")
     page.wait_text("tr[data-version='2']", "champion")
     assert versions.look("rules")["champion"] == GOOD
+    wait_in_step(versions, page)
     page.press("button[data-act=rollback]")
     assert "Version 1, the champion before version 2" in page.text(".effect")
     assert "In force" in confirm(page)
@@ -235,7 +245,8 @@ def test_a_challenger_is_taken_out(versions: Versions, page: Page, act: str):
     """By its own button, and by a rollback, which takes all live ones."""
     assert versions.act("weight", version=GOOD, weight=50).status_code == 200
     unlocked(page)
-    page.wait_text(".share[data-version='2']", "50 %")
+    wait_in_step(versions, page)
+    assert page.text(".share[data-version='2']") == "50 %"
     page.press(f"button[data-act={act}]")
     assert "no traffic any more" in page.text(".effect")
     assert "In force" in confirm(page)
@@ -268,7 +279,8 @@ def test_nothing_is_wider_than_the_screen(versions: Versions, page: Page, size: 
         each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== "inline"
         && !each.matches(".unseen, svg, svg *")).map((each) => each.outerHTML.slice(0, 100))"""
     assert page.run("return innerWidth") == size[0]
-    assert page.run(wider) == []
+    # Bars grow to their width when they change.
+    wait_for(lambda: page.run(wider) == [], "everything to fit the screen", 10)
     unlocked(page)
     page.press("button[data-act=weight][data-version='2']")
     box = page.run("const r = document.querySelector('#action').getBoundingClientRect(); return [r.left, r.right]")

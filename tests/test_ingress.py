@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import uvicorn
+from prometheus_client import generate_latest
 
 from ray_app import ingress
 from ray_app.asgi import Receive, Scope, Send
@@ -73,7 +74,7 @@ def test_work_of_a_caller_that_left_is_dropped_before_it_costs():
             last = asyncio.create_task(client.post("/predict", json=FULL))
             await until(lambda: served.batcher.waiting == 2)
             leaver.close()
-            await until(lambda: 'code="499"' in served.metrics.exposition().decode())
+            await until(lambda: 'code="499"' in generate_latest(served.metrics.registry).decode())
             model.gate.set()
             assert (await first).status_code == (await last).status_code == 200
         assert model.entered == 2

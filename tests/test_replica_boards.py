@@ -113,7 +113,7 @@ def test_a_fetch_that_fails_otherwise_is_timed_too():
     """Whatever a read ends with, it was timed."""
 
     class Odd:
-        async def get_many(self, entities: list[str]) -> list[bytes | None]:
+        async def get_many(self, entities: list[str], timeout_s: float) -> list[bytes | None]:
             raise RuntimeError("odd")
 
         def close(self) -> None:
