@@ -302,7 +302,8 @@ def to_parquet(stream: Path) -> Path:
     """
     found = read_file(stream)
     target = stream.with_suffix(PARQUET)
-    partial = target.with_name(f".{target.name}")
+    # Of its own: two replicas that start at once may find the same stream.
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         pq.write_table(found.table, partial, compression="zstd")
         os.replace(partial, target)
@@ -323,4 +324,6 @@ def recover(folder: Path) -> None:
             # Another replica was faster, or the disk is full: it stays readable as it is.
             logger.debug("prediction log: %s: %s", stream, exc)
         except (pa.ArrowException, DataError) as exc:
+            if not stream.exists():
+                continue
             logger.warning("prediction log: %s is left as it is: %s", stream, exc)
