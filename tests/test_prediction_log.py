@@ -206,7 +206,6 @@ def test_a_killed_writer_loses_no_more_than_its_last_flush(tmp_path: Path):
     assert not list(tmp_path.rglob(f"*{STREAM}"))
 
 
-@pytest.mark.parametrize("room", [60_000, 1], ids=["fills up", "full from the start"])
 def test_a_stream_that_cannot_be_opened_is_not_taken_for_an_empty_one(tmp_path: Path):
     """It is told, and stays: its rows may be readable later, or another replica has just made Parquet of them."""
     link = tmp_path / f"gateway-1-1{STREAM}"
@@ -217,6 +216,7 @@ def test_a_stream_that_cannot_be_opened_is_not_taken_for_an_empty_one(tmp_path: 
     assert list(tmp_path.iterdir()) == [link]
 
 
+@pytest.mark.parametrize("room", [60_000, 1], ids=["fills up", "full from the start"])
 def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path, room: int):
     """When the disk refuses, rows are counted as lost, the process goes on, and what was written stays readable."""
     with _writer(tmp_path, limit=room) as process:
