@@ -88,7 +88,7 @@ def read_file(file: Path) -> LogFile:
     """Read one file; of a stream that a crash cut short, all that is whole.
 
     Raises:
-        DataError: a Parquet file is broken, or it is none of a prediction log.
+        DataError: it cannot be opened, a Parquet file is broken, or it is none of a prediction log.
     """
     if file.suffix == STREAM:
         return _read_stream(file)
@@ -109,7 +109,12 @@ def _read_stream(file: Path) -> LogFile:
     batches: list[pa.RecordBatch] = []
     schema, whole = COLUMNS, True
     try:
-        with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as stream:
+        opened = pa.OSFile(str(file))
+    except OSError as exc:
+        # Not a stream that was cut short: what is in it is not known, and must not be taken for nothing.
+        raise DataError(f"{file}: not readable: {exc}") from exc
+    try:
+        with opened as source, pa.ipc.open_stream(source) as stream:
             schema = stream.schema
             while True:
                 batches.append(stream.read_next_batch())

@@ -35,6 +35,8 @@ _CHUNK = 64
 """Rows converted before others get their turn; some 0.3 ms."""
 _STALE_S = 600.0
 _AGAIN_S = 10.0
+_TAKE_S = 0.02
+"""Full chunks are encoded this soon: a second of a busy gateway is a hundred thousand objects for the collector."""
 
 
 class Sampling(NamedTuple):
@@ -135,16 +137,21 @@ class PredictionLog:
 
     def _run(self) -> None:
         recover(self._options.folder)
-        while not self._ending.wait(self._options.flush_s):
-            self._flush()
+        flush_at = time.monotonic() + self._options.flush_s
+        while not self._ending.wait(min(self._options.flush_s, _TAKE_S)):
+            self._take(_CHUNK)
+            if time.monotonic() >= flush_at:
+                self._take(1)
+                self._flush()
+                flush_at = time.monotonic() + self._options.flush_s
+        self._take(1)
         self._flush()
         if self._stream is not None:
             self._finish(self._stream)
 
-    def _flush(self) -> None:
-        # Here, not where it is shown: a network disk that hangs must not stop the event loop.
-        self.disk_free = _free_share(self._options.folder)
-        while self._queue and time.monotonic() >= self._again_at:
+    def _take(self, least: int) -> None:
+        """Encode what is queued, for as long as there are so many rows."""
+        while len(self._queue) >= least and time.monotonic() >= self._again_at:
             rows = [self._queue.popleft() for _ in range(min(len(self._queue), _CHUNK))]
             self._unflushed += len(rows)
             try:
@@ -153,6 +160,10 @@ class PredictionLog:
                 self._give_up(exc)
             # Another thread may have waited for the interpreter.
             time.sleep(0)
+
+    def _flush(self) -> None:
+        # Here, not where it is shown: a network disk that hangs must not stop the event loop.
+        self.disk_free = _free_share(self._options.folder)
         stream = self._stream
         if stream is None:
             return
@@ -302,7 +313,8 @@ def to_parquet(stream: Path) -> Path:
     """
     found = read_file(stream)
     target = stream.with_suffix(PARQUET)
-    partial = target.with_name(f".{target.name}")
+    # Of its own: two replicas that start at once may find the same stream.
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         pq.write_table(found.table, partial, compression="zstd")
         os.replace(partial, target)
@@ -323,4 +335,6 @@ def recover(folder: Path) -> None:
             # Another replica was faster, or the disk is full: it stays readable as it is.
             logger.debug("prediction log: %s: %s", stream, exc)
         except (pa.ArrowException, DataError) as exc:
+            if not stream.exists():
+                continue
             logger.warning("prediction log: %s is left as it is: %s", stream, exc)

@@ -7,6 +7,9 @@ import json
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -75,10 +78,22 @@ def test_unreachable(capsys: pytest.CaptureFixture[str]):
     assert f"tried GET http://127.0.0.1:{port}/openapi.json" in capsys.readouterr().err
 
 
+@contextmanager
+def held_up(seconds: float, every_s: float) -> Iterator[None]:
+    """Have this process's main thread, in which the generator runs, do nothing for a while again and again."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: time.sleep(seconds))
+    signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_generator_was_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Exit code 3 and no report when requests could not leave on time."""
-    with serving(always(answer())) as target:
-        options = ("--rps", "400000", "--duration", "0.1", "--warmup", "0", "--out", str(tmp_path / "out"))
+    """Exit code 3 and no report when requests could not leave on time, here because the generator was held up."""
+    with serving(always(answer())) as target, held_up(0.3, every_s=0.5):
+        options = ("--rps", "200", "--duration", "2", "--warmup", "0", "--out", str(tmp_path / "out"))
         assert loadtest(target, *options) == 3
     printed = capsys.readouterr()
     assert "the generator was the limit" in printed.err

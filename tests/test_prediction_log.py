@@ -27,7 +27,7 @@ from data.predictions import PARQUET, STREAM, LogFile, read_file, read_log, sour
 from ray_app.answer import Answers
 from ray_app.observer import Answered
 from ray_app.prediction import Lookup, Prediction
-from ray_app.prediction_log import LogOptions, PredictionLog, Sampling, recover
+from ray_app.prediction_log import LogOptions, PredictionLog, Sampling, recover, to_parquet
 from ray_app.request import RowParser
 from tests.support_app import wait_for
 from tests.support_model import card_table
@@ -204,6 +204,16 @@ def test_a_killed_writer_loses_no_more_than_its_last_flush(tmp_path: Path):
     (again,) = read_log(tmp_path)
     assert again.table.equals(file.table)
     assert not list(tmp_path.rglob(f"*{STREAM}"))
+
+
+def test_a_stream_that_cannot_be_opened_is_not_taken_for_an_empty_one(tmp_path: Path):
+    """It is told, and stays: its rows may be readable later, or another replica has just made Parquet of them."""
+    link = tmp_path / f"gateway-1-1{STREAM}"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="not readable"):
+        to_parquet(link)
+    assert link.is_symlink()
+    assert list(tmp_path.iterdir()) == [link]
 
 
 @pytest.mark.parametrize("room", [60_000, 1], ids=["fills up", "full from the start"])
