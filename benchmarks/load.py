@@ -57,9 +57,12 @@ class Tally:
 
 
 class Connection(asyncio.Protocol):
-    """One persistent connection, one request at a time."""
+    """One persistent connection, one request at a time; where the server ends it, another takes its place."""
 
-    def __init__(self, requests: list[bytes], first: int, tally: Tally) -> None:
+    def __init__(self, address: tuple[str, int], requests: list[bytes], first: int, tally: Tally) -> None:
+        self._address = address
+        self._opening: asyncio.Task[object] | None = None
+        self._waiting = False
         self._requests = cycle(requests[first:] + requests[:first])
         self._tally = tally
         self._transport: asyncio.Transport | None = None
@@ -78,16 +81,25 @@ class Connection(asyncio.Protocol):
         if response is None:
             return
         self._tally.answered(response.status, time.perf_counter() - self.sent_at)
-        self._received = b""
-        self._send()
+        self._received, self._waiting = b"", False
+        if response.keep_alive:
+            self._send()
+        elif self._transport:
+            # HAProxy says so when it reloads, which it does for each gateway that comes or goes.
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.stopped:
+        if self.stopped:
+            return
+        if self._waiting:
             self._tally.failed("connection lost")
+        self._received, self._waiting = b"", False
+        loop = asyncio.get_running_loop()
+        self._opening = loop.create_task(loop.create_connection(lambda: self, *self._address))
 
     def stop(self) -> None:
         """Close; a request that has waited for long counts as unanswered."""
-        if time.perf_counter() - self.sent_at > _STUCK_S:
+        if self._waiting and time.perf_counter() - self.sent_at > _STUCK_S:
             self._tally.failed("unanswered")
         self.stopped = True
         if self._transport:
@@ -95,7 +107,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         if self._transport and not self.stopped:
-            self.sent_at = time.perf_counter()
+            self.sent_at, self._waiting = time.perf_counter(), True
             self._transport.write(next(self._requests))
 
 
@@ -106,7 +118,7 @@ async def run(
     loop = asyncio.get_running_loop()
     tally = Tally()
     step = max(len(requests) // connections, 1)
-    opened = [Connection(requests, i * step % len(requests), tally) for i in range(connections)]
+    opened = [Connection((host, port), requests, i * step % len(requests), tally) for i in range(connections)]
     for connection in opened:
         await loop.create_connection(lambda one=connection: one, host, port)
     await asyncio.sleep(warm_up)
