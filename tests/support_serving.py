@@ -173,6 +173,8 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop work until the condition holds."""
+    """Let the event loop work until the condition holds, for 20 s at most."""
+    deadline = time.monotonic() + 20
     while not condition():
+        assert time.monotonic() < deadline, "what was waited for never came"
         await asyncio.sleep(0.001)
