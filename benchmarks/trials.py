@@ -26,7 +26,7 @@ _STEP_SHARE = 1 / 3
 _FIRST_RATE = 600.0
 _CONNECTIONS = 2000
 _ROWS = 50
-_MANY_ROWS = 200
+_TARGET_BUSY = 0.25
 _IDLE_AGAIN_S = 1.0
 STAGES = ("Model", "FeatureFetch")
 TWO = {f"RAYSCORE_{name}_MIN_REPLICAS": "2" for name in ("GATEWAY", "FEATURE", "MODEL")}
@@ -129,21 +129,20 @@ def overload(bench: Bench, asked: Asked) -> Table:
 
 
 def scale(bench: Bench, asked: Asked) -> Table:
-    """The model gets more work than one replica should do, and then none."""
+    """Gateways, the first to be busy, get more work than one should do, and then none."""
     variables = {
-        "RAYSCORE_TARGET_BUSY": "0.08",
-        "RAYSCORE_MODEL_MAX_REPLICAS": "3",
-        "RAYSCORE_GATEWAY_MAX_REPLICAS": "1",
+        "RAYSCORE_TARGET_BUSY": f"{_TARGET_BUSY:g}",
+        "RAYSCORE_GATEWAY_MAX_REPLICAS": "3",
+        "RAYSCORE_MODEL_MAX_REPLICAS": "1",
         "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
         "RAYSCORE_DOWNSCALE_DELAY_S": "5",
     }
-    sent = bench.bodies(_MANY_ROWS)
-    pace = Pace(sent, asked.rps / 4, 4 * asked.seconds, Profile.SPIKE)
+    pace = Pace(bench.bodies(), 4 * asked.rps, 4 * asked.seconds, Profile.SPIKE)
     with bench.serving(**variables), paced(bench.port, pace) as future:
-        seen = list(_replicas(bench, "Model", future.done))
+        seen = list(_replicas(bench, "Gateway", future.done))
         outcome = future.result()
         calm = time.monotonic()
-        seen += list(_replicas(bench, "Model", lambda: time.monotonic() > calm + 2 * asked.seconds))
+        seen += list(_replicas(bench, "Gateway", lambda: time.monotonic() > calm + 2 * asked.seconds))
     rows = []
     for at, count in _changes(seen):
         since = at - outcome.origin
@@ -151,10 +150,10 @@ def scale(bench: Bench, asked: Asked) -> Table:
         rows.append([f"{since:.1f}", str(count), _rate(outcome, since), short(here)])
     rows.append(["in all", "", _failures(outcome), short(outcome.p99_ms())])
     return Table(
-        f"Requests of {_MANY_ROWS} rows: {pace.rps / 10:g}/s, but {pace.rps:g}/s from 40 % to 60 % of {pace.seconds:g} "
-        "s, then none, with `RAYSCORE_TARGET_BUSY=0.08` so that a small machine shows it and "
-        "`RAYSCORE_DOWNSCALE_DELAY_S=5`. One row for each change of the model replicas that take calls.",
-        ["at s", "model replicas", "requests/s", "p99"],
+        f"{pace.rps / 10:g} requests/s, but {pace.rps:g}/s from 40 % to 60 % of {pace.seconds:g} s, then none, with "
+        f"`RAYSCORE_TARGET_BUSY={_TARGET_BUSY:g}` so that a small machine shows it and `RAYSCORE_DOWNSCALE_DELAY_S=5`. "
+        "One row for each change of the gateways, those that start or end included.",
+        ["at s", "gateways", "requests/s", "p99"],
         rows,
     )
 
@@ -262,7 +261,7 @@ def _crowd(bench: Bench, count: int) -> Iterator[tuple[int, Callable[[], int]]]:
 
 def _replicas(bench: Bench, stage: str, over: Callable[[], bool]) -> Iterator[tuple[float, int]]:
     while not over():
-        yield time.monotonic(), bench.links().get(stage, 0)
+        yield time.monotonic(), len(bench.replicas(stage))
         time.sleep(_POLL_S)
 
 
