@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data.errors import ConfigError
@@ -23,11 +25,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+CHALLENGER = "challenger"
+"""Alias of the version published last."""
+CHAMPION = "champion"
+"""Alias of the version that serves; set by a promotion only."""
 TRAFFIC_TAG = "rayscore.traffic"
 """Tag of the registered model: the rules as JSON."""
 
 BUCKETS = 10_000
 _PER_PERCENT = BUCKETS // 100
+
+Thing = TypeVar("Thing")
 
 Version = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$")]
 """Number of a registered version."""
@@ -87,27 +95,30 @@ class TrafficRules(BaseModel):
         return tuple(c for c in self.challengers if c.mode is Mode.SHADOW)
 
     def owners(self) -> list[str]:
-        """The version that answers for each bucket, to look many keys up in: `owners()[bucket(key)]`."""
-        owners = [self.champion] * BUCKETS
+        """The version that answers for each bucket: `owners()[bucket(key)]`, by entity, or else by request id."""
+        return self.dealt({version: version for version in self.versions})
+
+    def dealt(self, things: Mapping[str, Thing]) -> list[Thing]:
+        """For each bucket the thing of the version that answers for it."""
+        owners = [things[self.champion]] * BUCKETS
         for challenger in self.challengers:
             for start, stop in challenger.buckets:
-                owners[start:stop] = [challenger.version] * (stop - start)
+                owners[start:stop] = [things[challenger.version]] * (stop - start)
         return owners
-
-    def owner(self, key: str) -> str:
-        """The version that answers for an entity, or for a request without one by its id."""
-        return self.owners()[bucket(key)]
 
     def after(self, before: TrafficRules | None) -> TrafficRules:
         """These rules as the successor of `before`: the next epoch, with as few entities moved as the weights allow."""
         owned = {c.version: _taken(c) for c in before.challengers} if before else {}
-        kept = {c.version: owned.get(c.version, [])[: _count(c)] for c in self.challengers}
-        free = sorted(set(range(BUCKETS)).difference(*kept.values()))
-        dealt = []
+        nothing = np.empty(0, np.intp)
+        kept = {c.version: owned.get(c.version, nothing)[: _count(c)] for c in self.challengers}
+        unowned = np.ones(BUCKETS, bool)
+        for have in kept.values():
+            unowned[have] = False
+        free, dealt = np.flatnonzero(unowned), []
         for challenger in self.challengers:
             have = kept[challenger.version]
             missing = _count(challenger) - len(have)
-            have, free = have + free[:missing], free[missing:]
+            have, free = np.concatenate((have, free[:missing])), free[missing:]
             dealt.append(challenger.model_copy(update={"buckets": _ranges(have)}))
         epoch = before.epoch + 1 if before else max(self.epoch, 1)
         return self.model_copy(update={"challengers": tuple(dealt), "epoch": epoch})
@@ -147,15 +158,16 @@ def _count(challenger: Challenger) -> int:
     return round(challenger.weight * _PER_PERCENT) if challenger.mode is Mode.LIVE else 0
 
 
-def _taken(challenger: Challenger) -> list[int]:
-    return [at for start, stop in challenger.buckets for at in range(start, stop)]
+def _taken(challenger: Challenger) -> np.ndarray:
+    owned = np.zeros(BUCKETS, bool)
+    for start, stop in challenger.buckets:
+        owned[start:stop] = True
+    return np.flatnonzero(owned)
 
 
-def _ranges(buckets: list[int]) -> tuple[tuple[int, int], ...]:
-    ranges: list[tuple[int, int]] = []
-    for at in sorted(buckets):
-        if ranges and ranges[-1][1] == at:
-            ranges[-1] = (ranges[-1][0], at + 1)
-        else:
-            ranges.append((at, at + 1))
-    return tuple(ranges)
+def _ranges(buckets: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Half-open ranges of buckets, however these are ordered."""
+    owned = np.zeros(BUCKETS + 2, np.int8)
+    owned[buckets + 1] = 1
+    edges = np.flatnonzero(np.diff(owned)).tolist()
+    return tuple(zip(edges[::2], edges[1::2], strict=True))

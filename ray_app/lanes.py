@@ -97,7 +97,7 @@ class View:
         entity = self.champion.manifest.entity
         self._entity = entity.column if entity else None
         self._sole = None if any(each.buckets for each in rules.challengers) else self.champion
-        self._owners = [] if self._sole else [self.lanes[version] for version in rules.owners()]
+        self._owners = [] if self._sole else rules.dealt(self.lanes)
 
     def choose(self, item: Any, request_id: str, version: str | None) -> Lane:
         """The lane of one decoded item.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.proof import Rows, answers, effects, in_order, sticky, taken_back, whole
-from data.traffic import Challenger, TrafficRules
+from data.traffic import Challenger, TrafficRules, bucket
 
 RULES = TrafficRules(use_case="card_fraud", champion="1", epoch=1)
 REPORT = {"requests": 300, "errors": 0, "unfinished": 1}
@@ -40,12 +40,13 @@ def rows() -> Rows:
     """A hundred entities under each of three rules, by two gateways, as the rules have it."""
     entities = [f"user_{number}" for number in range(100)]
     every = [(rules, entity) for rules in (RULES, FEW, MORE) for entity in entities]
+    owners = {rules.epoch: rules.owners() for rules in (RULES, FEW, MORE)}
     arrived = np.array([rules.epoch + 0.001 + at % 100 * 0.005 for at, (rules, _) in enumerate(every)])
     return Rows(
         replica=np.array([f"gateway-{at % 2}" for at in range(300)]),
         sequence=np.array([at // 2 + 1 for at in range(300)]),
         arrived=arrived,
-        version=np.array([rules.owner(entity) for rules, entity in every]),
+        version=np.array([owners[rules.epoch][bucket(entity)] for rules, entity in every]),
         epoch=np.array([rules.epoch for rules, _ in every]),
         entity=np.array([entity for _, entity in every]),
         replayed=np.zeros(300, bool),
