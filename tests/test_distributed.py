@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.support_processes import cpu_ticks, workers
 from tune.distributed import cpus_of_an_actor, fit_distributed
 from tune.examples import Examples
 from tune.shards import Shards, write_shard
+from tune.tracker import TrackerProcess
 from tune.train import base_params
 
 pytestmark = pytest.mark.ray
@@ -82,6 +84,9 @@ def test_actor_gets_the_cpus_that_the_nodes_have_room_for(free, actors, cpus):
 
 def test_fit_that_finds_no_place_is_told(ray_cluster, monkeypatch):
     """More actors than free CPUs: an error says what there was and what to do; nothing stays asked for."""
+    # The library keeps what it has read of the environment: without this, every later fit would wait a second only.
+    kept = xgboost_ray.main.ENV
+    monkeypatch.setattr(kept, "PLACEMENT_GROUP_TIMEOUT_S", kept.PLACEMENT_GROUP_TIMEOUT_S)
     monkeypatch.setenv("RXGB_PLACEMENT_GROUP_TIMEOUT_S", "1")
     with pytest.raises(TrainingFailed, match=r"no place for 99 actors within 1 s: free CPUs .*--resume"):
         fit_distributed(PARAMS, Examples(*rows()), 3, 99)
@@ -128,22 +133,26 @@ def test_shards_that_do_not_fit_are_trained_on_from_disk(ray_cluster, tmp_path, 
     assert caplog.text.count("0 MB usable: from disk (external memory)") == 2
 
 
-def kill_when_busy(count, times=1):
-    """Kill -9 one of `count` training processes that have worked for half a second, `times` times; a thread."""
+@contextmanager
+def killing(count, times):
+    """Kill -9 one of `count` training processes that have worked for half a second, `times` times; gives their pids."""
+    over, killed = threading.Event(), []
 
-    killed = set()
+    def kill():
+        while len(killed) < times and not over.wait(0.1):
+            busy = [pid for pid in workers(ACTOR) if cpu_ticks(pid) > 0.5 * os.sysconf("SC_CLK_TCK")]
+            if len(busy) >= count and not set(killed) & set(busy):
+                os.kill(busy[0], signal.SIGKILL)
+                killed.append(busy[0])
 
-    def found():
-        busy = [pid for pid in workers(ACTOR) if cpu_ticks(pid) > 0.5 * os.sysconf("SC_CLK_TCK")]
-        if len(busy) < count or killed & set(busy):
-            return False
-        killed.add(busy[0])
-        os.kill(busy[0], signal.SIGKILL)
-        return len(killed) == times
-
-    thread = threading.Thread(target=wait_for, args=(found, "actors at work", 200.0), daemon=True)
+    wait_for(lambda: workers(ACTOR) == [], "the actors of another fit to be gone")
+    thread = threading.Thread(target=kill)
     thread.start()
-    return thread
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("actors", [1, 2])
@@ -151,20 +160,38 @@ def test_killed_actor_costs_time_and_nothing_else(ray_cluster, actors, caplog):
     """Kill -9 in the midst of the rounds: it is told, the fit starts again and ends with the same bytes, no orphan."""
     source = many_rows()
     whole = fit_distributed(SAMPLED, source, 80, actors)
-    thread = kill_when_busy(actors)
-    again = fit_distributed(SAMPLED, source, 80, actors)
-    thread.join(timeout=10)
+    with killing(actors, times=1):
+        again = fit_distributed(SAMPLED, source, 80, actors)
     assert "a process of the final fit was lost; it starts again" in caplog.text
     assert bytes(again.save_raw()) == bytes(whole.save_raw())
     wait_for(lambda: workers("ray::_RemoteRayXGBoostActor") == [], "the actors to be gone")
 
 
+def test_aborted_tracker_costs_time_and_nothing_else(ray_cluster, caplog, monkeypatch):
+    """The process that the actors are about to connect to ends itself: told, started again, with the same bytes."""
+    source = Examples(*rows())
+    whole = fit_distributed(SAMPLED, source, 20, 2)
+    begin, aborted = TrackerProcess.begin, []
+
+    def begin_and_abort(tracker, *args):
+        given = begin(tracker, *args)
+        if not aborted:
+            os.kill(tracker.pid, signal.SIGABRT)
+            aborted.append(tracker)
+        return given
+
+    monkeypatch.setattr(TrackerProcess, "begin", begin_and_abort)
+    again = fit_distributed(SAMPLED, source, 20, 2)
+    assert "a process of the final fit was lost; it starts again" in caplog.text
+    assert bytes(again.save_raw()) == bytes(whole.save_raw())
+
+
 def test_actor_that_is_lost_again_and_again_is_told(ray_cluster):
     """After three tries the fit is given up with an error, and nothing of it is left."""
-    thread = kill_when_busy(1, times=3)
-    with pytest.raises(TrainingFailed, match="the final fit on 1 actors failed"):
+    failed = pytest.raises(TrainingFailed, match="the final fit on 1 actors failed")
+    with killing(1, times=99) as killed, failed:
         fit_distributed(SAMPLED, many_rows(), 500, 1)
-    thread.join(timeout=10)
+    assert len(killed) == 3
     wait_for(lambda: workers("ray::_RemoteRayXGBoostActor") == [], "the actors to be gone")
 
 

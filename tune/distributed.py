@@ -3,7 +3,7 @@
 xgboost_ray 0.1.19 is the last release. Three things of it are replaced here, the rest works with XGBoost 3.2
 as it is; the versions are pinned, and a test holds the result against plain XGBoost.
 
-- It calls XGBoost's tracker by its signature of 2021 (driver).
+- It calls XGBoost's tracker by its signature of 2021 (driver; `tune.tracker`).
 - It reads Parquet by pandas, into the object store, out of it and into a DMatrix: four copies. Here an
   actor maps its rows and quantizes them as they pass by (actor).
 - It numbers its actors by the address of an object, by which two equal fits sum in different order (actor).
@@ -19,7 +19,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -33,15 +33,14 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from xgboost.collective import CommunicatorContext
-from xgboost.tracker import RabitTracker
 
 from data.errors import DataError, TrainingFailed
 from tune.examples import Examples
 from tune.matrix import USABLE, build_matrix, fitting
 from tune.shards import Shards, shares
+from tune.tracker import TrackerProcess
 from tune.train import first_line
 
-_STOP_TIMEOUT_S = 5
 _CPU_PATIENCE_S = 3.0
 _ANSWER_TIMEOUT_S = 10.0
 _TRIES = 3
@@ -201,7 +200,7 @@ def _translated(exc: BaseException, actors: int) -> DataError | TrainingFailed:
 class _Library:
     """Replaces the library's outdated parts in the driver, and frees what a failed fit of its keeps reserved.
 
-    `lost` says, after the block, whether an actor had died in it.
+    `lost` says, after the block, whether an actor or the tracker had died in it.
     """
 
     _NAMES = ("_start_rabit_tracker", "_stop_rabit_tracker", "placement_group", "_create_actor")
@@ -210,12 +209,15 @@ class _Library:
         self.lost = False
         self._reserved: list[PlacementGroup] = []
         self._actors: list[ActorHandle] = []
+        self._tracker: TrackerProcess | None = None
         self._before = {name: getattr(xgboost_ray.main, name) for name in self._NAMES}
 
     def __enter__(self) -> None:
+        # It loads XGBoost meanwhile, while the actors do.
+        self._tracker = TrackerProcess()
         ours = (
-            _start_tracker,
-            _stop_tracker,
+            self._start_tracker,
+            TrackerProcess.stop,
             self._kept(self._reserved, "placement_group"),
             self._kept(self._actors, "_create_actor"),
         )
@@ -225,11 +227,17 @@ class _Library:
     def __exit__(self, kind: type[BaseException] | None, exc: object, trace: object) -> None:
         for name, function in self._before.items():
             setattr(xgboost_ray.main, name, function)
-        self.lost = kind is not None and any(_died(actor) for actor in self._actors)
+        assert self._tracker is not None
+        self._tracker.stop(0)
+        self.lost = kind is not None and (self._tracker.aborted or any(_died(actor) for actor in self._actors))
         # The library removes its reservation after a success only; left behind, it would starve the cluster.
         for group in self._reserved:
             remove_placement_group(group)
         self._actors.clear()
+
+    def _start_tracker(self, workers: int) -> tuple[TrackerProcess, dict[str, Any]]:
+        assert self._tracker is not None
+        return self._tracker, self._tracker.begin(workers, ray.util.get_node_ip_address())
 
     def _kept(self, made: list[Any], name: str) -> Callable[..., Any]:
         def make(*args: Any, **kwargs: Any) -> Any:
@@ -247,20 +255,6 @@ def _died(actor: ActorHandle) -> bool:
     except GetTimeoutError:
         return False
     return False
-
-
-def _start_tracker(workers: int) -> tuple[RabitTracker, dict[str, Any]]:
-    tracker = RabitTracker(n_workers=workers, host_ip=ray.util.get_node_ip_address(), sortby="task")
-    tracker.start()
-    return tracker, dict(tracker.worker_args())
-
-
-def _stop_tracker(tracker: RabitTracker) -> None:
-    # Actors that died never say goodbye, and some never came: freeing the tracker ends it all the same, and complains.
-    with suppress(ValueError, xgboost.core.XGBoostError):
-        tracker.wait_for(timeout=_STOP_TIMEOUT_S)
-    with suppress(xgboost.core.XGBoostError):
-        tracker.free()
 
 
 @contextmanager
