@@ -59,8 +59,6 @@ class Answers:
         self.version = version
         online = [feature.name for feature in manifest.schema_.online]
         self._stored_at = {name: at for at, name in enumerate(online)}
-        self._vector_stored_at = [self._stored_at.get(name) for name in manifest.schema_.names]
-        self.entity = manifest.entity.column if manifest.entity else None
 
     def label(self, probability: float) -> int:
         """The decision: 1 from the model's threshold on."""
@@ -89,20 +87,6 @@ class Answers:
     def features(self, prediction: Prediction) -> dict[str, dict[str, Any]]:
         """Each feature's value as it was used, its `source`, and `unseen` for a category unknown to the model."""
         return {name: self._feature(i, prediction) for i, name in enumerate(self._manifest.schema_.names)}
-
-    def source_letters(self, prediction: Prediction) -> str:
-        """Where each feature's value came from, a letter a feature; `data.predictions` says what they mean."""
-        online = prediction.lookup.online
-        stored = online.values if online is not None else ()
-        return "".join(
-            "r" if sent is not None else "o" if stored and at is not None and stored[at] is not None else "d"
-            for sent, at in zip(prediction.row.encoded, self._vector_stored_at, strict=True)
-        )
-
-    def stored(self, prediction: Prediction) -> dict[str, Any]:
-        """The raw values that the online store had, by name; empty when it had none or was not asked."""
-        online = prediction.lookup.online
-        return dict(zip(self._stored_at, online.values, strict=True)) if online is not None else {}
 
     def _feature(self, i: int, prediction: Prediction) -> dict[str, Any]:
         encoder = self._encoders[i]

@@ -178,7 +178,7 @@ def _prediction_log(served: Served, metrics: Metrics) -> PredictionLog | None:
     options = LogOptions(
         s.prediction_log_path, sampling, key.get_secret_value().encode() if key else None, s.prediction_log_flush_s
     )
-    log = PredictionLog(replica_id(), served.manifest.schema_.names, options, metrics.log_rows)
+    log = PredictionLog(replica_id(), served.manifest, options, metrics.log_rows)
     metrics.watch_log_disk(lambda: log.disk_free)
     return log
 

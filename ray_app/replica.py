@@ -11,8 +11,11 @@ from ray.serve.handle import DeploymentHandle
 from data.errors import RayscoreError
 from ray_app.control.follower import Follower, Holder
 from ray_app.handle import ControlLine
+from ray_app.scaling import BUSY, BusyMeter
 from ray_app.served import Served
 from ray_app.stages import LocalFeatures
+
+_BUSY_OVER_S = 0.5
 
 
 async def follow(
@@ -25,9 +28,15 @@ async def follow(
     """Take over from Control what is to be held, and follow it."""
     if control is None:
         return None
-    follower = Follower(replica_id(), kind, served.manifest.contract, holder, ControlLine(control), extras)
+    told = {**extras, BUSY: busy()}
+    follower = Follower(replica_id(), kind, served.manifest.contract, holder, ControlLine(control), told)
     await follower.start()
     return follower
+
+
+def busy() -> Callable[[], float]:
+    """What tells Control how busy this process is; reports may come in quick succession."""
+    return BusyMeter(least_s=_BUSY_OVER_S).read
 
 
 def replica_id() -> str:

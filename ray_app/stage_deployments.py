@@ -17,7 +17,7 @@ from ray_app.handle import ControlLine
 from ray_app.link.router import HOST, PORT
 from ray_app.link.server import Handler, LinkServer
 from ray_app.reach import link_host
-from ray_app.replica import follow, problem_of, replica_id
+from ray_app.replica import busy, follow, problem_of, replica_id
 from ray_app.replica_boards import LinkBoard, ModelBoard, ProcessBoard, StoreBoard
 from ray_app.scaling import BUSY, IN_FLIGHT, BusyMeter
 from ray_app.scrape import PAGE, OwnPage
@@ -69,7 +69,7 @@ class FeatureFetch(_Stage):
         page = self._open(served, FeatureServer(features).call, lambda replica: StoreBoard(replica, features))
         if control is not None:
             line, contract = ControlLine(control), served.manifest.contract
-            self._bystander = Bystander(replica_id(), contract, served.rules, line, {PAGE: page})
+            self._bystander = Bystander(replica_id(), contract, served.rules, line, {PAGE: page, BUSY: busy()})
 
     async def ping(self) -> str | None:
         """Return what is wrong with the store, None when it answers."""

@@ -12,6 +12,13 @@ def workers(title: str) -> list[int]:
     return [pid for pid in found if _read(pid, "cmdline").startswith(title.encode()) and _below(pid)]
 
 
+def children(parent: int, module: str) -> list[int]:
+    """Child processes of one that run a module of ours by `data.child`."""
+    found = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    ours = [pid for pid in found if _read(pid, "cmdline").endswith(f"\0{module}\0".encode())]
+    return [pid for pid in ours if (fields := _fields(pid)) and int(fields[1]) == parent]
+
+
 def cpu_ticks(pid: int) -> int:
     """User and system time of a process, in clock ticks; 0 when it is gone."""
     fields = _fields(pid)

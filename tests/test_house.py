@@ -104,6 +104,12 @@ def test_replica_loads_no_training():
     assert {name for name in found if name.startswith("tune.")} == {"tune.bundle"}
 
 
+def test_rollback_by_the_admin_door_loads_no_mlflow():
+    """Who is in a hurry waits neither for a training library nor for MLflow, which alone takes a second to load."""
+    code = "from tune.__main__ import main\ntry: main(['rollout', '--help'])\nexcept SystemExit: pass"
+    assert loaded(code).isdisjoint({*HEAVY, "numpy", "pyarrow"} - {"httpx"})
+
+
 def test_imports_follow_the_contracts():
     """Every import-linter contract of pyproject.toml is kept."""
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo", "--no-cache"]

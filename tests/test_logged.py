@@ -17,8 +17,7 @@ from tune.skew import Proof
 
 def proof_of(folder, wanted=400, version=VERSION, entity_key=None, **parts) -> Proof:
     """Ask a door that logs every answer for each row of the table, and prove by its log."""
-    names = card_bundle().manifest.schema_.names
-    log = PredictionLog("gateway-1", names, LogOptions(folder / "log", Sampling(1.0, 0.0), entity_key))
+    log = PredictionLog("gateway-1", card_bundle().manifest, LogOptions(folder / "log", Sampling(1.0, 0.0), entity_key))
     served = served_door(folder, observers=[log], **parts)
     _, sent = Requests(TABLE, card_bundle().manifest).slice(0, 400)
     assert run(served.post([each.body for each in sent])).status_code == 200

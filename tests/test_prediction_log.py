@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,30 +17,15 @@ import pytest
 
 from data.__main__ import main
 from data.errors import DataError
-from data.features import Transform
 from data.log_command import lost_rows, wide
 from data.predictions import PARQUET, STREAM, LogFile, read_file, read_log, sources
-from ray_app.answer import Answers
-from ray_app.observer import Answered
-from ray_app.prediction import Lookup, Prediction
-from ray_app.prediction_log import LogOptions, PredictionLog, Sampling, recover, to_parquet
-from ray_app.request import RowParser
+from ray_app.log_files import to_parquet
+from ray_app.prediction_log import LogOptions, PredictionLog, Sampling
 from tests.support_app import wait_for
+from tests.support_log import ALL, answered
+from tests.support_log import counted as counted
 from tests.support_model import card_table
 from tests.support_serving import ROW, manifest
-
-ALL = Sampling(1.0, 0.0)
-
-
-def answered(request_id: str = "r1", probability: float = 0.9, entity: str = "u1") -> Answered:
-    """One answered row, three of its features left to the defaults."""
-    declared = manifest()
-    transform = Transform(declared.schema_)
-    row = RowParser(declared, transform).parse({**ROW, "user_id": entity})
-    answers = Answers(declared, transform, "3")
-    vector = [1.5 if value is None else value for value in row.encoded]
-    prediction = Prediction(row, probability, Lookup(found=False), 0, vector)
-    return Answered("3", 7, request_id, 0.004, prediction, answers.label(probability), answers)
 
 
 def names() -> tuple[str, ...]:
@@ -52,25 +33,11 @@ def names() -> tuple[str, ...]:
     return manifest().schema_.names
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, for 20 seconds at most."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def counted() -> Counter[str]:
-    """What became of rows."""
-    return Counter()
-
-
 @pytest.fixture
 def written(tmp_path: Path, counted: Counter[str]) -> Iterator[PredictionLog]:
     """A log that was given 200 rows and closed."""
     log = PredictionLog(
-        "gateway-1", names(), LogOptions(tmp_path, ALL, flush_s=0.05), lambda o, n: counted.update({o: n})
+        "gateway-1", manifest(), LogOptions(tmp_path, ALL, flush_s=0.05), lambda o, n: counted.update({o: n})
     )
     log.answered([answered(f"r{i}", i / 200) for i in range(200)])
     log.close()
@@ -105,7 +72,7 @@ def test_a_full_stream_becomes_parquet(tmp_path: Path, written):
 
 def test_entities_can_be_hashed(tmp_path: Path):
     """With a key no entity is in the file, neither as a column nor in what was sent; equal ones stay equal."""
-    log = PredictionLog("g", names(), LogOptions(tmp_path, ALL, entity_key=b"0123456789abcdef"))
+    log = PredictionLog("g", manifest(), LogOptions(tmp_path, ALL, entity_key=b"0123456789abcdef"))
     log.answered([answered("a", entity="card-77"), answered("b", entity="card-77"), answered("c", entity="card-78")])
     log.close()
 
@@ -125,7 +92,7 @@ def test_a_stream_of_another_release_is_left_as_it_is(tmp_path: Path, counted: C
     content = stream.read_bytes()
 
     log = PredictionLog(
-        "gateway-1", names(), LogOptions(tmp_path, ALL, flush_s=0.05), lambda o, n: counted.update({o: n})
+        "gateway-1", manifest(), LogOptions(tmp_path, ALL, flush_s=0.05), lambda o, n: counted.update({o: n})
     )
     log.answered([answered()])
     log.close()
@@ -151,59 +118,11 @@ def test_sampling_follows_the_rule():
 def test_a_full_queue_drops_and_counts(tmp_path: Path, counted: Counter[str]):
     """Rows beyond the queue's limit are counted as dropped, and show as a gap in the sequence."""
     options = LogOptions(tmp_path, ALL, flush_s=30, limit=5)
-    log = PredictionLog("g", names(), options, lambda o, n: counted.update({o: n}))
+    log = PredictionLog("g", manifest(), options, lambda o, n: counted.update({o: n}))
     log.answered([answered(f"r{i}") for i in range(8)])
     assert counted == {"dropped": 3}
     log.close()
     assert counted == {"dropped": 3, "written": 5}
-
-
-WRITER = """
-import os, resource, sys, time
-from pathlib import Path
-from ray_app.prediction_log import LogOptions, PredictionLog
-from tests.test_prediction_log import ALL, answered, names
-count = {}
-limit = int(sys.argv[2])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-def tell(outcome, rows):
-    count[outcome] = count.get(outcome, 0) + rows
-log = PredictionLog("gateway-9", names(), LogOptions(Path(sys.argv[1]), ALL, flush_s=0.05), tell)
-print("ready", flush=True)
-sent = 0
-while True:
-    log.answered([answered(f"r{sent + i}") for i in range(20)])
-    sent += 20
-    time.sleep(0.01)
-    print(sent, count.get("written", 0), count.get("lost", 0), flush=True)
-"""
-
-
-def _writer(folder: Path, limit: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(folder), str(limit)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-
-
-def test_a_killed_writer_loses_no_more_than_its_last_flush(tmp_path: Path):
-    """kill -9 of the process: what it had flushed is read, and the next start makes Parquet of it."""
-    with _writer(tmp_path) as process:
-        assert process.stdout is not None
-        written = 0
-        while written < 400:
-            line = process.stdout.readline().split()
-            written = int(line[1]) if len(line) == 3 else 0
-        os.kill(process.pid, signal.SIGKILL)
-    (file,) = read_log(tmp_path)
-    assert file.table.num_rows >= written
-    assert lost_rows([file.table]) == 0
-
-    (stream,) = tmp_path.rglob(f"*{STREAM}")
-    os.utime(stream, (1, 1))
-    recover(tmp_path)
-    (again,) = read_log(tmp_path)
-    assert again.table.equals(file.table)
-    assert not list(tmp_path.rglob(f"*{STREAM}"))
 
 
 def test_a_stream_that_cannot_be_opened_is_not_taken_for_an_empty_one(tmp_path: Path):
@@ -216,26 +135,9 @@ def test_a_stream_that_cannot_be_opened_is_not_taken_for_an_empty_one(tmp_path: 
     assert list(tmp_path.iterdir()) == [link]
 
 
-@pytest.mark.parametrize("room", [60_000, 1], ids=["fills up", "full from the start"])
-def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path, room: int):
-    """When the disk refuses, rows are counted as lost, the process goes on, and what was written stays readable."""
-    with _writer(tmp_path, limit=room) as process:
-        assert process.stdout is not None
-        written = lost = 0
-        for line in process.stdout:
-            written, lost = (int(word) for word in line.split()[1:]) if len(line.split()) == 3 else (0, 0)
-            if lost:
-                break
-        assert process.poll() is None
-        process.kill()
-    assert lost
-    assert bool(written) == (room > 1)
-    assert sum(file.table.num_rows for file in read_log(tmp_path)) >= written
-
-
 def test_the_free_share_of_the_disk_is_known(tmp_path: Path):
     """The share of the disk that is free is looked up by the writer, also before the folder is there."""
-    log = PredictionLog("r", ("a",), LogOptions(tmp_path / "not" / "yet", Sampling(1, 1), flush_s=0.01))
+    log = PredictionLog("r", manifest(), LogOptions(tmp_path / "not" / "yet", Sampling(1, 1), flush_s=0.01))
     try:
         wait_for(lambda: not math.isnan(log.disk_free), "a look at the disk")
     finally:
@@ -245,7 +147,7 @@ def test_the_free_share_of_the_disk_is_known(tmp_path: Path):
 
 def test_two_logs_share_a_folder(tmp_path: Path):
     """Replicas write beside each other, each into files of its own."""
-    logs = [PredictionLog(f"g{i}", names(), LogOptions(tmp_path, ALL, flush_s=0.05)) for i in range(2)]
+    logs = [PredictionLog(f"g{i}", manifest(), LogOptions(tmp_path, ALL, flush_s=0.05)) for i in range(2)]
     threads = [
         threading.Thread(target=lambda log=log: [log.answered([answered(str(n))]) for n in range(50)]) for log in logs
     ]
