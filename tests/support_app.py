@@ -18,10 +18,11 @@ import pytest
 
 from data.parquet import write_table
 from data.settings import Settings
+from data.traffic import CHAMPION
 from ray_app.ports import free_port
 from tests.support_model import card_bundle, card_table
 from tune.bundle import Bundle
-from tune.registry import CHAMPION, Registry
+from tune.registry import Registry
 from tune.tracking import Tracker
 
 BIN = Path(sys.executable).parent

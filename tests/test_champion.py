@@ -7,11 +7,10 @@ import json
 import pytest
 
 from data.settings import Settings
-from data.traffic import BUCKETS, TRAFFIC_TAG, Challenger, TrafficRules
+from data.traffic import BUCKETS, CHAMPION, TRAFFIC_TAG, Challenger, TrafficRules
 from ray_app.champion import find_served
 from tests.support_app import Workplace
 from tests.support_swaps import GOOD, NAME, OTHER_CONTRACT, Versions
-from tune.registry import CHAMPION
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ import pytest
 from data.errors import ModelNotFound
 from data.judgement import Gates, Slice
 from data.parquet import write_table
+from data.traffic import CHALLENGER, CHAMPION
 from data.usecase import Split, UseCase, load_use_case
 from tests.support_model import card_bundle, card_table, train_bundle
 from tune.bundle import Bundle
 from tune.gates import Gate, check_gates
 from tune.promotion import judge, promote
-from tune.registry import CHALLENGER, CHAMPION, HOLDOUT_FOLDER, Registry
+from tune.registry import HOLDOUT_FOLDER, Registry
 from tune.skew import Proof
 from tune.tracking import Tracker
 

@@ -10,9 +10,10 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
 from data.errors import BundleError, ModelNotFound, RegistryUnavailable
 from data.features import Transform
+from data.traffic import CHALLENGER, CHAMPION
 from tests.support_model import card_bundle
 from tune.bundle import Bundle
-from tune.registry import BUNDLE_FOLDER, CHALLENGER, CHAMPION, Registry
+from tune.registry import BUNDLE_FOLDER, Registry
 from tune.tracking import Tracker
 from tune.trial import Trial
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 
 import pytest
 
@@ -46,8 +47,15 @@ def test_champion_is_told():
     """The model that is served names itself."""
     with listening(door().app) as url:
         service = Service(f"{url}/predict")
-        assert service.champion() == ("card_fraud", "3")
+        assert service.champion("card_fraud") == "3"
         service.close()
+
+
+def test_a_service_of_another_use_case_is_not_taken_for_ours():
+    """Its name is told, and how to name the use case, before anything is asked of it or rolled back."""
+    told = pytest.raises(ConfigError, match="serves 'card_fraud', not 'loans'; name the use case")
+    with listening(door().app) as url, closing(Service(url)) as service, told:
+        service.champion("loans")
 
 
 def test_busy_service_is_asked_again():
@@ -78,7 +86,7 @@ def test_service_that_is_down_is_told():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(ServiceError, match=f"{url} does not answer .*serve run"):
-        Service(url).champion()
+        Service(url).champion("card_fraud")
 
 
 def test_what_is_no_url_is_told():

@@ -7,11 +7,12 @@ import pytest
 from data.console import run_cli
 from data.parquet import write_table
 from data.settings import load_settings
+from data.traffic import CHAMPION
 from data.usecase import find_use_case
 from tests.support_model import card_bundle
 from tests.support_skew import TABLE, listening, other_vocabulary, served_door, stored_table, zero_or_default
 from tune.__main__ import main
-from tune.registry import CHAMPION, HOLDOUT_FOLDER, Registry
+from tune.registry import HOLDOUT_FOLDER, Registry
 from tune.tracking import Tracker
 
 RATE = ("--rate", "1e6")

@@ -14,10 +14,11 @@ from mlflow import MlflowClient
 from data.console import run_cli
 from data.parquet import write_table
 from data.settings import load_settings
+from data.traffic import CHALLENGER, CHAMPION
 from data.usecase import find_use_case
 from tests.support_model import card_table, write_card_table
 from tune.__main__ import main
-from tune.registry import CHALLENGER, CHAMPION, Registry
+from tune.registry import Registry
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from data.errors import ModelNotFound
 from data.parquet import read_table
+from data.traffic import CHAMPION
 from data.usecase import UseCase
 from tune.bundle import Bundle
 from tune.gates import Gate, check_gates
-from tune.registry import CHAMPION, HOLDOUT_FOLDER, Registry, ResolvedModel
+from tune.registry import HOLDOUT_FOLDER, Registry, ResolvedModel
 from tune.skew import Proof
 
 Prove = Callable[[ResolvedModel, pa.Table], Proof]

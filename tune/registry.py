@@ -9,21 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.onnx import save_model
 from mlflow.types import Schema, TensorSpec
 
-from data.errors import BundleError, ModelNotFound
+from data.errors import BundleError
+from data.traffic import CHALLENGER
 from tune.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
-from tune.connection import connect, speaking_to
+from tune.catalog import Catalog
+from tune.connection import speaking_to
 from tune.scratch import scratch_folder
-
-CHALLENGER = "challenger"
-"""Alias of the version published last."""
-CHAMPION = "champion"
-"""Alias of the version that serves; set by a promotion only."""
 
 BUNDLE_FOLDER = "bundle"
 MODEL_FOLDER = "model"
@@ -33,24 +29,6 @@ REPORT_FOLDER = "report"
 
 _LONGEST_DESCRIPTION = 5000
 """Characters that MLflow keeps."""
-
-
-class RegisteredVersion(NamedTuple):
-    """One version of a model as the registry lists it. `created_ms` is in milliseconds since 1970."""
-
-    name: str
-    version: str
-    run_id: str
-    aliases: tuple[str, ...]
-    created_ms: int
-    tags: dict[str, str]
-
-
-class ModelState(NamedTuple):
-    """What is said of a model as a whole: the version of each alias, and its tags."""
-
-    aliases: dict[str, str]
-    tags: dict[str, str]
 
 
 class ResolvedModel(NamedTuple):
@@ -63,10 +41,8 @@ class ResolvedModel(NamedTuple):
     aliases: tuple[str, ...]
 
 
-class Registry:
-    """Model versions in one MLflow.
-
-    Every method raises RegistryUnavailable when MLflow does not answer.
+class Registry(Catalog):
+    """Model versions in one MLflow, with their bundles and other files.
 
     Args:
         tracking_uri: server, or local database.
@@ -74,9 +50,8 @@ class Registry:
     """
 
     def __init__(self, tracking_uri: str, artifact_dir: str | Path) -> None:
-        self.tracking_uri = tracking_uri
+        super().__init__(tracking_uri)
         self.artifact_dir = Path(artifact_dir)
-        self._client = connect(tracking_uri)
 
     def publish(self, bundle: Bundle | str | Path, run_id: str, scratch: Path | None = None) -> str:
         """Copy a bundle to the artifacts of a run, register it and point `challenger` at it; return the version.
@@ -110,49 +85,6 @@ class Registry:
         if bundle.manifest.name != name:
             raise BundleError(f"version {found.version} of '{name}' holds a bundle of '{bundle.manifest.name}'")
         return ResolvedModel(name, found.version, found.run_id, bundle, found.aliases)
-
-    def version(self, name: str, alias_or_version: str) -> RegisteredVersion:
-        """Look up an alias or version without fetching the bundle; raises ModelNotFound."""
-        wanted = f"model '{name}', version or alias '{alias_or_version}',"
-        with speaking_to(self.tracking_uri, wanted):
-            if alias_or_version.isdigit():
-                found = self._client.get_model_version(name, alias_or_version)
-            else:
-                found = self._client.get_model_version_by_alias(name, alias_or_version)
-            # Only the model knows all aliases of its versions.
-            aliases = self._client.get_registered_model(name).aliases
-        return _listed(found, aliases)
-
-    def list(self, name: str) -> list[RegisteredVersion]:
-        """Every version of a model, newest first; none when there is no such model."""
-        try:
-            with speaking_to(self.tracking_uri, f"model '{name}'"):
-                aliases = self._client.get_registered_model(name).aliases
-                found = self._client.search_model_versions(f"name='{name}'", max_results=1000)
-        except ModelNotFound:
-            return []
-        return sorted((_listed(v, aliases) for v in found), key=lambda v: int(v.version), reverse=True)
-
-    def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Point an alias at a version; raises ModelNotFound."""
-        with speaking_to(self.tracking_uri, f"version {version} of model '{name}'"):
-            self._client.set_registered_model_alias(name, alias, version)
-
-    def state(self, name: str) -> ModelState:
-        """Return a model's aliases and tags, as they were at one moment; raises ModelNotFound."""
-        with speaking_to(self.tracking_uri, f"model '{name}'"):
-            found = self._client.get_registered_model(name)
-        aliases = {alias: str(version) for alias, version in found.aliases.items()}
-        return ModelState(aliases, dict(found.tags or {}))
-
-    def tags(self, name: str) -> dict[str, str]:
-        """Return the tags of a model as a whole; raises ModelNotFound."""
-        return self.state(name).tags
-
-    def set_tag(self, name: str, key: str, value: str) -> None:
-        """Set a tag of a model as a whole; raises ModelNotFound."""
-        with speaking_to(self.tracking_uri, f"model '{name}'"):
-            self._client.set_registered_model_tag(name, key, value)
 
     def fetch(self, run_id: str, folder: str, into: Path) -> Path:
         """Copy an artifact folder of a run into `into` and return its path; raises ModelNotFound."""
@@ -222,14 +154,6 @@ def _head(card: str) -> str:
     if len(card) <= _LONGEST_DESCRIPTION:
         return card
     return card[: max(card.rfind("\n## ", 0, _LONGEST_DESCRIPTION), 0)] or card[:_LONGEST_DESCRIPTION]
-
-
-def _listed(version: ModelVersion, aliases: dict[str, str]) -> RegisteredVersion:
-    own = tuple(sorted(alias for alias, of in aliases.items() if str(of) == str(version.version)))
-    created = int(version.creation_timestamp or 0)
-    return RegisteredVersion(
-        version.name, str(version.version), str(version.run_id), own, created, dict(version.tags or {})
-    )
 
 
 def _save_flavour(bundle: Bundle, folder: Path) -> None:

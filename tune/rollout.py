@@ -1,6 +1,7 @@
 """`python -m tune rollout`: start, watch and end a rollout by way of the registry's tags.
 
-Who serves reads the order within a second and writes what became of it; this command waits a moment for that.
+Who serves reads the order within a second and writes what became of it; this command waits a moment for that. A
+rollback may also go by a service's admin door: it is in force at once, and takes no MLflow.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import argparse
 import secrets
 import time
-from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timezone
-from typing import NamedTuple
 
 from rich.table import Table
 
+from data.console import EXIT_REFUSED
 from data.errors import ConfigError, ModelNotFound
 from data.rollout import (
     ORDER_TAG,
@@ -29,42 +30,27 @@ from data.rollout import (
     parse_steps,
     percents,
 )
-from data.usecase import UseCase
-from tune.registry import CHAMPION, Registry
+from data.traffic import CHAMPION
+from tune.desk import Desk
+from tune.service import Service
 
 _STATUS = "status"
-_EXIT_REFUSED = 1
+
 _TAKEN_S = 6.0
 _LOOK_AGAIN_S = 0.2
 _EXAMPLES = """examples:
   python -m tune rollout start 4 --steps 1,5,25,100 --hold 10m --slo p99=5ms,errors=0.1%
   python -m tune rollout status
   python -m tune rollout rollback
+  python -m tune rollout rollback --url http://127.0.0.1:8000
 
 exit codes: 0 done, 1 refused or not taken up by anything that serves, 2 could not run
 """
 
 
-class Desk(NamedTuple):
-    """Where orders are written, and how what comes of them is told."""
-
-    registry: Registry
-    use_case: UseCase
-    say: Callable[[str], None]
-    show: Callable[[Table], None]
-
-    def tags(self) -> dict[str, str]:
-        """The tags of the model."""
-        return self.registry.tags(self.use_case.name)
-
-    def rollout(self) -> Rollout | None:
-        """The rollout as who serves has written it, None without one."""
-        text = self.tags().get(ROLLOUT_TAG)
-        return parse_rollout(text) if text else None
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_rollout(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
+    parser.set_defaults(run=run)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
     actions = [Action.START.value, _STATUS, *(action.value for action in Action if action is not Action.START)]
@@ -81,6 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--alpha", type=float, default=0.05, help="chance that a good version is rolled back (default: 0.05)")
     add("--min-requests", type=int, default=300, metavar="N", help="requests of each step at least (default: 300)")
+    add("--url", help="of rollback: the service to ask by its admin door, with the token in RAYSCORE_ADMIN_TOKEN")
 
 
 def run(args: argparse.Namespace, desk: Desk) -> int:
@@ -90,7 +77,10 @@ def run(args: argparse.Namespace, desk: Desk) -> int:
         ConfigError: a value is wrong, or nothing of the kind is possible now.
         ModelNotFound: no such version.
         RegistryUnavailable: MLflow does not answer.
+        ServiceError: the service at `--url` does not answer, or wants another token.
     """
+    if args.url is not None:
+        return _by_door(args, desk)
     if args.action == _STATUS:
         return _status(desk)
     if args.action == Action.START.value:
@@ -100,21 +90,40 @@ def run(args: argparse.Namespace, desk: Desk) -> int:
     return _send(desk, Order(id=_id(), action=Action(args.action)))
 
 
+def _by_door(args: argparse.Namespace, desk: Desk) -> int:
+    if args.action != Action.ROLLBACK.value or args.model is not None:
+        raise ConfigError("--url: only `rollout rollback` goes by the admin door, and names no version")
+    token = desk.settings.admin_token
+    if token is None:
+        raise ConfigError("--url: set RAYSCORE_ADMIN_TOKEN to the token of the service's admin door")
+    with closing(Service(args.url)) as service:
+        service.champion(desk.use_case.name)
+        done = service.roll_back(token.get_secret_value(), _id())
+    if done.outcome == "committed":
+        desk.say(f"in force on every replica: version {done.champion} answers everybody, epoch {done.epoch}")
+        return 0
+    if done.outcome == "preparing":
+        desk.say("being prepared; /admin/status tells what becomes of it")
+    else:
+        desk.say(f"{done.outcome}: {done.reason}")
+    return EXIT_REFUSED
+
+
 def _declared(args: argparse.Namespace, desk: Desk) -> Rollout:
     if args.model is None:
         raise ConfigError("rollout start: name the version, e.g. python -m tune rollout start 4")
     name = desk.use_case.name
-    running = desk.rollout()
+    running = _kept(desk)
     if running is not None and not running.state.over:
         raise ConfigError(f"a rollout of version {running.version} is {running.state.value}: abort it first")
     try:
-        champion = desk.registry.version(name, CHAMPION).version
+        champion = desk.catalog.version(name, CHAMPION).version
     except ModelNotFound as exc:
         raise ConfigError(f"'{name}' has no champion to hold a version against: promote one first") from exc
     return new_rollout(
         id=_id(),
         use_case=name,
-        version=desk.registry.version(name, args.model).version,
+        version=desk.catalog.version(name, args.model).version,
         champion=champion,
         steps=parse_steps(args.steps),
         hold_s=parse_duration(args.hold),
@@ -126,25 +135,25 @@ def _declared(args: argparse.Namespace, desk: Desk) -> Rollout:
 
 def _send(desk: Desk, order: Order) -> int:
     """Write an order and say what became of it."""
-    tags = desk.tags()
+    tags = _tags(desk)
     if order.rollout is None and ROLLOUT_TAG not in tags and not _waiting(tags):
         raise ConfigError(f"there is no rollout of '{desk.use_case.name}' to {order.action.value}")
-    desk.registry.set_tag(desk.use_case.name, ORDER_TAG, order.model_dump_json())
+    desk.catalog.set_tag(desk.use_case.name, ORDER_TAG, order.model_dump_json())
     taken = _taken(desk, order)
     if taken is None:
         desk.say(f"written, but nothing that serves '{desk.use_case.name}' has taken it up yet; it will when it runs")
-        return _EXIT_REFUSED
+        return EXIT_REFUSED
     if taken.answer:
         desk.say(f"refused: {taken.answer}")
-        return _EXIT_REFUSED
+        return EXIT_REFUSED
     desk.say(f"version {taken.version}: {taken.state.value}; {taken.reason}")
-    return _EXIT_REFUSED if order.action is Action.START and taken.state.over else 0
+    return EXIT_REFUSED if order.action is Action.START and taken.state.over else 0
 
 
 def _taken(desk: Desk, order: Order) -> Rollout | None:
     deadline = time.monotonic() + _TAKEN_S
     while time.monotonic() < deadline:
-        found = desk.rollout()
+        found = _kept(desk)
         if found is not None and found.order == order.id:
             return found
         time.sleep(_LOOK_AGAIN_S)
@@ -152,7 +161,7 @@ def _taken(desk: Desk, order: Order) -> Rollout | None:
 
 
 def _status(desk: Desk) -> int:
-    tags = desk.tags()
+    tags = _tags(desk)
     if waiting := _waiting(tags):
         desk.say(waiting)
     if ROLLOUT_TAG not in tags:
@@ -183,3 +192,13 @@ def _waiting(tags: dict[str, str]) -> str | None:
 
 def _id() -> str:
     return secrets.token_hex(4)
+
+
+def _tags(desk: Desk) -> dict[str, str]:
+    return desk.catalog.tags(desk.use_case.name)
+
+
+def _kept(desk: Desk) -> Rollout | None:
+    """The rollout as who serves has written it, None without one."""
+    text = _tags(desk).get(ROLLOUT_TAG)
+    return parse_rollout(text) if text else None

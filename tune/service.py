@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -15,6 +15,16 @@ _MORE_TRIES = 5
 _FIRST_PAUSE_S = 0.1
 _BUSY = (502, 503, 504)
 _HOW_TO_ASK = "before a version can be asked it must be in the traffic rules, with weight 0 for example"
+
+
+class RolledBack(NamedTuple):
+    """What became of a rollback. `outcome` is "committed", "preparing", "refused", "superseded" or "conflict"; `reason`
+    says why not. `champion` and `epoch` are of the rules that it made."""
+
+    outcome: str
+    reason: str
+    champion: str
+    epoch: int | None
 
 
 class Service:
@@ -41,12 +51,21 @@ class Service:
         """Close the connection."""
         self._client.close()
 
-    def champion(self) -> tuple[str, str]:
-        """Name and version of the model that is served; raises ServiceError."""
+    def champion(self, use_case: str) -> str:
+        """Version of the model that is served.
+
+        Raises:
+            ConfigError: it is another use case's.
+            ServiceError: nobody answers, or not as a service of ours.
+        """
         info = self._send("GET", "/model/info", {})
         if not isinstance(info, dict) or not {"name", "version"} <= info.keys():
             raise ServiceError(f"{self.url}/model/info names no model; is another program there?")
-        return str(info["name"]), str(info["version"])
+        if info["name"] != use_case:
+            raise ConfigError(
+                f"{self.url} serves '{info['name']}', not '{use_case}'; name the use case with --use-case"
+            )
+        return str(info["version"])
 
     def ask(self, bodies: list[dict[str, Scalar]], request_id: str) -> list[dict[str, Any]]:
         """Send rows as one array and return an answer for each, an item's error in its place.
@@ -62,6 +81,26 @@ class Service:
             self._check(answer)
         return answers
 
+    def roll_back(self, token: str, attempt: str) -> RolledBack:
+        """Have the service go back by its admin door: no live challengers, else the champion before this one.
+
+        Args:
+            token: of the admin door.
+            attempt: the same for every try of one rollback, which is made once.
+
+        Raises:
+            ServiceError: nobody answers, or the door is closed or wants another token.
+        """
+        headers = {"authorization": f"Bearer {token}"}
+        response = self._try("POST", "/admin/rollback", {"json": {"attempt": attempt}, "headers": headers})
+        told = _decoded(response)
+        if not isinstance(told, dict) or "outcome" not in told:
+            raise ServiceError(f"{self.url}/admin/rollback: {_problem(response)}")
+        rules = told.get("rules") or {}
+        return RolledBack(
+            told["outcome"], str(told.get("reason", "")), str(rules.get("champion", "")), told.get("epoch")
+        )
+
     def _check(self, answer: dict[str, Any]) -> None:
         if "error" in answer:
             return
@@ -75,6 +114,16 @@ class Service:
 
     def _send(self, method: str, path: str, request: dict[str, Any]) -> Any:
         """Send, again while the service is busy, and return the decoded answer."""
+        response = self._try(method, path, request)
+        if response.status_code != 200:
+            hint = f"; {_HOW_TO_ASK}" if response.status_code == 404 and self.version else ""
+            raise ServiceError(f"{self.url}{path}: {_problem(response)}{hint}")
+        found = _decoded(response)
+        if found is None:
+            raise ServiceError(f"{self.url}{path} does not answer in JSON; is another program there?")
+        return found
+
+    def _try(self, method: str, path: str, request: dict[str, Any]) -> httpx.Response:
         try:
             response = self._client.request(method, self.url + path, **request)
             for turn in range(_MORE_TRIES):
@@ -86,13 +135,15 @@ class Service:
             raise ServiceError(
                 f"{self.url} does not answer ({type(exc).__name__}: {exc}); is `serve run ray_app:graph` running?"
             ) from exc
-        if response.status_code != 200:
-            hint = f"; {_HOW_TO_ASK}" if response.status_code == 404 and self.version else ""
-            raise ServiceError(f"{self.url}{path}: {_problem(response)}{hint}")
-        try:
-            return response.json()
-        except ValueError as exc:
-            raise ServiceError(f"{self.url}{path} does not answer in JSON; is another program there?") from exc
+        return response
+
+
+def _decoded(response: httpx.Response) -> Any:
+    """The body, None when it is no JSON."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _problem(response: httpx.Response) -> str:

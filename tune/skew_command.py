@@ -11,22 +11,33 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from data.console import progress
+from data.console import EXIT_REFUSED, progress
 from data.errors import ConfigError
 from data.parquet import read_table
+from data.traffic import CHAMPION
 from data.usecase import UseCase
 from tune.bundle import Bundle
+from tune.desk import Desk
 from tune.diagnosis import diagnose
 from tune.logged import prove_log
 from tune.promotion import Prove, read_holdout
-from tune.registry import CHAMPION, Registry, ResolvedModel
+from tune.registry import ResolvedModel
 from tune.replay import Pace, prove
 from tune.service import Service
 from tune.skew import SHOWN, Line, Mismatch, Proof
 from tune.stored import stored_values
 
 DEFAULT_ROWS = 10_000
+
 _DEFAULT_RATE = 2000.0
+
+
+def add_skew(parser: argparse.ArgumentParser) -> None:
+    """Add what `skew` takes."""
+    parser.set_defaults(run=_run)
+    parser.add_argument("model", metavar="VERSION|ALIAS", nargs="?", help="default: the champion that is served")
+    parser.add_argument("--url", help="of the service to replay rows through, e.g. http://127.0.0.1:8000")
+    add_options(parser)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -97,31 +108,29 @@ def _by_replay(args: argparse.Namespace, url: str, rows: int, use_case: UseCase)
     return make
 
 
-def prove_skew(args: argparse.Namespace, use_case: UseCase, registry: Registry, out: Console) -> bool:
-    """Make the proof of one version, by default of the one that is served, print it, and return whether it passed.
+def _run(args: argparse.Namespace, desk: Desk) -> int:
+    """Make the proof of one version, by default of the one that is served, print it, and return the exit code.
 
     Raises:
         ConfigError: neither service nor log is named, or as `prover`.
         ServiceError: the service does not answer, or serves another use case or version.
         ModelNotFound: the version, or its holdout, is not in the registry.
     """
+    use_case = desk.use_case
     make = prover(args, args.url, use_case)
     if make is None:
         raise ConfigError("name a running service with --url, or a prediction log with --log")
     wanted = args.model or (CHAMPION if args.url is None else _served(args.url, use_case))
-    model = registry.resolve(use_case.name, wanted)
-    holdout = pa.table({}) if args.data or args.log else read_holdout(registry, model)
+    model = desk.registry.resolve(use_case.name, wanted)
+    holdout = pa.table({}) if args.data or args.log else read_holdout(desk.registry, model)
     proof = make(model, holdout)
-    print_proof(proof, model.bundle, out)
-    return proof.passed
+    print_proof(proof, model.bundle, desk.out)
+    return 0 if proof.passed else EXIT_REFUSED
 
 
 def _served(url: str, use_case: UseCase) -> str:
     with closing(Service(url)) as service:
-        name, version = service.champion()
-    if name != use_case.name:
-        raise ConfigError(f"{url} serves '{name}', not '{use_case.name}'; name the use case with --use-case")
-    return version
+        return service.champion(use_case.name)
 
 
 def print_proof(proof: Proof, bundle: Bundle, out: Console) -> None:

@@ -10,9 +10,8 @@ from rich.table import Table
 
 from data.errors import ConfigError
 from data.rollout import ROLLOUT_TAG, parse_rollout
-from data.traffic import TRAFFIC_TAG, Mode, TrafficRules, load_rules, parse_rules
-from tune.registry import CHAMPION
-from tune.rollout import Desk
+from data.traffic import CHAMPION, TRAFFIC_TAG, Mode, TrafficRules, load_rules, parse_rules
+from tune.desk import Desk
 
 _EXAMPLES = """examples:
   python -m tune traffic show
@@ -28,8 +27,9 @@ a rules file:
 """
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_traffic(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
+    parser.set_defaults(run=run)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
     parser.add_argument("action", choices=["show", "set"], help="what to do")
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, desk: Desk) -> int:
 def _show(desk: Desk) -> int:
     rules = _kept(desk)
     if rules is None:
-        champion = desk.registry.version(desk.use_case.name, CHAMPION).version
+        champion = desk.catalog.version(desk.use_case.name, CHAMPION).version
         desk.say(f"no rules are kept for '{desk.use_case.name}': version {champion}, the {CHAMPION}, answers everybody")
         return 0
     live = sum(each.weight for each in rules.challengers if each.mode is Mode.LIVE)
@@ -73,26 +73,26 @@ def _set(desk: Desk, rules: TrafficRules, where: str) -> int:
     name = desk.use_case.name
     if rules.use_case != name:
         raise ConfigError(f"{where}: the rules are of '{rules.use_case}', expected '{name}' (or choose by --use-case)")
-    champion = desk.registry.version(name, CHAMPION).version
+    champion = desk.catalog.version(name, CHAMPION).version
     if rules.champion != champion:
         raise ConfigError(
             f"{where}: champion: version {champion} is the {CHAMPION}; promote version {rules.champion} to change it"
         )
     for version in rules.versions:
-        desk.registry.version(name, version)
+        desk.catalog.version(name, version)
     kept = _kept(desk)
     # Without an epoch they follow on whatever is in force.
     after = rules.after(kept) if kept is not None else rules.model_copy(update={"epoch": 0})
-    desk.registry.set_tag(name, TRAFFIC_TAG, after.model_dump_json())
+    desk.catalog.set_tag(name, TRAFFIC_TAG, after.model_dump_json())
     desk.say(f"written: what serves '{name}' takes it up within 2 s")
-    text = desk.tags().get(ROLLOUT_TAG)
+    text = desk.catalog.tags(desk.use_case.name).get(ROLLOUT_TAG)
     if text and not (rollout := parse_rollout(text)).state.over:
         desk.say(f"a rollout of version {rollout.version} is {rollout.state.value}: another weight for it pauses it")
     return 0
 
 
 def _kept(desk: Desk) -> TrafficRules | None:
-    text = desk.tags().get(TRAFFIC_TAG)
+    text = desk.catalog.tags(desk.use_case.name).get(TRAFFIC_TAG)
     if not text:
         return None
     try:
