@@ -14,12 +14,15 @@ from data.traffic import Mode
 from ray_app.control.actions import rolled_back
 from ray_app.control.change import ChangeRefused
 from ray_app.control.control import Control
+from ray_app.control.replicas import Replicas
+from ray_app.control.report import BYSTANDER
 from ray_app.control.truth import NO_CHAMPION, NOT_ASKED, PREVIOUS_TAG
 from ray_app.control.versions import Facts
 from ray_app.redaction import redacted
 from ray_app.rollout.history import History
 from ray_app.rollout.steering import Steering
 from ray_app.rollout.tally import Tally, quantile_ms
+from ray_app.scaling import BUSY
 
 _MOST_CHANGES = 20
 _LOOKED_S, _LISTED_S = 30.0, 15.0
@@ -31,6 +34,7 @@ class View:
 
     Args:
         control: who is shown.
+        bystanders: replicas that hold no versions.
         steering: its rollout, tallies and shadows.
         history: its last minutes.
         changes: entries of the audit log, oldest first.
@@ -41,6 +45,7 @@ class View:
     def __init__(
         self,
         control: Control,
+        bystanders: Replicas,
         steering: Steering,
         history: History,
         changes: Callable[[], Iterable[Any]],
@@ -50,6 +55,7 @@ class View:
         self.listed: dict[str, Facts] = {}
         """Versions of the registry as they were read last."""
         self._control = control
+        self._bystanders = bystanders
         self._steering = steering
         self._history = history
         self._changes = changes
@@ -153,11 +159,12 @@ class View:
                 "replica": report.replica,
                 "kind": report.kind,
                 "held": sorted(report.held, key=int),
-                "epoch": report.rules.epoch,
+                "epoch": None if report.kind == BYSTANDER else report.rules.epoch,
+                "busy": report.extras.get(BUSY),
                 "silent_s": round(now - at, 1),
                 "refused": len(report.refused),
             }
-            for at, report in self._control.replicas.reports()
+            for at, report in (*self._control.replicas.reports(), *self._bystanders.reports())
         ]
 
 

@@ -30,19 +30,30 @@ class ScalingContext(Protocol):
 
 
 class BusyMeter:
-    """The share of one CPU that this process used since the last reading, between 0 and 1."""
+    """The share of one CPU that this process used since the last reading, between 0 and 1.
+
+    Args:
+        least_s: a reading sooner than this after the last one repeats it.
+    """
 
     def __init__(
-        self, cpu: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic
+        self,
+        cpu: Callable[[], float] = time.process_time,
+        clock: Callable[[], float] = time.monotonic,
+        least_s: float = 0.0,
     ) -> None:
-        self._cpu, self._clock = cpu, clock
+        self._cpu, self._clock, self._least_s = cpu, clock, least_s
         self._last = cpu(), clock()
+        self._share = 0.0
 
     def read(self) -> float:
-        """Return the share since the last call."""
-        before, self._last = self._last, (self._cpu(), self._clock())
-        wall = self._last[1] - before[1]
-        return min(max((self._last[0] - before[0]) / wall, 0.0), 1.0) if wall > 0 else 0.0
+        """Return the share since the last reading."""
+        now = self._clock()
+        wall = now - self._last[1]
+        if wall > self._least_s:
+            before, self._last = self._last, (self._cpu(), now)
+            self._share = min(max((self._last[0] - before[0]) / wall, 0.0), 1.0)
+        return self._share
 
 
 class ByBusyShare:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from data.traffic import CHAMPION
 from data.usecase import load_use_case
 from tests.support_app import Workplace, serve_command, wait_for
 from tests.support_browser import PHONE, Page, browser
 from tests.support_model import card_table, train_bundle
 from tests.support_serving import ROW
 from tests.support_swaps import GOOD, NAME, TOKEN, WRONG_SCORES, Versions
-from tune.registry import CHAMPION
 from tune.tracking import Tracker
 
 pytestmark = [pytest.mark.ray, pytest.mark.chromium]
@@ -126,7 +126,7 @@ def test_it_shows_what_is_in_force(versions: Versions, page: Page):
     wait_for(lambda: page.text("#charts .legend") != "" and bool(page.all("#charts path.line")), "lines in the charts")
     page.wait_text(f"{row} td[data-label='p99']", "ms")
     page.wait_text("#shadows", "beside champion v1")
-    assert "Gateway" in page.text("#replicas")
+    assert all(name in page.text("#replicas") for name in ("Gateway", "FeatureFetch", "Model"))
     assert page.text("#rollout").startswith("None yet")
     assert "ago and knows nothing of before" in page.text("#watched")
     assert page.messages() == []

@@ -10,12 +10,15 @@ import pytest
 from data.rollout import Action
 from data.traffic import Challenger, Mode
 from ray_app.control.change import Origin, Refusal
+from ray_app.control.replicas import Replicas
+from ray_app.control.report import BYSTANDER, Report
 from ray_app.control.truth import PREVIOUS_TAG
 from ray_app.control.versions import Facts, Held
 from ray_app.control_view import View
 from ray_app.redaction import redacted
 from ray_app.rollout.history import History
 from ray_app.rollout.tally import TALLIES
+from ray_app.scaling import BUSY
 from tests.support_model import card_bundle
 from tests.test_steering import Place, quick
 
@@ -27,7 +30,16 @@ class Watched(Place):
         super().__init__()
         self.entries: list[Any] = []
         self.history = History()
-        self.view = View(self.control, self.steering, self.history, lambda: self.entries, self.now, lambda: self.now)
+        self.bystanders = Replicas(frozenset())
+        self.view = View(
+            self.control,
+            self.bystanders,
+            self.steering,
+            self.history,
+            lambda: self.entries,
+            self.now,
+            lambda: self.now,
+        )
 
     def second(self) -> None:
         """Let a second pass, as Control's deployment does."""
@@ -79,6 +91,15 @@ def test_a_champion_alone(place: Watched):
     assert shown["history"]["versions"]["1"]["requests"][-1] == 400 * 5
     (replica,) = shown["replicas"]
     assert (replica["replica"], replica["held"], replica["epoch"]) == ("g1", ["1"], 1)
+
+
+def test_replicas_without_versions_are_shown_too(place: Watched):
+    """A feature fetch holds no version and answers by no rules; how busy it is, is what it says."""
+    rules = place.control.rules
+    place.bystanders.hear(Report("f1", BYSTANDER, "contract", 1, -1, {}, rules, extras={BUSY: 0.25}), place.now)
+    gateway, fetch = place.shown()["replicas"]
+    assert (fetch["replica"], fetch["held"], fetch["epoch"], fetch["busy"]) == ("f1", [], None, 0.25)
+    assert gateway["busy"] is None
 
 
 def test_every_version_has_a_role(place: Watched):

@@ -57,3 +57,11 @@ def test_busy_share_is_cpu_time_over_wall_time() -> None:
 
     assert meter.read() == 0.25
     assert meter.read() == 1.0
+
+
+def test_readings_in_quick_succession_are_one() -> None:
+    """Too short a time says nothing: the last share holds until enough of it has passed."""
+    cpu, clock = iter([0.0, 1.0, 1.0]), iter([0.0, 4.0, 4.1, 6.0])
+    meter = BusyMeter(lambda: next(cpu), lambda: next(clock), least_s=0.5)
+
+    assert [meter.read(), meter.read(), meter.read()] == [0.25, 0.25, 0.0]

@@ -1,7 +1,7 @@
 // Figures and times as people read them.
 
 const WHOLE = new Intl.NumberFormat("en-US");
-const DASH = "–";
+export const DASH = "–";
 
 /** A count with separators: 12,345. */
 export function count(value) {

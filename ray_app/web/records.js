@@ -1,10 +1,10 @@
 // What happened and who is there: the last changes, the last refusals, the replicas.
 
 import { h } from "./dom.js";
-import { duration, moment, weight } from "./format.js";
+import { DASH, duration, moment, share, weight } from "./format.js";
 
 const OUTCOMES = { committed: "good", refused: "bad", superseded: "warn", preparing: "busy" };
-const DEPLOYMENTS = { gateway: "Gateway", model: "Model", fused: "Fused" };
+const DEPLOYMENTS = { gateway: "Gateway", model: "Model", fused: "Fused", bystander: "FeatureFetch" };
 
 /** The last changes, newest first. */
 export function changes({ data, now }) {
@@ -47,7 +47,7 @@ export function refusals({ data, now }) {
 /** Who holds what, by deployment. */
 export function replicas({ data }) {
   if (!data.replicas.length) return h("p", { class: "muted" }, "None has reported yet.");
-  const heads = ["Deployment", "Replica", "Holds", "Epoch", "Heard"];
+  const heads = ["Replica", "Holds", "Epoch", "CPU", "Heard"];
   return h("div", { class: "scroll" }, h(
     "table",
     { class: "plain replicas" },
@@ -55,10 +55,10 @@ export function replicas({ data }) {
     h("tbody", null, data.replicas.map((each) => h(
       "tr",
       { "data-key": each.replica },
-      h("th", { scope: "row" }, DEPLOYMENTS[each.kind] ?? each.kind),
-      h("td", null, h("code", null, each.replica.split("#").at(-1))),
-      h("td", null, each.held.map((version) => `v${version}`).join(", "), each.refused ? h("span", { class: "tag bad" }, `refuses ${each.refused}`) : null),
-      h("td", { class: each.epoch === data.epoch ? null : "warn" }, String(each.epoch)),
+      h("th", { scope: "row" }, DEPLOYMENTS[each.kind] ?? each.kind, " ", h("code", null, each.replica.split("#").at(-1))),
+      h("td", null, each.held.map((version) => `v${version}`).join(", ") || DASH, each.refused ? h("span", { class: "tag bad" }, `refuses ${each.refused}`) : null),
+      h("td", { class: each.epoch === null || each.epoch === data.epoch ? null : "warn" }, String(each.epoch ?? DASH)),
+      h("td", { title: "of one core, in the last second" }, each.busy === null ? DASH : share(each.busy, 1)),
       h("td", { class: each.silent_s > 2 ? "warn" : null }, `${duration(each.silent_s)} ago`),
     ))),
   ));
