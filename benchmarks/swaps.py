@@ -1,9 +1,9 @@
 """What changing the model costs: swaps under a fixed rate, with every answer checked, against the same without swaps.
 
-Two versions of 100 trees take each other's place as fast as Control commits, spread over the measured seconds. An
-answer is wrong when its probability is not the one that the version it names gives that row. With `--reload` the
-grace is zero, so that each swap loads its version anew. With `--shadow` nothing is swapped: rounds in which the other
-version is a shadow of all traffic alternate with rounds in which it is not.
+Two versions of 100 trees take each other's place, evenly over the measured seconds, in every other round. An answer is
+wrong when its probability is not the one that the version it names gives that row. With `--reload` the grace is zero,
+so that each swap loads its version anew. With `--shadow` nothing is swapped: in every other round the other version is
+a shadow of all traffic.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from tests.support_swaps import GOOD, TOKEN, Versions
 _PACKAGES = ("ray", "onnxruntime", "numpy", "uvicorn")
 _BODIES = 1000
 _WARM_UP_S = 5.0
+_PERCENTILES = ("p50", "p99", "p99.9")
 _STAGES = ("Gateway", "Model", "Control")
 _COLUMNS = ("user_id", "amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
 
@@ -66,39 +67,58 @@ def main(argv: Sequence[str]) -> int:
 
 def _swaps(versions: Versions, asked: Asked, args: argparse.Namespace, argv: Sequence[str]) -> str:
     before = _memory(versions)
-    rows, p99 = [], {"with": 0.0, "without": 0.0}
-    for name in ("without", *["with"] * args.rounds, "without"):
+    rows, p99 = [], {"with": list[float](), "without": list[float]()}
+    for name in _in_turn(args.rounds):
         seen, made = _measure(versions, asked, args.swaps if name == "with" else 0)
+        p99[name].append(seen.p99_ms)
         rows.append(_row(name, seen, made, _memory(versions)))
-        p99[name] = max(p99[name], seen.p99_ms)
         err.print(" ".join(rows[-1]), markup=False)
-    return _report(args, argv, rows, before, p99["with"] / p99["without"])
+    header = ["swaps", "made", "answers", "errors", "mixed", *_PERCENTILES, "commit p50", "commit p99"]
+    header += [f"{stage} MiB" for stage in _STAGES]
+    memory = ", ".join(f"{stage} {mib:.0f}" for stage, mib in before.items())
+    text = (
+        f"{args.rps:g} requests/s for {args.seconds:g} s a row, {args.replicas} gateway and model replica(s) each. "
+        "*Mixed*: answers whose score is not that of the version they name. *Commit*: from the request to the admin "
+        f"door to its answer that the rules are in force. Times in ms. p99 with swaps / without: {_ratio(p99)}. "
+        f"MiB (proportional set size) before the first row: {memory}."
+    )
+    described = machine.describe("benchmarks.swaps", argv, _PACKAGES)
+    return "\n\n".join(("## Swaps: another model under load", text, described, markdown_table(header, rows)))
 
 
 def _shadow(versions: Versions, asked: Asked, args: argparse.Namespace, argv: Sequence[str]) -> str:
-    """Rounds without a shadow and with one, in turn the one and the other first."""
     rows, p99 = [], {"with": list[float](), "without": list[float]()}
-    for number in range(args.rounds):
-        for name in ("without", "with") if number % 2 == 0 else ("with", "without"):
-            versions.act(
-                "weight", version=GOOD, weight=100 if name == "with" else 0, mode="shadow" if name == "with" else "live"
-            ).raise_for_status()
-            seen, _ = _measure(versions, asked, 0)
-            found = percentiles(np.array(seen.latency))
-            p99[name].append(seen.p99_ms)
-            times = (short(found[key] * 1000) for key in ("p50", "p99", "p99.9"))
-            rows.append([name, str(len(seen.latency)), str(seen.failed), str(seen.mixed), *times])
-            err.print(" ".join(rows[-1]), markup=False)
-    with_, without = (statistics.median(p99[name]) for name in ("with", "without"))
+    for name in _in_turn(args.rounds):
+        versions.act(
+            "weight", version=GOOD, weight=100 if name == "with" else 0, mode="shadow" if name == "with" else "live"
+        ).raise_for_status()
+        seen, _ = _measure(versions, asked, 0)
+        p99[name].append(seen.p99_ms)
+        rows.append(
+            [name, str(len(seen.latency)), str(seen.failed), str(seen.mixed), *_times(seen.latency, *_PERCENTILES)]
+        )
+        err.print(" ".join(rows[-1]), markup=False)
     verdicts = "; ".join(each["text"] for each in versions.look()["shadows"])
     text = (
         f"{args.rps:g} requests/s for {args.seconds:g} s a row; with a shadow the other version scores every row as "
-        f"well. Times of the callers in ms. Median p99 with a shadow / without: {with_ / without:.3f}. What the "
-        f"service says of the shadow in the last round: {verdicts or 'nothing, it is taken out'}."
+        f"well. Times of the callers in ms. p99 with a shadow / without: {_ratio(p99)}. What the service says of the "
+        f"shadow in the last round: {verdicts or 'nothing, it is taken out'}."
     )
-    header = ["shadow", "answers", "errors", "mixed", "p50", "p99", "p99.9"]
+    header = ["shadow", "answers", "errors", "mixed", *_PERCENTILES]
     described = machine.describe("benchmarks.swaps", argv, _PACKAGES)
     return "\n\n".join(("## A shadow beside the champion", text, described, markdown_table(header, rows)))
+
+
+def _in_turn(rounds: int) -> Iterator[str]:
+    """Pairs of a round without and one with, in turn the one and the other first."""
+    for number in range(rounds):
+        yield from ("without", "with") if number % 2 == 0 else ("with", "without")
+
+
+def _ratio(p99: Mapping[str, Sequence[float]]) -> str:
+    """Median over the pairs, then each of them."""
+    pairs = [with_ / without for with_, without in zip(p99["with"], p99["without"], strict=True)]
+    return f"median {statistics.median(pairs):.2f} ({', '.join(f'{each:.2f}' for each in pairs)})"
 
 
 @contextmanager
@@ -150,50 +170,31 @@ def _memory(versions: Versions) -> dict[str, float]:
 
 
 def _row(name: str, seen: Checked, made: Swaps, memory: dict[str, float]) -> list[str]:
-    found = percentiles(np.array(seen.latency))
-    commit = percentiles(np.array(made.took)) if made.took else None
     return [
         name,
         str(len(made.took)),
         str(len(seen.latency)),
         f"{seen.failed + made.refused}",
         str(seen.mixed),
-        *(short(found[key] * 1000) for key in ("p50", "p99", "p99.9")),
-        *(short(commit[key] * 1000) if commit else "" for key in ("p50", "p99")),
+        *_times(seen.latency, *_PERCENTILES),
+        *(_times(made.took, "p50", "p99") if made.took else ("", "")),
         *(f"{memory[stage]:.0f}" for stage in _STAGES),
     ]
 
 
-def _report(
-    args: argparse.Namespace, argv: Sequence[str], rows: list[list[str]], before: dict[str, float], ratio: float
-) -> str:
-    header = ["swaps", "made", "answers", "errors", "mixed", "p50", "p99", "p99.9", "commit p50", "commit p99"]
-    header += [f"{stage} MiB" for stage in _STAGES]
-    memory = ", ".join(f"{stage} {mib:.0f}" for stage, mib in before.items())
-    text = (
-        f"{args.rps:g} requests/s for {args.seconds:g} s a row, {args.replicas} gateway and model replica(s) each. "
-        "*Mixed*: answers whose score is not that of the version they name. *Commit*: from the request to the admin "
-        f"door to its answer that the rules are in force. Times in ms. Highest p99 with swaps / without: {ratio:.2f}. "
-        f"MiB (proportional set size) before the first row: {memory}."
-    )
-    return "\n\n".join(
-        (
-            "## Swaps: another model under load",
-            text,
-            machine.describe("benchmarks.swaps", argv, _PACKAGES),
-            markdown_table(header, rows),
-        )
-    )
+def _times(seconds: Sequence[float], *names: str) -> list[str]:
+    found = percentiles(np.array(seconds))
+    return [short(found[name] * 1000) for name in names]
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.swaps", description=__doc__)
-    parser.add_argument("--swaps", type=int, default=500, help="in each round (default: %(default)s)")
+    parser.add_argument("--swaps", type=int, default=250, help="in each round with them (default: %(default)s)")
     parser.add_argument(
-        "--rounds", type=int, default=2, help="rounds with swaps, or of both kinds (default: %(default)s)"
+        "--rounds", type=int, default=4, help="pairs of rounds, without and with (default: %(default)s)"
     )
     parser.add_argument("--rps", type=float, default=300.0, help="requests a second (default: %(default)g)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each round (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each round (default: %(default)g)")
     parser.add_argument("--replicas", type=int, default=1, help="gateways, and models (default: %(default)s)")
     parser.add_argument("--shadow", action="store_true", help="compare with and without a shadow instead")
     parser.add_argument("--reload", action="store_true", help="load the version anew with each swap")

@@ -162,7 +162,7 @@ wait_until 30 's["rules"]["champion"] == "1" and not s["rules"]["challengers"]'
 say "there and back again by the admin door"
 change "all to version 2" weight '{"version": "2", "weight": 100}'
 sleep 3
-change "back by the admin door" rollback '{}'
+run "rollback --url" python -m tune rollout rollback --url "$url"
 sleep 3
 wait_until 60 'not s["registry"]["owed"] and len(s["replicas"]) == 4'
 
