@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from data.rollout import ORDER_TAG, Action, Order, new_rollout, parse_slo
+from benchmarks.checked import Checked
+from data.rollout import ORDER_TAG, ROLLOUT_TAG, Action, Order, State, new_rollout, parse_rollout, parse_slo
 from data.traffic import TRAFFIC_TAG
 from data.usecase import load_use_case
 from tests.support_app import Workplace, wait_for
@@ -106,3 +111,64 @@ class Versions:
         given = {"authorization": f"Bearer {TOKEN}"}
         content = None if told is None else json.dumps(told)
         return httpx.request(method, f"{self.place.url}/admin/{name}", headers=given, content=content, timeout=30)
+
+
+def swap(versions: Versions, weight: float) -> None:
+    """Let the other version answer for so many percent, and wait until it is in force."""
+    done = versions.act("weight", version=GOOD, weight=weight)
+    assert done.status_code == 200, done.text
+
+
+def first_step(versions: Versions) -> None:
+    """Wait until the rollout is in its first step, and the registry knows."""
+
+    def known() -> bool:
+        rollout = parse_rollout(versions.registry.tags(NAME)[ROLLOUT_TAG])
+        return rollout.state is State.RUNNING and rollout.step == 0
+
+    wait_for(lambda: versions.weight() == 10 and known(), "the first step")
+
+
+def unharmed(seen: Checked) -> None:
+    """Every request was answered, and by the version that the answer names."""
+    assert seen.failures == {}
+    assert seen.mixed == 0
+
+
+def replicas(versions: Versions, deployment: str) -> list[int]:
+    """Pids of a deployment's replicas."""
+    return versions.place.processes(f"ServeReplica:default:{deployment}")
+
+
+def kill_one(versions: Versions, deployment: str) -> int:
+    """Kill a replica without warning."""
+    victim = replicas(versions, deployment)[0]
+    os.kill(victim, signal.SIGKILL)
+    return victim
+
+
+def wait_replaced(versions: Versions, victim: int, deployment: str, count: int) -> None:
+    """Wait until another replica has taken the place of a dead one, and all hold the same."""
+    wait_for(lambda: len(set(replicas(versions, deployment)) - {victim}) == count, f"a new {deployment}")
+
+    def alike() -> bool:
+        status = versions.look()
+        held = [replica["held"] for replica in status["replicas"] if replica["silent_s"] < 2]
+        return len(held) == 4 and all(each == status["versions"] for each in held)
+
+    wait_for(alike, "every replica to hold the same versions")
+
+
+@contextmanager
+def away(database: Path) -> Iterator[None]:
+    """Make a local registry unreadable in the block, also for who has it open."""
+    with database.open("r+b") as file:
+        head = file.read(100)
+        file.seek(0)
+        file.write(bytes(100))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.seek(0)
+            file.write(head)

@@ -1,89 +1,15 @@
-"""What becomes of a rollout, second by second, on a clock and with counts of the test's own."""
+"""How a rollout decides, second by second, on a clock and with counts of the test's own."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-from data.rollout import Action, Order, Rollout, Slo, State
-from data.traffic import Challenger, Mode, TrafficRules
-from ray_app.rollout.conductor import Conductor, Move, obey, weighed, without
+from data.rollout import Slo, State
+from ray_app.rollout.conductor import Conductor
 from ray_app.rollout.tally import Tally
+from tests.support_rollout import World, good, quick
 from tests.support_tally import drawn
-from tests.test_rollout import rollout
-
-RULES = TrafficRules(use_case="card_fraud", champion="1", epoch=1)
-Draw = Callable[[np.random.Generator, int], Tally]
-
-
-def good(rng: np.random.Generator, requests: int) -> Tally:
-    """A version as it should be."""
-    return drawn(rng, requests, errors=0.0005, slow=0.004)
-
-
-@dataclass
-class World:
-    """Rules that are in force at once, traffic of so many requests a second, and a clock."""
-
-    rollout: Rollout
-    rules: TrafficRules = RULES
-    version: Draw = good
-    champion: Draw = good
-    rate: int = 300
-    now: float = 1000.0
-    seed: int = 5
-    conductor: Conductor = field(default_factory=Conductor)
-    whys: list[str] = field(default_factory=list)
-
-    def __post_init__(self):
-        """Begin without traffic."""
-        self.rng = np.random.default_rng(self.seed)
-        self.tallies = {"1": Tally(), "2": Tally()}
-        self.others: dict[str, dict[str, Tally]] = {}
-
-    @property
-    def weight(self) -> float:
-        """Percent that the version has."""
-        return sum(c.weight for c in self.rules.challengers if c.version == "2" and c.mode is Mode.LIVE)
-
-    def take(self, move: Move) -> None:
-        """Do what a move asks for."""
-        self.rollout = move.rollout
-        if move.rules is not None:
-            self.rules = move.rules.after(self.rules)
-            self.whys.append(move.why)
-
-    def second(self, passed: float = 1.0) -> None:
-        """Let a second of traffic pass, and the conductor look."""
-        mine = int(self.rng.binomial(self.rate, self.weight / 100))
-        self.tallies["2"] += self.version(self.rng, mine)
-        self.tallies["1"] += self.champion(self.rng, self.rate - mine)
-        self.now += passed
-        reports = {"gateway-1": self.tallies, **self.others}
-        self.take(self.conductor.tick(self.rollout, self.rules, reports, self.now, self.now))
-
-    def until(self, condition: Callable[[], bool], seconds: int = 2000) -> int:
-        """Let time pass until the condition holds; return the seconds."""
-        for second in range(seconds):
-            if condition():
-                return second
-            self.second()
-        pytest.fail(f"not within {seconds} s: {self.rollout.reason}; {self.conductor.progress(self.rollout)}")
-
-    def order(self, action: Action, other: Rollout | None = None) -> None:
-        """Give an order."""
-        order = Order(id=f"{len(self.whys):08x}", action=action, rollout=other)
-        move = obey(self.rollout, order, self.rules, self.now)
-        assert move is not None
-        self.take(move)
-
-
-def quick(**changes) -> Rollout:
-    """A rollout with short steps."""
-    return rollout(**{"steps": (5, 25, 100), "hold_s": 20, "min_requests": 100, **changes})
 
 
 def test_good_version_gets_all_traffic():
@@ -250,119 +176,6 @@ def test_clock_jumps_hold_no_step(jump):
     world.second(jump)
     assert world.weight == 5
     assert 12 <= world.until(lambda: world.weight == 25) <= 22
-
-
-def test_pause_and_resume():
-    """Paused, the weight stays however long; resumed, the hold goes on where it was."""
-    world = World(quick())
-    world.until(lambda: world.weight == 5)
-    world.order(Action.PAUSE)
-    for _ in range(100):
-        world.second()
-    assert (world.weight, world.rollout.state) == (5, State.PAUSED)
-    world.order(Action.RESUME)
-    world.until(lambda: world.rollout.state is State.DONE)
-
-
-def test_paused_is_still_watched():
-    """A paused version that goes wrong is rolled back."""
-    world = World(quick())
-    world.until(lambda: world.weight == 5)
-    world.order(Action.PAUSE)
-    world.version = lambda rng, n: drawn(rng, n, errors=0.2)
-    world.until(lambda: world.rollout.state is State.ROLLED_BACK, 300)
-
-
-@pytest.mark.parametrize(("action", "state"), [(Action.ABORT, State.ABORTED), (Action.ROLLBACK, State.ROLLED_BACK)])
-def test_ended_by_hand(action, state):
-    """An abort or a rollback takes the traffic from the version at once."""
-    world = World(quick())
-    world.until(lambda: world.weight == 25)
-    world.order(action)
-    assert (world.rollout.state, world.weight, world.rules.versions) == (state, 0, ("1",))
-    world.order(action)
-    assert state.value in world.rollout.answer
-
-
-def test_rollback_after_the_end_and_after_the_promotion():
-    """Done, and promoted even: one order brings the champion back that it was held against."""
-    world = World(quick())
-    world.until(lambda: world.rollout.state is State.DONE)
-    world.rules = without(weighed(world.rules, "2", 100), "2", "1").model_copy(update={"champion": "2"})
-    world.second()
-    world.order(Action.ROLLBACK)
-    assert (world.rules.champion, world.rules.versions) == ("1", ("1",))
-
-
-def test_two_at_once_are_refused():
-    """While one runs, another is not started; after its end it is."""
-    world = World(quick())
-    world.until(lambda: world.weight == 5)
-    other = quick(id="ffffffff", version="3")
-    world.order(Action.START, other)
-    assert world.rollout.version == "2"
-    assert "abort it first" in world.rollout.answer
-    world.order(Action.ABORT)
-    world.order(Action.START, other)
-    assert (world.rollout.version, world.rollout.state) == ("3", State.RUNNING)
-
-
-def test_other_hands():
-    """A weight that others set pauses the rollout; resumed, it sets its own again."""
-    world = World(quick())
-    world.until(lambda: world.weight == 5)
-    world.second()
-    world.rules = weighed(world.rules, "2", 42)
-    world.second()
-    assert world.rollout.state is State.PAUSED
-    assert "42 %" in world.rollout.reason
-    world.order(Action.RESUME)
-    assert world.weight == 5
-
-
-def test_taken_out_by_other_hands():
-    """Who takes the version out of the rules by hand, by a rollback of the rules say, has ended its rollout."""
-    world = World(quick())
-    world.until(lambda: world.weight == 5)
-    world.second()
-    world.rules = RULES
-    world.second()
-    assert (world.rollout.state, world.weight) == (State.ABORTED, 0)
-    assert "other hands" in world.rollout.reason
-
-
-def test_the_champion_moves():
-    """Another champion ends it; the version itself as champion is its end too, a good one."""
-    world = World(quick())
-    world.until(lambda: world.weight == 5)
-    world.rules = world.rules.model_copy(update={"champion": "7"})
-    world.second()
-    assert (world.rollout.state, world.weight) == (State.ABORTED, 0)
-    world = World(quick())
-    world.until(lambda: world.weight == 5)
-    world.rules = TrafficRules(use_case="card_fraud", champion="2", epoch=9)
-    world.second()
-    assert world.rollout.state is State.DONE
-
-
-def test_no_room_beside_others():
-    """Where other live challengers leave no room for a step, the rollout ends and says so."""
-    rules = RULES.model_copy(update={"challengers": (Challenger(version="9", weight=90),)})
-    world = World(quick(), rules=rules)
-    world.until(lambda: world.rollout.state.over)
-    assert world.rollout.state is State.ABORTED
-    assert "90 %" in world.rollout.reason
-    assert "9" in world.rules.versions
-
-
-def test_wrong_starts():
-    """A rollout of another use case, or against another champion, ends before it begins."""
-    for wrong in (quick(use_case="other"), quick(champion="8")):
-        move = obey(None, Order(id="00000001", action=Action.START, rollout=wrong), RULES, 0.0)
-        assert move is not None
-        assert move.rollout.state is State.ABORTED
-        assert "refused" in move.rollout.reason
-    assert obey(None, Order(id="00000001", action=Action.PAUSE), RULES, 0.0) is None
 
 
 def test_what_is_off_is_not_judged():

@@ -136,9 +136,9 @@ def test_server_that_hangs_holds_up_nothing(server, tmp_path):
     run, said = tracker.start("tune", {}), []
     server.send(signal.SIGSTOP)
     try:
-        with Spool(tracker, run, "auc", said.append) as spool:
+        told = pytest.raises(RegistryUnavailable, match=r"1 trials are not in MLflow.*--resume.*First error")
+        with told, Spool(tracker, run, "auc", said.append) as spool:
             spool.put([trial(0)])
-            with pytest.raises(RegistryUnavailable, match=r"1 trials are not in MLflow.*--resume.*First error"):
-                spool.drain(patience_s=1)
+            spool.drain(patience_s=1)
     finally:
         server.send(signal.SIGCONT)

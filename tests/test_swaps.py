@@ -8,19 +8,31 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
 
-from benchmarks.checked import Asked, Checked, checking
+from benchmarks.checked import Asked, checking
 from data.predictions import read_log
-from data.rollout import ROLLOUT_TAG, Action, State, parse_rollout
+from data.rollout import Action
+from data.traffic import CHAMPION
 from tests.support_app import Workplace, serve_command, wait_for
 from tests.support_model import card_table
-from tests.support_swaps import GOOD, NAME, OTHER_CONTRACT, WRONG_SCORES, Versions
-from tune.registry import CHAMPION
+from tests.support_processes import children
+from tests.support_swaps import (
+    GOOD,
+    NAME,
+    OTHER_CONTRACT,
+    WRONG_SCORES,
+    Versions,
+    away,
+    first_step,
+    kill_one,
+    replicas,
+    swap,
+    unharmed,
+    wait_replaced,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -93,72 +105,11 @@ def load(versions: Versions, expected: dict[str, list[float]], seconds: float) -
     return Asked(versions.place.port, BODIES, expected, RATE, seconds)
 
 
-def swap(versions: Versions, weight: float) -> None:
-    """Let the other version answer for so many percent, and wait until it is in force."""
-    done = versions.act("weight", version=GOOD, weight=weight)
-    assert done.status_code == 200, done.text
-
-
-def first_step(versions: Versions) -> None:
-    """Wait until the rollout is in its first step, and the registry knows."""
-
-    def known() -> bool:
-        rollout = parse_rollout(versions.registry.tags(NAME)[ROLLOUT_TAG])
-        return rollout.state is State.RUNNING and rollout.step == 0
-
-    wait_for(lambda: versions.weight() == 10 and known(), "the first step")
-
-
 def moved_on(versions: Versions, weight: float) -> bool:
     """Have both versions asked; true when the rollout has got to this weight."""
     assert versions.ask(MANY).status_code == 200
     assert versions.look()["rollout"]["state"] in ("running", "done")
     return versions.weight() == weight
-
-
-def unharmed(seen: Checked) -> None:
-    """Every request was answered, and by the version that the answer names."""
-    assert seen.failures == {}
-    assert seen.mixed == 0
-
-
-def replicas(versions: Versions, deployment: str) -> list[int]:
-    """Pids of a deployment's replicas."""
-    return versions.place.processes(f"ServeReplica:default:{deployment}")
-
-
-def kill_one(versions: Versions, deployment: str) -> int:
-    """Kill a replica without warning."""
-    victim = replicas(versions, deployment)[0]
-    os.kill(victim, signal.SIGKILL)
-    return victim
-
-
-def wait_replaced(versions: Versions, victim: int, deployment: str, count: int) -> None:
-    """Wait until another replica has taken the place of a dead one, and all hold the same."""
-    wait_for(lambda: len(set(replicas(versions, deployment)) - {victim}) == count, f"a new {deployment}")
-
-    def alike() -> bool:
-        status = versions.look()
-        held = [replica["held"] for replica in status["replicas"] if replica["silent_s"] < 2]
-        return len(held) == 4 and all(each == status["versions"] for each in held)
-
-    wait_for(alike, "every replica to hold the same versions")
-
-
-@contextmanager
-def away(database: Path) -> Iterator[None]:
-    """Make a local registry unreadable in the block, also for who has it open."""
-    with database.open("r+b") as file:
-        head = file.read(100)
-        file.seek(0)
-        file.write(bytes(100))
-        file.flush()
-        try:
-            yield
-        finally:
-            file.seek(0)
-            file.write(head)
 
 
 def test_swaps_under_load_fail_nobody_and_mix_nothing(versions, expected):
@@ -174,6 +125,15 @@ def test_swaps_under_load_fail_nobody_and_mix_nothing(versions, expected):
     unharmed(seen)
     assert set(seen.versions) == {"1", GOOD}
     assert len(seen.epochs) >= 5
+
+
+def test_the_last_of_many_quick_changes_is_in_the_registry(versions, expected):
+    """However many come within moments, the registry ends with the rules that are in force."""
+    changed = [versions.act("weight", version=GOOD, weight=weight) for weight in range(10, 110, 10)]
+    assert [each.status_code for each in changed] == [200] * 10
+    versions.wait_settled()
+    written = json.loads(versions.registry.tags(NAME)["rayscore.traffic"])
+    assert (written["epoch"], written["challengers"][0]["weight"]) == (changed[-1].json()["epoch"], 100)
 
 
 def test_entities_keep_their_version_when_a_weight_rises(versions, expected):
@@ -324,6 +284,25 @@ def test_of_two_rollouts_at_once_the_second_is_refused(versions, expected):
     assert versions.ask(BODIES[0]).status_code == 200
 
 
+def test_rollback_by_the_admin_door_takes_no_registry(versions, expected):
+    """One command takes the challenger out while the registry is away; another token is refused."""
+    assert versions.act("weight", version=GOOD, weight=40).status_code == 200
+    versions.wait_settled()
+    command = ("tune", "rollout", "rollback", "--url", versions.place.url)
+    environment = versions.place.environment
+    versions.place.environment = {**environment, "RAYSCORE_ADMIN_TOKEN": "a-token-of-somebody-else"}
+    wrong = versions.place.run(*command)
+    versions.place.environment = environment
+    assert wrong.returncode == 2
+    assert "401 Not authorized" in wrong.stderr
+    assert versions.weight() == 40
+    with away(versions.database):
+        done = versions.place.run(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "version 1 answers everybody" in done.stdout
+        assert versions.weight() == 0
+
+
 def test_control_killed_in_mid_canary_finds_its_step(versions, expected):
     """kill -9 of Control in a rollout: the step stays in force, is held anew by the next one, and then goes on."""
     with checking(load(versions, expected, 14)) as future:
@@ -357,6 +336,7 @@ def test_a_clock_that_jumps_holds_no_step(versions, expected):
     unharmed(seen)
     versions.wait_settled()
     wait_for(lambda: moved_on(versions, 50), "the second step")
+    wait_for(lambda: len(versions.look()["rollout"]["began"]) == 2, "the second step to be noted")
     first, second = versions.look()["rollout"]["began"]
     assert second - first >= hold_s + away_s - 5
 
@@ -365,7 +345,8 @@ def test_a_full_disk_costs_the_log_its_rows_and_nobody_an_answer(versions, expec
     """While the disk refuses its writes, rows of the log are counted as lost and answers go on; then so does it."""
 
     def refuse(most: int) -> None:
-        for pid in replicas(versions, "Gateway"):
+        gateways = replicas(versions, "Gateway")
+        for pid in [pid for gateway in gateways for pid in children(gateway, "ray_app.log_writer")]:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
     def counts_lost() -> bool:

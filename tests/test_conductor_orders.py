@@ -1,0 +1,124 @@
+"""What hands do to a rollout: its own orders, and changes of the rules beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from data.rollout import Action, Order, State
+from data.traffic import Challenger, TrafficRules
+from ray_app.rollout.conductor import obey, weighed, without
+from tests.support_rollout import RULES, World, quick
+from tests.support_tally import drawn
+
+
+def test_pause_and_resume():
+    """Paused, the weight stays however long; resumed, the hold goes on where it was."""
+    world = World(quick())
+    world.until(lambda: world.weight == 5)
+    world.order(Action.PAUSE)
+    for _ in range(100):
+        world.second()
+    assert (world.weight, world.rollout.state) == (5, State.PAUSED)
+    world.order(Action.RESUME)
+    world.until(lambda: world.rollout.state is State.DONE)
+
+
+def test_paused_is_still_watched():
+    """A paused version that goes wrong is rolled back."""
+    world = World(quick())
+    world.until(lambda: world.weight == 5)
+    world.order(Action.PAUSE)
+    world.version = lambda rng, n: drawn(rng, n, errors=0.2)
+    world.until(lambda: world.rollout.state is State.ROLLED_BACK, 300)
+
+
+@pytest.mark.parametrize(("action", "state"), [(Action.ABORT, State.ABORTED), (Action.ROLLBACK, State.ROLLED_BACK)])
+def test_ended_by_hand(action, state):
+    """An abort or a rollback takes the traffic from the version at once."""
+    world = World(quick())
+    world.until(lambda: world.weight == 25)
+    world.order(action)
+    assert (world.rollout.state, world.weight, world.rules.versions) == (state, 0, ("1",))
+    world.order(action)
+    assert state.value in world.rollout.answer
+
+
+def test_rollback_after_the_end_and_after_the_promotion():
+    """Done, and promoted even: one order brings the champion back that it was held against."""
+    world = World(quick())
+    world.until(lambda: world.rollout.state is State.DONE)
+    world.rules = without(weighed(world.rules, "2", 100), "2", "1").model_copy(update={"champion": "2"})
+    world.second()
+    world.order(Action.ROLLBACK)
+    assert (world.rules.champion, world.rules.versions) == ("1", ("1",))
+
+
+def test_two_at_once_are_refused():
+    """While one runs, another is not started; after its end it is."""
+    world = World(quick())
+    world.until(lambda: world.weight == 5)
+    other = quick(id="ffffffff", version="3")
+    world.order(Action.START, other)
+    assert world.rollout.version == "2"
+    assert "abort it first" in world.rollout.answer
+    world.order(Action.ABORT)
+    world.order(Action.START, other)
+    assert (world.rollout.version, world.rollout.state) == ("3", State.RUNNING)
+
+
+def test_other_hands():
+    """A weight that others set pauses the rollout; resumed, it sets its own again."""
+    world = World(quick())
+    world.until(lambda: world.weight == 5)
+    world.second()
+    world.rules = weighed(world.rules, "2", 42)
+    world.second()
+    assert world.rollout.state is State.PAUSED
+    assert "42 %" in world.rollout.reason
+    world.order(Action.RESUME)
+    assert world.weight == 5
+
+
+def test_taken_out_by_other_hands():
+    """Who takes the version out of the rules by hand, by a rollback of the rules say, has ended its rollout."""
+    world = World(quick())
+    world.until(lambda: world.weight == 5)
+    world.second()
+    world.rules = RULES
+    world.second()
+    assert (world.rollout.state, world.weight) == (State.ABORTED, 0)
+    assert "other hands" in world.rollout.reason
+
+
+def test_the_champion_moves():
+    """Another champion ends it; the version itself as champion is its end too, a good one."""
+    world = World(quick())
+    world.until(lambda: world.weight == 5)
+    world.rules = world.rules.model_copy(update={"champion": "7"})
+    world.second()
+    assert (world.rollout.state, world.weight) == (State.ABORTED, 0)
+    world = World(quick())
+    world.until(lambda: world.weight == 5)
+    world.rules = TrafficRules(use_case="card_fraud", champion="2", epoch=9)
+    world.second()
+    assert world.rollout.state is State.DONE
+
+
+def test_no_room_beside_others():
+    """Where other live challengers leave no room for a step, the rollout ends and says so."""
+    rules = RULES.model_copy(update={"challengers": (Challenger(version="9", weight=90),)})
+    world = World(quick(), rules=rules)
+    world.until(lambda: world.rollout.state.over)
+    assert world.rollout.state is State.ABORTED
+    assert "90 %" in world.rollout.reason
+    assert "9" in world.rules.versions
+
+
+def test_wrong_starts():
+    """A rollout of another use case, or against another champion, ends before it begins."""
+    for wrong in (quick(use_case="other"), quick(champion="8")):
+        move = obey(None, Order(id="00000001", action=Action.START, rollout=wrong), RULES, 0.0)
+        assert move is not None
+        assert move.rollout.state is State.ABORTED
+        assert "refused" in move.rollout.reason
+    assert obey(None, Order(id="00000001", action=Action.PAUSE), RULES, 0.0) is None
