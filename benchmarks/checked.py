@@ -17,7 +17,6 @@ import numpy as np
 from ray_app.loadtest.percentiles import percentiles
 
 _CONNECTIONS = 32
-_TIMEOUT_S = 5.0
 
 
 @dataclass
@@ -45,13 +44,17 @@ class Checked:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is sent: bodies round and round, and by version the probability that each body's answer must have."""
+    """What is sent: bodies round and round, and by version the probability that each body's answer must have.
+
+    One that takes longer than `timeout_s` is a failure.
+    """
 
     port: int
     bodies: Sequence[bytes]
     expected: Mapping[str, Sequence[float]]
     rps: float
     seconds: float
+    timeout_s: float = 5.0
 
 
 @contextmanager
@@ -90,7 +93,7 @@ async def _client(asked: Asked, queue: asyncio.Queue[int], seen: Checked, starte
         at = number % len(asked.bodies)
         try:
             streams = streams or await asyncio.open_connection("127.0.0.1", asked.port)
-            status, said, keep = await asyncio.wait_for(_ask(*streams, asked.bodies[at]), _TIMEOUT_S)
+            status, said, keep = await asyncio.wait_for(_ask(*streams, asked.bodies[at]), asked.timeout_s)
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError, ValueError) as exc:
             seen.failures[type(exc).__name__] += 1
             streams = None

@@ -52,6 +52,7 @@ _HELD_OPEN_S = 1.0
 _TICK_S = 1.0
 _POKED_EVERY_S = 1.0
 _CHANGE_S = 10.0
+_ANSWERED_BY_S = 2.0
 _STATUSES = {Outcome.COMMITTED: 200, Outcome.PREPARING: 202, Outcome.REFUSED: 422, Outcome.SUPERSEDED: 409}
 
 
@@ -91,6 +92,7 @@ class ControlPlane:
         self._thread = ThreadPoolExecutor(1, "registry")
         self._told: tuple[int, Change | None] = (0, None)
         self._changed = asyncio.Event()
+        self._heard = asyncio.Event()
         self._poke = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._tick()), loop.create_task(self._watch())]
@@ -130,7 +132,7 @@ class ControlPlane:
         return self._control.versions.packed(digest)
 
     async def act(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
-        """Do what the admin door was asked for; a change is waited for, for ten seconds."""
+        """Do what the admin door was asked for; a change is waited for until every gateway answers by it."""
         if action.startswith("look/"):
             return 200, self._look(action.removeprefix("look/"))
         try:
@@ -142,6 +144,8 @@ class ControlPlane:
         self._spread()
         self._poke.set()
         await self._until_over(change)
+        if change.epoch is not None:
+            await self._until_answered_by(change.epoch)
         return _STATUSES[change.outcome], change.plain()
 
     async def check_health(self) -> None:
@@ -155,6 +159,8 @@ class ControlPlane:
             self._bystanders.hear(report, time.monotonic())
             return
         self._control.hear(report, time.monotonic())
+        heard, self._heard = self._heard, asyncio.Event()
+        heard.set()
         self._spread()
 
     def _look(self, name: str) -> Any:
@@ -180,6 +186,13 @@ class ControlPlane:
                 await asyncio.wait_for(self._changed.wait(), min(left, _TICK_S))
             except asyncio.TimeoutError:
                 continue
+
+    async def _until_answered_by(self, epoch: int) -> None:
+        """Wait for the gateways' word that they answer by these rules; one that falls silent is not waited for."""
+        deadline = time.monotonic() + _ANSWERED_BY_S
+        while not self._control.replicas.answer_by(epoch) and (left := deadline - time.monotonic()) > 0:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), left)
 
     async def _tick(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from benchmarks.checked import Checked
 from data.rollout import ORDER_TAG, ROLLOUT_TAG, Action, Order, State, new_rollout, parse_rollout, parse_slo
 from data.traffic import TRAFFIC_TAG
 from data.usecase import load_use_case
+from ray_app.control.report import GATEWAY
 from tests.support_app import Workplace, wait_for
 from tests.support_model import card_bundle, card_table, train_bundle
 from tune.bundle import Bundle, Probe
@@ -65,12 +66,36 @@ class Versions:
         return httpx.post(f"{self.place.url}/predict", content=body, headers=given, timeout=30)
 
     def look(self, name: str = "status") -> Any:
-        """What the admin door shows."""
-        return self._admin("GET", name).json()
+        """What the admin door shows, as soon as there is a Control to show it."""
+        answers: list[httpx.Response] = []
+
+        def shown() -> bool:
+            answers[:] = [self._admin("GET", name)]
+            return answers[0].status_code != 503
+
+        wait_for(shown, "a Control that answers")
+        assert answers[0].status_code == 200, answers[0].text
+        return answers[0].json()
 
     def act(self, name: str, **told: Any) -> httpx.Response:
         """What the admin door answers to an action."""
         return self._admin("POST", name, told)
+
+    def change(self, name: str, **told: Any) -> None:
+        """Have a change made, and wait until it is in force, also when that takes longer than the door waits."""
+        answer = self.act(name, **told)
+        assert answer.status_code in (200, 202), answer.text
+        declared = answer.json()["rules"]
+
+        def in_force() -> bool:
+            status = self.look()
+            rules = status["rules"]
+            challengers = [{key: each[key] for key in ("version", "weight", "mode")} for each in rules["challengers"]]
+            gateways = [each["epoch"] for each in status["replicas"] if each["kind"] == GATEWAY]
+            found = (rules["champion"], challengers, min(gateways))
+            return found == (declared["champion"], declared["challengers"], rules["epoch"])
+
+        wait_for(in_force, f"{name} to be in force")
 
     def tag(self, text: str) -> None:
         """Write the rules' tag."""
@@ -115,8 +140,7 @@ class Versions:
 
 def swap(versions: Versions, weight: float) -> None:
     """Let the other version answer for so many percent, and wait until it is in force."""
-    done = versions.act("weight", version=GOOD, weight=weight)
-    assert done.status_code == 200, done.text
+    versions.change("weight", version=GOOD, weight=weight)
 
 
 def first_step(versions: Versions) -> None:

@@ -59,7 +59,7 @@ def page(versions: Versions, window: Page) -> Page:
     if versions.look("rules")["champion"] != "1":
         versions.registry.set_alias(NAME, CHAMPION, "1")
         wait_for(lambda: versions.look("rules")["champion"] == "1", "version 1 to be champion")
-    assert versions.act("rules", rules={"challengers": []}).status_code == 200
+    versions.change("rules", rules={"challengers": []})
     window.open(f"{versions.place.url}/console")
     wait_state(window, "live")
     wait_in_step(versions, window)
@@ -97,9 +97,15 @@ def unlocked(page: Page) -> None:
     page.wait_text("#lock", "Lock")
 
 
+def complaints(page: Page) -> list[str]:
+    """What the browser found wrong, but for data that a busy Control was too late with: the page asks for it again."""
+    late = "/console/data - Failed to load resource: the server responded with a status of 503"
+    return [message for message in page.messages() if late not in message]
+
+
 def said(page: Page) -> str:
     """What the dialog says came of it."""
-    wait_for(lambda: page.text("#action .said") not in ("", "Asking…"), "an answer in the dialog", 30)
+    wait_for(lambda: page.text("#action .said") not in ("", "Asking…"), "an answer in the dialog", 60)
     return page.text("#action .said")
 
 
@@ -112,8 +118,8 @@ def confirm(page: Page, why: str = "a test") -> str:
 
 def test_it_shows_what_is_in_force(versions: Versions, page: Page):
     """Champion, versions with roles and figures, traffic, replicas, and the rates once there is traffic."""
-    assert versions.act("weight", version=GOOD, weight=40).status_code == 200
-    assert versions.act("weight", version=SHADOW, weight=100, mode="shadow").status_code == 200
+    versions.change("weight", version=GOOD, weight=40)
+    versions.change("weight", version=SHADOW, weight=100, mode="shadow")
     ask(versions, 60)
     page.wait_text(".share[data-version='2']", "40 %")
     assert page.text(".share[data-version='1']") == "60 %"
@@ -129,7 +135,7 @@ def test_it_shows_what_is_in_force(versions: Versions, page: Page):
     assert all(name in page.text("#replicas") for name in ("Gateway", "FeatureFetch", "Model"))
     assert page.text("#rollout").startswith("None yet")
     assert "ago and knows nothing of before" in page.text("#watched")
-    assert page.messages() == []
+    assert complaints(page) == []
 
 
 def test_without_the_token_no_button_works(page: Page):
@@ -188,7 +194,7 @@ def test_the_token_is_in_no_address(page: Page):
 
 def test_what_cannot_be_is_not_sent(versions: Versions, page: Page):
     """More than is left, the champion itself, no number: the dialog says so, and its button is off."""
-    assert versions.act("weight", version=SHADOW, weight=90).status_code == 200
+    versions.change("weight", version=SHADOW, weight=90)
     unlocked(page)
     wait_in_step(versions, page)
     assert page.text(".share[data-version='5']") == "90 %"
@@ -205,7 +211,7 @@ def test_who_was_faster_is_not_overruled(versions: Versions, page: Page):
     unlocked(page)
     page.press("button[data-act=add]")
     page.type("#version", SHADOW)
-    assert versions.act("weight", version=GOOD, weight=7).status_code == 200
+    versions.change("weight", version=GOOD, weight=7)
     assert "Nothing was changed" in confirm(page)
     assert [each["version"] for each in versions.look("rules")["challengers"]] == [GOOD]
 
@@ -222,7 +228,7 @@ def test_a_refusal_is_told_with_its_reason(page: Page):
 
 def test_promote_and_back(versions: Versions, page: Page):
     """Each says what it will do, and does it: a version becomes champion, and the one before comes back."""
-    assert versions.act("weight", version=GOOD, weight=50).status_code == 200
+    versions.change("weight", version=GOOD, weight=50)
     unlocked(page)
     wait_in_step(versions, page)
     page.press("button[data-act=promote][data-version='2']")
@@ -243,7 +249,7 @@ def test_promote_and_back(versions: Versions, page: Page):
 @pytest.mark.parametrize("act", ["out", "rollback"])
 def test_a_challenger_is_taken_out(versions: Versions, page: Page, act: str):
     """By its own button, and by a rollback, which takes all live ones."""
-    assert versions.act("weight", version=GOOD, weight=50).status_code == 200
+    versions.change("weight", version=GOOD, weight=50)
     unlocked(page)
     wait_in_step(versions, page)
     assert page.text(".share[data-version='2']") == "50 %"
@@ -255,11 +261,11 @@ def test_a_challenger_is_taken_out(versions: Versions, page: Page, act: str):
 
 def test_a_planted_script_is_text(versions: Versions, page: Page):
     """Markup in a reason is shown as it was typed, and nothing of it runs."""
-    assert versions.act("weight", version=GOOD, weight=3, why=PLANTED).status_code == 200
+    versions.change("weight", version=GOOD, weight=3, why=PLANTED)
     page.wait_text("#changes", PLANTED)
     assert page.run("return document.querySelectorAll('main script, main img').length") == 0
     assert "rayscore" in page.driver.title
-    assert page.messages() == []
+    assert complaints(page) == []
     # Even what got into the page as markup could not run.
     page.run(
         "const it = document.createElement('script'); it.textContent = 'document.title = 1'; document.body.append(it)"
@@ -270,8 +276,8 @@ def test_a_planted_script_is_text(versions: Versions, page: Page):
 @pytest.mark.parametrize("size", [PHONE, (768, 1024)], ids=["phone", "tablet"])
 def test_nothing_is_wider_than_the_screen(versions: Versions, page: Page, size: tuple[int, int]):
     """On a phone everything is read by scrolling down alone, also the dialogs."""
-    assert versions.act("weight", version=GOOD, weight=30).status_code == 200
-    assert versions.act("weight", version=SHADOW, weight=100, mode="shadow", why="x" * 300).status_code == 200
+    versions.change("weight", version=GOOD, weight=30)
+    versions.change("weight", version=SHADOW, weight=100, mode="shadow", why="x" * 300)
     page.open(f"{versions.place.url}/console", size)
     wait_state(page, "live")
     page.wait_text("#changes", "x" * 300)
@@ -280,7 +286,7 @@ def test_nothing_is_wider_than_the_screen(versions: Versions, page: Page, size: 
         && !each.matches(".unseen, svg, svg *")).map((each) => each.outerHTML.slice(0, 100))"""
     assert page.run("return innerWidth") == size[0]
     # Bars grow to their width when they change.
-    wait_for(lambda: page.run(wider) == [], "everything to fit the screen", 10)
+    wait_for(lambda: page.run(wider) == [], "everything to fit the screen", 60)
     unlocked(page)
     page.press("button[data-act=weight][data-version='2']")
     box = page.run("const r = document.querySelector('#action').getBoundingClientRect(); return [r.left, r.right]")
