@@ -149,8 +149,9 @@ def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored,
 
 
 def _latency(challenger: Bundle, holdout: pa.Table, gates: Gates) -> Gate:
-    taken = row_latency_ms(challenger.onnx, Transform(challenger.manifest.schema_).matrix(holdout.slice(0, 1000)))
     limit = gates.max_latency_ms
+    matrix = Transform(challenger.manifest.schema_).matrix(holdout.slice(0, 1000))
+    taken = row_latency_ms(challenger.onnx, matrix, limit)
     return Gate("latency of one row", f"p99 {taken:.3f} ms", f"<= {limit:g} ms", taken <= limit)
 
 
