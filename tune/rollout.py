@@ -36,7 +36,7 @@ from tune.service import Service
 
 _STATUS = "status"
 
-_TAKEN_S = 6.0
+_TAKEN_S = 10.0
 _LOOK_AGAIN_S = 0.2
 _EXAMPLES = """examples:
   python -m tune rollout start 4 --steps 1,5,25,100 --hold 10m --slo p99=5ms,errors=0.1%
