@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ray_app.stages import LocalFeatures
 from tests.support_app import place as place
@@ -16,6 +17,10 @@ from tests.support_serving import STORED, Door, door, local_store, write_store
 from tests.support_tools import pytest_runtest_setup as pytest_runtest_setup
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Before any test module is read: what it decorates keeps the profile of that moment. How long an example takes says
+# something of the machine.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 # Ended by SIGTERM, the tests stop what they have started, as they do after Ctrl-C.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +104,15 @@ class Workplace:
             except OSError:
                 continue
         return found
+
+    def shown(self, series: str) -> float:
+        """The value of the first series on `/metrics` that begins so, the answering gateway's; NaN without one."""
+        try:
+            text = httpx.get(f"{self.url}/metrics", timeout=30).text
+        except httpx.HTTPError:
+            return math.nan
+        found = re.search(rf"^{re.escape(series)}.* (\S+)$", text, re.M)
+        return float(found[1]) if found else math.nan
 
     def wait_ready(self, child: subprocess.Popen[bytes]) -> None:
         """Wait until the application answers /ready with 200."""

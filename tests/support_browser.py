@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -77,16 +78,25 @@ class Page:
         """All text of an element; of one that is not there, none."""
         return self.run("return document.querySelector(arguments[0])?.textContent ?? ''", selector)
 
-    def wait_text(self, selector: str, words: str, timeout_s: float = 30) -> None:
+    def wait_text(self, selector: str, words: str, timeout_s: float = 60) -> None:
         """Wait until an element holds these words."""
         wait_for(lambda: words in self.text(selector), f"'{words}' in {selector}", timeout_s)
 
     def press(self, selector: str) -> None:
-        """Click an element where a person would see it."""
-        wait_for(lambda: any(each.is_enabled() for each in self.all(selector)), f"{selector} to be pressed", 30)
-        element = self.find(selector)
-        self.run("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
+        """Click an element where a person would see it; again when the page replaces it at that moment."""
+
+        def pressed() -> bool:
+            element = next(iter(self.all(selector)), None)
+            try:
+                if element is None or not element.is_enabled():
+                    return False
+                self.run("arguments[0].scrollIntoView({block: 'center'})", element)
+                element.click()
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        wait_for(pressed, f"{selector} to be pressed", 60)
 
     def type(self, selector: str, text: str) -> None:
         """Write into a field in place of what it holds."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cassandra.cluster import Cluster
 
 from data.settings import Settings
 from ray_app.ports import free_port
@@ -31,7 +32,7 @@ from ray_app.ports import free_port
 _FILES = Path(__file__).parent / "cassandra"
 _VERSION = "5.0.8"
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
-_START_S = 90.0
+_START_S = 240.0
 _READY = "Starting listening for CQL clients"
 _TOKENS = (-9223372036854775808, -3074457345618258603, 3074457345618258602)
 _running: list[Node] = []
@@ -83,8 +84,8 @@ class Node:
         return self.home / "node.log"
 
     def settings(self, **fields: Any) -> Settings:
-        """Settings that lead to this node; reads may take 2 s, for a cold JVM on a busy machine."""
-        defaults = {"store": "cassandra", "cassandra_hosts": self.address, "cassandra_read_timeout_ms": 2000}
+        """Settings that lead to this node; reads may take 15 s, for a cold JVM on a busy machine."""
+        defaults = {"store": "cassandra", "cassandra_hosts": self.address, "cassandra_read_timeout_ms": 15_000}
         return Settings(**{**defaults, **fields})
 
     def start(self) -> Node:
@@ -100,6 +101,9 @@ class Node:
         self.wait_log(_READY)
         while not _connects(self.host, self.port):  # the line is written a moment before
             time.sleep(0.05)
+        # Its first answers take seconds on a busy machine, more than the store waits for a connection.
+        with Cluster([(self.host, self.port)], connect_timeout=_START_S, control_connection_timeout=_START_S) as warm:
+            warm.connect().execute("SELECT release_version FROM system.local", timeout=_START_S)
         return self
 
     def wait_log(self, text: str) -> None:

@@ -37,6 +37,13 @@ def _fields(pid: int) -> list[str]:
     return _read(pid, "stat").decode(errors="replace").rpartition(")")[2].split()
 
 
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
 def _read(pid: int, name: str) -> bytes:
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
@@ -46,7 +53,7 @@ def _read(pid: int, name: str) -> bytes:
 
 def listening(pid: int, host: str) -> list[int]:
     """TCP ports that a process listens on at an IPv4 address."""
-    sockets = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    sockets = {_target(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
     wanted = "".join(f"{int(part):02X}" for part in reversed(host.split(".")))
     ports = []
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:

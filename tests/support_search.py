@@ -51,7 +51,7 @@ class MlflowServer:
         """Start it, or start it again, and wait until it answers."""
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
-        wait_for(self._answers, "the MLflow server", 120)
+        wait_for(self._answers, "the MLflow server", 240)
         return self
 
     def send(self, number: signal.Signals) -> None:

@@ -140,8 +140,8 @@ def door(
     observers: Sequence[Observer] = (),
     **settings: Any,
 ) -> Door:
-    """Wire the door of a replica; `settings` override the defaults."""
-    given = Settings(**settings)
+    """Wire the door of a replica; `settings` override the defaults, and requests have time also on a busy machine."""
+    given = Settings(**{"request_timeout_ms": 20_000, **settings})
     bundle = bundle or card_bundle()
     name = bundle.manifest.name
     metrics = Metrics("replica-1", name, VERSION)
@@ -169,12 +169,12 @@ def door(
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a scenario in an event loop of its own, for at most 20 seconds."""
-    return asyncio.run(asyncio.wait_for(work, 20))
+    return asyncio.run(asyncio.wait_for(work, 60))
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop work until the condition holds, for 20 s at most."""
-    deadline = time.monotonic() + 20
+    """Let the event loop work until the condition holds, for a minute at most."""
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "what was waited for never came"
         await asyncio.sleep(0.001)

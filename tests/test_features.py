@@ -5,15 +5,12 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError, InvalidRow, SchemaMismatch
 from data.features import FLOAT32_MAX, FeatureEncoder, Transform
 from data.schema import Feature, FeatureSchema, FeatureType
-
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
 
 _WORDS = ("Food", "Travel", "ü", "")
 _INT64 = st.integers(-(2**63), 2**63 - 1)

@@ -30,7 +30,7 @@ def test_pipelined_calls_get_their_own_answers() -> None:
 
     async def run() -> list[bytes]:
         async with serving(jittery) as (server, port):
-            link = await open_link(HOST, port, HELLO.encode(), 1)
+            link = await open_link(HOST, port, HELLO.encode(), 5)
             answers = await asyncio.gather(*(link.call(bytes([i]), 5) for i in range(100)))
             assert len(server.connections) == 1
             link.close()
@@ -59,7 +59,7 @@ def test_a_peer_that_does_not_fit_is_refused_and_counted(
         async with serving() as (server, port):
             for _ in range(3):
                 with pytest.raises(LinkRefused, match=reason):
-                    await open_link(HOST, port, hello, 1)
+                    await open_link(HOST, port, hello, 5)
             return server.cut_off
 
     with caplog.at_level(logging.WARNING):
@@ -73,8 +73,8 @@ def test_a_hostile_peer_costs_only_its_own_connection(garbage: bytes) -> None:
     """Whatever a peer sends, before or after its hello, a well-behaved neighbour goes on being answered."""
 
     async def run() -> None:
-        async with serving(hello_timeout_s=0.2) as (server, port):
-            good = await open_link(HOST, port, HELLO.encode(), 1)
+        async with serving(hello_timeout_s=5) as (server, port):
+            good = await open_link(HOST, port, HELLO.encode(), 5)
             for before in (b"", encode(Kind.HELLO, 0, HELLO.encode())):
                 _, writer = await asyncio.open_connection(HOST, port)
                 writer.write(before + garbage)
@@ -126,7 +126,7 @@ def test_a_peer_that_does_not_read_gets_no_more_calls_taken() -> None:
 
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(pour(), 0.5)
-            good = await open_link(HOST, port, HELLO.encode(), 1)
+            good = await open_link(HOST, port, HELLO.encode(), 5)
             assert len(await good.call(b"x", 5)) == 1_000_000
             writer.transport.abort()
             good.close()
@@ -145,7 +145,7 @@ def test_a_failed_call_says_so_and_the_link_goes_on() -> None:
 
     async def run() -> bytes:
         async with serving(picky) as (_, port):
-            link = await open_link(HOST, port, HELLO.encode(), 1)
+            link = await open_link(HOST, port, HELLO.encode(), 5)
             with pytest.raises(CallFailed, match="no such thing"):
                 await link.call(b"bad", 5)
             answer = await link.call(b"good", 5)
@@ -165,7 +165,7 @@ def test_an_answer_at_once_needs_no_task() -> None:
 
     async def run() -> list[bytes]:
         async with serving(picky) as (server, port):
-            link = await open_link(HOST, port, HELLO.encode(), 1)
+            link = await open_link(HOST, port, HELLO.encode(), 5)
             with pytest.raises(CallFailed, match="no such thing"):
                 await link.call(b"bad", 5)
             answers = await asyncio.gather(*(link.call(bytes([i, 0]), 5) for i in range(100)))
@@ -187,7 +187,7 @@ def test_too_many_calls_are_refused_at_once() -> None:
             return payload
 
         async with serving(wait, max_in_flight=2) as (server, port):
-            link = await open_link(HOST, port, HELLO.encode(), 1)
+            link = await open_link(HOST, port, HELLO.encode(), 5)
             held = [asyncio.ensure_future(link.call(b"held", 5)) for _ in range(2)]
             await until(lambda: server.in_flight == 2)
             with pytest.raises(Overloaded):
@@ -209,7 +209,7 @@ def test_a_lost_connection_fails_its_calls_at_once() -> None:
             return payload
 
         async with serving(never) as (server, port):
-            link = await open_link(HOST, port, HELLO.encode(), 1)
+            link = await open_link(HOST, port, HELLO.encode(), 5)
             call = asyncio.ensure_future(link.call(b"x", 60))
             await until(lambda: server.in_flight == 1)
             await server.close()
@@ -235,7 +235,7 @@ def test_a_call_whose_time_was_spent_makes_nobody_suspect() -> None:
 
     async def run() -> None:
         async with serving(stalls) as (_, port):
-            link = await open_link(HOST, port, HELLO.encode(), 1)
+            link = await open_link(HOST, port, HELLO.encode(), 5)
             late, _ = await asyncio.gather(link.call(b"late", 0.005), link.call(b"stall", 5), return_exceptions=True)
             assert isinstance(late, asyncio.TimeoutError)
             await until(lambda: not link.suspect)
@@ -255,7 +255,7 @@ def test_a_peer_that_has_not_said_hello_is_held_to_little() -> None:
             writer.write(encode(Kind.HELLO, 0, bytes(MAX_HELLO + 1))[:13])
             assert await asyncio.wait_for(reader.read(), 5) == b""
             writer.close()
-            link = await open_link(HOST, port, HELLO.encode(), 1)
+            link = await open_link(HOST, port, HELLO.encode(), 5)
             assert len(await link.call(bytes(1_000_000), 5)) == 1_000_000
             link.close()
             return server.cut_off
@@ -268,7 +268,7 @@ def test_a_call_too_large_for_a_frame_leaves_nothing_behind() -> None:
 
     async def run() -> None:
         async with serving() as (_, port):
-            link = await open_link(HOST, port, HELLO.encode(), 1)
+            link = await open_link(HOST, port, HELLO.encode(), 5)
             with pytest.raises(BadFrame, match="bytes"):
                 await link.call(bytes(MAX_PAYLOAD + 1), 5)
             assert link.in_flight == 0

@@ -42,8 +42,10 @@ def loadtest(target: Target, *options: str) -> int:
     return run_cli(main, ["loadtest", "--url", target.url, *QUICK, *options])
 
 
-def test_held_and_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_held_and_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Exit code 0 and a whole report when the objective is held, 1 when it is missed."""
+    # That a late generator makes a result void has its own tests; here the machine may be as busy as it is.
+    monkeypatch.setattr("ray_app.loadtest.verdict.LATENESS_FLOOR_S", 60.0)
     with serving(slow) as target:
         assert loadtest(target, "--slo", "p99=4s,errors=0", "--out", str(tmp_path / "out")) == 0
         assert "**SLO held**" in capsys.readouterr().out
@@ -106,7 +108,7 @@ def test_interrupted():
     with serving(slow) as target:
         command = [sys.executable, "-m", "ray_app", "loadtest", "--url", target.url, "--rps", "20"]
         with subprocess.Popen(
-            [*command, "--duration", "600", "--warmup", "0"],
+            [*command, "--duration", "600", "--warmup", "0", "--slo", "errors=0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

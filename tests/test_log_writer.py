@@ -102,8 +102,10 @@ def test_a_killed_writer_loses_no_more_than_its_last_flush(tmp_path: Path):
         os.kill(writer, signal.SIGKILL)
         again = _hear(process, lambda told: told.lost > 0)
         more = _hear(process, lambda told: told.written > again.written)
+        (other,) = children(process.pid, LOG_WRITER)
         process.kill()
-    wait_for(lambda: len(list(tmp_path.rglob(f"*{PARQUET}"))) == 1, "the other writer's Parquet")
+    wait_for(lambda: not Path(f"/proc/{other}/exe").exists(), "the other writer to be gone")
+    assert len(list(tmp_path.rglob(f"*{PARQUET}"))) == 1
     (stream,) = tmp_path.rglob(f"*{STREAM}")
     first = read_file(stream)
     assert first.table.num_rows >= told.written

@@ -5,15 +5,12 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.payload import OnlineRow, RowCodec
 from data.schema import Feature, FeatureSchema, FeatureType, Source
-
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
 
 _VALUES = {
     FeatureType.NUMBER: st.floats(allow_nan=False),

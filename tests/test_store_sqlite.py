@@ -42,10 +42,10 @@ def get(store: SqliteStore, *entities: str) -> list[bytes | None]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; fail after 10 s."""
-    deadline = time.monotonic() + 10
+    """Wait for a condition; fail after 60 s."""
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it did not come true within 10 s"
+        assert time.monotonic() < deadline, "it did not come true within 60 s"
 
 
 def raises(error: type[Exception], call: Callable[[], object]) -> bool:
