@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data.errors import ConfigError
@@ -37,6 +37,8 @@ _PER_PERCENT = BUCKETS // 100
 
 Thing = TypeVar("Thing")
 
+Range = tuple[Annotated[int, Field(ge=0, lt=BUCKETS)], Annotated[int, Field(gt=0, le=BUCKETS)]]
+"""Buckets from the first number to before the second."""
 Version = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$")]
 """Number of a registered version."""
 
@@ -59,8 +61,8 @@ class Challenger(BaseModel):
     weight: Annotated[float, Field(ge=0, le=100)]
     """Share of the entities, in percent, to a hundredth."""
     mode: Mode = Mode.LIVE
-    buckets: tuple[tuple[int, int], ...] = ()
-    """Buckets owned, as half-open ranges; given by `TrafficRules.after`, empty for a shadow."""
+    buckets: tuple[Range, ...] = ()
+    """Buckets owned; given by `TrafficRules.after`, none for a shadow."""
 
 
 class TrafficRules(BaseModel):
@@ -82,6 +84,9 @@ class TrafficRules(BaseModel):
         total = sum(c.weight for c in self.challengers if c.mode is Mode.LIVE)
         if total > 100 + 1e-9:
             raise ValueError(f"the live challengers' weights sum to {total:g} %, at most 100 are there to give")
+        owned = sorted(each for c in self.challengers for each in c.buckets)
+        if any(start >= stop for start, stop in owned) or any(a[1] > b[0] for a, b in pairwise(owned)):
+            raise ValueError("a range of buckets is empty, or owned by two")
         return self
 
     @property
@@ -108,18 +113,14 @@ class TrafficRules(BaseModel):
 
     def after(self, before: TrafficRules | None) -> TrafficRules:
         """These rules as the successor of `before`: the next epoch, with as few entities moved as the weights allow."""
-        owned = {c.version: _taken(c) for c in before.challengers} if before else {}
-        nothing = np.empty(0, np.intp)
-        kept = {c.version: owned.get(c.version, nothing)[: _count(c)] for c in self.challengers}
-        unowned = np.ones(BUCKETS, bool)
-        for have in kept.values():
-            unowned[have] = False
-        free, dealt = np.flatnonzero(unowned), []
+        # By ranges, of which there are few: Control's loop deals while callers wait for it.
+        owned = {c.version: c.buckets for c in before.challengers} if before else {}
+        kept = {c.version: _split(owned.get(c.version, ()), _count(c))[0] for c in self.challengers}
+        free, dealt = _gaps(each for have in kept.values() for each in have), []
         for challenger in self.challengers:
             have = kept[challenger.version]
-            missing = _count(challenger) - len(have)
-            have, free = np.concatenate((have, free[:missing])), free[missing:]
-            dealt.append(challenger.model_copy(update={"buckets": _ranges(have)}))
+            more, free = _split(free, _count(challenger) - sum(stop - start for start, stop in have))
+            dealt.append(challenger.model_copy(update={"buckets": _joined([*have, *more])}))
         epoch = before.epoch + 1 if before else max(self.epoch, 1)
         return self.model_copy(update={"challengers": tuple(dealt), "epoch": epoch})
 
@@ -158,16 +159,29 @@ def _count(challenger: Challenger) -> int:
     return round(challenger.weight * _PER_PERCENT) if challenger.mode is Mode.LIVE else 0
 
 
-def _taken(challenger: Challenger) -> np.ndarray:
-    owned = np.zeros(BUCKETS, bool)
-    for start, stop in challenger.buckets:
-        owned[start:stop] = True
-    return np.flatnonzero(owned)
+def _split(ranges: Sequence[Range], count: int) -> tuple[list[Range], list[Range]]:
+    """The first `count` buckets, and the others."""
+    first, others = [], []
+    for start, stop in ranges:
+        cut = min(stop, start + count)
+        count -= cut - start
+        first += [(start, cut)] if start < cut else []
+        others += [(cut, stop)] if cut < stop else []
+    return first, others
 
 
-def _ranges(buckets: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Half-open ranges of buckets, however these are ordered."""
-    owned = np.zeros(BUCKETS + 2, np.int8)
-    owned[buckets + 1] = 1
-    edges = np.flatnonzero(np.diff(owned)).tolist()
-    return tuple(zip(edges[::2], edges[1::2], strict=True))
+def _gaps(ranges: Iterable[Range]) -> list[Range]:
+    """The buckets that are in none of the ranges."""
+    edges = [0, *(edge for each in sorted(ranges) for edge in each), BUCKETS]
+    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
+
+
+def _joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """The same buckets in order, as few ranges as can be."""
+    joined: list[Range] = []
+    for start, stop in sorted(ranges):
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    return tuple(joined)

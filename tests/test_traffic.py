@@ -83,11 +83,19 @@ def test_buckets_are_never_owned_twice():
         ),
         ('use_case = "a"\nchampion = "latest"', ["champion"]),
         ('use_case = "a"\nchampion = "1"\nweigth = 3', ["weigth"]),
+        (
+            'use_case = "a"\nchampion = "1"\n[[challengers]]\nversion = "2"\nweight = 1\nbuckets = [[0, 60], [50, 100]]',
+            ["owned by two"],
+        ),
+        (
+            'use_case = "a"\nchampion = "1"\n[[challengers]]\nversion = "2"\nweight = 1\nbuckets = [[9990, 10001]]',
+            ["challengers.0.buckets"],
+        ),
         ('use_case = "a"\nchampi', ["not readable as TOML"]),
     ],
 )
 def test_wrong_rules_are_refused_by_name(tmp_path: Path, text: str, words: list[str]):
-    """Weights that do not fit, a version named twice, an unknown key, a file half written: said with file and key."""
+    """Weights or buckets that do not fit, a version named twice, an unknown key, half a file: said with file and key."""
     file = tmp_path / "traffic.toml"
     file.write_text(text)
 
