@@ -84,7 +84,7 @@ def test_buckets_are_never_owned_twice():
         ('use_case = "a"\nchampion = "latest"', ["champion"]),
         ('use_case = "a"\nchampion = "1"\nweigth = 3', ["weigth"]),
         (
-            'use_case = "a"\nchampion = "1"\n[[challengers]]\nversion = "2"\nweight = 1\nbuckets = [[0, 60], [50, 100]]',
+            'use_case = "a"\nchampion = "1"\n[[challengers]]\nversion = "2"\nweight = 1\nbuckets = [[0, 6], [5, 9]]',
             ["owned by two"],
         ),
         (
@@ -95,7 +95,7 @@ def test_buckets_are_never_owned_twice():
     ],
 )
 def test_wrong_rules_are_refused_by_name(tmp_path: Path, text: str, words: list[str]):
-    """Weights or buckets that do not fit, a version named twice, an unknown key, half a file: said with file and key."""
+    """Weights or buckets that do not fit, a version named twice, an unknown key, half a file: named."""
     file = tmp_path / "traffic.toml"
     file.write_text(text)
 
