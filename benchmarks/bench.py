@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 
-from data.usecase import load_use_case
-from tests.support_app import Workplace, serve_command
-from tests.support_model import card_table, train_bundle
+from data.schema.use_case import load_use_case
+from tests.support.application import Workplace, serve_command
+from tests.support.models import card_table, train_bundle
 
 _LINKS = re.compile(r'^rayscore_open_links\{deployment="(\w+)".*\} (\d+)', re.M)
 _TRAIN_ROWS = 20_000

@@ -19,9 +19,9 @@ from benchmarks import machine
 from benchmarks.cassandra_graph import WARM_UP_S, Graph
 from benchmarks.cassandra_reads import CONCURRENT, OURS, SINGLES, VIEW, Stored, compare, warm, with_frozen_node
 from benchmarks.figures import markdown_table, medians, short, spread, write_section
-from data.console import err, run_cli
-from data.store.cassandra import CassandraStore
-from tests.support_cassandra import Node, ring
+from data.cli.terminal import err, run_cli
+from data.online_store.cassandra.store import CassandraStore
+from tests.support.cassandra import Node, ring
 
 _PACKAGES = ("cassandra-driver", "ray", "numpy")
 _BATCHES = (1, 8, 64, 256)

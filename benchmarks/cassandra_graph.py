@@ -16,12 +16,12 @@ import httpx
 from benchmarks import processes
 from benchmarks.cassandra_reads import warm
 from data.errors import RayscoreError
+from data.online_store.cassandra.store import CassandraStore
+from data.schema.use_case import load_use_case
 from data.settings import Settings
-from data.store.cassandra import CassandraStore
-from data.usecase import load_use_case
-from tests.support_app import Workplace, serve_command
-from tests.support_cassandra import Node
-from tests.support_model import card_table, train_bundle
+from tests.support.application import Workplace, serve_command
+from tests.support.cassandra import Node
+from tests.support.models import card_table, train_bundle
 
 WARM_UP_S = 3.0
 _TRAIN_ROWS = 20_000

@@ -17,11 +17,11 @@ from cassandra.query import PreparedStatement, tuple_factory
 
 from benchmarks.figures import percentiles_ms
 from data.errors import RayscoreError, StoreUnavailable
+from data.online_store import StoredRow
+from data.online_store.cassandra.driver import contact_points
+from data.online_store.cassandra.store import CassandraStore
 from data.settings import Settings
-from data.store import StoredRow
-from data.store.cassandra import CassandraStore
-from data.store.cassandra_driver import contact_points
-from tests.support_cassandra import Node
+from tests.support.cassandra import Node
 
 VIEW = "benchmark@1"
 OURS, SINGLES, CONCURRENT = "get_many", "single reads at once", "execute_concurrent"

@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 
 from benchmarks import machine
 from benchmarks.figures import markdown_table, medians, short, spread, write_section
-from data.console import err, run_cli
+from data.cli.terminal import err, run_cli
 from data.errors import RayscoreError
-from data.usecase import load_use_case
-from tests.support_cassandra import Node
-from tests.support_model import card_table, train_bundle
+from data.schema.use_case import load_use_case
+from tests.support.cassandra import Node
+from tests.support.models import card_table, train_bundle
 
 _PACKAGES = ("ray", "pyarrow", "numpy", "onnxruntime", "cassandra-driver")
 _PROGRESS = re.compile(r"^(\w[\w ]*): ([\d,]+)(?: of [\d,]+)? rows, ([\d,]+) rows/s, ([\d.]+) s$", re.MULTILINE)

@@ -24,15 +24,15 @@ import xgboost
 from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
 
 from benchmarks import tables
-from data.cluster import cluster
-from data.parquet import open_source
+from data.distributed.ray_cluster import cluster
+from data.schema.use_case import Metric, parse_use_case
 from data.settings import load_settings
-from data.usecase import Metric, parse_use_case
-from tune.distributed import fit_distributed
-from tune.matrix import build_matrix
-from tune.shards import Shards
-from tune.stream import prepare_streaming, rows_in_memory
-from tune.train import base_params
+from data.sources.parquet import open_source
+from tune.dataset.shards import Shards
+from tune.dataset.streaming import prepare_streaming, rows_in_memory
+from tune.training.boosting import base_params
+from tune.training.distributed import fit_distributed
+from tune.training.quantile_matrix import build_matrix
 
 CORES = 2
 PARAMS = {

@@ -11,7 +11,7 @@ from benchmarks import processes
 from benchmarks.peers.dialects import DIALECTS, Dialect
 from benchmarks.peers.environments import ROOT, python_of
 from benchmarks.peers.given import Given
-from ray_app.environment import serve_environment
+from ray_app.environment.serve_environment import serve_environment
 
 GRAPH, FUSED, FASTAPI, XGBOOST, RAY_TUTORIAL = "graph", "fused", "fastapi", "fastapi-xgboost", "ray-tutorial"
 OURS = (GRAPH, FUSED)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.figures import percentiles_ms
-from ray_app.loadtest.generator import Plan, generate
+from ray_app.loadtest.arrival_schedule import Profile, arrivals
+from ray_app.loadtest.generator import LoadPlan, generate
 from ray_app.loadtest.samples import Samples
-from ray_app.loadtest.schedule import Profile, arrivals
 from ray_app.loadtest.target import Target
 
 MEASURING = "measuring"
@@ -45,7 +45,7 @@ async def run_at_rate(
     """
     samples = Samples(arrivals(Profile.CONSTANT, rate, seconds, warm_up))
     marked = asyncio.get_running_loop().create_task(_mark(samples))
-    run = await generate(Plan(target, bodies, _CONNECTIONS, _TIMEOUT_S), samples, lambda *_: None)
+    run = await generate(LoadPlan(target, bodies, _CONNECTIONS, _TIMEOUT_S), samples, lambda *_: None)
     cpu_s = time.process_time() - await marked
     measured = run.samples.measured()
     answered = int((measured.outcome == 200).sum())

@@ -11,11 +11,11 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from ray_app.loadtest.clock import run_on_time
-from ray_app.loadtest.generator import Plan, generate
+from ray_app.loadtest.arrival_schedule import Profile, arrivals
+from ray_app.loadtest.event_loop import run_on_time
+from ray_app.loadtest.generator import LoadPlan, generate
 from ray_app.loadtest.percentiles import percentiles
 from ray_app.loadtest.samples import Samples
-from ray_app.loadtest.schedule import Profile, arrivals
 from ray_app.loadtest.target import Target
 
 _TIMEOUT_S = 5.0
@@ -109,7 +109,7 @@ def _send(port: int, pace: Pace) -> Outcome:
             origin.append(time.monotonic() - now)
 
     run = run_on_time(
-        generate(Plan(Target("127.0.0.1", port), pace.bodies, pace.connections, _TIMEOUT_S), samples, tick)
+        generate(LoadPlan(Target("127.0.0.1", port), pace.bodies, pace.connections, _TIMEOUT_S), samples, tick)
     )
     if run.interrupted:
         raise KeyboardInterrupt

@@ -29,8 +29,8 @@ from benchmarks.report import OTHERS, SATURATED, Load, serving_cpu
 from benchmarks.servers import Server, ServerFailed, running
 from benchmarks.serving import check_answers, measure
 from benchmarks.workload import Workload, prepare
-from data.console import err, run_cli
-from data.predictions import read_log
+from data.cli.terminal import err, run_cli
+from data.prediction_log.files import read_log
 
 OFF, ON = "off", "on"
 _KINDS = {OFF: KINDS[GRAPH], ON: replace(KINDS[GRAPH], variables={"RAYSCORE_PREDICTION_LOG_SHARE": "1"})}

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.figures import markdown_table
-from data.console import run_cli
+from data.cli.terminal import run_cli
 from data.errors import DataError
-from data.predictions import read_log
+from data.prediction_log.files import read_log
 from data.settings import Settings
-from tune.logged import prove_log
-from tune.registry import Registry
+from tune.registry.registry import Registry
+from tune.skew.log_replay import prove_log
 
 _USE_CASE = "card_fraud"
 _ENOUGH = 10_000

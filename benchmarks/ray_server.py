@@ -15,11 +15,11 @@ import ray
 from ray import serve
 
 from data.settings import load_settings
-from data.traffic import TrafficRules
-from ray_app.application import start_local
-from ray_app.served import serve_what
-from ray_app.wiring import build
-from tune.bundle import Bundle
+from ray_app.deployments.application import start_local
+from ray_app.deployments.graph_builder import build
+from ray_app.deployments.replica_spec import serve_what
+from tune.registry.bundle import Bundle
+from tune.registry.traffic_rules import TrafficRules
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from benchmarks import machine
 from benchmarks.bench import Bench
 from benchmarks.figures import markdown_table, write_section
 from benchmarks.trials import TRIALS, Asked, Table
-from data.console import err, run_cli
+from data.cli.terminal import err, run_cli
 
 _PACKAGES = ("ray", "onnxruntime", "numpy", "uvicorn")
 

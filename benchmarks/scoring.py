@@ -26,16 +26,16 @@ import pyarrow as pa
 
 from benchmarks import machine, processes
 from benchmarks.figures import markdown_table, medians, short, spread, write_section
-from data.cluster import cluster
-from data.console import err, run_cli
-from data.features import Transform
-from data.parquet import Chunk, open_source, read_table
+from data.cli.terminal import err, run_cli
+from data.distributed.ray_cluster import cluster
+from data.schema.use_case import load_use_case
 from data.settings import Settings
-from data.usecase import load_use_case
+from data.sources.parquet import Chunk, open_source, read_table
+from data.transform.encoding import Transform
 from ray_app.__main__ import main as ray_app
-from ray_app.batch import ScoringJob, plan, score_chunk
-from tests.support_model import train_bundle
-from tune.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
+from ray_app.batch.scoring import ScoringJob, plan, score_chunk
+from tests.support.models import train_bundle
+from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
 
 _PACKAGES = ("ray", "pyarrow", "numpy", "onnxruntime")
 _RAW = "ONNX Runtime, a process a core"

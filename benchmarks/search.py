@@ -20,21 +20,21 @@ import xgboost
 
 from benchmarks import machine
 from benchmarks.figures import markdown_table, medians, short, spread, write_section
-from data.cluster import cluster
-from data.console import err, run_cli
-from data.parquet import write_table
-from data.usecase import Search, load_use_case
-from tests.support_model import card_table
-from tune.examples import Prepared, prepare
-from tune.halving import rungs
-from tune.sampler import SamplerName, distribution, make_sampler
-from tune.schedule import Schedule
-from tune.search import Job, Workers, free_cpus, plan_workers, search
-from tune.spool import Spool
-from tune.table import load_training_table
-from tune.tracking import Tracker
-from tune.train import base_params, best_round
-from tune.trial import Trial
+from data.cli.terminal import err, run_cli
+from data.distributed.ray_cluster import cluster
+from data.schema.use_case import Search, load_use_case
+from data.sources.parquet import write_table
+from tests.support.models import card_table
+from tune.dataset.encoded_examples import PreparedDataset, prepare
+from tune.dataset.training_table import load_training_table
+from tune.search.asha import rungs
+from tune.search.mlflow_runs import MlflowRuns
+from tune.search.mlflow_uploader import MlflowUploader
+from tune.search.ray_tune import SearchJob, Workers, free_cpus, plan_workers, search
+from tune.search.sampler import SamplerName, distribution, make_sampler
+from tune.search.trial import Trial
+from tune.search.trial_scheduler import TrialScheduler
+from tune.training.boosting import base_params, best_round
 
 _PACKAGES = ("ray", "optuna", "xgboost", "mlflow", "numpy")
 _EARLY = 20
@@ -73,7 +73,7 @@ class _Watch(xgboost.callback.TrainingCallback):
 
 
 def optuna_search(
-    declared: Search, prepared: Prepared, trials: int, seed: int, every_core: bool = True, own_rule: bool = True
+    declared: Search, prepared: PreparedDataset, trials: int, seed: int, every_core: bool = True, own_rule: bool = True
 ) -> list[Ended]:
     """The peer: one process, as its users write it; `own_rule`: fits end by the rule that ours end by."""
     threads = len(os.sched_getaffinity(0)) if every_core else 1
@@ -106,13 +106,13 @@ def optuna_search(
 
 
 def ray_search(
-    declared: Search, prepared: Prepared, trials: int, seed: int, workers: Workers, tracker: Tracker | None
+    declared: Search, prepared: PreparedDataset, trials: int, seed: int, workers: Workers, tracker: MlflowRuns | None
 ) -> list[Ended]:
     """Ours, on the running cluster; with a tracker also logged, and ended when MLflow has all."""
-    schedule = Schedule(
+    schedule = TrialScheduler(
         make_sampler(SamplerName.TPE, declared.space, seed), declared.max_rounds, trials, workers.lag, []
     )
-    job = Job(declared, prepared.train, prepared.validation, seed)
+    job = SearchJob(declared, prepared.train, prepared.validation, seed)
     ended, started = [], time.perf_counter()
 
     def on_trial(trial: Trial) -> None:
@@ -123,7 +123,7 @@ def ray_search(
         if tracker is None:
             search(job, schedule, workers, on_trial, print, scratch)
             return ended
-        with Spool(tracker, tracker.start("benchmark", {}), declared.metric.value, print) as spool:
+        with MlflowUploader(tracker, tracker.start("benchmark", {}), declared.metric.value, print) as spool:
 
             def log(trial: Trial) -> None:
                 on_trial(trial)
@@ -156,7 +156,7 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder:
         source = load_training_table(args.data or _generated(Path(folder), args.rows), use_case)
         prepared, declared = prepare(source, use_case), use_case.search
-        tracker = Tracker(f"sqlite:///{folder}/mlflow.db", Path(folder) / "artifacts", "benchmark")
+        tracker = MlflowRuns(f"sqlite:///{folder}/mlflow.db", Path(folder) / "artifacts", "benchmark")
         started = time.perf_counter()
         with cluster():
             ray_start = time.perf_counter() - started

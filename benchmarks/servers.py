@@ -20,7 +20,7 @@ from benchmarks.kinds import Kind
 from benchmarks.peers.given import Given
 from benchmarks.workload import Workload
 from data.errors import RayscoreError
-from ray_app.ports import free_port
+from ray_app.environment.ports import free_port
 
 HOST = "127.0.0.1"
 _MARK = "BENCHMARK_RUN"

@@ -30,7 +30,7 @@ from benchmarks.peers.environments import NotInstalled
 from benchmarks.report import LOST, OTHERS, SATURATED, Load, Outcome, serving_cpu
 from benchmarks.servers import HOST, Server, ServerFailed, running
 from benchmarks.workload import Workload, prepare
-from data.console import EXIT_ERROR, err, run_cli
+from data.cli.terminal import EXIT_ERROR, err, run_cli
 
 _TOLERANCE = 1e-6
 _MOST_LOST = 0.01

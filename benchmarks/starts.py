@@ -26,11 +26,11 @@ import ray
 marks.append(time.perf_counter())
 from ray.serve._private import replica
 marks.append(time.perf_counter())
-from ray_app.served import Served
+from ray_app.deployments.replica_spec import ReplicaSpec
 marks.append(time.perf_counter())
 from pathlib import Path
-from ray_app.runtime import OnnxModel
-from tune.bundle import Bundle
+from ray_app.inference.onnx_model import OnnxModel
+from tune.registry.bundle import Bundle
 packed = Path(sys.argv[1]).read_bytes()
 marks.append(time.perf_counter())
 OnnxModel(Bundle.from_bytes(packed))

@@ -27,11 +27,11 @@ from benchmarks import machine
 from benchmarks.checked import Asked, Checked, checking
 from benchmarks.figures import markdown_table, short, write_section
 from benchmarks.processes import pss_mib
-from data.console import err, run_cli
+from data.cli.terminal import err, run_cli
 from ray_app.loadtest.percentiles import percentiles
-from tests.support_app import Workplace, serve_command
-from tests.support_model import card_table
-from tests.support_swaps import GOOD, TOKEN, Versions
+from tests.support.application import Workplace, serve_command
+from tests.support.model_swaps import GOOD, TOKEN, Versions
+from tests.support.models import card_table
 
 _PACKAGES = ("ray", "onnxruntime", "numpy", "uvicorn")
 _BODIES = 1000

@@ -20,9 +20,9 @@ from pathlib import Path
 from benchmarks import machine, tables
 from benchmarks.figures import markdown_table, medians, short, spread, write_section
 from benchmarks.processes import descendants, pss_mib
-from data.console import err, run_cli
+from data.cli.terminal import err, run_cli
 from data.errors import RayscoreError
-from tune.shards import shard_bytes
+from tune.dataset.shards import shard_bytes
 
 _PACKAGES = ("ray", "xgboost", "xgboost_ray", "pyarrow", "numpy")
 _KINDS = {

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.scoring import Scorer
-from data.payload import RowCodec
-from data.store import StoredRow
-from data.store.sqlite import SqliteStore
-from data.usecase import load_use_case
-from ray_app.runtime import OnnxModel
-from tests.support_model import card_table, train_bundle
-from tune.bundle import Bundle
+from data.online_store import StoredRow
+from data.online_store.row_codec import RowCodec
+from data.online_store.sqlite import SqliteStore
+from data.schema.use_case import load_use_case
+from ray_app.inference.onnx_model import OnnxModel
+from tests.support.models import card_table, train_bundle
+from tune.registry.bundle import Bundle
 
 _DAY_US = 86_400_000_000
 _BODIES = 5_000

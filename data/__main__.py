@@ -14,18 +14,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from data import convert, draft, generate, log_command, materialize, report, validate
-from data.cluster import cluster
-from data.console import err, progress, run_cli
-from data.dataset import stream
+from data.cli import log
+from data.cli.options import GENERATED_END, Run, parser
+from data.cli.terminal import err, progress, run_cli
+from data.distributed.ray_cluster import cluster
+from data.distributed.ray_data import stream
 from data.errors import ConfigError, DataError
-from data.options import GENERATED_END, Run, parser
-from data.parquet import ParquetSource, atomic_file, atomic_folder, open_source, write_table
-from data.payload import OnlineRow, RowCodec
-from data.remote import absolute
+from data.online_store import materialization, open_store
+from data.online_store.row_codec import OnlineRow, RowCodec
+from data.schema.use_case import UseCase, load_use_case
 from data.settings import load_settings
-from data.store import open_store
-from data.usecase import UseCase, load_use_case
+from data.sources import csv, synthetic_transactions, use_case_draft
+from data.sources.filesystems import absolute
+from data.sources.parquet import ParquetSource, atomic_file, atomic_folder, open_source, write_table
+from data.validation import report, validation
 
 _ROWS_PER_FILE = 500_000
 
@@ -42,42 +44,44 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _generate(args: argparse.Namespace) -> int:
-    days = args.days or generate.default_days(args.rows)
-    entities = args.entities or generate.default_entities(args.rows, days)
-    plan = generate.Plan(args.rows, args.seed, entities, days, _end_us(args.end))
+    days = args.days or synthetic_transactions.default_days(args.rows)
+    entities = args.entities or synthetic_transactions.default_entities(args.rows, days)
+    plan = synthetic_transactions.GenerationPlan(args.rows, args.seed, entities, days, _end_us(args.end))
     if args.out.suffix == ".parquet":
         return _generate_file(args, plan)
     files = args.files or max(-(-args.rows // _ROWS_PER_FILE), 1)
     with atomic_folder(args.out) as folder, cluster(), progress("generate", args.rows) as advance:
         frauds = 0
-        for rows, found in stream(generate.shards(plan, folder, files), generate.write_shard):
+        for rows, found in stream(
+            synthetic_transactions.shards(plan, folder, files), synthetic_transactions.write_shard
+        ):
             frauds += found
             advance(rows)
     return _generated(args.out, plan, frauds)
 
 
-def _generate_file(args: argparse.Namespace, plan: generate.Plan) -> int:
+def _generate_file(args: argparse.Namespace, plan: synthetic_transactions.GenerationPlan) -> int:
     if (args.files or 1) > 1:
         raise DataError(f"--files {args.files}: {args.out} is one file; name a folder for more")
     with progress("generate", args.rows) as advance:
-        rows, frauds = generate.write_shard(generate.Shard(plan, args.out, 0, plan.blocks))
+        rows, frauds = synthetic_transactions.write_shard(synthetic_transactions.Shard(plan, args.out, 0, plan.blocks))
         advance(rows)
     return _generated(args.out, plan, frauds)
 
 
-def _generated(out: Path, plan: generate.Plan, frauds: int) -> int:
+def _generated(out: Path, plan: synthetic_transactions.GenerationPlan, frauds: int) -> int:
     share = 100 * frauds / plan.rows
     print(f"{out}: {plan.rows:,} transactions of {plan.entities:,} cards over {plan.days} days, {share:.2f} % fraud")
     return 0
 
 
 def _convert(args: argparse.Namespace) -> int:
-    declared = convert.parse_types(args.types)
-    files = convert.csv_files(args.csv)
-    types = convert.infer_types(files[0], declared)
+    declared = csv.parse_types(args.types)
+    files = csv.csv_files(args.csv)
+    types = csv.infer_types(files[0], declared)
     if args.csv.is_file():
         with progress("convert", None) as advance:
-            rows = convert.convert_file(convert.Conversion(args.csv, args.out, types), advance)
+            rows = csv.convert_file(csv.Conversion(args.csv, args.out, types), advance)
     else:
         rows = _convert_folder(args.out, files, types)
     kinds = ", ".join(f"{name} {kind}" for name, kind in types.items())
@@ -88,8 +92,8 @@ def _convert(args: argparse.Namespace) -> int:
 def _convert_folder(out: Path, files: list[Path], types: dict[str, pa.DataType]) -> int:
     total = 0
     with atomic_folder(out) as folder, cluster(), progress("convert", None) as advance:
-        jobs = [convert.Conversion(file.absolute(), folder / f"{file.stem}.parquet", types) for file in files]
-        for rows in stream(jobs, convert.convert_quietly):
+        jobs = [csv.Conversion(file.absolute(), folder / f"{file.stem}.parquet", types) for file in files]
+        for rows in stream(jobs, csv.convert_quietly):
             total += rows
             advance(rows)
     return total
@@ -98,28 +102,28 @@ def _convert_folder(out: Path, files: list[Path], types: dict[str, pa.DataType])
 def _validate(args: argparse.Namespace) -> int:
     use_case = _use_case(args)
     source = open_source(absolute(args.path))
-    validate.check_source(source, use_case)
+    validation.check_source(source, use_case)
     if args.report:
         report.check_name(args.report)
     with cluster(), progress("validate", source.rows) as advance:
-        parts: list[validate.Partial] = []
-        for part in stream(source.chunks, validate.checker(use_case, _now_us())):
+        parts: list[validation.ChunkFindings] = []
+        for part in stream(source.chunks, validation.checker(use_case, _now_us())):
             parts.append(part)
             advance(part.chunk.rows)
-    done = validate.merge(source, use_case, parts)
+    done = validation.merge(source, use_case, parts)
     print(report.summary(done))
     if args.report:
         _write_report(args.report, source, done)
     return 0 if done.clean else 1
 
 
-def _write_report(target: Path, source: ParquetSource, done: validate.Validation) -> None:
+def _write_report(target: Path, source: ParquetSource, done: validation.Validation) -> None:
     with atomic_file(target) as partial:
         partial.write_text(report.render(done, target), "utf-8")
     print(f"report: {target}")
     bad = target.with_name(f"{target.stem}.bad_rows.parquet")
     if len(done.bad_rows):
-        table = validate.bad_rows(source, done)
+        table = validation.bad_rows(source, done)
         write_table(table, bad)
         capped = f", the first of {len(done.bad_rows):,}" if table.num_rows < len(done.bad_rows) else ""
         print(f"bad rows: {bad} ({table.num_rows:,} rows{capped})")
@@ -130,7 +134,7 @@ def _write_report(target: Path, source: ParquetSource, done: validate.Validation
 def _materialize(args: argparse.Namespace) -> int:
     use_case, settings, now = _use_case(args), load_settings(), _now_us()
     source = open_source(absolute(args.path))
-    materialize.check_source(source, use_case)
+    materialization.check_source(source, use_case)
     ttl = use_case.entity.ttl_seconds if use_case.entity else None
     oldest = None if ttl is None else now - ttl * 1_000_000
     with (
@@ -138,14 +142,14 @@ def _materialize(args: argparse.Namespace) -> int:
         cluster(),
         progress("materialize", source.rows) as advance,
     ):
-        parts = stream(source.chunks, materialize.packer(use_case, now))
-        done = materialize.write(parts, store, oldest, advance)
+        parts = stream(source.chunks, materialization.packer(use_case, now))
+        done = materialization.write(parts, store, oldest, advance)
     print(f"{args.path}: {done.rows:,} rows read, {done.written:,} latest rows written to {settings.store}")
     _left_out(done, use_case)
     return 0
 
 
-def _left_out(done: materialize.Materialized, use_case: UseCase) -> None:
+def _left_out(done: materialization.Materialized, use_case: UseCase) -> None:
     ttl = use_case.entity.ttl if use_case.entity else None
     reasons = (
         (done.without_entity, "have no entity"),
@@ -160,7 +164,7 @@ def _left_out(done: materialize.Materialized, use_case: UseCase) -> None:
 
 def _get(args: argparse.Namespace) -> int:
     use_case, settings = _use_case(args), load_settings()
-    materialize.online_columns(use_case)
+    materialization.online_columns(use_case)
     ttl = use_case.entity.ttl_seconds if use_case.entity else None
     codec = RowCodec(use_case.schema_)
     with closing(open_store(settings, use_case.view, ttl)) as store:
@@ -190,7 +194,7 @@ def _show(args: argparse.Namespace, codec: RowCodec, row: OnlineRow, ttl: int | 
 
 
 def _draft(args: argparse.Namespace) -> int:
-    text = draft.draft(args.path, args.label, args.entity, args.time, args.key, args.name)
+    text = use_case_draft.draft(args.path, args.label, args.entity, args.time, args.key, args.name)
     if args.out is None:
         print(text, end="")
         return 0
@@ -231,7 +235,7 @@ _RUNS: dict[str, Run] = {
     "materialize": _materialize,
     "get": _get,
     "draft": _draft,
-    "log": log_command.run,
+    "log": log.run,
 }
 
 

@@ -20,6 +20,11 @@ RayscoreError
 +-- DeadlineExceeded       the time allowed for a request is spent
 """
 
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
 
 class RayscoreError(Exception):
     """Base of every error this project raises on purpose; its text is fit for a user."""
@@ -101,3 +106,12 @@ class Overloaded(RayscoreError):
 
 class DeadlineExceeded(RayscoreError):
     """The time allowed for a request is spent."""
+
+
+def disk_error(folder: Path, exc: OSError, outcome: str = "nothing was kept") -> DataError:
+    """The error of ours for a failed write, with what became of the work and what to do."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(
+            f"{folder}: the disk is full; {outcome}. Free some, or set RAYSCORE_VAR_DIR to a folder elsewhere"
+        )
+    return DataError(f"{folder}: cannot be written: {exc.strerror or exc}")

@@ -9,7 +9,7 @@ PATH="$PWD/.venv/bin:$PATH"
 
 mkdir -p var
 story=$(mktemp -d "$PWD/var/story.XXXXXX")
-url_port=$(python -c 'from ray_app.ports import free_port; print(free_port())')
+url_port=$(python -c 'from ray_app.environment.ports import free_port; print(free_port())')
 unset RAY_ADDRESS
 export PYTHONPATH="$PWD" PYTHONUNBUFFERED=1 RAY_AUTH_MODE=disabled COLUMNS=120
 export RAYSCORE_VAR_DIR="$story/var" RAYSCORE_HTTP_PORT="$url_port" RAYSCORE_ADMIN_TOKEN="story-$RANDOM$RANDOM$RANDOM"

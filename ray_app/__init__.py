@@ -22,11 +22,11 @@ __all__ = ["fused", "graph"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'ray_app' has no attribute '{name}'")
-    from ray_app import environment
+    from ray_app.environment import serve_environment
 
     # Before Ray is imported by the next line: it reads its environment then.
-    environment.ensure()
-    from ray_app.application import application
+    serve_environment.ensure()
+    from ray_app.deployments.application import application
 
     app = application(fused=name == "fused")
     globals()[name] = app

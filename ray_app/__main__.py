@@ -7,10 +7,11 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from data.console import run_cli
+from data.cli.terminal import run_cli
 from data.settings import load_settings
-from ray_app import demo, score
-from ray_app.environment import serve_environment
+from ray_app import demo
+from ray_app.batch import command
+from ray_app.environment.serve_environment import serve_environment
 from ray_app.loadtest import command as loadtest
 
 _EXAMPLES = """examples:
@@ -43,7 +44,7 @@ def _env(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    return demo.run(load_settings(), demo.Plan(rows=args.rows, trials=args.trials, once=args.once))
+    return demo.run(load_settings(), demo.DemoOptions(rows=args.rows, trials=args.trials, once=args.once))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    score.add_command(commands)
+    command.add_command(commands)
 
     show = commands.add_parser("demo", help="from generated data to live predictions, then keep serving")
     show.add_argument("--rows", type=int, default=100_000, help="transactions to generate (default: %(default)s)")

@@ -19,12 +19,12 @@ from typing import Any
 import httpx
 import pyarrow.compute as pc
 
-from data.console import err
+from data.cli.terminal import err
 from data.errors import ConfigError, ModelNotFound, RayscoreError
-from data.parquet import read_table
+from data.schema.use_case import UseCase, load_use_case
 from data.settings import PREFIX, Settings
-from data.usecase import UseCase, load_use_case
-from tune.registry import Registry
+from data.sources.parquet import read_table
+from tune.registry.registry import Registry
 
 _READY_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 60.0
@@ -35,7 +35,7 @@ class DemoFailed(RayscoreError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class DemoOptions:
     """How large the demo is; `once` stops it after the predictions."""
 
     rows: int
@@ -78,7 +78,7 @@ class _Steps:
         err.print(f"[{len(self.done) + 1}/{self.total}] {title}", markup=False, style="bold")
 
 
-def run(settings: Settings, plan: Plan) -> int:
+def run(settings: Settings, plan: DemoOptions) -> int:
     """Run the demo; returns when interrupted, or after the predictions with `plan.once`.
 
     Raises:
@@ -106,7 +106,9 @@ def run(settings: Settings, plan: Plan) -> int:
     return 0
 
 
-def _prepare(steps: _Steps, settings: Settings, plan: Plan, use_case: UseCase, table: Path, report: Path) -> None:
+def _prepare(
+    steps: _Steps, settings: Settings, plan: DemoOptions, use_case: UseCase, table: Path, report: Path
+) -> None:
     generate = ["data", "generate", str(table), "--rows", str(plan.rows), "--end", "today"]
     steps.run("generate transactions", generate, f"{table}" if table.exists() else None)
     validate = ["data", "validate", str(table), "--report", str(report)]

@@ -1,12 +1,24 @@
-"""What the inference path says of one row: the probability, and how it came about."""
+"""One row on its way: as it was accepted, what the online store had of it, and what was predicted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from data.payload import OnlineRow
-from ray_app.request import Row
+from data.online_store.row_codec import OnlineRow
+
+
+class Row(NamedTuple):
+    """One accepted row.
+
+    `encoded` holds a float per feature in schema order, None where the request has no value;
+    `values` holds the raw values that were sent.
+    """
+
+    entity: str | None
+    key: Any
+    encoded: list[float | None]
+    values: dict[str, Any]
 
 
 class Lookup(NamedTuple):

@@ -10,11 +10,11 @@ from contextlib import closing
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ray_app.stages import LocalFeatures
-from tests.support_app import place as place
-from tests.support_cassandra import cassandra_node as cassandra_node
-from tests.support_serving import STORED, Door, door, local_store, write_store
-from tests.support_tools import pytest_runtest_setup as pytest_runtest_setup
+from ray_app.inference.feature_fetch import LocalFeatures
+from tests.support.application import place as place
+from tests.support.cassandra import cassandra_node as cassandra_node
+from tests.support.programs import pytest_runtest_setup as pytest_runtest_setup
+from tests.support.serving import STORED, Door, door, local_store, write_store
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Before any test module is read: what it decorates keeps the profile of that moment. How long an example takes says

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from data.console import run_cli
+from data.cli.terminal import run_cli
+from data.schema.use_case import load_use_case
 from data.settings import load_settings
-from data.usecase import load_use_case
-from tune.desk import Desk
+from tune.cli.context import CommandContext
 
 # Tables keep their cells whole in a file or a pipe, whose width is nobody's.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -30,14 +30,14 @@ class _Command(NamedTuple):
 _SEARCH = "search"
 # Loaded when they are asked for: a rollback must not wait for what a search needs.
 _COMMANDS = {
-    _SEARCH: _Command("tune.search_command:add_search", "search, fit and register a challenger (the default command)"),
-    "list": _Command("tune.registered:add_list", "list the registered versions"),
-    "show": _Command("tune.registered:add_show", "show a version's model card"),
-    "compare": _Command("tune.registered:add_compare", "hold two runs or versions side by side"),
-    "promote": _Command("tune.promote_command:add_promote", "make a version the champion if it passes the gates"),
-    "skew": _Command("tune.skew_command:add_skew", "prove that a running service computes what training computed"),
-    "rollout": _Command("tune.rollout:add_rollout", "give a version traffic step by step while it does no worse"),
-    "traffic": _Command("tune.traffic:add_traffic", "show or set which version answers whom"),
+    _SEARCH: _Command("tune.cli.search:add_search", "search, fit and register a challenger (the default command)"),
+    "list": _Command("tune.cli.versions:add_list", "list the registered versions"),
+    "show": _Command("tune.cli.versions:add_show", "show a version's model card"),
+    "compare": _Command("tune.cli.versions:add_compare", "hold two runs or versions side by side"),
+    "promote": _Command("tune.cli.promote:add_promote", "make a version the champion if it passes the gates"),
+    "skew": _Command("tune.cli.skew:add_skew", "prove that a running service computes what training computed"),
+    "rollout": _Command("tune.cli.rollout:add_rollout", "give a version traffic step by step while it does no worse"),
+    "traffic": _Command("tune.cli.traffic:add_traffic", "show or set which version answers whom"),
 }
 
 
@@ -48,8 +48,8 @@ def main(argv: Sequence[str]) -> int:
         given.insert(0, _SEARCH)
     args = _parser(given[0]).parse_args(given)
     settings = load_settings(use_case=args.use_case)
-    run: Callable[[argparse.Namespace, Desk], int] = args.run
-    return run(args, Desk(settings, load_use_case(settings.use_case), out))
+    run: Callable[[argparse.Namespace, CommandContext], int] = args.run
+    return run(args, CommandContext(settings, load_use_case(settings.use_case), out))
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.peers.environments import FOLDER, PACKAGES, NotInstalled, install, python_of
-from data.console import err, run_cli
+from data.cli.terminal import err, run_cli
 
 
 def main(argv: Sequence[str]) -> int:

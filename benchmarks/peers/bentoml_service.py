@@ -10,7 +10,7 @@ import bentoml
 
 from benchmarks.peers.given import given
 from benchmarks.peers.scoring import open_scorer, request_model
-from tune.bundle import Bundle
+from tune.registry.bundle import Bundle
 
 Item = request_model(Bundle.load(given().bundle).manifest)
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from benchmarks.peers.fastapi_service import create_app, run
 from benchmarks.peers.given import given
 from benchmarks.peers.scoring import Scorer
-from tune.bundle import Bundle
+from tune.registry.bundle import Bundle
 
 
 class XgboostModel:

@@ -17,11 +17,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from benchmarks.peers.given import given
-from data.features import Transform
-from data.payload import RowCodec
-from data.schema import Feature, FeatureType, Scalar, Source
-from ray_app.runtime import OnnxModel
-from tune.bundle import Bundle, BundleManifest
+from data.online_store.row_codec import RowCodec
+from data.schema.feature_schema import Feature, FeatureType, Scalar, Source
+from data.transform.encoding import Transform
+from ray_app.inference.onnx_model import OnnxModel
+from tune.registry.bundle import Bundle, BundleManifest
 
 _TYPES: dict[FeatureType, type] = {
     FeatureType.NUMBER: float,

@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from data.console import EXIT_INTERRUPTED, err
+from data.cli.terminal import EXIT_INTERRUPTED, err
 from data.errors import ConfigError
-from ray_app.loadtest.calibrate import ON_TIME_S, Level, calibrate
-from ray_app.loadtest.clock import run_on_time
-from ray_app.loadtest.figures import figures, seconds
-from ray_app.loadtest.generator import Plan, Run, generate
-from ray_app.loadtest.mix import bodies
+from ray_app.loadtest.arrival_schedule import Profile, arrivals
+from ray_app.loadtest.event_loop import run_on_time
+from ray_app.loadtest.generator import LoadPlan, Run, generate
+from ray_app.loadtest.generator_ceiling import ON_TIME_S, Level, calibrate
 from ray_app.loadtest.percentiles import percentiles
 from ray_app.loadtest.plot import write_plot
 from ray_app.loadtest.report import Result, Setup, markdown, write_json, write_markdown
+from ray_app.loadtest.request_bodies import bodies
 from ray_app.loadtest.samples import Samples, kind_of
-from ray_app.loadtest.schedule import Profile, arrivals
 from ray_app.loadtest.slo import parse_slo
+from ray_app.loadtest.summary import figures, seconds
 from ray_app.loadtest.target import parse_url
 from ray_app.loadtest.verdict import client_limit, judge
 
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     sent = bodies(target.document(), args.mix)
     samples = Samples(arrivals(Profile(args.profile), args.rps, args.duration, args.warmup))
     setup = _setup(args, target.url, len(sent))
-    plan = Plan(target, sent, args.connections, args.timeout, dashboard)
+    plan = LoadPlan(target, sent, args.connections, args.timeout, dashboard)
     done = run_on_time(generate(plan, samples, show_second))
     found = figures(done, args.duration)
     if limit := client_limit(found, slo):

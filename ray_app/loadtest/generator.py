@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ray_app.loadtest.client import Pool
-from ray_app.loadtest.replicas import ReplicaWatch
+from ray_app.loadtest.connection_pool import ConnectionPool
+from ray_app.loadtest.replica_watch import ReplicaWatch
 from ray_app.loadtest.samples import Samples
 from ray_app.loadtest.target import Target
 
@@ -23,7 +23,7 @@ Tick = Callable[[float, Samples, Sequence[int]], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What a run needs beside its schedule."""
 
     target: Target
@@ -49,7 +49,7 @@ class Run:
     interrupted: bool = False
 
 
-async def generate(plan: Plan, samples: Samples, tick: Tick) -> Run:
+async def generate(plan: LoadPlan, samples: Samples, tick: Tick) -> Run:
     """Send every request of the samples when it is due and wait for the answers; Ctrl-C ends it early.
 
     Raises:
@@ -59,7 +59,7 @@ async def generate(plan: Plan, samples: Samples, tick: Tick) -> Run:
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, stopped.set)
     origin = loop.time() + _LEAD_S - min(float(samples.due[0]), 0.0)
-    pool = Pool(plan.target, plan.bodies, samples, origin, plan.connections, plan.timeout_s)
+    pool = ConnectionPool(plan.target, plan.bodies, samples, origin, plan.connections, plan.timeout_s)
     run = Run(samples)
     samples.limit_s = plan.timeout_s
     sender = _Sender(pool, samples, origin)
@@ -87,7 +87,7 @@ async def generate(plan: Plan, samples: Samples, tick: Tick) -> Run:
 class _Sender:
     """Hands requests to the pool at their times."""
 
-    def __init__(self, pool: Pool, samples: Samples, origin: float) -> None:
+    def __init__(self, pool: ConnectionPool, samples: Samples, origin: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._pool, self._lateness = pool, samples.lateness
         self._due = (samples.due + origin).tolist()
@@ -134,7 +134,7 @@ class _Cpu:
         self._begun = (self._loop.time(), time.process_time())
 
 
-async def _until_over(sender: _Sender, pool: Pool, run: Run, origin: float) -> None:
+async def _until_over(sender: _Sender, pool: ConnectionPool, run: Run, origin: float) -> None:
     """Return when the last request is over; the pool's time limit bounds that."""
     loop = asyncio.get_running_loop()
     while not sender.done or pool.under_way:
@@ -144,7 +144,7 @@ async def _until_over(sender: _Sender, pool: Pool, run: Run, origin: float) -> N
             run.under_way.append(pool.under_way)
 
 
-async def _progress(pool: Pool, samples: Samples, origin: float, tick: Tick) -> None:
+async def _progress(pool: ConnectionPool, samples: Samples, origin: float, tick: Tick) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(_SECOND)

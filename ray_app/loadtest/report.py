@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.parquet import atomic_file
-from ray_app.loadtest.figures import Figures, Second
+from data.sources.parquet import atomic_file
 from ray_app.loadtest.percentiles import QUANTILES
 from ray_app.loadtest.slo import ERRORS
-from ray_app.loadtest.verdict import Judged
+from ray_app.loadtest.summary import LoadSummary, Second
+from ray_app.loadtest.verdict import LoadVerdict
 
 _FORMAT = 1
 
@@ -40,8 +40,8 @@ class Result:
     """All that a report tells."""
 
     setup: Setup
-    figures: Figures
-    verdict: Sequence[Judged]
+    figures: LoadSummary
+    verdict: Sequence[LoadVerdict]
     seconds: Sequence[Second]
     replicas: Sequence[tuple[float, dict[str, int]]]
     interrupted: bool
@@ -138,13 +138,13 @@ def _judgement(result: Result) -> Iterable[str]:
         yield f"- {judged.objective.text}: {'held' if judged.held else 'MISSED'}, measured {_measured(judged)}"
 
 
-def _measured(judged: Judged) -> str:
+def _measured(judged: LoadVerdict) -> str:
     if judged.objective.name == ERRORS:
         return f"{judged.measured:.3%}" if judged.objective.is_share else f"{judged.measured:,.0f}"
     return "no answer" if math.isnan(judged.measured) else f"{_shown(judged.measured)} ms"
 
 
-def _term(judged: Judged) -> dict[str, Any]:
+def _term(judged: LoadVerdict) -> dict[str, Any]:
     factor = 1 if judged.objective.name == ERRORS else 1e3
     measured = None if math.isnan(judged.measured) else judged.measured * factor
     return {

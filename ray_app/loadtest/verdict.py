@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ray_app.loadtest.figures import Figures
 from ray_app.loadtest.slo import ERRORS, Objective
+from ray_app.loadtest.summary import LoadSummary
 
 LATENESS_FLOOR_S = 0.002
 LATENESS_SHARE = 0.2
@@ -14,7 +14,7 @@ _SHORT_OF = 0.98
 _BUSY_CPU = 0.9
 
 
-class Judged(NamedTuple):
+class LoadVerdict(NamedTuple):
     """One term of the objective with what was measured, in the unit of its bound."""
 
     objective: Objective
@@ -22,10 +22,10 @@ class Judged(NamedTuple):
     held: bool
 
 
-def judge(found: Figures, slo: Sequence[Objective]) -> list[Judged]:
+def judge(found: LoadSummary, slo: Sequence[Objective]) -> list[LoadVerdict]:
     """Each term, held or missed."""
     return [
-        Judged(
+        LoadVerdict(
             term,
             term.measured(found.latency, found.errors, found.requests),
             term.held(found.latency, found.errors, found.requests),
@@ -34,7 +34,7 @@ def judge(found: Figures, slo: Sequence[Objective]) -> list[Judged]:
     ]
 
 
-def client_limit(found: Figures, slo: Sequence[Objective]) -> str | None:
+def client_limit(found: LoadSummary, slo: Sequence[Objective]) -> str | None:
     """Why the figures say more about the generator than about the service; None when they do not.
 
     Where errors alone are judged it does not matter when requests left.
@@ -55,7 +55,7 @@ def client_limit(found: Figures, slo: Sequence[Objective]) -> str | None:
     return _undecided(found, slo)
 
 
-def _undecided(found: Figures, slo: Sequence[Objective]) -> str | None:
+def _undecided(found: LoadSummary, slo: Sequence[Objective]) -> str | None:
     for term in slo:
         if term.name == ERRORS or term.held(found.latency, 0, 1):
             continue

@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from data.traffic import BUCKETS, bucket
-from ray_app.lanes import Lane, Lanes, View
-from ray_app.observer import Answered, Failed
-from ray_app.rollout.comparison import Comparison
+from ray_app.inference.model_versions import LoadedVersion, ModelVersions, VersionsView
+from ray_app.inference.observers import Answered, Failed
+from ray_app.rollout.shadow_comparison import ShadowComparison
+from tune.registry.traffic_rules import BUCKETS, bucket
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +41,13 @@ class Shadow:
         queue_rows: most rows that wait.
     """
 
-    def __init__(self, lanes: Lanes, queue_rows: int = _QUEUE_ROWS) -> None:
+    def __init__(self, lanes: ModelVersions, queue_rows: int = _QUEUE_ROWS) -> None:
         self._lanes = lanes
         self._queue: deque[_Mirrored] = deque()
         self._limit = queue_rows
-        self._view: View | None = None
+        self._view: VersionsView | None = None
         self._shares: tuple[tuple[str, float], ...] = ()
-        self._comparisons: dict[str, Comparison] = {}
+        self._comparisons: dict[str, ShadowComparison] = {}
         self._task: asyncio.Task[None] | None = None
 
     def answered(self, rows: Sequence[Answered]) -> None:
@@ -66,9 +66,9 @@ class Shadow:
     def failed(self, failure: Failed) -> None:
         """Let it pass: there is nothing to compare."""
 
-    def report(self) -> dict[str, Comparison]:
+    def report(self) -> dict[str, ShadowComparison]:
         """The comparisons so far, as copies."""
-        return {version: each + Comparison(each.against) for version, each in self._comparisons.items()}
+        return {version: each + ShadowComparison(each.against) for version, each in self._comparisons.items()}
 
     async def idle(self) -> None:
         """Wait until every queued row was compared."""
@@ -88,12 +88,12 @@ class Shadow:
                 # An empty context: it outlives the request that happens to begin it.
                 self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._drain())
 
-    def _of(self, version: str, champion: str) -> Comparison:
+    def _of(self, version: str, champion: str) -> ShadowComparison:
         found = self._comparisons.get(version)
         if found is None or found.against != champion:
             while len(self._comparisons) >= _MOST_VERSIONS:
                 del self._comparisons[next(iter(self._comparisons))]
-            found = self._comparisons[version] = Comparison(champion)
+            found = self._comparisons[version] = ShadowComparison(champion)
         return found
 
     async def _drain(self) -> None:
@@ -107,7 +107,7 @@ class Shadow:
             if lane is not None:
                 await self._compare(lane, batch)
 
-    async def _compare(self, lane: Lane, batch: Sequence[_Mirrored]) -> None:
+    async def _compare(self, lane: LoadedVersion, batch: Sequence[_Mirrored]) -> None:
         comparison = self._of(lane.version, batch[0].against)
         began = time.perf_counter()
         try:

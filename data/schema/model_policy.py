@@ -1,0 +1,84 @@
+"""How a model is judged: the part of a use case that says when it decides, and when it is good enough."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Calibration(str, Enum):
+    """How probabilities are corrected after training, on the validation rows."""
+
+    NONE = "none"
+    ISOTONIC = "isotonic"
+    PLATT = "platt"
+
+
+class ThresholdMetric(str, Enum):
+    """What the decision threshold maximizes on the validation rows."""
+
+    F1 = "f1"
+    BALANCED_ACCURACY = "balanced_accuracy"
+
+
+class PolicyTable(BaseModel):
+    """A table of the use-case file: frozen, without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Gates(PolicyTable):
+    """What a model must show, on its holdout and this machine, before it may be promoted."""
+
+    min_auc: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_pr_auc: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_f1: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_ece: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_loss_to_champion: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far below zero the upper end of the bootstrap interval of (challenger - champion) may lie."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    max_slice_loss: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """As `max_loss_to_champion`, for each declared slice."""
+    max_latency_ms: Annotated[float, Field(gt=0)] = 1.0
+    """p99 of scoring one row by ONNX Runtime on the machine that promotes."""
+    skew_rows: Annotated[int, Field(ge=1)] | None = None
+    """Served rows that the skew proof must have compared; without it a promotion needs no proof."""
+
+
+class Cost(PolicyTable):
+    """What a wrong decision costs, in any unit; a right one costs nothing."""
+
+    false_positive: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """A row with label 0 that is marked."""
+    false_negative: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """A row with label 1 that is not marked."""
+
+
+class Decision(PolicyTable):
+    """How the threshold is chosen on the validation rows: by the cost when it is declared, else by the metric."""
+
+    metric: ThresholdMetric = ThresholdMetric.F1
+    cost: Cost | None = None
+
+
+class Slice(PolicyTable):
+    """A column by whose values the figures are reported apart; it need not be a feature."""
+
+    column: str
+    edges: tuple[float, ...] | None = None
+    """Cuts of a numeric column, ascending; an edge belongs to the slice above it."""
+    quantiles: Annotated[int, Field(ge=2, le=20)] = 4
+    """Without edges: a numeric column of many values is cut into so many slices of equally many train rows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Slice:
+        if self.edges is not None and (not self.edges or sorted(set(self.edges)) != list(self.edges)):
+            raise ValueError(f"edges {list(self.edges)} are not ascending")
+        return self

@@ -1,0 +1,294 @@
+"""The declarative file of a use case: what to predict, from which features, and when a model is good enough.
+
+TOML in, a frozen `UseCase` out. Everything downstream (search, gates, store, HTTP) is driven by it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from enum import Enum
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
+
+from data.errors import ConfigError
+from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
+from data.schema.model_policy import Calibration, Cost, Decision, Gates, PolicyTable, Slice
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+SHIPPED = ("card_fraud",)
+"""Names of the use cases that come with the project."""
+
+
+class Metric(str, Enum):
+    """What a search maximizes, computed on the validation rows."""
+
+    AUC = "auc"
+    PR_AUC = "pr_auc"
+    F1 = "f1"
+
+
+class Entity(PolicyTable):
+    """The key of the online store."""
+
+    column: str
+    type: Literal["string", "integer"] = "string"
+    ttl: str | None = None
+    """How long after its event time an online row is used, e.g. "30d", "12h"; no value: for ever."""
+
+    @model_validator(mode="after")
+    def _duration(self) -> Entity:
+        if self.ttl is not None and not _DURATION.fullmatch(self.ttl):
+            raise ValueError(f"ttl {self.ttl!r} is not a duration such as '30d', '12h', '15m' or '10s'")
+        return self
+
+    @property
+    def ttl_seconds(self) -> int | None:
+        """The time to live in seconds, counted from a row's event time."""
+        match = _DURATION.fullmatch(self.ttl or "")
+        return int(match[1]) * _SECONDS[match[2]] if match else None
+
+
+class Split(PolicyTable):
+    """How rows are divided into train, validation (for the search) and holdout (touched once)."""
+
+    strategy: Literal["time", "random", "entity"] | None = None
+    """Default: by time when `event_time` is declared, else at random. "entity" keeps an entity's rows together."""
+    validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    seed: int = 0
+
+
+class Range(PolicyTable):
+    """One searched XGBoost parameter: `low` to `high`, or one of `choices`."""
+
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    log: bool = False
+    integer: bool = False
+    choices: tuple[FiniteFloat | int | str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Range:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None:
+                raise ValueError("give either choices, or low and high")
+            if not self.choices:
+                raise ValueError("choices is empty")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range needs low above 0")
+        return self
+
+
+DEFAULT_SPACE: dict[str, Range] = {
+    "max_depth": Range(low=3, high=9, integer=True),
+    "learning_rate": Range(low=0.03, high=0.3, log=True),
+    "min_child_weight": Range(low=1, high=20, log=True),
+    "subsample": Range(low=0.6, high=1.0),
+    "colsample_bytree": Range(low=0.5, high=1.0),
+    "reg_lambda": Range(low=0.1, high=10, log=True),
+}
+
+
+class Search(PolicyTable):
+    """What the search varies and how long one trial may learn."""
+
+    metric: Metric = Metric.PR_AUC
+    max_rounds: Annotated[int, Field(ge=1, le=10_000)] = 300
+    early_stopping_rounds: Annotated[int, Field(ge=1)] = 30
+    space: dict[str, Range] = Field(default_factory=lambda: dict(DEFAULT_SPACE))
+
+
+class UseCase(PolicyTable):
+    """One use case. `schema_` holds the declared features in the file's order."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    description: str = ""
+    label: str
+    """Column to predict, holding 0 and 1 (or false and true)."""
+    key: str | None = None
+    """Column that identifies a row; carried along by batch scoring, checked for duplicates."""
+    event_time: str | None = None
+    """Column with the time a row became known."""
+    entity: Entity | None = None
+    split: Split = Split()
+    search: Search = Search()
+    gates: Gates = Gates()
+    decision: Decision = Decision()
+    calibration: Calibration = Calibration.NONE
+    """How the model's probabilities are corrected on the validation rows."""
+    slices: tuple[Slice, ...] = ()
+    """Columns by whose values the figures on the holdout are reported apart."""
+    known_at: dict[str, str] = Field(default_factory=dict)
+    """Feature -> column with the time its value became known; one after the event time is reported as a leak."""
+    features: dict[str, Feature]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_features(cls, value: Any) -> Any:
+        features = value.get("features") if isinstance(value, dict) else None
+        if isinstance(features, dict):
+            named = {k: {"name": k, **v} if isinstance(v, dict) else v for k, v in features.items()}
+            value = {**value, "features": named}
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> UseCase:
+        if not self.features:
+            raise ValueError("features: declare at least one")
+        roles = {self.label: "label", self.key: "key", self.event_time: "event_time"}
+        for name in self.features:
+            if name in roles:
+                raise ValueError(f"features.{name}: the column is already the {roles[name]}")
+        if self.entity and self.entity.column in self.features:
+            raise ValueError(f"features.{self.entity.column}: the column is already the entity")
+        online = [f.name for f in self.features.values() if f.online]
+        if online and self.entity is None:
+            raise ValueError(f"features.{online[0]}.source: an online feature needs [entity]")
+        if online and self.event_time is None:
+            raise ValueError(f"features.{online[0]}.source: an online feature needs event_time")
+        if self.strategy == "time" and self.event_time is None:
+            raise ValueError("split.strategy: 'time' needs event_time")
+        if self.strategy == "entity" and self.entity is None:
+            raise ValueError("split.strategy: 'entity' needs [entity]")
+        if self.split.validation + self.split.holdout >= 0.9:
+            raise ValueError("split: validation and holdout leave less than a tenth of the rows to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _reported(self) -> UseCase:
+        sliced = [each.column for each in self.slices]
+        for name in sliced:
+            if sliced.count(name) > 1 or name == self.label:
+                why = "the column is the label" if name == self.label else "the column is named twice"
+                raise ValueError(f"slices.{name}: {why}")
+        for name, column in self.known_at.items():
+            if name not in self.features:
+                raise ValueError(f"known_at.{name}: no such feature")
+            if self.event_time is None:
+                raise ValueError(f"known_at.{name}: {column!r} is compared with event_time, which is not declared")
+        return self
+
+    @cached_property
+    def schema_(self) -> FeatureSchema:
+        """The declared features in order, vocabularies not fitted yet."""
+        return FeatureSchema(features=tuple(self.features.values()))
+
+    @property
+    def strategy(self) -> str:
+        """The split strategy after defaults."""
+        return self.split.strategy or ("time" if self.event_time else "random")
+
+    @property
+    def view(self) -> str:
+        """Name of the rows in the online store; changes with the layout, so an old layout is never misread."""
+        return f"{self.name}@{self.schema_.view_fingerprint[:8]}"
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that training reads, without repetition."""
+        extra = [self.label, self.key, self.event_time, self.entity.column if self.entity else None]
+        extra += [*(each.column for each in self.slices), *self.known_at.values()]
+        return list(dict.fromkeys([*self.features, *(name for name in extra if name)]))
+
+    def categories(self) -> list[str]:
+        """Names of the categories whose vocabulary is to be fitted."""
+        return [f.name for f in self.features.values() if f.type is FeatureType.CATEGORY and f.vocabulary is None]
+
+
+def load_use_case(name_or_path: str | Path) -> UseCase:
+    """Read a use case by the name of a shipped one or by the path of its TOML file.
+
+    Raises:
+        ConfigError: no such file, not TOML (with line), or a wrong key (with its path and what was expected).
+    """
+    path = find_use_case(name_or_path)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc}") from exc
+    return parse_use_case(text, str(path))
+
+
+def find_use_case(name_or_path: str | Path) -> Path:
+    """Return the path of a use case's file; raises ConfigError when there is none."""
+    if str(name_or_path) in SHIPPED:
+        return Path(str(resources.files("data") / "use_cases" / f"{name_or_path}.toml"))
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise ConfigError(f"no use case '{name_or_path}': not a file, and not one of: {', '.join(SHIPPED)}")
+    return path
+
+
+def parse_use_case(text: str, origin: str) -> UseCase:
+    """Parse the text of a use-case file; `origin` is named in errors (ConfigError)."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{origin}: not valid TOML: {exc}") from exc
+    try:
+        return UseCase.model_validate(raw)
+    except ValidationError as exc:
+        lines = [f"{origin}: {_explain(error, text)}" for error in exc.errors()]
+        raise ConfigError("\n".join(lines)) from exc
+
+
+def _explain(error: Any, text: str) -> str:
+    path = [str(part) for part in error["loc"]]
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(path)
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        message = f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; known: {', '.join(known)}"
+    elif error["type"] == "missing":
+        message = "is required"
+    line = _line_of(path, text)
+    place = ".".join(path) + (f" (line {line})" if line else "")
+    return f"{place}: {message}" if place else message
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """The keys that belong where the last of `path` stands."""
+    model = UseCase
+    inside: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
+        "features": (UseCase, Feature),
+        "entity": (Entity, Entity),
+        "split": (Split, Split),
+        "search": (Search, Range),
+        "gates": (Gates, Gates),
+        "decision": (Decision, Cost),
+        "slices": (UseCase, Slice),
+    }
+    if len(path) >= 2 and path[0] in inside:
+        model = inside[path[0]][len(path) > 2]
+    return sorted(name for name in model.model_fields if not (model is Feature and name == "name"))
+
+
+def _line_of(path: list[str], text: str) -> int | None:
+    """Best guess at the line that declares the deepest key of `path` which the text mentions."""
+    start, found = 0, None
+    lines = text.splitlines()
+    for key in path:
+        pattern = re.compile(rf"""(^|[\[.{{,\s"'])({re.escape(key)})["']?\s*(=|\]|\.)""")
+        hit = next((i for i in range(start, len(lines)) if pattern.search(lines[i])), None)
+        if hit is None:
+            break
+        start = found = hit
+    return None if found is None else found + 1

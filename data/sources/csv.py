@@ -1,0 +1,177 @@
+"""CSV to Parquet, a block at a time. A line that does not fit stops the conversion with its place."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from data.errors import DataError
+from data.sources.parquet import atomic_file
+
+TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "timestamp": pa.timestamp("us"),
+}
+"""Names that a user may give a column's type by."""
+
+_BLOCK_BYTES = 8 << 20
+_ROW = re.compile(r"Row #(\d+): ?")
+_COLUMN = re.compile(r"In CSV column #(\d+): ?")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One CSV file to convert, with the column types found or declared, in the header's order."""
+
+    source: Path
+    target: Path
+    types: Mapping[str, pa.DataType]
+
+
+def csv_files(path: Path | str) -> list[Path]:
+    """Return the file itself, or a folder's `*.csv` files in name order; raises DataError when there is none."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    files = sorted(file for file in path.glob("*.csv") if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise DataError(f"{path}: the folder holds no .csv file")
+    return files
+
+
+def parse_types(pairs: list[str]) -> dict[str, pa.DataType]:
+    """Read `column=type` pairs; raises DataError for one that is malformed or names no known type."""
+    types: dict[str, pa.DataType] = {}
+    for pair in pairs:
+        column, _, kind = pair.rpartition("=")
+        if not column or kind not in TYPES:
+            raise DataError(f"--types {pair}: expected column=type with a type of: {', '.join(TYPES)}")
+        types[column] = TYPES[kind]
+    return types
+
+
+def infer_types(file: Path, declared: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
+    """Return the type of each column of a CSV file: as declared, else inferred from its first 8 MiB.
+
+    Raises:
+        DataError: not readable, no header, a column named twice, a declared column that is not there, not UTF-8.
+    """
+    with _Translated(file), _reader(file, declared) as reader:
+        schema = reader.schema
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise DataError(f"{file}: the header names column '{twice[0]}' twice")
+    unknown = [name for name in declared if name not in schema.names]
+    if unknown:
+        raise DataError(f"{file}: no column '{unknown[0]}'; the header has: {', '.join(schema.names)}")
+    return {field.name: _widened(file, field) for field in schema}
+
+
+def convert_file(job: Conversion, advance: Callable[[int], None]) -> int:
+    """Convert one file and return its rows; the target appears whole or not at all.
+
+    Raises:
+        DataError: a broken line or a value that does not fit (file, line, column, what to do), or no rows.
+    """
+    schema = pa.schema(list(job.types.items()))
+    rows = 0
+    with atomic_file(job.target) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        for batch in _batches(job):
+            writer.write_batch(batch)
+            rows += batch.num_rows
+            advance(batch.num_rows)
+        if rows == 0:
+            raise DataError(f"{job.source}: the file has a header but no rows")
+    return rows
+
+
+def convert_quietly(job: Conversion) -> int:
+    """Convert one file in a worker, without progress; as `convert_file`."""
+    return convert_file(job, lambda _: None)
+
+
+def _batches(job: Conversion) -> Iterator[pa.RecordBatch]:
+    with _Translated(job.source), _reader(job.source, job.types) as reader:
+        if reader.schema.names != list(job.types):
+            raise DataError(
+                f"{job.source}: the header is {', '.join(reader.schema.names)}; "
+                f"expected {', '.join(job.types)} as in the first file"
+            )
+        yield from reader
+
+
+def _reader(file: Path, types: Mapping[str, pa.DataType]) -> pyarrow.csv.CSVStreamingReader:
+    return pyarrow.csv.open_csv(
+        file,
+        # Without threads, because only then do Arrow's errors carry the row.
+        pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
+        pyarrow.csv.ParseOptions(newlines_in_values=True),
+        pyarrow.csv.ConvertOptions(column_types=dict(types)),
+    )
+
+
+class _Translated:
+    """Turn Arrow's errors about a file into ours."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, (pa.ArrowException, OSError)):
+            raise DataError(_explain(self._file, str(exc))) from exc
+
+
+def _explain(file: Path, message: str) -> str:
+    row, column = _ROW.search(message), _COLUMN.search(message)
+    place = f"{file}, line {_line_of_record(file, int(row[1]))}" if row else f"{file}"
+    reason = _COLUMN.sub("", _ROW.sub("", message)).strip().removeprefix("CSV parse error: ")
+    if column is None:
+        return f"{place}: {reason}; mend or remove the line" if row else f"{place}: {reason}"
+    name = _header(file)[int(column[1])]
+    reason = reason.removeprefix("CSV conversion error to ")
+    return (
+        f"{place}: column '{name}' does not fit {reason}; mend the value, or read the column as text: "
+        f"--types {name}=string"
+    )
+
+
+def _line_of_record(file: Path, record: int) -> int:
+    """The line on which a record starts; records and lines differ where a value holds line breaks."""
+    try:
+        with file.open(newline="", encoding="utf-8", errors="replace") as text:
+            reader = csv.reader(text)
+            for _ in range(record - 1):
+                next(reader)
+            return reader.line_num + 1
+    except (csv.Error, StopIteration):
+        return record
+
+
+def _header(file: Path) -> list[str]:
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
+        return next(csv.reader(text))
+
+
+def _widened(file: Path, field: pa.Field) -> pa.DataType:
+    if pa.types.is_binary(field.type):
+        raise DataError(f"{file}: column '{field.name}' is not UTF-8 text; convert the file to UTF-8")
+    if pa.types.is_null(field.type):
+        return pa.string()
+    if pa.types.is_timestamp(field.type) and field.type.unit == "s":
+        return pa.timestamp("us", field.type.tz)
+    return field.type

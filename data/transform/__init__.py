@@ -1,0 +1,1 @@
+"""From values to numbers: one encoding for training and serving, and event times."""

@@ -1,0 +1,188 @@
+"""The one transform: raw values in, float32 out, the same for a column and for a single value.
+
+Training and batch scoring encode Arrow columns, serving encodes single values; a property
+test holds the two against each other. Rules, for both:
+
+- a null, a NaN or an absent value becomes the declared default, else NaN (missing);
+- a category becomes its position in the vocabulary; one that is not in it becomes NaN;
+- an infinity, or a number too large for float32, becomes the largest float32 of its sign,
+  because XGBoost refuses infinities while order is all that a tree looks at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.errors import DataError, InvalidRow, SchemaMismatch
+from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Scalar
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+_NAN = math.nan
+# A block of rows and its columns fit into a core's cache: whole columns of a long table cost eight times as much.
+_BLOCK_ROWS = 32_768
+
+
+class FeatureEncoder:
+    """Encodes one feature. `missing` is what an absent value becomes."""
+
+    def __init__(self, feature: Feature) -> None:
+        """Raises SchemaMismatch when the feature is a category without vocabulary."""
+        if feature.type is FeatureType.CATEGORY and feature.vocabulary is None:
+            raise SchemaMismatch(f"feature '{feature.name}' has no vocabulary yet: fit the schema first")
+        self.feature = feature
+        self._codes = {word: float(code) for code, word in enumerate(feature.vocabulary or ())}
+        self.missing = _NAN if feature.default is None else self._code(feature.default)
+
+    def encode(self, value: Scalar | None) -> float:
+        """Encode one trusted raw value; None is an absent one."""
+        if value is None or value != value:
+            return self.missing
+        return self._code(value)
+
+    def accept(self, value: object) -> float:
+        """Encode one value sent by a client.
+
+        Raises:
+            InvalidRow: the value is of another type, not finite, or out of the declared range.
+        """
+        kind = self.feature.type
+        if kind is FeatureType.CATEGORY:
+            if not isinstance(value, str):
+                raise self._refused(value, "a string")
+            return self._codes.get(value, _NAN)
+        if kind is FeatureType.BOOLEAN:
+            if not isinstance(value, bool):
+                raise self._refused(value, "true or false")
+            return float(value)
+        return self._accept_number(value)
+
+    def unseen(self, value: object) -> bool:
+        """True for a category that is not in the vocabulary."""
+        return self.feature.type is FeatureType.CATEGORY and value not in self._codes
+
+    def column(self, column: pa.ChunkedArray) -> np.ndarray:
+        """Encode an Arrow column of length n to float32 of shape (n,).
+
+        Raises:
+            DataError: the column's type cannot hold this feature.
+        """
+        if self.feature.type is FeatureType.CATEGORY:
+            options = pc.SetLookupOptions(value_set=pa.array(self._codes, pa.string()))
+            codes = pc.call_function("index_in", [as_strings(column, self.feature.name)], options)
+            absent = column.is_null().to_numpy(zero_copy_only=False)
+            values = codes.cast(pa.float64()).to_numpy(zero_copy_only=False)
+            return np.where(absent, self.missing, values).astype(np.float32)
+        values = as_floats(column, self.feature.name)
+        values = np.where(np.isnan(values), self.missing, values)
+        return np.clip(values, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
+
+    def _code(self, value: Scalar) -> float:
+        if isinstance(value, str):
+            return self._codes.get(value, _NAN)
+        return min(max(float(value), -FLOAT32_MAX), FLOAT32_MAX)
+
+    def _accept_number(self, value: object) -> float:
+        feature = self.feature
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._refused(value, "a number" if feature.type is FeatureType.NUMBER else "an integer")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidRow(feature.name, "NaN and Infinity are not accepted; leave the field out if it is unknown")
+        if feature.type is FeatureType.INTEGER and value != int(value):
+            raise self._refused(value, "an integer")
+        if feature.min is not None and value < feature.min:
+            raise InvalidRow(feature.name, f"{value!r:.40} is below the smallest accepted value {feature.min:g}")
+        if feature.max is not None and value > feature.max:
+            raise InvalidRow(feature.name, f"{value!r:.40} is above the largest accepted value {feature.max:g}")
+        if abs(value) > FLOAT32_MAX:
+            raise InvalidRow(feature.name, f"the number does not fit into 32-bit floating point ({FLOAT32_MAX:.3g})")
+        return float(value)
+
+    def _refused(self, value: object, expected: str) -> InvalidRow:
+        return InvalidRow(self.feature.name, f"expected {expected}, got {json_type(value)}")
+
+
+class Transform:
+    """Encodes rows and tables by a fitted schema into float32 of shape (n, len(schema.names))."""
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        """Raises SchemaMismatch when the schema is not fitted."""
+        self.schema = schema
+        self.encoders = tuple(FeatureEncoder(feature) for feature in schema.features)
+
+    def matrix(self, table: pa.Table) -> np.ndarray:
+        """Encode a table, shape (n, k), rows in order.
+
+        Raises:
+            DataError: a feature's column is missing or of a type that cannot hold it.
+        """
+        columns = [named_column(table, encoder.feature.name) for encoder in self.encoders]
+        out = np.empty((table.num_rows, len(columns)), np.float32)
+        for start in range(0, max(table.num_rows, 1), _BLOCK_ROWS):
+            block = out[start : start + _BLOCK_ROWS]
+            for i, (encoder, column) in enumerate(zip(self.encoders, columns, strict=True)):
+                block[:, i] = encoder.column(column.slice(start, _BLOCK_ROWS))
+        return out
+
+    def rows(self, rows: Sequence[Sequence[Scalar | None]]) -> np.ndarray:
+        """Encode rows of raw values in schema order, shape (n, k)."""
+        encoded = [[e.encode(v) for e, v in zip(self.encoders, row, strict=True)] for row in rows]
+        return np.array(encoded, np.float32).reshape(len(rows), len(self.encoders))
+
+
+def named_column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """Return a column, or raise DataError that names it and those there are."""
+    if name not in table.column_names:
+        raise DataError(f"column '{name}' is missing; the table has: {', '.join(table.column_names)}")
+    return table.column(name)
+
+
+def is_absent(column: pa.ChunkedArray) -> np.ndarray:
+    """Return where a column has no value, bool of shape (n,): nulls, and NaN in floats."""
+    return column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+
+
+def as_floats(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Return a numeric or boolean column as float64 of shape (n,), nulls as NaN.
+
+    Raises:
+        DataError: the column is neither numeric nor boolean.
+    """
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise DataError(f"column '{name}' holds {kind}, expected numbers")
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def as_strings(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Return a column of strings or integers as Arrow strings.
+
+    Raises:
+        DataError: the column holds anything else.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return as_strings(column.cast(kind.value_type), name)
+    if pa.types.is_string(kind):
+        return column
+    if pa.types.is_large_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return column.cast(pa.string())
+    raise DataError(f"column '{name}' holds {kind}, expected strings or integers")
+
+
+def json_type(value: object) -> str:
+    """The JSON name of a decoded value's type."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return f"the number {value!r:.40}"
+    names = ((str, "a string"), (list, "an array"), (dict, "an object"))
+    return next((name for kind, name in names if isinstance(value, kind)), type(value).__name__)

@@ -1,0 +1,1 @@
+"""Checking a table against its use case, and the report of it."""

@@ -1,0 +1,264 @@
+"""Is this table what the use case declares? Each chunk is checked on its own, then the parts are merged.
+
+Memory: a chunk's columns in each worker; in the driver 8 bytes a row for the hash of its key and 8 bytes
+a bad row. Two keys with one 64-bit hash would count as a duplicate: expect none below a billion rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pandas.util import hash_array
+
+from data.errors import DataError
+from data.schema.feature_schema import FeatureType
+from data.schema.use_case import UseCase
+from data.sources.parquet import Chunk, ParquetSource, read_chunk
+from data.transform.encoding import as_floats, as_strings
+from data.transform.event_time import NO_TIME, event_us, fits_event_time
+from data.validation.row_checks import OUT_OF_ORDER, numeric, row_checks, wordy
+
+BAD_ROWS_KEPT = 10_000
+"""Most bad rows that are written out."""
+
+_REPEATED = "repeats the key of an earlier row"
+
+
+@dataclass
+class Hits:
+    """Rows that failed one check: how many, and the first of them by their number in the table."""
+
+    count: int
+    rows: np.ndarray
+
+
+@dataclass
+class ColumnSummary:
+    """What a column holds; `low` and `high` are None for columns without order or without values."""
+
+    nulls: int = 0
+    nans: int = 0
+    infinities: int = 0
+    low: float | str | None = None
+    high: float | str | None = None
+
+    def merge(self, other: ColumnSummary) -> None:
+        """Add another chunk's summary."""
+        self.nulls += other.nulls
+        self.nans += other.nans
+        self.infinities += other.infinities
+        self.low = min((v for v in (self.low, other.low) if v is not None), default=None)
+        self.high = max((v for v in (self.high, other.high) if v is not None), default=None)
+
+
+@dataclass
+class ChunkFindings:
+    """What one chunk gave."""
+
+    chunk: Chunk
+    columns: dict[str, ColumnSummary]
+    hits: dict[tuple[str, str], Hits]
+    bad_rows: np.ndarray
+    labels: Counter[str]
+    key_hashes: np.ndarray
+    times: np.ndarray
+    """First and last event time of the chunk; empty when there is none."""
+
+
+@dataclass
+class Validation:
+    """The outcome over the whole table. `bad_rows` are row numbers, ascending."""
+
+    path: str
+    use_case: str
+    rows: int = 0
+    columns: dict[str, ColumnSummary] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    hits: dict[tuple[str, str], Hits] = field(default_factory=dict)
+    whole: list[str] = field(default_factory=list)
+    """Problems of the table as a whole."""
+    labels: Counter[str] = field(default_factory=Counter)
+    bad_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def clean(self) -> bool:
+        """True when nothing is wrong."""
+        return not self.hits and not self.whole
+
+
+def check_learned(source: ParquetSource, use_case: UseCase) -> None:
+    """Raise DataError when a declared column is missing, or of a type that feature, label or slice cannot hold."""
+    source.require(use_case.columns)
+    for feature in use_case.features.values():
+        kind, role = source.schema.field(feature.name).type, f"(it is a feature of type '{feature.type.value}')"
+        if feature.type is FeatureType.CATEGORY:
+            remedy = "convert the column to strings, or declare the feature as a number"
+            source.require_type(feature.name, wordy(kind), f"strings or integers {role}", remedy)
+        else:
+            remedy = "convert the column to numbers, or declare the feature as a category"
+            source.require_type(feature.name, numeric(kind), f"numbers {role}", remedy)
+    label = source.schema.field(use_case.label).type
+    remedy = "write 1 for what is to be predicted and 0 for the rest, or name another label in the use case"
+    source.require_type(use_case.label, numeric(label), "0 and 1, or false and true (it is the label)", remedy)
+    for each in use_case.slices:
+        fits = each.edges is None or numeric(source.schema.field(each.column).type)
+        source.require_type(
+            each.column, fits, "numbers (it is a slice with edges)", "convert it or leave the edges out"
+        )
+
+
+def check_source(source: ParquetSource, use_case: UseCase) -> None:
+    """Raise DataError when a declared column is missing or of a type that cannot hold it."""
+    check_learned(source, use_case)
+    if use_case.event_time:
+        kind = source.schema.field(use_case.event_time).type
+        source.require_type(use_case.event_time, fits_event_time(kind), "timestamps, dates or whole numbers")
+    if use_case.entity:
+        kind = source.schema.field(use_case.entity.column).type
+        source.require_type(use_case.entity.column, wordy(kind), "strings or integers (it is the entity)")
+
+
+def checker(use_case: UseCase, now_us: int) -> Callable[[Chunk], ChunkFindings]:
+    """Return the function that checks one chunk; times more than a day after `now_us` are in the future."""
+    return partial(check_chunk, use_case=use_case, now_us=now_us)
+
+
+def check_chunk(chunk: Chunk, use_case: UseCase, now_us: int) -> ChunkFindings:
+    """Read one chunk and check every declared column.
+
+    Raises:
+        DataError: the file is broken, or the event times cannot be read.
+    """
+    table = read_chunk(chunk, use_case.columns)
+    try:
+        times = event_us(table.column(use_case.event_time), use_case.event_time) if use_case.event_time else None
+        checks = [check for check in row_checks(table, use_case, times, now_us) if check.mask.any()]
+    except DataError as exc:
+        raise DataError(f"{chunk.path}: {exc}") from exc
+    bad = np.zeros(table.num_rows, bool)
+    for check in checks:
+        bad |= check.mask
+    key = use_case.key
+    return ChunkFindings(
+        chunk=chunk,
+        columns={name: _summary(table.column(name)) for name in use_case.columns},
+        hits={(check.column, check.reason): _hits(check.mask, chunk.first_row) for check in checks},
+        bad_rows=np.flatnonzero(bad) + chunk.first_row,
+        labels=_label_counts(table.column(use_case.label)),
+        key_hashes=_hashes(table.column(key), key) if key else np.empty(0, np.uint64),
+        times=np.empty(0, np.int64) if times is None else _ends(times),
+    )
+
+
+def merge(source: ParquetSource, use_case: UseCase, parts: Sequence[ChunkFindings]) -> Validation:
+    """Put the chunks' results together, and check what only the whole table shows: keys, order, classes."""
+    parts = sorted(parts, key=lambda part: part.chunk.index)
+    types = {name: str(source.schema.field(name).type) for name in use_case.columns}
+    done = Validation(str(source.path), use_case.name, source.rows, types=types)
+    for part in parts:
+        done.labels += part.labels
+        for name, summary in part.columns.items():
+            done.columns.setdefault(name, ColumnSummary()).merge(summary)
+        for (column, reason), hits in part.hits.items():
+            _add_hits(done, column, reason, hits)
+    bad = [part.bad_rows for part in parts]
+    if use_case.key:
+        bad.append(_add_rows(done, use_case.key, _REPEATED, _repeats(np.concatenate([p.key_hashes for p in parts]))))
+    if use_case.event_time:
+        bad.append(_add_rows(done, use_case.event_time, OUT_OF_ORDER, _late_chunks(parts)))
+    done.bad_rows = np.unique(np.concatenate(bad))
+    if len(done.labels) == 1:
+        done.whole.append(f"label '{use_case.label}' has one class only: every row is {next(iter(done.labels))}")
+    return done
+
+
+def bad_rows(source: ParquetSource, validation: Validation) -> pa.Table:
+    """Read the first `BAD_ROWS_KEPT` bad rows, with their number (from 0) and reasons in columns of their own."""
+    wanted = validation.bad_rows[:BAD_ROWS_KEPT]
+    reasons: dict[int, list[str]] = {int(row): [] for row in wanted}
+    for (column, reason), hits in validation.hits.items():
+        for row in hits.rows.tolist():
+            if row in reasons:
+                reasons[row].append(f"{column}: {reason}")
+    parts: list[pa.Table] = []
+    for chunk in source.chunks:
+        inside = wanted[(wanted >= chunk.first_row) & (wanted < chunk.first_row + chunk.rows)]
+        if len(inside):
+            parts.append(read_chunk(chunk, source.schema.names).take(inside - chunk.first_row))
+    table = pa.concat_tables(parts)
+    texts = ["; ".join(reasons[int(row)]) for row in wanted]
+    return table.append_column("row_number", pa.array(wanted)).append_column("reasons", pa.array(texts))
+
+
+def _late_chunks(parts: Sequence[ChunkFindings]) -> np.ndarray:
+    """First rows of the chunks that start earlier than the chunk before ended."""
+    timed = [part for part in parts if len(part.times)]
+    pairs = pairwise(timed)
+    return np.array([late.chunk.first_row for early, late in pairs if late.times[0] < early.times[1]], np.int64)
+
+
+def _repeats(hashes: np.ndarray) -> np.ndarray:
+    order = np.argsort(hashes, kind="stable")
+    same = hashes[order][1:] == hashes[order][:-1]
+    return np.sort(order[1:][same])
+
+
+# pandas loads it lazily, by which its type is lost.
+_hash = cast(Callable[..., np.ndarray], hash_array)
+
+
+def _hashes(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    if not wordy(column.type):
+        raise DataError(f"column '{name}' holds {column.type}, expected strings or integers (it is the key)")
+    if pa.types.is_integer(column.type) and not column.null_count:
+        return _hash(column.to_numpy())
+    return _hash(as_strings(column, name).to_numpy(zero_copy_only=False), categorize=False)
+
+
+def _summary(column: pa.ChunkedArray) -> ColumnSummary:
+    nulls = column.null_count
+    if not numeric(column.type):
+        ends = pc.call_function("min_max", [column.cast(pa.string())]) if nulls < len(column) else None
+        return ColumnSummary(nulls, low=ends and ends["min"].as_py(), high=ends and ends["max"].as_py())
+    values = as_floats(column, "")
+    nans = int(np.isnan(values).sum()) - nulls
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
+    return ColumnSummary(nulls, nans, int(np.isinf(values).sum()), low, high)
+
+
+def _label_counts(column: pa.ChunkedArray) -> Counter[str]:
+    """Occurrences of each label; of a column that is no label at all, a few values are enough."""
+    values, counts = np.unique(as_floats(column, ""), return_counts=True)
+    pairs = list(zip(values.tolist(), counts.tolist(), strict=True))[:20]
+    return Counter({f"{value:g}": count for value, count in pairs if value == value})
+
+
+def _hits(mask: np.ndarray, first_row: int) -> Hits:
+    rows = np.flatnonzero(mask)
+    return Hits(len(rows), rows[:BAD_ROWS_KEPT] + first_row)
+
+
+def _add_hits(done: Validation, column: str, reason: str, hits: Hits) -> None:
+    found = done.hits.setdefault((column, reason), Hits(0, np.empty(0, np.int64)))
+    found.count += hits.count
+    found.rows = np.sort(np.concatenate([found.rows, hits.rows]))[:BAD_ROWS_KEPT]
+
+
+def _add_rows(done: Validation, column: str, reason: str, rows: np.ndarray) -> np.ndarray:
+    if len(rows):
+        _add_hits(done, column, reason, Hits(len(rows), rows[:BAD_ROWS_KEPT]))
+    return rows
+
+
+def _ends(times: np.ndarray) -> np.ndarray:
+    known = times[times != NO_TIME]
+    return known[[0, -1]] if len(known) else known

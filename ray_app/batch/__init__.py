@@ -1,0 +1,1 @@
+"""Batch scoring: a Parquet table in, scores out, bit for bit as HTTP answers."""

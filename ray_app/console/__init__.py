@@ -1,0 +1,1 @@
+"""The console: its routes, what it is shown, and its page."""

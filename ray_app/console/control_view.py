@@ -1,0 +1,204 @@
+"""What the console shows of Control, to anybody who can reach the service: no path, no address, no entity.
+
+Whoever has the admin token sees the rest at `/admin/status` and `/admin/audit`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ray_app.console.redaction import redacted
+from ray_app.control.admin_actions import rolled_back
+from ray_app.control.autoscaling import BUSY
+from ray_app.control.controller import Controller
+from ray_app.control.messages import BYSTANDER
+from ray_app.control.registry_state import NO_CHAMPION, NOT_ASKED, PREVIOUS_TAG
+from ray_app.control.replica_states import ReplicaStates
+from ray_app.control.rule_change import ChangeRefused
+from ray_app.control.version_set import VersionFacts
+from ray_app.rollout.recent_history import RecentHistory
+from ray_app.rollout.rollout_driver import RolloutDriver
+from ray_app.rollout.version_stats import VersionStats, quantile_ms
+from tune.registry.traffic_rules import Mode
+
+_MOST_CHANGES = 20
+_LOOKED_S, _LISTED_S = 30.0, 15.0
+_ELSEWHERE = "MLflow does not answer, or not as expected; /admin/status has its words"
+
+
+class ControlView:
+    """Puts together what `/console/data` answers.
+
+    Args:
+        control: who is shown.
+        bystanders: replicas that hold no versions.
+        steering: its rollout, tallies and shadows.
+        history: its last minutes.
+        changes: entries of the audit log, oldest first.
+        now: monotonic seconds: when this Control began to watch.
+        wall: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        control: Controller,
+        bystanders: ReplicaStates,
+        steering: RolloutDriver,
+        history: RecentHistory,
+        changes: Callable[[], Iterable[Any]],
+        now: float,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.listed: dict[str, VersionFacts] = {}
+        """Versions of the registry as they were read last."""
+        self._control = control
+        self._bystanders = bystanders
+        self._steering = steering
+        self._history = history
+        self._changes = changes
+        self._began = now
+        self._looked_at = self._listed_at = -math.inf
+        self._wall = wall
+
+    def plain(self, now: float) -> dict[str, Any]:
+        """As JSON has it."""
+        control = self._control
+        self._looked_at = now
+        seconds, minute = self._history.last_minute()
+        return {
+            "at": self._wall(),
+            "use_case": control.rules.use_case,
+            "epoch": control.rules.epoch,
+            "champion": control.rules.champion,
+            "challengers": [
+                {"version": each.version, "weight": each.weight, "mode": each.mode.value}
+                for each in control.rules.challengers
+            ],
+            "control": {"settled": control.settled, "watching_s": round(now - self._began, 1)},
+            "registry": self._registry(),
+            "pending": self._pending(now),
+            "rollback": self._rollback(),
+            "minute": _rates(sum(minute.values(), VersionStats()), seconds),
+            "versions": self._versions(),
+            "replicas": self._replicas(now),
+            "shadows": [verdict.plain() for verdict in self._steering.verdicts(control)],
+            "rollout": redacted(self._steering.plain(control)),
+            "refusals": [redacted(refusal._asdict()) for refusal in control.refusals],
+            "changes": [_changed(entry) for entry in list(self._changes())[-_MOST_CHANGES:] if _is_entry(entry)],
+            "history": self._history.plain(),
+        }
+
+    def wants_list(self, now: float) -> bool:
+        """True once in a while, and only while somebody looks: the registry's versions are to be read."""
+        wanted = now - self._looked_at < _LOOKED_S and now - self._listed_at >= _LISTED_S
+        if wanted:
+            self._listed_at = now
+        return wanted
+
+    def _registry(self) -> dict[str, Any]:
+        problem, owed = self._control.truth.problem, self._control.truth.owed
+        return {
+            "problem": problem if problem in (None, NOT_ASKED, NO_CHAMPION) else _ELSEWHERE,
+            "owed": [*owed.tags, *(["champion"] if owed.champion else [])] if owed else [],
+        }
+
+    def _pending(self, now: float) -> dict[str, Any] | None:
+        change = self._control.pending
+        return None if change is None else {**_changed(change.plain()), "for_s": round(now - change.since, 1)}
+
+    def _rollback(self) -> dict[str, Any]:
+        """What a rollback would do: the champion after it and the challengers it takes out, or why it does nothing."""
+        rules = self._control.rules
+        try:
+            after = rolled_back(rules, self._control.truth.tags.get(PREVIOUS_TAG))
+        except ChangeRefused as exc:
+            return {"refused": str(exc)}
+        out = [each.version for each in rules.challengers if each.mode is Mode.LIVE and each not in after.challengers]
+        return {"champion": after.champion, "out": out}
+
+    def _versions(self) -> list[dict[str, Any]]:
+        """The versions that rules name, then those that are loaded or registered, newest first."""
+        control = self._control
+        facts = self.listed | control.versions.facts()
+        coming = control.pending.rules.versions if control.pending else ()
+        others = sorted({*facts, *control.versions.wanted, *coming}, key=int, reverse=True)
+        reports = [report for _, report in control.replicas.reports()]
+        tallies = self._steering.tallies(control)
+        seconds, minute = self._history.last_minute()
+        return [
+            {
+                "version": version,
+                **self._role(version),
+                **_fact(facts.get(version)),
+                "held_by": sum(version in report.held for report in reports),
+                "of": len(reports),
+                "total": _counts(tallies.get(version, VersionStats())),
+                "minute": _rates(minute.get(version, VersionStats()), seconds),
+            }
+            for version in dict.fromkeys([*control.rules.versions, *others])
+        ]
+
+    def _role(self, version: str) -> dict[str, Any]:
+        control = self._control
+        if version == control.rules.champion:
+            live = sum(each.weight for each in control.rules.challengers if each.mode is Mode.LIVE)
+            return {"role": "champion", "weight": round(100 - live, 2)}
+        for each in control.rules.challengers:
+            if each.version == version:
+                return {"role": each.mode.value, "weight": each.weight}
+        if control.pending is not None and version in control.pending.rules.versions:
+            return {"role": "coming", "weight": 0}
+        return {"role": "held" if version in control.versions.wanted else "registered", "weight": 0}
+
+    def _replicas(self, now: float) -> list[dict[str, Any]]:
+        return [
+            {
+                "replica": report.replica,
+                "kind": report.kind,
+                "held": sorted(report.held, key=int),
+                "epoch": None if report.kind == BYSTANDER else report.rules.epoch,
+                "busy": report.extras.get(BUSY),
+                "silent_s": round(now - at, 1),
+                "refused": len(report.refused),
+            }
+            for at, report in (*self._control.replicas.reports(), *self._bystanders.reports())
+        ]
+
+
+def _is_entry(entry: Any) -> bool:
+    """False for a line of the audit log that somebody else wrote."""
+    return isinstance(entry, dict) and isinstance(entry.get("at"), (int, float))
+
+
+def _changed(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A change without the address that it came from; what a person gave as the reason stays as it was written."""
+    kept = {key: entry.get(key) for key in ("at", "who", "outcome", "epoch", "rules", "before")}
+    why = entry.get("why")
+    return {
+        **kept,
+        "why": why if entry.get("who") == "admin" else redacted(why),
+        "reason": redacted(entry.get("reason")),
+    }
+
+
+def _fact(facts: VersionFacts | None) -> dict[str, Any]:
+    if facts is None:
+        return {"created_at": None, "threshold": None, "metrics": {}}
+    metrics = {name: value for name, value in facts.metrics.items() if math.isfinite(value)}
+    return {"created_at": facts.created_at, "threshold": facts.threshold, "metrics": metrics}
+
+
+def _counts(tally: VersionStats) -> dict[str, int]:
+    return {"requests": tally.requests, "errors": tally.errors, "refused": tally.refused}
+
+
+def _rates(tally: VersionStats, seconds: float) -> dict[str, Any]:
+    return {
+        **_counts(tally),
+        "per_s": round(tally.requests / seconds, 2) if seconds else 0.0,
+        "p50_ms": quantile_ms(tally.latencies, 0.5),
+        "p99_ms": quantile_ms(tally.latencies, 0.99),
+    }

@@ -1,0 +1,97 @@
+"""The console: a page for people at `/console`, and the open, read-only data that it asks for again and again.
+
+What changes something goes by the admin door, with its token; nothing here needs or knows one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Mapping
+from importlib import resources
+
+from data.errors import ControlUnavailable
+from ray_app.console.redaction import redacted
+from ray_app.http.admin import Forward
+from ray_app.http.asgi import Readiness
+from ray_app.protocol import responses
+from ray_app.protocol.route import Route, RouteReply, RouteRequest
+
+PAGE = "console.html"
+_TYPES = {"html": b"text/html; charset=utf-8", "css": b"text/css; charset=utf-8", "js": b"text/javascript"}
+_HEADERS: Mapping[str, str] = {
+    # Scripts and styles come from files of this service alone: no text of anybody can become one.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+_KEPT_S = 1.0
+"""How long an answer of Control is given out: many open pages ask it no more often than one."""
+_PATIENCE_S = 1.5
+
+
+class ConsoleRoutes:
+    """Belongs to one event loop.
+
+    Args:
+        forward: takes a look to Control.
+        readiness: problems of store and model.
+        admin_open: the admin door has a token.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        readiness: Readiness,
+        admin_open: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._forward = forward
+        self._readiness = readiness
+        self._admin_open = admin_open
+        self._clock = clock
+        self._asked: asyncio.Task[bytes] | None = None
+        self._answered_at = clock()
+
+    def routes(self) -> dict[str, Route]:
+        """The console's routes by path."""
+        paths = {"/console" if name == PAGE else f"/console/{name}": name for name in _files()}
+        fixed = {path: Route(("GET",), functools.partial(_file, name)) for path, name in paths.items()}
+        return {**fixed, "/console/data": Route(("GET",), self._data)}
+
+    async def _data(self, told: RouteRequest) -> RouteReply:
+        """What is known now, at most a second old; raises ControlUnavailable."""
+        asked = self._asked
+        if asked is None or (asked.done() and self._clock() - self._answered_at >= _KEPT_S):
+            asked = self._asked = asyncio.get_running_loop().create_task(self._ask())
+            # Whoever asked may have left by the time that it fails.
+            asked.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return RouteReply(200, responses.JSON, await asyncio.shield(asked), {"cache-control": "no-store"})
+
+    async def _ask(self) -> bytes:
+        try:
+            (_, said), problems = await asyncio.wait_for(
+                asyncio.gather(self._forward("look/console", {}, ""), self._readiness()), _PATIENCE_S
+            )
+        except (ControlUnavailable, asyncio.TimeoutError) as exc:
+            # Its own words may name machines, and this answer is for everybody.
+            raise ControlUnavailable("Control does not answer; what is served goes on") from exc
+        finally:
+            self._answered_at = self._clock()
+        return responses.dumps({"problems": redacted(problems), "admin_open": self._admin_open, **said})
+
+
+async def _file(name: str, told: RouteRequest) -> RouteReply:
+    return RouteReply(200, _TYPES[name.rpartition(".")[2]], _files()[name], _HEADERS)
+
+
+@functools.cache
+def _files() -> dict[str, bytes]:
+    folder = resources.files("ray_app.console") / "web"
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name.rpartition(".")[2] in _TYPES}

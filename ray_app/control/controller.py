@@ -1,0 +1,293 @@
+"""Control: which versions are to be held where, and which rules are in force. Plain logic, without Ray or MLflow.
+
+A change of the rules is prepared first: the bundles that it needs are fetched, checked and loaded by every replica
+beside the old. Only when all hold them it is committed, with the next epoch, and what no rule names any more is
+dropped after a grace. The registry holds the truth (the champion's alias, the rules in a tag), so that whatever is
+started over finds it again; what is committed here is owed to the registry until it is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ray_app.control.messages import Directive, ReplicaReport
+from ray_app.control.registry_state import PREVIOUS_TAG, PendingWrites, RegistrySnapshot, RegistryState, same
+from ray_app.control.replica_states import ReplicaStates
+from ray_app.control.rule_change import UNSHOWN, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal, RuleChange
+from ray_app.control.version_set import HeldBundle, VersionSet
+from tune.registry.traffic_rules import TRAFFIC_TAG, TrafficRules
+
+_SETTLE_S = 1.5
+"""A new Control listens for so long to what the replicas answer by before it says anything."""
+_SETTLE_ALONE_S = 10.0
+_PREPARE_S = 60.0
+_MOST_REFUSALS = 20
+
+
+class Controller:
+    """Belongs to one event loop. Every `now` is monotonic seconds.
+
+    Args:
+        name: tells this Control from the one before it.
+        rules: those that the application was built with.
+        versions: what is at hand.
+        replicas: who is to hold them.
+        now: when it starts.
+        audit: told of every change that was committed or refused.
+        wall: seconds since 1970, for the record only.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rules: TrafficRules,
+        versions: VersionSet,
+        replicas: ReplicaStates,
+        now: float,
+        audit: Callable[[dict[str, Any]], None] = lambda entry: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.rules = rules
+        self.versions = versions
+        self.replicas = replicas
+        self.truth = RegistryState()
+        self.pending: RuleChange | None = None
+        self.refusals: deque[Refusal] = deque(maxlen=_MOST_REFUSALS)
+        self.seq = 0
+        self.settled = False
+        self.steer: Callable[[Controller, float], None] = lambda control, now: None
+        """Called with every tick: a rollout that has something to change calls `propose`, and `truth.owe` its tag."""
+        self.shown: dict[str, Callable[[Controller], Any]] = {}
+        """What `status` shows besides, by name: plain JSON, e.g. merged from `replicas.extras`."""
+        self._audit = audit
+        self._wall = wall
+        self._started = now
+        self._wanted_seq = 0
+        self._unfit: dict[str, str] = {}
+        self._adopted = False
+
+    def hear(self, report: ReplicaReport, now: float) -> None:
+        """Take a replica's report."""
+        self.replicas.hear(report, now)
+        newest = self.replicas.newest_rules()
+        if newest is not None and newest[0].epoch > self.rules.epoch:
+            self._adopt(*newest)
+        self._advance(now)
+
+    def see(self, registered: RegistrySnapshot, now: float) -> None:
+        """Take what the registry says, and act on what is new in it."""
+        self.truth.read(registered)
+        if not self.settled:
+            return
+        origin = Origin("registry")
+        try:
+            asked = self.truth.news(self.rules, now)
+        except ChangeRefused as exc:
+            self._note(origin.who, "traffic rules", str(exc))
+            if isinstance(exc, ChangeConflict):
+                self.truth.owe({TRAFFIC_TAG: self.rules.model_dump_json()})
+            return
+        if asked is not None and not self._asked_already(asked):
+            # Refused or not, it is written down; there is nobody to be told.
+            with suppress(ChangeRefused):
+                self.propose(asked, origin, now, moves_champion=True, instead=True)
+
+    def fetched(self, held: HeldBundle, now: float) -> None:
+        """Take a bundle that was fetched and is fit to serve."""
+        self.versions.put(held)
+        self._advance(now)
+
+    def unfit(self, version: str, reason: str) -> None:
+        """Take note that a version cannot serve: a change that names it is refused, and it is not fetched again."""
+        if self.pending is not None and version in self.pending.rules.versions:
+            self._refuse(self.pending, f"version {version}: {reason}")
+            return
+        self._unfit[version] = reason
+        self._note("control", f"version {version}", reason)
+
+    def propose(
+        self,
+        rules: TrafficRules,
+        origin: Origin,
+        now: float,
+        *,
+        base: int | None = None,
+        moves_champion: bool = False,
+        instead: bool = False,
+    ) -> RuleChange:
+        """Begin a change; the rules' own buckets do not count.
+
+        Args:
+            rules: those wanted.
+            origin: who wants them.
+            now: the time.
+            base: epoch of the rules that the change was thought of for; None for whatever is in force.
+            moves_champion: the rules may name another champion, whose alias is then moved too.
+            instead: a change that is under way is given up for this one.
+
+        Raises:
+            ChangeConflict: other rules are in force than those of `base`, or another change is under way.
+            ChangeRefused: the rules cannot be served.
+        """
+        change = RuleChange(rules, origin, now)
+        try:
+            self._check(rules, base, moves_champion, instead)
+        except ChangeRefused as exc:
+            self._refuse(change, str(exc))
+            raise
+        if self.pending is not None:
+            self.pending.outcome, self.pending.reason = Outcome.SUPERSEDED, "another change took its place"
+            self.pending = None
+        if same(rules, self.rules):
+            change.outcome, change.epoch = Outcome.COMMITTED, self.rules.epoch
+        else:
+            self.pending = change
+        self._advance(now)
+        return change
+
+    def tick(self, now: float) -> None:
+        """Do what time asks for; call it about once a second."""
+        self.replicas.sweep(now)
+        listened = now - self._started
+        if not self.settled and listened >= (_SETTLE_S if self.replicas.complete else _SETTLE_ALONE_S):
+            self._settle(now)
+        if self.settled:
+            self.steer(self, now)
+        pending = self.pending
+        if pending is not None and now - pending.since > _PREPARE_S and not self.missing():
+            self._refuse(pending, f"not every replica held its versions after {_PREPARE_S:g} s")
+        self._advance(now)
+
+    def directive(self) -> Directive | None:
+        """What replicas are to do; None while this Control still listens to what they do."""
+        return Directive(self.name, self.seq, dict(self.versions.wanted), self.rules) if self.settled else None
+
+    @property
+    def owed(self) -> PendingWrites | None:
+        """What is to be written to the registry, None for nothing: also before it is clear what is in force."""
+        return self.truth.owed if self.settled else None
+
+    def missing(self) -> list[str]:
+        """Versions whose bundles are to be fetched."""
+        named = [*self.rules.versions, *(self.pending.rules.versions if self.pending else ())]
+        return [version for version in self.versions.missing(named) if version not in self._unfit]
+
+    def status(self, now: float) -> dict[str, Any]:
+        """All that there is to know, as plain JSON."""
+        owed, registered = self.truth.owed, self.truth.registered
+        return {
+            "use_case": self.rules.use_case,
+            "epoch": self.rules.epoch,
+            "rules": self.rules.model_dump(mode="json"),
+            "pending": self.pending.plain() if self.pending else None,
+            "previous_champion": self.truth.tags.get(PREVIOUS_TAG),
+            "versions": self.versions.wanted,
+            "replicas": self.replicas.plain(now),
+            "refusals": [refusal._asdict() for refusal in self.refusals],
+            "registry": {
+                "problem": self.truth.problem,
+                "champion": registered.champion if registered else None,
+                "owed": [*owed.tags, *(["champion"] if owed.champion else [])] if owed else [],
+            },
+            "control": {"name": self.name, "seq": self.seq, "settled": self.settled},
+            **{name: show(self) for name, show in self.shown.items()},
+        }
+
+    def _settle(self, now: float) -> None:
+        self.settled = True
+        self.seq += 1
+        if self.truth.registered is not None:
+            self.see(self.truth.registered, now)
+        if self._adopted and self.pending is None:
+            self.truth.owe({TRAFFIC_TAG: self.rules.model_dump_json()})
+
+    def _adopt(self, rules: TrafficRules, held: dict[str, str]) -> None:
+        """Take over what the Control before this one committed, and may not have lived to write down."""
+        self.rules = rules
+        self.versions.know(held)
+        self.seq += 1
+        self._adopted = True
+        if self.pending is not None and self.pending.rules.epoch <= rules.epoch:
+            # Read from the registry before a replica said what is newer.
+            self.pending.outcome, self.pending.reason = Outcome.SUPERSEDED, "newer rules are in force"
+            self.pending = None
+        if self.settled:
+            self.truth.owe({TRAFFIC_TAG: rules.model_dump_json()})
+
+    def _asked_already(self, rules: TrafficRules) -> bool:
+        return self.pending is not None and same(rules, self.pending.rules)
+
+    def _check(self, rules: TrafficRules, base: int | None, moves_champion: bool, instead: bool) -> None:
+        most = self.versions.limits.versions
+        if not self.settled:
+            raise ChangeConflict("Control has just started; try again in a moment")
+        if base is not None and base != self.rules.epoch:
+            raise ChangeConflict(f"the change is for epoch {base}, and epoch {self.rules.epoch} is in force")
+        if self.pending is not None and not instead:
+            raise ChangeConflict("another change is being prepared; try again when it is over")
+        if rules.use_case != self.rules.use_case:
+            raise ChangeRefused(f"the rules are of use case '{rules.use_case}', '{self.rules.use_case}' is served")
+        if len(rules.versions) > most:
+            named = len(rules.versions)
+            raise ChangeRefused(f"the rules name {named} versions, at most {most} are held (RAYSCORE_VERSIONS_HELD)")
+        together = len({*rules.versions, *self.rules.versions})
+        if together > most:
+            raise ChangeRefused(
+                f"the old and the new rules name {together} versions together, at most {most} are held "
+                "(RAYSCORE_VERSIONS_HELD): take one out first"
+            )
+        if rules.champion != self.rules.champion and not moves_champion:
+            raise ChangeRefused(
+                f"the champion is version {self.rules.champion}: promote version {rules.champion} first"
+            )
+
+    def _advance(self, now: float) -> None:
+        """Go as far as is possible: have versions loaded, commit, drop."""
+        change = self.pending
+        coming = change.rules.versions if change else ()
+        if change is not None and (reason := self.replicas.refusal(frozenset(self.versions.digests(coming).values()))):
+            self._refuse(change, reason)
+            return
+        may_go = self.replicas.answer_by(self.rules.epoch)
+        if self.versions.choose(self.rules.versions, coming, now, may_go):
+            self.seq += 1
+            self._wanted_seq = self.seq
+        if change is not None and not self.versions.missing(coming) and self._all_hold(coming):
+            self._commit(change, now)
+
+    def _all_hold(self, named: tuple[str, ...]) -> bool:
+        wanted = {version: digest for version, digest in self.versions.wanted.items() if version in named}
+        return len(wanted) == len(named) and self.replicas.hold(wanted, self._wanted_seq)
+
+    def _commit(self, change: RuleChange, now: float) -> None:
+        before = self.rules
+        after = change.rules.after(before)
+        # A tag that counts on from another tag keeps its number.
+        self.rules = after.model_copy(update={"epoch": max(after.epoch, change.rules.epoch)})
+        self.pending = None
+        self.seq += 1
+        change.outcome, change.epoch = Outcome.COMMITTED, self.rules.epoch
+        self.versions.retire(set(before.versions) - set(self.rules.versions), now)
+        tags, champion = {TRAFFIC_TAG: self.rules.model_dump_json()}, None
+        if before.champion != self.rules.champion:
+            tags[PREVIOUS_TAG], champion = before.champion, self.rules.champion
+        self.truth.owe(tags, champion)
+        self._record(change, before)
+
+    def _refuse(self, change: RuleChange, reason: str) -> None:
+        change.outcome, change.reason = Outcome.REFUSED, reason
+        if self.pending is change:
+            self.pending = None
+        self._note(change.origin.who, "traffic rules", reason)
+        self._record(change, self.rules)
+
+    def _note(self, who: str, what: str, reason: str) -> None:
+        self.refusals.append(Refusal(self._wall(), who, what, reason))
+
+    def _record(self, change: RuleChange, before: TrafficRules) -> None:
+        self._audit({"at": self._wall(), **change.plain(), "before": before.model_dump(mode="json", exclude=UNSHOWN)})

@@ -1,0 +1,63 @@
+"""The line to Control of a replica that holds no versions: it tells what it counts, and is told nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from data.errors import ControlUnavailable
+from ray_app.control.messages import BYSTANDER, ReplicaReport
+from tune.registry.traffic_rules import TrafficRules
+
+_EVERY_S = 1.0
+
+
+class MetricsSink(Protocol):
+    """How it reaches Control."""
+
+    async def tell(self, report: ReplicaReport) -> None:
+        """Report; raises ControlUnavailable."""
+        ...
+
+
+class MetricsReporter:
+    """Reports each second for as long as its replica lives. Belongs to one event loop.
+
+    Args:
+        replica: its id.
+        contract: of the application's models.
+        rules: those that the application was built with.
+        line: to Control.
+        extras: what to report, by name; asked anew for every report.
+    """
+
+    def __init__(
+        self,
+        replica: str,
+        contract: str,
+        rules: TrafficRules,
+        line: MetricsSink,
+        extras: Mapping[str, Callable[[], Any]],
+    ) -> None:
+        self._named = (replica, BYSTANDER, contract)
+        self._rules = rules
+        self._line = line
+        self._extras = extras
+        self._count = 0
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Report no more."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _follow(self) -> None:
+        while True:
+            self._count += 1
+            extras = {name: give() for name, give in self._extras.items()}
+            # While Control is away there is nobody to tell, and nothing that cannot wait.
+            with suppress(ControlUnavailable):
+                await self._line.tell(ReplicaReport(*self._named, self._count, -1, {}, self._rules, extras=extras))
+            await asyncio.sleep(_EVERY_S)

@@ -1,0 +1,84 @@
+"""The registry as Control asks it: champion and tags, bundles that are fit to serve, what is to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+
+from data.errors import BundleError
+from data.settings import Settings
+from ray_app.control.registry_state import PendingWrites, RegistrySnapshot
+from ray_app.control.version_set import HeldBundle, VersionFacts
+from ray_app.inference.onnx_model import OnnxModel
+from tune.registry.bundle import BundleManifest
+from tune.registry.registry import Registry
+
+_MOST_LISTED = 50
+
+
+class RegistrySource:
+    """Every method blocks, and raises RegistryUnavailable when the registry does not answer.
+
+    Args:
+        settings: where the registry is, and which alias is served.
+        reference: the model that the application was built with, whose contract every version must keep.
+    """
+
+    def __init__(self, settings: Settings, reference: BundleManifest) -> None:
+        self._settings = settings
+        self._alias = settings.model_alias
+        self._reference = reference
+        self._opened: Registry | None = None
+
+    @property
+    def _registry(self) -> Registry:
+        if self._opened is None:
+            self._opened = Registry(self._settings.tracking_uri, self._settings.artifact_dir)
+        return self._opened
+
+    def read(self) -> RegistrySnapshot:
+        """Return the champion's version and the model's tags; raises ModelNotFound."""
+        aliases, tags = self._registry.state(self._reference.name)
+        return RegistrySnapshot(self._alias if self._alias.isdigit() else aliases.get(self._alias), tags)
+
+    def fetch(self, version: str) -> HeldBundle:
+        """Fetch a version's bundle and see that it can serve beside the others.
+
+        Raises:
+            ModelNotFound: there is no such version.
+            BundleError: its bundle is damaged or of another contract, or does not score its probe rows as recorded.
+            SchemaMismatch: its model takes another number of features than its schema has.
+        """
+        bundle = self._registry.resolve(self._reference.name, version).bundle
+        if different := self._reference.differences(bundle.manifest):
+            raise BundleError("its requests or stored rows are others than those served: " + "; ".join(different))
+        OnnxModel(bundle)
+        return HeldBundle.of(version, bundle)
+
+    def listed(self) -> dict[str, VersionFacts]:
+        """The newest registered versions, newest first, served or not."""
+        return {
+            each.version: VersionFacts(
+                datetime.fromtimestamp(each.created_ms / 1000, timezone.utc).isoformat(),
+                _figures(each.tags, self._reference.metrics),
+            )
+            for each in self._registry.list(self._reference.name)[:_MOST_LISTED]
+        }
+
+    def write(self, owed: PendingWrites) -> None:
+        """Write alias and tags. Where a version is served by its number there is no alias to move."""
+        name = self._reference.name
+        for key, value in owed.tags.items():
+            self._registry.set_tag(name, key, value)
+        if owed.champion is not None and not self._alias.isdigit():
+            self._registry.set_alias(name, self._alias, owed.champion)
+
+
+def _figures(tags: Mapping[str, str], names: Iterable[str]) -> dict[str, float]:
+    """The figures among a version's tags; a tag that was changed to something else is left out."""
+    found = {}
+    for name in names:
+        with suppress(ValueError):
+            found[name] = float(tags.get(name, ""))
+    return found

@@ -1,0 +1,180 @@
+"""A replica's end of Control: reports what it holds, loads and drops what it is told, and goes on alone without it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from data.errors import ControlUnavailable, RayscoreError
+from ray_app.control.messages import Directive, ReplicaReport
+from tune.registry.traffic_rules import TrafficRules
+
+logger = logging.getLogger("ray.serve")
+
+_AGAIN_S = 0.2
+_START_S = 2.0
+_LOADED_S = 60.0
+
+
+class ControlConnection(Protocol):
+    """How a replica reaches Control. Every method raises ControlUnavailable."""
+
+    async def changes(self, report: ReplicaReport, known: tuple[str, int]) -> Directive | None:
+        """Report, and wait for a directive other than the one known, for a second at most."""
+        ...
+
+    async def tell(self, report: ReplicaReport) -> None:
+        """Report without waiting."""
+        ...
+
+    async def bundle(self, digest: str) -> bytes | None:
+        """Return a packed bundle, None when Control does not have it at hand."""
+        ...
+
+
+class VersionHolder(Protocol):
+    """What holds versions: Lanes or Shelf."""
+
+    @property
+    def rules(self) -> TrafficRules: ...  # noqa: D102
+
+    def held(self) -> dict[str, str]: ...  # noqa: D102
+
+    def load(self, version: str, packed: bytes) -> Callable[[], None]: ...  # noqa: D102
+
+    def drop(self, version: str) -> None: ...  # noqa: D102
+
+    def switch(self, rules: TrafficRules) -> bool: ...  # noqa: D102
+
+
+class ReplicaAgent:
+    """Keeps a holder as Control wants it. Belongs to one event loop.
+
+    Args:
+        replica: its id.
+        kind: GATEWAY, MODEL or FUSED.
+        contract: of its models.
+        holder: what holds the versions.
+        line: to Control.
+        extras: what to report besides, by name; asked anew for every report.
+    """
+
+    def __init__(
+        self,
+        replica: str,
+        kind: str,
+        contract: str,
+        holder: VersionHolder,
+        line: ControlConnection,
+        extras: Mapping[str, Callable[[], Any]],
+    ) -> None:
+        self._named = (replica, kind, contract)
+        self._holder = holder
+        self._line = line
+        self._extras = extras
+        self._known = ("", -1)
+        self._count = 0
+        self._directive: Directive | None = None
+        self._refused: dict[str, str] = {}
+        self._thread = ThreadPoolExecutor(1, "load-version")
+        self._loader: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take over what Control wants held now, when it says so soon, and follow it from then on.
+
+        A replica that takes another's place so holds what its siblings hold before the first call reaches it.
+        """
+        try:
+            directive = await asyncio.wait_for(self._line.changes(self.report(), self._known), _START_S)
+        except (ControlUnavailable, asyncio.TimeoutError):
+            directive = None
+        if directive is not None:
+            self._act(directive)
+            if self._loader is not None:
+                await asyncio.wait([self._loader], timeout=_LOADED_S)
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        for task in (self._task, self._loader):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        self._thread.shutdown(wait=False)
+
+    def report(self) -> ReplicaReport:
+        """What there is to say now."""
+        self._count += 1
+        extras = {name: give() for name, give in self._extras.items()}
+        return ReplicaReport(
+            *self._named,
+            self._count,
+            self._known[1],
+            self._holder.held(),
+            self._holder.rules,
+            dict(self._refused),
+            extras,
+        )
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                directive = await self._line.changes(self.report(), self._known)
+            except ControlUnavailable:
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            if directive is not None:
+                self._act(directive)
+
+    def _act(self, directive: Directive) -> None:
+        self._directive = directive
+        self._known = (directive.control, directive.seq)
+        self._switch()
+        for version in self._holder.held().keys() - directive.wanted.keys():
+            self._holder.drop(version)
+        self._refused = {digest: why for digest, why in self._refused.items() if digest in directive.wanted.values()}
+        if self._missing() and (self._loader is None or self._loader.done()):
+            self._loader = asyncio.get_running_loop().create_task(self._load())
+
+    def _switch(self) -> None:
+        # A Control that was started over may say what an earlier one has left behind.
+        if self._directive is not None and self._directive.rules.epoch > self._holder.rules.epoch:
+            self._holder.switch(self._directive.rules)
+
+    def _missing(self) -> list[tuple[str, str]]:
+        wanted = self._directive.wanted if self._directive else {}
+        held = self._holder.held()
+        return [pair for pair in wanted.items() if held.get(pair[0]) != pair[1] and pair[1] not in self._refused]
+
+    async def _load(self) -> None:
+        """Load what is missing, one after the other, and say so after each."""
+        while missing := self._missing():
+            version, digest = missing[0]
+            try:
+                packed = await self._line.bundle(digest)
+                if packed is None:
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
+                take = await asyncio.get_running_loop().run_in_executor(
+                    self._thread, self._holder.load, version, packed
+                )
+                take()
+                self._switch()
+            except ControlUnavailable:
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            except RayscoreError as exc:
+                logger.warning("version %s does not load: %s", version, exc)
+                self._refused[digest] = str(exc)
+            except Exception as exc:
+                # A library failed in its own way (memory, a broken graph): the change is refused, the replica goes on.
+                logger.exception("version %s does not load", version)
+                self._refused[digest] = repr(exc)
+            try:
+                await self._line.tell(self.report())
+            except ControlUnavailable:
+                logger.warning("Control does not answer: version %s is held and not reported yet", version)

@@ -1,0 +1,118 @@
+"""Which versions replicas are to hold: those that the rules name, those on their way in, some on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from tune.registry.bundle import Bundle
+
+
+class VersionFacts(NamedTuple):
+    """What is shown of a version: when it was made (ISO 8601), its figures on the holdout, its threshold if known."""
+
+    created_at: str
+    metrics: Mapping[str, float]
+    threshold: float | None = None
+
+
+class HeldBundle(NamedTuple):
+    """A bundle that was fetched and checked; `packed` is `Bundle.to_bytes()`."""
+
+    version: str
+    digest: str
+    packed: bytes
+    facts: VersionFacts | None = None
+
+    @classmethod
+    def of(cls, version: str, bundle: Bundle) -> HeldBundle:
+        """What is kept of a bundle."""
+        manifest = bundle.manifest
+        facts = VersionFacts(manifest.created_at, manifest.metrics, manifest.threshold)
+        return cls(version, bundle.digest, bundle.to_bytes(), facts)
+
+
+class VersionLimits(NamedTuple):
+    """Most versions that a replica holds at once, and how long one that no rule names any more stays, in seconds."""
+
+    versions: int
+    grace_s: float
+
+
+class VersionSet:
+    """The bundles at hand and the digests wanted. `wanted` is what replicas are told to hold.
+
+    Args:
+        bundles: by version.
+        named: versions that the first rules name.
+        limits: of what replicas hold.
+    """
+
+    def __init__(self, bundles: Mapping[str, HeldBundle], named: Iterable[str], limits: VersionLimits) -> None:
+        self.limits = limits
+        self._bundles = dict(bundles)
+        self._digests = {version: held.digest for version, held in bundles.items()}
+        self._retired: dict[str, float] = {}
+        self.wanted = self.digests(named)
+
+    def digests(self, named: Iterable[str]) -> dict[str, str]:
+        """Digests by version, of those that are known."""
+        return {version: self._digests[version] for version in named if version in self._digests}
+
+    def put(self, held: HeldBundle) -> None:
+        """Keep a bundle at hand."""
+        self._bundles[held.version] = held
+        self._digests[held.version] = held.digest
+
+    def know(self, digests: Mapping[str, str]) -> None:
+        """Take over which bundle a version is from replicas that hold it."""
+        self._digests = {**digests, **self._digests}
+
+    def missing(self, named: Iterable[str]) -> list[str]:
+        """Those whose bundles are not at hand."""
+        return [version for version in dict.fromkeys(named) if version not in self._bundles]
+
+    def packed(self, digest: str) -> bytes | None:
+        """A packed bundle, None when it is not at hand."""
+        return next((held.packed for held in self._bundles.values() if held.digest == digest), None)
+
+    def facts(self) -> dict[str, VersionFacts]:
+        """What is shown of each version whose bundle is at hand."""
+        return {version: held.facts for version, held in self._bundles.items() if held.facts is not None}
+
+    def retire(self, versions: Iterable[str], now: float) -> None:
+        """Begin the grace of versions that rules have stopped to name."""
+        for version in versions:
+            self._retired[version] = now
+
+    def choose(self, named: Iterable[str], coming: Iterable[str], now: float, may_go: bool) -> bool:
+        """Decide anew what is wanted, and return whether that is something else than before.
+
+        Args:
+            named: versions that the rules in force name.
+            coming: versions of the change under way; they wait while there is no room.
+            now: the time.
+            may_go: no gateway answers by older rules any more, so what these do not name may be dropped.
+        """
+        keep = list(dict.fromkeys(named))
+        new = [version for version in dict.fromkeys(coming) if version not in keep]
+        self._retired = {
+            v: at for v, at in self._retired.items() if v not in keep and v not in new and v in self.wanted
+        }
+        staying = self._staying(self.limits.versions - len(keep) - len(new), now, may_go)
+        if len(keep) + len(new) + len(staying) <= self.limits.versions:
+            keep += new
+        wanted = self.digests([*keep, *staying])
+        changed = wanted != self.wanted
+        self.wanted = wanted
+        # Those at hand are the ones wanted and the ones used last, so that to go back costs no fetch.
+        for version in [v for v in self._bundles if v not in wanted and v not in new][: -self.limits.versions]:
+            del self._bundles[version]
+        return changed
+
+    def _staying(self, room: int, now: float, may_go: bool) -> list[str]:
+        """Retired versions that stay: all while they may be asked for, then the newest there is room for."""
+        newest = sorted(self._retired, key=self._retired.__getitem__, reverse=True)
+        if not may_go:
+            return newest
+        return [v for v in newest[: max(room, 0)] if now - self._retired[v] < self.limits.grace_s]

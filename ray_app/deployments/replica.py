@@ -1,0 +1,53 @@
+"""What replicas of every deployment do alike: they know their name, follow Control, and say what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from data.errors import RayscoreError
+from ray_app.control.autoscaling import BUSY, BusyMeter
+from ray_app.control.replica_agent import ReplicaAgent, VersionHolder
+from ray_app.deployments.control_client import ControlClient
+from ray_app.deployments.replica_spec import ReplicaSpec
+from ray_app.inference.feature_fetch import LocalFeatures
+
+_BUSY_OVER_S = 0.5
+
+
+async def follow(
+    served: ReplicaSpec,
+    kind: str,
+    holder: VersionHolder,
+    control: DeploymentHandle | None,
+    extras: Mapping[str, Callable[[], Any]],
+) -> ReplicaAgent | None:
+    """Take over from Control what is to be held, and follow it."""
+    if control is None:
+        return None
+    told = {**extras, BUSY: busy()}
+    follower = ReplicaAgent(replica_id(), kind, served.manifest.contract, holder, ControlClient(control), told)
+    await follower.start()
+    return follower
+
+
+def busy() -> Callable[[], float]:
+    """What tells Control how busy this process is; reports may come in quick succession."""
+    return BusyMeter(least_s=_BUSY_OVER_S).read
+
+
+def replica_id() -> str:
+    """The id that Serve gave this replica."""
+    return serve.get_replica_context().replica_tag
+
+
+async def problem_of(features: LocalFeatures) -> str | None:
+    """What is wrong with the store, None when it answers."""
+    try:
+        await features.ping()
+    except RayscoreError as exc:
+        return str(exc)
+    return None

@@ -1,0 +1,136 @@
+"""The Prometheus metrics of what is in a replica: its process, its store, its models, its end of the links.
+
+Each is read off what is counted anyway, when a page is made.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.onnx_model import OnnxModel
+from ray_app.monitoring.histogram import family
+from ray_app.transport.server import REFUSALS, UNANSWERED, LinkServer
+
+_STATM = Path("/proc/self/statm")
+
+
+class ProcessMetrics(Collector):
+    """CPU, memory and age of this process, one of a deployment's replicas."""
+
+    def __init__(self, replica: str, deployment: str) -> None:
+        self._values = [replica, deployment]
+        self._started = time.time()
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric families of this moment."""
+        labels = ["replica", "deployment"]
+        cpu = CounterMetricFamily(
+            "rayscore_replica_cpu_seconds", "CPU time of the replica's process, in seconds.", labels=labels
+        )
+        cpu.add_metric(self._values, time.process_time())
+        started = GaugeMetricFamily(
+            "rayscore_replica_start_time_seconds", "When the replica started, in seconds since 1970.", labels=labels
+        )
+        started.add_metric(self._values, self._started)
+        memory = GaugeMetricFamily(
+            "rayscore_replica_memory_bytes", "Resident memory of the replica's process.", labels=labels
+        )
+        if _STATM.exists():
+            memory.add_metric(self._values, int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+        return [cpu, started, memory]
+
+
+class StoreMetrics(Collector):
+    """What a replica has read from the online store."""
+
+    def __init__(self, replica: str, features: LocalFeatures) -> None:
+        self._replica = replica
+        self._features = features
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric families of this moment."""
+        features = self._features
+        keys = CounterMetricFamily(
+            "rayscore_store_keys", "Keys read from the online store by outcome.", labels=["replica", "outcome"]
+        )
+        for outcome, count in features.keys.items():
+            keys.add_metric([self._replica, outcome], count)
+        is_open = GaugeMetricFamily(
+            "rayscore_store_open", "1 when the online store could be opened.", labels=["replica"]
+        )
+        is_open.add_metric([self._replica], features.is_open)
+        text = "Time of a read of many keys from the online store, in seconds."
+        seconds = family("rayscore_store_read_seconds", text, ["replica"], {(self._replica,): features.seconds})
+        return [keys, is_open, seconds]
+
+
+class ModelMetrics(Collector):
+    """What the models in a replica have scored.
+
+    Args:
+        replica: its label.
+        held: digests of the versions that are loaded; there are no series of others.
+        model: a loaded model by its digest's bytes.
+    """
+
+    def __init__(
+        self, replica: str, held: Callable[[], Mapping[str, str]], model: Callable[[bytes], OnnxModel | None]
+    ) -> None:
+        self._replica = replica
+        self._held = held
+        self._model = model
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric families of this moment."""
+        found = {(self._replica, version): model for version, model in self._models().items()}
+        rows = CounterMetricFamily("rayscore_model_rows", "Rows scored by ONNX Runtime.", labels=["replica", "version"])
+        for values, model in found.items():
+            rows.add_metric(values, model.rows)
+        times = {values: model.seconds for values, model in found.items()}
+        text = "Time of one call of ONNX Runtime, in seconds."
+        return [rows, family("rayscore_model_seconds", text, ["replica", "version"], times)]
+
+    def _models(self) -> dict[str, OnnxModel]:
+        """By version; a bundle that was registered twice is one model, and counts for the first of its versions."""
+        found: dict[str, OnnxModel] = {}
+        for version, digest in self._held().items():
+            model = self._model(bytes.fromhex(digest))
+            if model is not None and model not in found.values():
+                found[version] = model
+        return found
+
+
+class LinkMetrics(Collector):
+    """A stage's end of the links."""
+
+    def __init__(self, replica: str, deployment: str, server: LinkServer) -> None:
+        self._values = [replica, deployment]
+        self._server = server
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric families of this moment."""
+        labels, server = ["replica", "deployment"], self._server
+        connections = GaugeMetricFamily("rayscore_link_connections", "Connections of gateways.", labels=labels)
+        connections.add_metric(self._values, len(server.connections))
+        in_flight = GaugeMetricFamily(
+            "rayscore_link_calls_in_flight", "Calls over links that wait for their answer.", labels=labels
+        )
+        in_flight.add_metric(self._values, server.in_flight)
+        refused = CounterMetricFamily(
+            "rayscore_link_refused", "Connections closed because of what the peer did.", labels=[*labels, "reason"]
+        )
+        for reason in REFUSALS:
+            refused.add_metric([*self._values, reason.replace(" ", "_")], server.cut_off[reason])
+        unanswered = CounterMetricFamily(
+            "rayscore_link_calls_unanswered", "Calls over links without an answer.", labels=[*labels, "reason"]
+        )
+        for reason in UNANSWERED:
+            unanswered.add_metric([*self._values, reason], server.unanswered[reason])
+        return [connections, in_flight, refused, unanswered]

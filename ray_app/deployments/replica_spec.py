@@ -1,0 +1,48 @@
+"""What every replica of an application is built from.
+
+Only what is pickled into a replica crosses here: settings, and the bundles as bytes, so that a replica
+needs neither the registry nor a shared disk.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from data.settings import Settings
+from ray_app.transport.handshake import Handshake
+from tune.registry.bundle import Bundle, BundleManifest
+from tune.registry.traffic_rules import TrafficRules
+
+
+@dataclass(frozen=True)
+class ReplicaSpec:
+    """What every replica is built from.
+
+    `packed` is `Bundle.to_bytes()` of each version that the rules name, `secret` what links are opened with.
+    """
+
+    settings: Settings
+    rules: TrafficRules
+    packed: dict[str, bytes]
+    secret: bytes
+
+    def bundles(self) -> dict[str, Bundle]:
+        """The bundles by version."""
+        return {version: Bundle.from_bytes(packed) for version, packed in self.packed.items()}
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """The manifest of the champion that the application was built with; the others share its contract."""
+        return Bundle.from_bytes(self.packed[self.rules.champion]).manifest
+
+    def hello(self, deployment: str) -> Handshake:
+        """What both ends of a link to `deployment` must agree on."""
+        return Handshake(self.secret, deployment, self.manifest.contract)
+
+
+def serve_what(settings: Settings, rules: TrafficRules, bundles: Mapping[str, Bundle]) -> ReplicaSpec:
+    """What every replica of an application is built from; `bundles` are of the versions that the rules name."""
+    packed = {version: bundles[version].to_bytes() for version in rules.versions}
+    return ReplicaSpec(settings, rules, packed, secrets.token_bytes(32))

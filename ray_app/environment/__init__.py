@@ -1,0 +1,1 @@
+"""What Ray Serve and HAProxy read from the environment when they start."""

@@ -1,0 +1,230 @@
+"""The HTTP door: a plain ASGI application over the one inference path. It knows nothing of Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from data.settings import Settings
+from ray_app.http.disconnect import DisconnectWatch
+from ray_app.http.predict_handler import PredictHandler
+from ray_app.http.request_options import read_envelope, request_id
+from ray_app.inference.model_versions import ModelVersions
+from ray_app.monitoring.gateway_metrics import GatewayMetrics
+from ray_app.protocol import responses
+from ray_app.protocol.responses import HttpProblem
+from ray_app.protocol.route import Route, RouteReply, RouteRequest
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Readiness = Callable[[], Awaitable[dict[str, str]]]
+"""Returns the problems by component; empty when ready."""
+
+PATH = "/predict"
+"""Where predictions are asked for."""
+
+_CALLER_LEFT = 499
+"""The code under which a request is counted whose caller did not wait; nginx' and Serve's, no caller sees it."""
+
+_MOST_TOLD = 65_536
+_LENGTH_DIGITS = 18  # more would not be a length, and Python refuses to read thousands of them
+
+
+class PredictApp:
+    """Routes, reads bodies, answers. Every error leaves as problem details (RFC 9457)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lanes: ModelVersions,
+        predictor: PredictHandler,
+        metrics: GatewayMetrics,
+        readiness: Readiness,
+        routes: Mapping[str, Route],
+        body_timeout_s: float = 10.0,
+    ) -> None:
+        """Wire the door; `routes` are answered by code, and the champion's pages at the paths that they have."""
+        self._settings = settings
+        self._timeout_s = settings.request_timeout_ms / 1000
+        self._lanes = lanes
+        self._predictor = predictor
+        self._metrics = metrics
+        self._readiness = readiness
+        self._routes = routes
+        self._body_timeout_s = body_timeout_s
+        self._known = {PATH, "/health", "/ready", *routes, *lanes.view.champion.pages}
+        metrics.watch_queue(lambda: lanes.waiting, settings.queue_limit)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection scope."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await self._lanes.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, method = scope["path"], scope["method"]
+        if path == PATH and method == "POST":
+            await self._predict(scope, receive, send)
+            return
+        try:
+            route = self._routes.get(path)
+            reply = await self._get(path, method) if route is None else await self._by_code(route, scope, receive)
+            if reply is not None:
+                await _send(send, reply.status, reply.content_type, reply.body, reply.headers)
+        except Exception as exc:  # noqa: BLE001  each is answered, and logged where it is the service's fault
+            await _send_problem(send, exc, request_id(dict(scope["headers"])))
+
+    async def _by_code(self, route: Route, scope: Scope, receive: Receive) -> RouteReply | None:
+        _require_method(scope["path"], scope["method"], route.methods)
+        headers = dict(scope["headers"])
+        body = await self._body(headers, receive, _MOST_TOLD) if scope["method"] == "POST" else b""
+        if body is None:
+            return None
+        given = headers.get(b"x-forwarded-for", b"").decode("latin-1")[:100]
+        source = given or (scope.get("client") or ("unknown",))[0]
+        return await route.answer(
+            RouteRequest(scope["method"], scope["path"], scope["query_string"], headers, body, source)
+        )
+
+    async def _get(self, path: str, method: str) -> RouteReply:
+        if path not in self._known:
+            raise HttpProblem(404, "No such page", f"{path[:200]}; there are: {', '.join(sorted(self._known))}")
+        _require_method(path, method, ("POST",) if path == PATH else ("GET",))
+        if path == "/health":
+            return RouteReply(200, responses.JSON, b'{"status":"ok"}')
+        if path == "/ready":
+            return await self._ready()
+        page = self._lanes.view.champion.pages[path]
+        return RouteReply(200, page.content_type, page.body)
+
+    async def _ready(self) -> RouteReply:
+        problems = await self._readiness()
+        status = 503 if problems else 200
+        body = {"status": "not ready" if problems else "ready", "problems": problems}
+        return RouteReply(status, responses.JSON, responses.dumps(body))
+
+    async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a POST to /predict that nothing stands before; the answer then carries the request id as a header."""
+        await self._predict(scope, receive, send, named=True)
+
+    async def _predict(self, scope: Scope, receive: Receive, send: Send, *, named: bool = False) -> None:
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        asked = request_id(headers)
+        extra = {"x-request-id": asked} if named else {}
+        seen = self._predictor.begin()
+        try:
+            envelope = read_envelope(headers, scope["query_string"], self._timeout_s)
+            body = await self._body(headers, receive, self._settings.max_body_bytes)
+            if body is None:
+                return
+            reply = await self._unless_left(
+                self._predictor.answer(responses.loads(body), asked, envelope, seen), receive
+            )
+            status = 200 if reply is not None else _CALLER_LEFT
+            if reply is not None:
+                await _send(send, status, responses.JSON, responses.dumps(reply), extra)
+        except Exception as exc:  # noqa: BLE001  each is answered, and logged where it is the service's fault
+            status = await _send_problem(send, exc, asked, extra)
+        took = time.perf_counter() - started
+        self._metrics.request(status, took)
+        if seen is not None:
+            self._predictor.tell(seen, asked, took)
+
+    async def _unless_left(self, reply: Awaitable[Any], receive: Receive) -> Any:
+        """Return the reply, or None when the caller has left meanwhile."""
+        departure = DisconnectWatch(receive)
+        try:
+            return await reply
+        except asyncio.CancelledError:
+            if not departure.happened:
+                raise
+            return None
+        finally:
+            departure.close()
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
+        """Read the body; None when the client has left."""
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and (len(length) > _LENGTH_DIGITS or int(length) > limit):
+            raise _too_large(limit)
+        task, late = asyncio.current_task(), False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            if task is not None:
+                task.cancel()
+
+        # A timer costs a microsecond; `asyncio.wait_for` makes a task, 30 times that, in every request.
+        timer = asyncio.get_running_loop().call_later(self._body_timeout_s, give_up)
+        try:
+            return await _read(receive, limit)
+        except asyncio.CancelledError as exc:
+            if not late:
+                raise
+            detail = f"not whole after {self._body_timeout_s:g} s"
+            raise HttpProblem(408, "The body did not arrive", detail) from exc
+        finally:
+            timer.cancel()
+
+
+def _require_method(path: str, method: str, allowed: tuple[str, ...]) -> None:
+    if method not in allowed and not (method == "HEAD" and "GET" in allowed):
+        listed = ", ".join(allowed)
+        raise HttpProblem(405, "Wrong method", f"{path} takes {listed}, not {method[:20]}", {"allow": listed})
+
+
+async def _read(receive: Receive, limit: int) -> bytes | None:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise _too_large(limit)
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(limit: int) -> HttpProblem:
+    return HttpProblem(413, "The body is too large", f"at most {limit:,} bytes are taken; send fewer items")
+
+
+async def _send_problem(send: Send, error: Exception, request_id: str, extra: dict[str, str] | None = None) -> int:
+    status, body = responses.problem(error, request_id)
+    if status == 500:
+        logger.error("request %s failed", request_id, exc_info=error)
+    headers = dict(extra or {})
+    if isinstance(error, HttpProblem):
+        headers |= error.headers
+    if status == 503:
+        headers["retry-after"] = "1"
+    if status in (408, 413):
+        # The rest of the body is still on the wire: this connection cannot be used again.
+        headers["connection"] = "close"
+    await _send(send, status, responses.PROBLEM, responses.dumps(body), headers)
+    return status
+
+
+async def _send(send: Send, status: int, kind: bytes, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+    extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    start = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,82 @@
+"""The model as ONNX Runtime runs it: float32 matrix in, probabilities out."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import onnxruntime
+
+from data.errors import BundleError, SchemaMismatch
+from data.transform.encoding import Transform
+from ray_app.monitoring.histogram import FINE_SECONDS, Histogram
+from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
+
+_PROBE_TOLERANCE = 1e-5
+
+
+class OnnxModel:
+    """One loaded, warmed-up model. Construction fails rather than serve a model that does not compute what it did."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Load and warm up.
+
+        Raises:
+            BundleError: the ONNX file does not load, or its probe rows no longer score as recorded.
+            SchemaMismatch: the model takes another number of features than the schema has.
+        """
+        self.manifest = bundle.manifest
+        self.seconds = Histogram(FINE_SECONDS)
+        """How long each call of `score` took."""
+        self.rows = 0
+        """Rows that it scored."""
+        self._session = _session(bundle.onnx)
+        self.width = len(bundle.manifest.schema_.names)
+        self._check_width()
+        self._check_probe()
+
+    def score(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the probability of the positive class, float32 of shape (n,), for float32 of shape (n, k).
+
+        Raises:
+            SchemaMismatch: the matrix has another number of columns than the model.
+        """
+        started = time.perf_counter()
+        scores = self._score(matrix)
+        self.seconds.observe(time.perf_counter() - started)
+        self.rows += len(matrix)
+        return scores
+
+    def _score(self, matrix: np.ndarray) -> np.ndarray:
+        if matrix.ndim != 2 or matrix.shape[1] != self.width:
+            raise SchemaMismatch(f"matrix of shape {matrix.shape}, model takes (n, {self.width})")
+        (output,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: matrix})
+        return np.asarray(output)[:, 0]
+
+    def _check_width(self) -> None:
+        shape = self._session.get_inputs()[0].shape
+        if isinstance(shape[-1], int) and shape[-1] != self.width:
+            raise SchemaMismatch(f"{self.manifest.name}: model takes {shape[-1]} features, schema has {self.width}")
+
+    def _check_probe(self) -> None:
+        probe = self.manifest.probe
+        try:
+            scores = self._score(Transform(self.manifest.schema_).rows(probe.rows))
+        except Exception as exc:
+            raise BundleError(f"{self.manifest.name}: the model does not score its probe rows: {exc}") from exc
+        worst = float(np.max(np.abs(scores - np.array(probe.probabilities, np.float32)), initial=0.0))
+        if not worst <= _PROBE_TOLERANCE:
+            raise BundleError(f"{self.manifest.name}: probe rows differ from the recorded scores by {worst:.2g}")
+
+
+def _session(onnx: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # One thread and no spinning: replicas share the machine, and one row takes microseconds.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:
+        raise BundleError(f"the ONNX model does not load: {exc}") from exc

@@ -1,0 +1,174 @@
+"""The one inference path: rows in, predictions out. Every door (HTTP, batch scoring) calls it.
+
+A feature comes from the request, else from the online store, else from its declared default; a row's
+`Prediction` says which. When the store fails the answer still comes, marked as degraded.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import DeadlineExceeded, StoreUnavailable
+from data.online_store.row_codec import OnlineRow, RowCodec
+from data.schema.feature_schema import FeatureType
+from data.transform.encoding import Transform, as_strings, is_absent, named_column
+from ray_app.inference.stages import FeatureStage, ModelStage
+from ray_app.monitoring.gateway_metrics import FEATURE_FETCH, MODEL, GatewayMetrics
+from ray_app.prediction import Lookup, Prediction, Row
+from tune.registry.bundle import BundleManifest
+
+logger = logging.getLogger(__name__)
+
+_WARN_EVERY_S = 10.0
+
+
+_NOT_ASKED = Lookup()
+_FAILED = Lookup(degraded=True)
+
+
+class InferencePipeline:
+    """Fetches what the request leaves open, encodes, and scores; one call a micro-batch."""
+
+    def __init__(
+        self,
+        manifest: BundleManifest,
+        transform: Transform,
+        features: FeatureStage | None,
+        model: ModelStage,
+        metrics: GatewayMetrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Wire the path; `features` is None for a use case without online features."""
+        self._transform = transform
+        self._features = features
+        self._model = model
+        self._metrics = metrics
+        self._clock = clock
+        self._entity = manifest.entity.column if manifest.entity else None
+        self._ttl_s = manifest.entity.ttl_seconds if manifest.entity else None
+        self._codec = RowCodec(manifest.schema_)
+        online = {name: at for at, name in enumerate(self._codec.names)}
+        self._stored_at = [online.get(name) for name in manifest.schema_.names]
+        self._online_columns = [(i, at) for i, at in enumerate(self._stored_at) if at is not None]
+        self._next_warning = 0.0
+
+    async def score_table(self, table: pa.Table) -> np.ndarray:
+        """Return probabilities, float32 of shape (n,), for a table; columns stand for what a request sends.
+
+        A column that is absent, or a null in one, is what a request leaves open.
+
+        Raises:
+            DataError: a required column is missing, or one cannot hold its feature.
+            StoreUnavailable: online features are needed and the store failed; a batch is never degraded.
+        """
+        matrix = self._transform.matrix(self._with_absent_columns(table))
+        await self._fill_online(matrix, table)
+        return await self._model.score(matrix)
+
+    async def predict(self, rows: Sequence[Row], budget_s: float = math.inf) -> list[Prediction]:
+        """Return one prediction a row, in order.
+
+        Raises:
+            DeadlineExceeded: the `budget_s` seconds that the callers have left are spent.
+        """
+        deadline = time.perf_counter() + budget_s
+        # A slow store may spend half of the time: the other half is the model's, for an answer with defaults.
+        lookups = await self._look_up(rows, budget_s / 2)
+        vectors = [self._vector(*pair) for pair in zip(rows, lookups, strict=True)]
+        matrix = np.array(vectors, np.float32)
+        started = time.perf_counter()
+        if started >= deadline:
+            raise DeadlineExceeded("the time allowed for the request is spent")
+        scores = await self._model.score(matrix, deadline - started)
+        self._metrics.stage(MODEL, time.perf_counter() - started)
+        return [
+            Prediction(row, score, lookup, self._taken(row, lookup.online), vector)
+            for row, score, lookup, vector in zip(rows, scores.tolist(), lookups, vectors, strict=True)
+        ]
+
+    def _with_absent_columns(self, table: pa.Table) -> pa.Table:
+        for feature in self._transform.schema.features:
+            if feature.name not in table.column_names and not feature.required:
+                kind = pa.string() if feature.type is FeatureType.CATEGORY else pa.float64()
+                table = table.append_column(feature.name, pa.nulls(table.num_rows, kind))
+        return table
+
+    async def _fill_online(self, matrix: np.ndarray, table: pa.Table) -> None:
+        if self._features is None or self._entity is None:
+            return
+        open_ = np.zeros((len(matrix), len(self._online_columns)), bool)
+        for at, (i, _) in enumerate(self._online_columns):
+            name = self._transform.schema.names[i]
+            open_[:, at] = is_absent(table.column(name)) if name in table.column_names else True
+        asked = np.flatnonzero(open_.any(axis=1))
+        if not asked.size:
+            return
+        keys = as_strings(named_column(table, self._entity), self._entity).take(pa.array(asked)).to_pylist()
+        payloads = await self._features.fetch([key or "" for key in keys])
+        now = self._clock()
+        for row, payload in zip(asked.tolist(), payloads, strict=True):
+            online = self._unpack(payload, now).online
+            for at, (i, stored_at) in enumerate(self._online_columns):
+                if online is not None and open_[row, at]:
+                    matrix[row, i] = self._transform.encoders[i].encode(online.values[stored_at])
+
+    async def _look_up(self, rows: Sequence[Row], budget_s: float) -> list[Lookup]:
+        if self._features is None:
+            return [_NOT_ASKED] * len(rows)
+        asked = [i for i, row in enumerate(rows) if row.entity and self._leaves_open(row)]
+        lookups = [_NOT_ASKED] * len(rows)
+        if not asked:
+            return lookups
+        keys = list(dict.fromkeys(rows[i].entity or "" for i in asked))
+        started = time.perf_counter()
+        try:
+            payloads = await self._features.fetch(keys, budget_s)
+        except StoreUnavailable as exc:
+            self._warn(exc)
+            payloads = None
+        self._metrics.stage(FEATURE_FETCH, time.perf_counter() - started)
+        now = self._clock()
+        found = None if payloads is None else {k: self._unpack(p, now) for k, p in zip(keys, payloads, strict=True)}
+        for i in asked:
+            lookups[i] = _FAILED if found is None else found[rows[i].entity or ""]
+        return lookups
+
+    def _leaves_open(self, row: Row) -> bool:
+        return any(row.encoded[i] is None for i, _ in self._online_columns)
+
+    def _taken(self, row: Row, online: OnlineRow | None) -> int:
+        if online is None:
+            return 0
+        return sum(row.encoded[i] is None and online.values[at] is not None for i, at in self._online_columns)
+
+    def _unpack(self, payload: bytes | None, now: float) -> Lookup:
+        online = self._codec.unpack(payload) if payload is not None else None
+        if online is None:
+            return Lookup(found=False)
+        age = now - online.event_us / 1e6
+        if self._ttl_s is not None and age > self._ttl_s:
+            return Lookup(found=False)
+        return Lookup(online, True, age)
+
+    def _vector(self, row: Row, lookup: Lookup) -> list[float]:
+        online = lookup.online
+        return [
+            value
+            if value is not None
+            else encoder.encode(online.values[at])
+            if online is not None and at is not None
+            else encoder.missing
+            for value, encoder, at in zip(row.encoded, self._transform.encoders, self._stored_at, strict=True)
+        ]
+
+    def _warn(self, exc: StoreUnavailable) -> None:
+        now = time.monotonic()
+        if now >= self._next_warning:
+            self._next_warning = now + _WARN_EVERY_S
+            logger.warning("answering without online features: %s", exc)

@@ -1,0 +1,57 @@
+"""The smallest HTTP server there is, against which the generator measures its own ceiling."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from ray_app.loadtest.target import Target, Unreachable
+
+_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+_STOP_TIMEOUT_S = 5.0
+
+
+class _Echo(asyncio.Protocol):
+    """Answers each request with `{}`. A request of the generator comes as one small piece, and is taken as one."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(_ANSWER)
+
+
+@contextmanager
+def echo_server() -> Iterator[Target]:
+    """Run the server in a process of its own, so that it shares no interpreter with the generator.
+
+    Raises:
+        Unreachable: the process did not start.
+    """
+    command = [sys.executable, "-m", "ray_app.loadtest.echo_server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            port = process.stdout.readline().strip() if process.stdout else ""
+            if not port:
+                raise Unreachable("the echo server of the calibration did not start; its message is above")
+            yield Target("127.0.0.1", int(port))
+        finally:
+            process.terminate()
+            process.wait(_STOP_TIMEOUT_S)
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Echo, "127.0.0.1", 0)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    # The parent holds the other end: when it is gone, however it went, so is the server.
+    await loop.run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())

@@ -1,0 +1,155 @@
+"""What a gateway counts of its requests, as Prometheus metrics: name, labels and buckets in one table.
+
+Each replica counts for itself; the `replica` label keeps their series apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+
+from ray_app.monitoring.histogram import SECONDS, Histograms
+from ray_app.prediction import Prediction
+
+# The `_created` series double the page and no board reads them.
+disable_created_metrics()
+
+FEATURE_FETCH = "feature_fetch"
+MODEL = "model"
+
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_WAYS = ("link", "handle", "retry")
+_EVENTS = ("opened", "lost", "unreachable", "refused")
+
+
+class Links(Protocol):
+    """What is shown of the links to one deployment."""
+
+    @property
+    def open_links(self) -> int: ...  # noqa: D102
+
+    @property
+    def replicas(self) -> int: ...  # noqa: D102
+
+
+class GatewayMetrics:
+    """The metrics of one gateway replica, their label values bound once because binding costs more than counting."""
+
+    def __init__(self, replica: str, model: str, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self._replica = replica
+        self._requests = self._counter("rayscore_requests_total", "HTTP requests of /predict by status code.", "code")
+        # From the start, so that an alert has something to compare.
+        self._codes = {code: self._requests.labels(replica, str(code)) for code in (200, 500, 503, 504)}
+        items = self._counter("rayscore_items_total", "Items of /predict by outcome.", "outcome")
+        self._ok, self._refused = items.labels(replica, "ok"), items.labels(replica, "refused")
+        entities = self._counter("rayscore_entities_total", "Store look-ups by whether they found one.", "found")
+        self._found = {True: entities.labels(replica, "true"), False: entities.labels(replica, "false")}
+        sources = self._counter("rayscore_feature_source_total", "Where feature values came from.", "source")
+        self._from_request = sources.labels(replica, "request")
+        self._from_online = sources.labels(replica, "online")
+        self._from_default = sources.labels(replica, "default")
+        degraded = self._counter("rayscore_degraded_total", "Answers given without the online store.")
+        self.degraded = degraded.labels(replica)
+        self.request_seconds = self._histogram(
+            "rayscore_request_seconds", "Time to answer a /predict request, in seconds.", SECONDS
+        ).labels(replica)
+        stages = self._histogram("rayscore_stage_seconds", "Time a micro-batch spent in a stage.", SECONDS, "stage")
+        self._stages = {name: stages.labels(replica, name) for name in (FEATURE_FETCH, MODEL)}
+        self.batch_rows = self._histogram("rayscore_batch_rows", "Rows in a micro-batch.", _ROWS).labels(replica)
+        self._link_calls = self._counter(
+            "rayscore_stage_calls_total", "Calls to a stage by how they went.", "deployment", "way"
+        )
+        self._links = self._gauge("rayscore_open_links", "Links to replicas that can take a call.", "deployment")
+        self._linked = self._gauge("rayscore_link_replicas", "Replicas that links are kept to.", "deployment")
+        self._link_events = self._counter(
+            "rayscore_link_events_total", "What happened to links of this gateway.", "deployment", "event"
+        )
+        self._queue = self._gauge("rayscore_queue_rows", "Rows waiting for a micro-batch.").labels(replica)
+        self._queue_limit = self._gauge("rayscore_queue_limit_rows", "Most rows that may wait.").labels(replica)
+        full = self._counter("rayscore_queue_refused_rows_total", "Rows refused because the queue was full.")
+        self.queue_refused = full.labels(replica)
+        logged = self._counter(
+            "rayscore_prediction_log_rows_total", "Rows of the prediction log by how they ended.", "outcome"
+        )
+        self._logged = {outcome: logged.labels(replica, outcome) for outcome in ("written", "dropped", "lost")}
+        self._epoch = self._gauge("rayscore_traffic_epoch", "Epoch of the traffic rules in force.").labels(replica)
+        self._info = self._gauge("rayscore_model_info", "Always 1; the champion served.", "model", "version")
+        self.serve(model, version, 0)
+
+    def serve(self, model: str, champion: str, epoch: int) -> None:
+        """Say which version is champion, by which traffic rules."""
+        self._info.clear()
+        self._info.labels(self._replica, model, champion).set(1)
+        self._epoch.set(epoch)
+
+    def request(self, code: int, seconds: float) -> None:
+        """Count one answered request."""
+        (self._codes.get(code) or self._code(code)).inc()
+        self.request_seconds.observe(seconds)
+
+    def refused(self, count: int) -> None:
+        """Count items that were refused."""
+        self._refused.inc(count)
+
+    def predictions(self, predictions: Sequence[Prediction]) -> None:
+        """Count what predictions say of themselves: outcome, entities, degradation, sources."""
+        self._ok.inc(len(predictions))
+        for prediction in predictions:
+            absent = prediction.row.encoded.count(None)
+            self._from_request.inc(len(prediction.row.encoded) - absent)
+            self._from_online.inc(prediction.stored)
+            self._from_default.inc(absent - prediction.stored)
+            if prediction.lookup.found is not None:
+                self._found[prediction.lookup.found].inc()
+            if prediction.lookup.degraded:
+                self.degraded.inc()
+
+    def stage(self, name: str, seconds: float) -> None:
+        """Book the time of one micro-batch in one stage."""
+        self._stages[name].observe(seconds)
+
+    def log_rows(self, outcome: str, rows: int) -> None:
+        """Count rows of the prediction log: "written", "dropped" or "lost"."""
+        self._logged[outcome].inc(rows)
+
+    def watch_log_disk(self, free_share: Callable[[], float]) -> None:
+        """Show how much of the prediction log's disk is free, read from `free_share` for every page."""
+        free = self._gauge("rayscore_prediction_log_disk_free_ratio", "Free share of the prediction log's disk.")
+        free.labels(self._replica).set_function(free_share)
+
+    def watch_queue(self, waiting: Callable[[], int], limit: int) -> None:
+        """Read the queue's length from `waiting` for every page; at most `limit` rows may wait."""
+        self._queue.set_function(waiting)
+        self._queue_limit.set(limit)
+
+    def count_calls(self, deployment: str) -> Callable[[str], None]:
+        """Return what counts calls to a deployment by the way they went: "link", "handle" or "retry"."""
+        ways = {way: self._link_calls.labels(self._replica, deployment, way) for way in _WAYS}
+        return lambda way: ways[way].inc()
+
+    def count_link_events(self, deployment: str) -> Callable[[str], None]:
+        """Return what counts what happens to links: "opened", "lost", "unreachable" or "refused"."""
+        events = {event: self._link_events.labels(self._replica, deployment, event) for event in _EVENTS}
+        return lambda event: events[event].inc()
+
+    def watch_links(self, deployment: str, links: Links) -> None:
+        """Read the state of the links to a deployment for every page."""
+        self._links.labels(self._replica, deployment).set_function(lambda: links.open_links)
+        self._linked.labels(self._replica, deployment).set_function(lambda: links.replicas)
+
+    def _code(self, code: int) -> Counter:
+        return self._codes.setdefault(code, self._requests.labels(self._replica, str(code)))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, ["replica", *labels], registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, ["replica", *labels], registry=self.registry)
+
+    def _histogram(self, name: str, text: str, edges: tuple[float, ...], *labels: str) -> Histograms:
+        histogram = Histograms(name, text, edges, ["replica", *labels])
+        self.registry.register(histogram)
+        return histogram

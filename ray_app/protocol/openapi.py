@@ -1,0 +1,223 @@
+"""The OpenAPI document of one model: the use case's own fields, with an example that works when sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from data.errors import InvalidRow
+from data.schema.feature_schema import Feature, FeatureType, Scalar, Source
+from data.transform.encoding import FeatureEncoder, Transform
+from tune.registry.bundle import BundleManifest
+
+_TYPES = {
+    FeatureType.NUMBER: "number",
+    FeatureType.INTEGER: "integer",
+    FeatureType.BOOLEAN: "boolean",
+    FeatureType.CATEGORY: "string",
+}
+_SHOWN_CATEGORIES = 50
+
+
+def example(manifest: BundleManifest) -> dict[str, Any]:
+    """A request that the model answers: the first probe row that a client may send, with an entity."""
+    row = dict(zip(manifest.schema_.names, _sendable(manifest), strict=True))
+    body: dict[str, Any] = {}
+    if manifest.entity is not None:
+        body[manifest.entity.column] = "user_1" if manifest.entity.type == "string" else 1
+    for feature in manifest.schema_.features:
+        if feature.source.value == "request" and row[feature.name] is not None:
+            body[feature.name] = row[feature.name]
+    return body
+
+
+def _sendable(manifest: BundleManifest) -> Sequence[Scalar | None]:
+    """Probe rows are raw training rows: values of a request may be absent or out of the declared range in some."""
+    encoders = Transform(manifest.schema_).encoders
+    for row in manifest.probe.rows:
+        pairs = [(e, value) for e, value in zip(encoders, row, strict=True) if e.feature.source is Source.REQUEST]
+        if all(_accepts(encoder, value) for encoder, value in pairs):
+            return row
+    return manifest.probe.rows[0]
+
+
+def _accepts(encoder: FeatureEncoder, value: Scalar | None) -> bool:
+    if value is None:
+        return not encoder.feature.required
+    try:
+        encoder.accept(value)
+    except InvalidRow:
+        return False
+    return True
+
+
+def openapi(manifest: BundleManifest, version: str, max_items: int) -> dict[str, Any]:
+    """The document, in OpenAPI 3.0 because the bundled Swagger UI renders nothing newer."""
+    return {
+        "openapi": "3.0.3",
+        "info": {
+            "title": f"rayscore: {manifest.name}",
+            "version": version,
+            "description": manifest.description or f"Predicts {manifest.label}.",
+        },
+        "paths": {
+            "/predict": {"post": _predict(manifest, max_items)},
+            "/health": {"get": _get("Liveness: the process answers", {"status": {"type": "string"}})},
+            "/ready": {"get": _ready()},
+            "/model/info": {"get": _get("The model served: features, threshold, metrics", {})},
+            "/metrics": {
+                "get": {"summary": "Prometheus metrics", "responses": {"200": {"description": "Text format"}}}
+            },
+        },
+        "components": {
+            "schemas": {"Row": _row(manifest), "Prediction": _prediction(), "Problem": _problem()},
+        },
+    }
+
+
+def _predict(manifest: BundleManifest, max_items: int) -> dict[str, Any]:
+    row = {"$ref": "#/components/schemas/Row"}
+    answer = {"$ref": "#/components/schemas/Prediction"}
+    error = {"$ref": "#/components/schemas/Problem"}
+    refused = {"type": "object", "properties": {"error": error}, "required": ["error"]}
+    answers = {"type": "array", "items": {"oneOf": [answer, refused]}}
+    many = {"type": "array", "items": row, "minItems": 1, "maxItems": max_items}
+    one = example(manifest)
+    return {
+        "summary": f"Predict {manifest.label} for one row, or for an array of rows",
+        "description": "Each item of an array is answered on its own: a bad one does not spoil the others.",
+        "parameters": [
+            {
+                "name": "detail",
+                "in": "query",
+                "schema": {"type": "string", "enum": ["0", "1"], "default": "0"},
+                "description": "1: each feature's value and where it came from",
+            },
+            {
+                "name": "x-request-timeout-ms",
+                "in": "header",
+                "schema": {"type": "integer", "minimum": 1},
+                "description": "Time the answer may take; past it the answer is 504",
+            },
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"oneOf": [row, many]},
+                    "examples": {"one": {"value": one}, "several": {"value": [one, one]}},
+                }
+            },
+        },
+        "responses": {
+            "200": _json({"oneOf": [answer, answers]}, "The prediction"),
+            **{code: _failure(text) for code, text in _FAILURES.items()},
+        },
+    }
+
+
+_FAILURES = {
+    "400": "Not JSON, or a wrong timeout",
+    "408": "The body did not arrive in time",
+    "413": "Body too large or too many items",
+    "415": "Content type is not application/json",
+    "422": "A field is missing, unknown, of the wrong type or out of range",
+    "503": "Full, or a rollout is under way; Retry-After says when to try again",
+    "504": "The time allowed for the request is spent",
+}
+
+
+def _row(manifest: BundleManifest) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    required = []
+    if manifest.entity is not None:
+        kind = "string" if manifest.entity.type == "string" else "integer"
+        properties[manifest.entity.column] = {"type": kind, "description": "Key of the online features"}
+        required.append(manifest.entity.column)
+    for feature in manifest.schema_.features:
+        if feature.source.value != "online":
+            properties[feature.name] = _feature(feature)
+            required += [feature.name] if feature.required else []
+    if manifest.key is not None:
+        properties[manifest.key] = {"description": "Optional; comes back in the answer as `key`"}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+        "example": example(manifest),
+    }
+
+
+def _feature(feature: Feature) -> dict[str, Any]:
+    where = {"request": "", "either": "If left out, read from the online store."}[feature.source.value]
+    default = f"Default {feature.default!r}." if feature.default is not None else ""
+    words = feature.vocabulary if feature.vocabulary and len(feature.vocabulary) <= _SHOWN_CATEGORIES else ()
+    known = f"Known: {', '.join(words)}." if words else ""
+    text = " ".join(part for part in (feature.description, where, default, known) if part)
+    kind: dict[str, Any] = {"type": _TYPES[feature.type]}
+    if text:
+        kind["description"] = text
+    if not feature.required:
+        kind["nullable"] = True
+    if feature.min is not None:
+        kind["minimum"] = feature.min
+    if feature.max is not None:
+        kind["maximum"] = feature.max
+    return kind
+
+
+def _prediction() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "probability": {"type": "number", "minimum": 0, "maximum": 1},
+            "label": {"type": "integer", "enum": [0, 1], "description": "1 from the model's threshold on"},
+            "model": {"type": "object", "properties": {"name": {"type": "string"}, "version": {"type": "string"}}},
+            "entity_found": {
+                "type": "boolean",
+                "nullable": True,
+                "description": "null: store not asked or failed",
+            },
+            "online_age_s": {"type": "number", "nullable": True, "description": "Age of the online values in seconds"},
+            "degraded": {"type": "boolean", "description": "The store failed: defaults took its place"},
+            "request_id": {"type": "string"},
+            "key": {"description": "The key that was sent"},
+            "features": {"type": "object", "description": "With detail=1: value and source of each feature"},
+        },
+        "required": ["probability", "label", "model", "entity_found", "online_age_s", "degraded", "request_id"],
+    }
+
+
+def _problem() -> dict[str, Any]:
+    text = {"type": "string"}
+    error = {"type": "object", "properties": {"field": {**text, "nullable": True}, "reason": text}}
+    members = {"type": text, "title": text, "status": {"type": "integer"}, "detail": text, "request_id": text}
+    return {
+        "type": "object",
+        "description": "Problem details, RFC 9457",
+        "properties": {**members, "errors": {"type": "array", "items": error}},
+        "required": list(members),
+    }
+
+
+def _ready() -> dict[str, Any]:
+    operation = _get(
+        "Readiness: store and model answer", {"status": {"type": "string"}, "problems": {"type": "object"}}
+    )
+    operation["responses"]["503"] = {"description": "Not ready; `problems` says why"}
+    return operation
+
+
+def _get(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties}
+    return {"summary": summary, "responses": {"200": _json(schema, "OK")}}
+
+
+def _json(schema: dict[str, Any], text: str) -> dict[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def _failure(text: str) -> dict[str, Any]:
+    problem = {"$ref": "#/components/schemas/Problem"}
+    return {"description": text, "content": {"application/problem+json": {"schema": problem}}}

@@ -1,0 +1,150 @@
+"""From predictions to JSON, and from errors to problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from data.errors import (
+    ControlUnavailable,
+    DeadlineExceeded,
+    InvalidRow,
+    ModelNotFound,
+    Overloaded,
+    RayscoreError,
+    SchemaMismatch,
+    StoreUnavailable,
+    VersionUnavailable,
+)
+from data.transform.encoding import Transform
+from ray_app.prediction import Prediction
+from ray_app.protocol.row_parser import RefusedItem
+from tune.registry.bundle import BundleManifest
+
+JSON = b"application/json"
+PROBLEM = b"application/problem+json"
+
+_STATUS: dict[type[Exception], tuple[int, str]] = {
+    RefusedItem: (422, "The features are not valid"),
+    InvalidRow: (422, "The features are not valid"),
+    Overloaded: (503, "The service is full"),
+    DeadlineExceeded: (504, "The request took too long"),
+    ModelNotFound: (404, "No such version"),
+    SchemaMismatch: (503, "A new model is being rolled out"),
+    ControlUnavailable: (503, "Control does not answer"),
+    VersionUnavailable: (503, "A new model is being rolled out"),
+    StoreUnavailable: (503, "The online store does not answer"),
+}
+
+
+class HttpProblem(RayscoreError):
+    """A request that HTTP itself has a status for."""
+
+    def __init__(self, status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title
+        self.headers = headers or {}
+
+
+class ResponseRenderer:
+    """Renders predictions of one model."""
+
+    def __init__(self, manifest: BundleManifest, transform: Transform, version: str) -> None:
+        self._manifest = manifest
+        self._encoders = transform.encoders
+        self._threshold = manifest.threshold
+        self.version = version
+        online = [feature.name for feature in manifest.schema_.online]
+        self._stored_at = {name: at for at, name in enumerate(online)}
+
+    def label(self, probability: float) -> int:
+        """The decision: 1 from the model's threshold on."""
+        return int(probability >= self._threshold)
+
+    def render(self, prediction: Prediction, request_id: str, detail: bool, epoch: int) -> dict[str, Any]:
+        """The JSON object of one prediction; with `detail`, each feature's value and where it came from.
+
+        `epoch` is that of the traffic rules by which this version answers.
+        """
+        answer: dict[str, Any] = {
+            "probability": prediction.probability,
+            "label": self.label(prediction.probability),
+            "model": {"name": self._manifest.name, "version": self.version, "epoch": epoch},
+            "entity_found": prediction.lookup.found,
+            "online_age_s": prediction.lookup.age_s,
+            "degraded": prediction.lookup.degraded,
+            "request_id": request_id,
+        }
+        if prediction.row.key is not None:
+            answer["key"] = prediction.row.key
+        if detail:
+            answer["features"] = self.features(prediction)
+        return answer
+
+    def features(self, prediction: Prediction) -> dict[str, dict[str, Any]]:
+        """Each feature's value as it was used, its `source`, and `unseen` for a category unknown to the model."""
+        return {name: self._feature(i, prediction) for i, name in enumerate(self._manifest.schema_.names)}
+
+    def _feature(self, i: int, prediction: Prediction) -> dict[str, Any]:
+        encoder = self._encoders[i]
+        feature = encoder.feature
+        value: Any = feature.default
+        source = "default"
+        if prediction.row.encoded[i] is not None:
+            value, source = prediction.row.values[feature.name], "request"
+        elif prediction.lookup.online is not None and feature.name in self._stored_at:
+            stored = prediction.lookup.online.values[self._stored_at[feature.name]]
+            if stored is not None:
+                value, source = stored, "online"
+        shown: dict[str, Any] = {"value": value, "source": source}
+        if value is not None and encoder.unseen(value):
+            shown["unseen"] = True
+        return shown
+
+
+def problem(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
+    """The status and the problem details of an error."""
+    if isinstance(error, HttpProblem):
+        status, title = error.status, error.title
+    else:
+        known = next((kind for kind in type(error).__mro__ if kind in _STATUS), None)
+        status, title = _STATUS[known] if known else (500, "Something went wrong in the service")
+    detail = str(error) if status != 500 else "The error is in the service's log under this request id."
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    if isinstance(error, RefusedItem):
+        body["errors"] = [{"field": e.field, "reason": e.reason} for e in error.errors]
+    return status, body
+
+
+def dumps(value: Any) -> bytes:
+    """Encode to JSON; a NaN or an infinity becomes null."""
+    return orjson.dumps(value)
+
+
+def loads(body: bytes) -> Any:
+    """Decode a JSON body.
+
+    Raises:
+        HttpProblem: 400, the body is not JSON as RFC 8259 has it (NaN and Infinity are not), or nests too deeply.
+    """
+    if not body.strip():
+        raise HttpProblem(400, "The body is empty", "send a JSON object with the features, or an array of them")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        hint = " (NaN and Infinity are not JSON)" if b"NaN" in body or b"Infinity" in body else ""
+        raise HttpProblem(400, "The body is not JSON", f"{exc}{hint}") from exc
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON can carry them."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

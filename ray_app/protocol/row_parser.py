@@ -1,0 +1,108 @@
+"""From a decoded JSON body to rows: everything a client can get wrong is refused here, by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from data.errors import InvalidRow, RayscoreError
+from data.transform.encoding import Transform, json_type
+from ray_app.prediction import Row
+from tune.registry.bundle import BundleManifest
+
+_MOST_UNKNOWN = 3  # named in one answer: a hint costs tens of microseconds, and a body can hold 100,000 names
+_MOST_KNOWN = 30
+
+
+class RefusedItem(RayscoreError):
+    """One item of a request is refused; `errors` names each field at fault."""
+
+    def __init__(self, errors: Sequence[InvalidRow]) -> None:
+        super().__init__("; ".join(str(error) for error in errors))
+        self.errors = tuple(errors)
+
+
+class RowParser:
+    """Checks and encodes JSON objects against one model's schema."""
+
+    def __init__(self, manifest: BundleManifest, transform: Transform) -> None:
+        self._encoders = transform.encoders
+        self._online_only = {f.name for f in manifest.schema_.features if f.source.value == "online"}
+        self._required = {f.name for f in manifest.schema_.features if f.required}
+        self._entity = manifest.entity
+        self._key = manifest.key
+        entity = {manifest.entity.column} if manifest.entity else set()
+        self._known = set(manifest.schema_.names) - self._online_only | entity | ({self._key} if self._key else set())
+
+    def parse(self, item: Any) -> Row:
+        """Return the row of one JSON object.
+
+        Raises:
+            RefusedItem: with one error for each field at fault.
+        """
+        if not isinstance(item, dict):
+            raise RefusedItem([InvalidRow(None, f"expected an object with the features, got {json_type(item)}")])
+        errors: list[InvalidRow] = []
+        if not item.keys() <= self._known:
+            errors += self._unknown_fields(item)
+        entity = self._parse_entity(item, errors)
+        encoded = self._encode(item, errors)
+        key = self._parse_key(item, errors)
+        if errors:
+            raise RefusedItem(errors)
+        return Row(entity, key, encoded, item)
+
+    def _encode(self, item: dict[str, Any], errors: list[InvalidRow]) -> list[float | None]:
+        encoded: list[float | None] = []
+        for encoder in self._encoders:
+            name = encoder.feature.name
+            value = item.get(name)
+            if value is None or name in self._online_only:
+                encoded.append(None)
+                if name in self._required:
+                    errors.append(InvalidRow(name, "is required"))
+                continue
+            try:
+                encoded.append(encoder.accept(value))
+            except InvalidRow as exc:
+                errors.append(exc)
+        return encoded
+
+    def _parse_entity(self, item: dict[str, Any], errors: list[InvalidRow]) -> str | None:
+        if self._entity is None:
+            return None
+        column = self._entity.column
+        value = item.get(column)
+        expected = "a non-empty string" if self._entity.type == "string" else "an integer"
+        if value is None:
+            errors.append(InvalidRow(column, "is required: it is the key of the online features"))
+        elif self._entity.type == "string" and isinstance(value, str) and 0 < len(value) <= 1024:
+            return value
+        elif self._entity.type == "integer" and isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        else:
+            errors.append(InvalidRow(column, f"expected {expected}, got {json_type(value)}"))
+        return None
+
+    def _parse_key(self, item: dict[str, Any], errors: list[InvalidRow]) -> Any:
+        key = item.get(self._key) if self._key else None
+        if key is not None and not isinstance(key, (str, int, float)):
+            errors.append(InvalidRow(self._key, f"expected a string or a number, got {json_type(key)}"))
+        return key
+
+    def _unknown_fields(self, item: dict[str, Any]) -> list[InvalidRow]:
+        unknown = [name for name in item if name not in self._known]
+        errors = [self._unknown(name) for name in unknown[:_MOST_UNKNOWN]]
+        if len(unknown) > _MOST_UNKNOWN:
+            errors.append(InvalidRow(None, f"{len(unknown) - _MOST_UNKNOWN:,} more unknown fields"))
+        return errors
+
+    def _unknown(self, name: str) -> InvalidRow:
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        if name in self._online_only:
+            return InvalidRow(shown, "is read from the online store; do not send it")
+        near = difflib.get_close_matches(name[:80], self._known, n=1, cutoff=0.5)
+        known = ", ".join(sorted(self._known)[:_MOST_KNOWN])
+        hint = f"did you mean '{near[0]}'?" if near else f"known fields: {known}"
+        return InvalidRow(shown, f"unknown field; {hint}")

@@ -1,0 +1,109 @@
+"""The last minutes of each version: requests, failures and latencies of every few seconds, in bounded memory.
+
+It is fed with the cumulative tallies of gateways, each held against what the same gateway said before. So a gateway
+that is gone, or starts over, makes no step in the figures, and neither does a Control that starts over and hears of
+millions of requests at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ray_app.rollout.version_stats import VersionStats, merged, quantile_ms
+
+STEP_S = 5.0
+STEPS = 180
+"""Together a quarter of an hour."""
+_RECENT = 12
+"""Steps whose whole histograms are kept: a minute."""
+
+_Seen = Mapping[str, Mapping[str, VersionStats]]
+
+
+class HistoryPoint(NamedTuple):
+    """What one version did in one step; latencies are None where it answered nothing."""
+
+    requests: int
+    errors: int
+    refused: int
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+class HistoryStep(NamedTuple):
+    """One stretch of time that ended at `at`, in seconds since 1970, and lasted `seconds`."""
+
+    at: float
+    seconds: float
+    points: dict[str, HistoryPoint]
+
+
+class RecentHistory:
+    """Belongs to one event loop.
+
+    Args:
+        step_s: length of a step; one that is closed late is longer, and says so.
+        steps: how many are kept.
+    """
+
+    def __init__(self, step_s: float = STEP_S, steps: int = STEPS) -> None:
+        self._step_s = step_s
+        self._began: float | None = None
+        self._before: _Seen = {}
+        self._open: dict[str, VersionStats] = {}
+        self._recent: deque[tuple[float, dict[str, VersionStats]]] = deque(maxlen=_RECENT)
+        self._steps: deque[HistoryStep] = deque(maxlen=steps)
+
+    def see(self, reports: _Seen, now: float, wall: float) -> None:
+        """Take what gateways have counted so far, by replica; call it about once a second.
+
+        A replica that was not there before says what it counted before it was heard: that is not counted here.
+
+        Args:
+            reports: tallies by version, by replica.
+            now: monotonic seconds.
+            wall: seconds since 1970.
+        """
+        for replica, tallies in reports.items():
+            before = self._before.get(replica)
+            if before is not None and tallies is not before:
+                came = {v: tally.since(before[v]) if v in before else tally for v, tally in tallies.items()}
+                self._open = merged([self._open, {v: tally for v, tally in came.items() if tally.requests}])
+        self._before = dict(reports)
+        if self._began is None:
+            self._began = now if reports else None
+        elif now - self._began >= self._step_s:
+            self._close(now - self._began, wall)
+            self._began = now
+
+    def last_minute(self) -> tuple[float, dict[str, VersionStats]]:
+        """How many seconds the last steps lasted, a minute at most, and what was counted in them by version."""
+        return sum(seconds for seconds, _ in self._recent), merged(counted for _, counted in self._recent)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it: one list a figure, with a value for each step; a version that did nothing has 0 and null."""
+        versions = sorted({version for step in self._steps for version in step.points}, key=int)
+        return {
+            "step_s": self._step_s,
+            "steps": self._steps.maxlen,
+            "at": [round(step.at, 1) for step in self._steps],
+            "seconds": [round(step.seconds, 2) for step in self._steps],
+            "versions": {version: self._columns(version) for version in versions},
+        }
+
+    def _columns(self, version: str) -> dict[str, list[Any]]:
+        nothing = HistoryPoint(0, 0, 0, None, None)
+        points = [step.points.get(version, nothing) for step in self._steps]
+        return dict(zip(HistoryPoint._fields, map(list, zip(*points, strict=True)), strict=True))
+
+    def _close(self, seconds: float, wall: float) -> None:
+        counted, self._open = self._open, {}
+        self._recent.append((seconds, counted))
+        self._steps.append(HistoryStep(wall, seconds, {version: _point(tally) for version, tally in counted.items()}))
+
+
+def _point(tally: VersionStats) -> HistoryPoint:
+    p50, p99 = (quantile_ms(tally.latencies, share) for share in (0.5, 0.99))
+    return HistoryPoint(tally.requests, tally.errors, tally.refused, p50, p99)

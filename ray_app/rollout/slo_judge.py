@@ -1,0 +1,153 @@
+"""Whether a version does worse than the champion at the same time: one finding for each objective of a rollout.
+
+A share may be above its limit where the champion's is: errors and slow answers are held against the limit and against
+the champion, and both must be refuted. Scores and decisions are held against the champion alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ray_app.rollout.sequential_test import Boundary, SequentialTest, log_mean
+from ray_app.rollout.version_stats import VersionStats
+from tune.registry.rollout_spec import Slo
+
+_REFUSED = 0.01
+"""So much more of its rows may a version refuse than the champion."""
+_OBJECTIVES = 5
+
+
+class SloFinding(NamedTuple):
+    """One objective: what was seen, and how much speaks against the version.
+
+    `evidence` is 1 where the version is refuted at its share of alpha, and 0 where nothing speaks against it.
+    """
+
+    name: str
+    text: str
+    evidence: float
+
+
+class SloJudge:
+    """Gathers evidence block by block; looking at it often makes no difference.
+
+    Args:
+        slo: the objectives.
+        alpha: chance that a version which keeps to all of them is refuted, ever.
+        alone: the champion has no traffic any more: there are the limits alone.
+    """
+
+    def __init__(self, slo: Slo, alpha: float, alone: bool) -> None:
+        self._slo = slo
+        self._log_needed = math.log(_OBJECTIVES / alpha)
+        self._alone = alone
+        slow = 1 - slo.percentile / 100
+        self._errors = SequentialTest(Boundary(slo.errors, 0)), SequentialTest(Boundary(0, 1))
+        self._slow = SequentialTest(Boundary(slow, 0)), SequentialTest(Boundary(0, 1))
+        self._refused = SequentialTest(Boundary(_REFUSED, 1))
+        width = len(VersionStats().scores) - 1
+        drift = Boundary(slo.drift or 0.0, 1)
+        self._above, self._below = SequentialTest(drift, width), SequentialTest(drift, width)
+        ratio = Boundary(0, slo.decisions or 1.0)
+        self._more, self._fewer = SequentialTest(ratio), SequentialTest(ratio)
+        self.champion = VersionStats()
+        """What was seen of the champion; `version` likewise."""
+        self.version = VersionStats()
+
+    def see(self, champion: VersionStats, version: VersionStats) -> None:
+        """Take what both did in one stretch of time, which must not have been ended because of how it went."""
+        self.champion, self.version = self.champion + champion, self.version + version
+        _share(self._errors, _errors(version), _errors(champion))
+        if self._slo.latency_s is not None:
+            _share(self._slow, self._late(version), self._late(champion))
+        self._refused.see(*_pair(_refused(version), _refused(champion)))
+        self._see_scores(champion, version)
+
+    def findings(self) -> list[SloFinding]:
+        """What was found by objective; those that the rollout does not judge are left out."""
+        return list(self._found())
+
+    def _see_scores(self, champion: VersionStats, version: VersionStats) -> None:
+        if not version.scored or not champion.scored:
+            return
+        below1, below0 = (np.cumsum(each.scores)[:-1] for each in (version, champion))
+        n1, n0 = (np.full(len(below1), each.scored) for each in (version, champion))
+        self._below.see(below1, n1, below0, n0)
+        self._above.see(n1 - below1, n1, n0 - below0, n0)
+        one, other = (version.positives, version.scored), (champion.positives, champion.scored)
+        self._more.see(*_pair(one, other))
+        self._fewer.see(*_pair(other, one))
+
+    def _found(self) -> Iterator[SloFinding]:
+        slo, one, other = self._slo, self.version, self.champion
+        yield self._finding("errors", self._shares(_errors(one), _errors(other), slo.errors), self._both(self._errors))
+        if slo.latency_s is not None:
+            text = f"over {slo.latency_s * 1000:g} ms: "
+            limit = 1 - slo.percentile / 100
+            late = self._late(one), self._late(other)
+            yield self._finding("latency", text + self._shares(*late, limit), self._both(self._slow))
+        if self._alone:
+            return
+        text = self._shares(_refused(one), _refused(other), None)
+        yield self._finding("refused", text, float(self._refused.log_e[0]))
+        if slo.drift is not None:
+            apart = f"KS distance {distance(one.scores, other.scores):.3f} from the champion's"
+            text = f"{apart}, {one.scored:,} and {other.scored:,} rows"
+            logs = np.concatenate([self._above.log_e, self._below.log_e])
+            yield self._finding("score drift", f"{text}, limit {slo.drift:g}", log_mean(logs))
+        if slo.decisions is not None:
+            text = self._shares((one.positives, one.scored), (other.positives, other.scored), None)
+            logs = np.concatenate([self._more.log_e, self._fewer.log_e])
+            yield self._finding("decisions", f"labelled 1: {text}, limit {slo.decisions:g}x", log_mean(logs))
+
+    def _finding(self, name: str, text: str, log_e: float) -> SloFinding:
+        return SloFinding(name, text, min(max(log_e / self._log_needed, 0.0), 1.0))
+
+    def _both(self, pair: tuple[SequentialTest, SequentialTest]) -> float:
+        limit, compared = (float(each.log_e[0]) for each in pair)
+        return limit if self._alone else min(limit, compared)
+
+    def _late(self, tally: VersionStats) -> tuple[int, int]:
+        return tally.slower_than(self._slo.latency_s or math.inf), tally.answered
+
+    def _shares(self, one: tuple[int, int], other: tuple[int, int], limit: float | None) -> str:
+        text = percent(*one)
+        if not self._alone:
+            text += f" against the champion's {percent(*other)}"
+        return text if limit is None else f"{text}, limit {limit * 100:.3g} %"
+
+
+def percent(count: int, of: int) -> str:
+    """A share in percent with the numbers that it is made of."""
+    return f"{100 * count / of:.3g} % ({count:,} of {of:,})" if of else "nothing (0 of 0)"
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Kolmogorov-Smirnov distance of two histograms: the largest difference of their cumulative shares at an edge."""
+    if not one.sum() or not other.sum():
+        return 0.0
+    return float(np.abs(np.cumsum(one) / one.sum() - np.cumsum(other) / other.sum()).max())
+
+
+def _errors(tally: VersionStats) -> tuple[int, int]:
+    # Not of all requests: of an array of many rows the larger part is more often one with a refused row.
+    return tally.errors, tally.tried
+
+
+def _refused(tally: VersionStats) -> tuple[int, int]:
+    # Rows, not requests: an array is divided by the entities, and the larger part has more rows to refuse.
+    return tally.refused_rows, tally.rows
+
+
+def _share(pair: tuple[SequentialTest, SequentialTest], one: tuple[int, int], other: tuple[int, int]) -> None:
+    for evidence in pair:
+        evidence.see(*_pair(one, other))
+
+
+def _pair(one: tuple[int, int], other: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    k1, n1, k0, n0 = (np.array([value], float) for value in (*one, *other))
+    return k1, n1, k0, n0

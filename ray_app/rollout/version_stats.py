@@ -1,0 +1,206 @@
+"""What is counted of each version in a gateway: requests, failures, latencies, scores. Several gateways' add up.
+
+An answer costs one append; requests are sorted into the histograms a few hundred at a time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from ray_app.inference.observers import Answered, Failed
+
+TALLIES = "tallies"
+"""Name under which gateways report their tallies."""
+
+LATENCY_EDGES_S = np.array([m / 10**k for k in (5, 4, 3, 2, 1) for m in range(10, 100)])
+"""Upper edges of the latency histogram: every number of two digits from 0.1 ms to 9.9 s, so that a limit is an edge."""
+SCORE_EDGES = 1 / (1 + np.exp(-np.arange(-14, 15) / 2))
+"""Upper edges of the score histogram: half a logit apart, because the scores of rare events crowd near zero."""
+
+_FOLD = 256
+_MOST_VERSIONS = 20
+_MOST_ENTITIES = 50_000
+
+
+def _zeros(edges: np.ndarray) -> np.ndarray:
+    return np.zeros(len(edges) + 1, np.int64)
+
+
+@dataclass(eq=False)
+class VersionStats:
+    """Cumulative counts of one version.
+
+    Args:
+        answered: requests of which it answered rows.
+        errors: requests of which rows failed with status 500 and above.
+        refused: requests of which rows were refused (any other status).
+        latencies: of the answered requests, by LATENCY_EDGES_S and one more for those above.
+        scores: by SCORE_EDGES and one more; one answer an entity, so that one which asks often counts no more.
+        positives: of these, how many were labelled 1.
+        rows: rows that it was given, however they went.
+        refused_rows: of these, those that were refused.
+        seconds: sum of the latencies.
+    """
+
+    answered: int = 0
+    errors: int = 0
+    refused: int = 0
+    latencies: np.ndarray = field(default_factory=lambda: _zeros(LATENCY_EDGES_S))
+    scores: np.ndarray = field(default_factory=lambda: _zeros(SCORE_EDGES))
+    positives: int = 0
+    rows: int = 0
+    refused_rows: int = 0
+    seconds: float = 0.0
+
+    @property
+    def requests(self) -> int:
+        """All requests, however they went; one of which some rows were refused and others not counts for both."""
+        return self.answered + self.errors + self.refused
+
+    @property
+    def tried(self) -> int:
+        """Requests of which it was to answer rows: each is answered, or fails."""
+        return self.answered + self.errors
+
+    @property
+    def scored(self) -> int:
+        """Answers in the score histogram."""
+        return int(self.scores.sum())
+
+    def slower_than(self, limit_s: float) -> int:
+        """Answered requests that took longer than a limit of two digits; see LATENCY_EDGES_S."""
+        return int(self.latencies[bisect_left(LATENCY_EDGES_S, limit_s) + 1 :].sum())
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it, with quantiles for the histogram of latencies."""
+        return {
+            "answered": self.answered,
+            "errors": self.errors,
+            "refused": self.refused,
+            "p50_ms": quantile_ms(self.latencies, 0.5),
+            "p99_ms": quantile_ms(self.latencies, 0.99),
+        }
+
+    def __add__(self, other: VersionStats) -> VersionStats:
+        return VersionStats(*(one + more for one, more in self._beside(other)))
+
+    def since(self, before: VersionStats) -> VersionStats:
+        """What came after `before`: all of it, where a count is lower, because the counts began anew in between."""
+        if any(np.any(now < then) for now, then in self._beside(before)):
+            return self
+        return VersionStats(*(now - then for now, then in self._beside(before)))
+
+    def _beside(self, other: VersionStats) -> list[tuple[Any, Any]]:
+        return [(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)]
+
+
+def quantile_ms(latencies: np.ndarray, share: float) -> float | None:
+    """Latency within which this share of the requests was answered, to two digits; None without any."""
+    if not latencies.any():
+        return None
+    at = int(np.searchsorted(np.cumsum(latencies), share * latencies.sum()))
+    return round(float(LATENCY_EDGES_S[min(at, len(LATENCY_EDGES_S) - 1)]) * 1000, 3)
+
+
+def merged(reports: Iterable[Mapping[str, VersionStats]]) -> dict[str, VersionStats]:
+    """The sum of what gateways report, by version."""
+    total: dict[str, VersionStats] = {}
+    for report in reports:
+        for version, tally in report.items():
+            total[version] = total[version] + tally if version in total else tally
+    return total
+
+
+class _EntityScores:
+    """One version's tally, and the entities whose scores are in it."""
+
+    __slots__ = ("seen", "tally")
+
+    def __init__(self) -> None:
+        self.tally = VersionStats()
+        self.seen: set[str] = set()
+
+    def add(self, rows: Sequence[Answered], latencies: Sequence[float]) -> None:
+        fresh = [row for row in rows if self._fresh(row.prediction.row.entity)]
+        tally = self.tally
+        tally.answered += len(latencies)
+        tally.rows += len(rows)
+        tally.latencies += _counted(LATENCY_EDGES_S, latencies)
+        tally.seconds += sum(latencies)
+        tally.scores += _counted(SCORE_EDGES, [row.prediction.probability for row in fresh])
+        tally.positives += sum(row.label for row in fresh)
+
+    def _fresh(self, entity: str | None) -> bool:
+        if entity is None:
+            return True
+        if entity in self.seen:
+            return False
+        if len(self.seen) >= _MOST_ENTITIES:
+            self.seen.clear()
+        self.seen.add(entity)
+        return True
+
+
+class VersionStatsTable:
+    """The tallies of one gateway: an `Observer`. The versions seen last are kept, 20 of them.
+
+    Requests that name a version are left out: who asks by name has no counterpart on the other side.
+    """
+
+    def __init__(self) -> None:
+        self._pages: dict[str, _EntityScores] = {}
+        self._requests: list[Sequence[Answered]] = []
+
+    def answered(self, rows: Sequence[Answered]) -> None:
+        """Count the rows of one request."""
+        if rows[0].named:
+            return
+        self._requests.append(rows)
+        if len(self._requests) >= _FOLD:
+            self._fold()
+
+    def failed(self, failure: Failed) -> None:
+        """Count a request of which rows failed."""
+        if failure.named:
+            return
+        tally = self._page(failure.version).tally
+        tally.rows += failure.rows
+        if failure.status >= 500:
+            tally.errors += 1
+        else:
+            tally.refused += 1
+            tally.refused_rows += failure.rows
+
+    def report(self) -> dict[str, VersionStats]:
+        """The counts so far, as copies."""
+        self._fold()
+        return {version: page.tally + VersionStats() for version, page in self._pages.items()}
+
+    def _fold(self) -> None:
+        requests, self._requests = self._requests, []
+        rows: dict[str, list[Answered]] = {}
+        latencies: dict[str, list[float]] = {}
+        for request in requests:
+            for row in request:
+                rows.setdefault(row.version, []).append(row)
+            for version in {row.version for row in request} if len(request) > 1 else (request[0].version,):
+                latencies.setdefault(version, []).append(request[0].latency_s)
+        for version, given in rows.items():
+            self._page(version).add(given, latencies[version])
+
+    def _page(self, version: str) -> _EntityScores:
+        page = self._pages.pop(version, None) or _EntityScores()
+        while len(self._pages) >= _MOST_VERSIONS:
+            del self._pages[next(iter(self._pages))]
+        # Put in again as the last one: the first is the one that was not seen for longest.
+        self._pages[version] = page
+        return page
+
+
+def _counted(edges: np.ndarray, values: Sequence[float]) -> np.ndarray:
+    return np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1)

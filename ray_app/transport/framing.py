@@ -1,0 +1,85 @@
+"""Frames of a link: how calls and answers are cut out of a byte stream.
+
+A frame is a 13-byte header (kind, call id, budget in milliseconds, payload length; little-endian) and
+the payload. A peer that sends anything else is cut off: there is no way back into step on a stream.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+from data.errors import RayscoreError
+
+PROTOCOL = 1
+MAX_PAYLOAD = 16 * 1024 * 1024
+MAX_HELLO = 4096
+"""Largest payload of a peer that has not been welcomed yet."""
+
+_HEADER = struct.Struct("<BIII")
+
+
+class FrameKind(IntEnum):
+    """What a frame is. A connection starts with HELLO, answered by WELCOME or REFUSED."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSED = 3
+    CALL = 4
+    ANSWER = 5
+    FAILED = 6
+
+
+_KINDS = frozenset(FrameKind)
+
+
+class BadFrame(RayscoreError):
+    """The peer sent what is not a frame; the connection cannot be used on."""
+
+
+class Frame(NamedTuple):
+    """One frame; `budget_ms` is the time a call may take, 0 on every other kind."""
+
+    kind: int
+    call_id: int
+    budget_ms: int
+    payload: bytes
+
+
+def encode(kind: FrameKind, call_id: int, payload: bytes, budget_ms: int = 0) -> bytes:
+    """Return a frame's bytes; raises BadFrame when the payload is larger than MAX_PAYLOAD."""
+    if len(payload) > MAX_PAYLOAD:
+        raise BadFrame(f"payload of {len(payload):,} bytes, at most {MAX_PAYLOAD:,} fit a frame")
+    return _HEADER.pack(kind, call_id, budget_ms, len(payload)) + payload
+
+
+class FrameReader:
+    """Cuts a stream into frames. Holds at most one incomplete frame of `max_payload` bytes, which may be set anew."""
+
+    def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
+        self.max_payload = max_payload
+        self._buffer = b""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that `data` completes, in order.
+
+        Raises:
+            BadFrame: an unknown kind or a payload over the limit, said by the header alone.
+        """
+        buffer = self._buffer + data if self._buffer else data
+        frames: list[Frame] = []
+        at, end = 0, len(buffer)
+        while end - at >= _HEADER.size:
+            kind, call_id, budget_ms, length = _HEADER.unpack_from(buffer, at)
+            if kind not in _KINDS:
+                raise BadFrame(f"kind {kind} is none of this protocol's")
+            if length > self.max_payload:
+                raise BadFrame(f"payload of {length:,} bytes, at most {self.max_payload:,} are taken")
+            stop = at + _HEADER.size + length
+            if stop > end:
+                break
+            frames.append(Frame(kind, call_id, budget_ms, buffer[at + _HEADER.size : stop]))
+            at = stop
+        self._buffer = buffer[at:]
+        return frames

@@ -1,0 +1,310 @@
+"""The application as a user runs it: `serve run`, real replicas, HTTP from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.application import Workplace, serve_command, wait_for
+from tests.support.cassandra import Node
+
+pytestmark = pytest.mark.ray
+
+PATIENT = {"RAYSCORE_FEATURE_TIMEOUT_MS": "3000", "RAYSCORE_REQUEST_TIMEOUT_MS": "8000"}
+"""Whole answers are asked for also where a replica starts beside them, which takes all of a small machine."""
+REQUEST = ("amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
+
+
+@pytest.fixture(scope="module")
+def graph(place: Workplace) -> Iterator[Workplace]:
+    """The graph, served until the module's last test."""
+    place.environment |= {"RAYSCORE_MODEL_MIN_REPLICAS": "2", "RAYSCORE_FEATURE_MIN_REPLICAS": "2", **PATIENT}
+    with place.running(*serve_command("graph")) as child:
+        place.wait_ready(child)
+        yield place
+
+
+def _rows(place: Workplace, count: int) -> list[dict]:
+    return pq.read_table(place.folder / "card.parquet").slice(0, count).to_pylist()
+
+
+def _body(row: dict, *names: str) -> dict:
+    return {name: row[name] for name in ("user_id", "transaction_id", *REQUEST, *names)}
+
+
+def test_features_come_from_request_then_store_then_default(graph: Workplace) -> None:
+    """A sent value wins over the store's, which wins over the default, and the answer says which it was."""
+    row = _rows(graph, 1)[0]
+    body = _body(row) | {"device_trust_score": 0}
+
+    answer = httpx.post(f"{graph.url}/predict?detail=1", json=body, timeout=30).json()
+    stranger = httpx.post(f"{graph.url}/predict?detail=1", json=body | {"user_id": "nobody"}, timeout=30).json()
+
+    assert answer["features"]["device_trust_score"] == {"value": 0, "source": "request"}
+    assert answer["features"]["cardholder_age"]["source"] == "online"
+    assert answer["entity_found"] is True
+    assert answer["online_age_s"] > 0
+    assert answer["key"] == row["transaction_id"]
+    assert stranger["features"]["cardholder_age"] == {"value": None, "source": "default"}
+    assert (stranger["entity_found"], stranger["degraded"]) == (False, False)
+
+
+def test_batch_scores_equal_the_live_answers_bit_for_bit(graph: Workplace) -> None:
+    """`python -m ray_app score` gives each row the very probability that HTTP gives it, the key carried along."""
+    rows = _rows(graph, 300)
+    names = ("device_trust_score", "velocity_last_24h", "cardholder_age")
+    done = graph.run("ray_app", "score", str(graph.folder / "card.parquet"), str(graph.folder / "scores.parquet"))
+    assert done.returncode == 0, done.stderr
+
+    live = httpx.post(f"{graph.url}/predict", json=[_body(row, *names) for row in rows], timeout=30).json()
+    scored = pq.read_table(graph.folder / "scores.parquet").slice(0, 300)
+
+    assert [answer["probability"] for answer in live] == scored.column("probability").to_pylist()
+    assert [answer["label"] for answer in live] == scored.column("label").to_pylist()
+    assert [row["transaction_id"] for row in rows] == scored.column("transaction_id").to_pylist()
+
+
+def test_batch_scoring_reads_the_store_for_absent_columns(graph: Workplace) -> None:
+    """A table without the online columns is scored with what the store holds, as a request without them is."""
+    whole = pq.read_table(graph.folder / "card.parquet").slice(0, 100)
+    short = graph.folder / "short.parquet"
+    pq.write_table(whole.select(["user_id", "transaction_id", *REQUEST]), short)
+    out = graph.folder / "short_scores"
+    done = graph.run("ray_app", "score", str(short), str(out))
+    assert done.returncode == 0, done.stderr
+
+    live = httpx.post(f"{graph.url}/predict", json=[_body(row) for row in whole.to_pylist()], timeout=30).json()
+
+    assert [answer["probability"] for answer in live] == pq.read_table(out).column("probability").to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "word"),
+    [
+        (b'{"amount":', {}, 400, "not JSON"),
+        (b'{"amount": NaN}', {}, 400, "NaN"),
+        (b"[" * 100_000, {}, 400, "not JSON"),
+        (b"[]", {}, 422, "empty"),
+        (json.dumps([{}] * 1001).encode(), {}, 413, "1,001"),
+        (b" " * 2_000_000, {}, 413, "1,048,576"),
+        (b"amount=1", {"content-type": "application/x-www-form-urlencoded"}, 415, "application/json"),
+        (b'{"amonut": 1}', {}, 422, "did you mean 'amount'"),
+    ],
+    ids=["cut", "nan", "deep", "empty", "many", "large", "form", "typo"],
+)
+def test_what_a_client_does_wrong_is_a_4xx(
+    graph: Workplace, content: bytes, headers: dict[str, str], status: int, word: str
+) -> None:
+    """A bad request passes the whole HTTP stack and comes back as problem details that name what is wrong."""
+    given = {"content-type": "application/json"} | headers
+
+    answer = httpx.post(f"{graph.url}/predict", content=content, headers=given, timeout=30)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert word in answer.text
+    assert answer.json()["request_id"]
+
+
+def test_wrong_method_and_path_are_named(graph: Workplace) -> None:
+    """A wrong method is 405 with Allow, an unknown path 404 with those there are."""
+    wrong = httpx.get(f"{graph.url}/predict", timeout=30)
+    unknown = httpx.get(f"{graph.url}/nothing", timeout=30)
+
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert unknown.status_code == 404
+    assert "/predict" in unknown.json()["detail"]
+
+
+def test_pages_are_there(graph: Workplace) -> None:
+    """Front page, documentation, OpenAPI, model description, health and metrics answer."""
+    for path in ("/", "/docs", "/docs/swagger-ui-bundle.js", "/openapi.json", "/model/info", "/health", "/metrics"):
+        assert httpx.get(graph.url + path, timeout=30).status_code == 200, path
+    assert "rayscore_requests_total" in httpx.get(f"{graph.url}/metrics", timeout=30).text
+
+
+def test_replicas_run_on_the_fast_settings(graph: Workplace) -> None:
+    """A plain `serve run` gets HAProxy and the fast settings without the user knowing: no warning on the front page."""
+    assert graph.processes("haproxy")
+    assert 'class="slow"' not in httpx.get(graph.url, timeout=30).text
+
+
+def test_a_lost_store_degrades_answers_and_comes_back(graph: Workplace) -> None:
+    """Without the store's file answers still come, marked degraded, and /ready says why; with it back all is well."""
+    body = _body(_rows(graph, 1)[0])
+    store = graph.settings.sqlite_path
+    hidden = store.with_suffix(".hidden")
+
+    def degraded() -> bool:
+        answer = httpx.post(f"{graph.url}/predict", json=body, timeout=30)
+        assert answer.status_code == 200
+        return answer.json()["degraded"]
+
+    os.rename(store, hidden)
+    try:
+        wait_for(degraded, "answers to be degraded")
+        assert "materialize" in httpx.get(f"{graph.url}/ready", timeout=30).json()["problems"]["feature_fetch"]
+    finally:
+        os.rename(hidden, store)
+    wait_for(lambda: not degraded(), "answers to be whole again")
+
+
+def _calls(place: Workplace, way: str) -> float:
+    text = httpx.get(f"{place.url}/metrics", timeout=30).text
+    found = re.findall(rf'^rayscore_stage_calls_total{{.*way="{way}".*}} (.+)$', text, re.M)
+    return sum(map(float, found))
+
+
+def test_calls_go_by_links(graph: Workplace) -> None:
+    """Gateway and stages talk over links: none of the calls of a request goes by Serve's handle."""
+    by_handle, by_link = _calls(graph, "handle"), _calls(graph, "link")
+
+    body = _body(_rows(graph, 1)[0])
+    assert httpx.post(f"{graph.url}/predict", json=body, timeout=30).status_code == 200
+
+    assert _calls(graph, "handle") == by_handle
+    assert _calls(graph, "link") == by_link + 2
+
+
+@pytest.mark.parametrize("stage", ["FeatureFetch", "Model"])
+def test_a_killed_replica_fails_no_request(graph: Workplace, stage: str) -> None:
+    """kill -9 of one of two replicas under load: every request is answered whole, and a new replica takes its place."""
+    body = _body(_rows(graph, 1)[0])
+    wait_for(lambda: graph.shown(f'rayscore_open_links{{deployment="{stage}"') == 2, f"two {stage} replicas")
+    before = graph.processes(f"ServeReplica:default:{stage}")
+    assert len(before) == 2
+
+    os.kill(before[0], signal.SIGKILL)
+
+    def replaced() -> bool:
+        answer = httpx.post(f"{graph.url}/predict", json=body, timeout=30)
+        assert answer.status_code == 200, answer.text
+        assert not answer.json()["degraded"]
+        return len(set(graph.processes(f"ServeReplica:default:{stage}")) - {before[0]}) == 2
+
+    wait_for(replaced, f"a new {stage} replica")
+
+
+@pytest.mark.parametrize("stage", ["FeatureFetch", "Model"])
+def test_a_frozen_replica_fails_no_request(graph: Workplace, stage: str) -> None:
+    """kill -STOP of one of two replicas: its calls go to the other in time, and it is left out until it wakes."""
+    body = _body(_rows(graph, 1)[0])
+    wait_for(lambda: graph.shown(f'rayscore_open_links{{deployment="{stage}"') == 2, f"two {stage} replicas")
+    replica = graph.processes(f"ServeReplica:default:{stage}")[0]
+
+    os.kill(replica, signal.SIGSTOP)
+    try:
+        answers = [httpx.post(f"{graph.url}/predict", json=body, timeout=30) for _ in range(50)]
+    finally:
+        os.kill(replica, signal.SIGCONT)
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert not any(answer.json()["degraded"] for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("target", "variables"),
+    [("fused", {}), ("graph", {"RAYSCORE_DIRECT_LINKS": "false"})],
+    ids=["fused", "handles"],
+)
+def test_every_way_of_serving_answers_the_same(
+    graph: Workplace, tmp_path: Path, target: str, variables: dict[str, str]
+) -> None:
+    """Fused, or by Serve's handles, the probabilities are the graph's; Ctrl-C then leaves no process behind."""
+    bodies = [_body(row) for row in _rows(graph, 50)]
+    expected = httpx.post(f"{graph.url}/predict", json=bodies, timeout=30).json()
+    place = Workplace(tmp_path)
+    place.var.symlink_to(graph.var)
+    place.environment |= PATIENT | variables
+
+    with place.running(*serve_command(target)) as child:
+        place.wait_ready(child)
+        answers = httpx.post(f"{place.url}/predict", json=bodies, timeout=30).json()
+        child.send_signal(signal.SIGINT)
+        child.wait(180)
+
+    assert [answer["probability"] for answer in answers] == [answer["probability"] for answer in expected]
+    wait_for(lambda: not place.processes(), "every process to be gone")
+
+
+@pytest.fixture(scope="module")
+def on_cassandra(
+    graph: Workplace, cassandra_node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
+    """The graph with only the settings changed, its store a Cassandra node."""
+    place = Workplace(tmp_path_factory.mktemp("cassandra"))
+    place.environment |= {
+        "RAYSCORE_STORE": "cassandra",
+        "RAYSCORE_CASSANDRA_HOSTS": cassandra_node.address,
+        "RAYSCORE_CASSANDRA_READ_TIMEOUT_MS": "1000",
+        "RAYSCORE_FEATURE_TIMEOUT_MS": "1500",
+        "RAYSCORE_REQUEST_TIMEOUT_MS": "5000",
+        "RAYSCORE_MLFLOW_TRACKING_URI": graph.settings.tracking_uri,
+    }
+    done = place.run("data", "materialize", str(graph.folder / "card.parquet"))
+    assert done.returncode == 0, done.stderr
+    with place.running(*serve_command("graph")) as child:
+        place.wait_ready(child)
+        yield place
+
+
+@pytest.mark.cassandra
+def test_the_graph_reads_cassandra(graph: Workplace, on_cassandra: Workplace) -> None:
+    """From a Cassandra node the very same values and probabilities come as from SQLite."""
+    body = _body(_rows(graph, 1)[0])
+
+    expected = httpx.post(f"{graph.url}/predict?detail=1", json=body, timeout=30).json()
+    answer: dict[str, Any] = {}
+
+    def whole() -> bool:
+        # A node that has just started is slow now and then.
+        answer.update(httpx.post(f"{on_cassandra.url}/predict?detail=1", json=body, timeout=30).json())
+        return answer["degraded"] is False
+
+    wait_for(whole, "a whole answer")
+    assert (answer["probability"], answer["features"]) == (expected["probability"], expected["features"])
+
+
+@pytest.mark.cassandra
+def test_a_frozen_and_a_closed_node_degrade_answers_and_leave_nothing_behind(
+    graph: Workplace, on_cassandra: Workplace, cassandra_node: Node
+) -> None:
+    """Every answer comes while the node is silent or gone, whole ones when it is back, and no file stays open."""
+    body = _body(_rows(graph, 1)[0])
+
+    def degraded() -> bool:
+        answer = httpx.post(f"{on_cassandra.url}/predict", json=body, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["degraded"]
+
+    def open_files() -> int:
+        replicas = on_cassandra.processes("ServeReplica:default:FeatureFetch")
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in replicas)
+
+    wait_for(lambda: not degraded(), "a whole answer")
+    before = open_files()
+    cassandra_node.pause()
+    try:
+        frozen = [degraded() for _ in range(3)]
+    finally:
+        cassandra_node.resume()
+    wait_for(lambda: not degraded(), "whole answers after the freeze")
+    cassandra_node.kill()
+    try:
+        closed = [degraded() for _ in range(20)]
+    finally:
+        cassandra_node.start()
+    wait_for(lambda: not degraded(), "whole answers after the restart")
+
+    assert all(frozen)
+    assert all(closed)
+    wait_for(lambda: open_files() <= before, "as few open files as before")

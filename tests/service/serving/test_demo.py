@@ -1,0 +1,66 @@
+"""From nothing to live predictions by one command, and nothing left behind by Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.application import Workplace, serve_command, wait_for
+
+pytestmark = pytest.mark.ray
+
+DEMO = (sys.executable, "-m", "ray_app", "demo", "--rows", "6000", "--trials", "2")
+
+
+def test_the_demo_serves_until_interrupted_and_reuses_what_is_there(tmp_path: Path) -> None:
+    """An interrupted demo leaves no process and no half-written file; run again it serves; a third run reuses all."""
+    place = Workplace(tmp_path)
+    with place.running(*DEMO) as child:
+        wait_for(lambda: "[3/7]" in place.log() and bool(place.processes("raylet")), "the search to start")
+        child.send_signal(signal.SIGINT)
+        assert child.wait(180) == 130
+    wait_for(lambda: not place.processes(), "every process of the interrupted demo to be gone")
+
+    with place.running(*DEMO) as child:
+        wait_for(lambda: "serving until Ctrl-C" in place.log() or child.poll() is not None, "the demo to serve", 600)
+        assert child.poll() is None, place.log()
+        assert httpx.get(f"{place.url}/ready").status_code == 200
+        child.send_signal(signal.SIGINT)
+        assert child.wait(180) == 0, place.log()
+    wait_for(lambda: not place.processes(), "every process of the demo to be gone")
+    assert "curl -s" in place.log()
+    assert not [file for file in place.var.rglob("*") if "partial" in file.name]
+
+    with place.running(*DEMO, "--once") as child:
+        assert child.wait(300) == 0, place.log()
+    assert place.log().count("reused:") == 5
+
+
+def test_a_taken_port_is_said_before_any_work(tmp_path: Path) -> None:
+    """The demo refuses to start when its port is taken, and says which setting changes it."""
+    place = Workplace(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", place.port))
+        taken.listen()
+        done = place.run("ray_app", "demo", "--rows", "6000")
+
+    assert done.returncode == 2
+    assert "RAYSCORE_HTTP_PORT" in done.stderr
+    assert not place.var.exists()
+
+
+def test_serving_without_a_model_says_what_to_do(tmp_path: Path) -> None:
+    """`serve run` with an empty registry ends with one clear message, no traceback, and starts no Ray."""
+    place = Workplace(tmp_path)
+    with place.running(*serve_command("graph")) as child:
+        assert child.wait(180) == 2
+
+    assert "card_fraud" in place.log()
+    assert "RAYSCORE_REGISTRY_WAIT_S" in place.log()
+    assert "Traceback" not in place.log()
+    assert not place.processes()

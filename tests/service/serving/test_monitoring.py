@@ -1,0 +1,232 @@
+"""A real Prometheus scrapes a running graph as the shipped configuration says: panels have data, alerts are sound."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from data.schema.use_case import load_use_case
+from tests.support.application import Workplace, serve_command, wait_for
+from tests.support.model_swaps import NAME, Versions
+from tests.support.models import card_table, train_bundle
+from tests.support.processes import listening
+from tests.support.prometheus import Prometheus, promtool, running
+from tests.unit.tune.registry.test_rollout_spec import rollout
+from tune.registry.rollout_spec import ORDER_TAG, RolloutAction, RolloutOrder
+from tune.search.mlflow_runs import MlflowRuns
+
+pytestmark = pytest.mark.prometheus
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+BOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "rayscore.json").read_text("utf-8"))
+QUERIES = [target["expr"] for panel in BOARD["panels"] for target in panel.get("targets", ())]
+SETTINGS = {
+    "RAYSCORE_GATEWAY_MIN_REPLICAS": "2",
+    "RAYSCORE_GATEWAY_MAX_REPLICAS": "2",
+    "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
+    "RAYSCORE_MODEL_MIN_REPLICAS": "2",
+    "RAYSCORE_MODEL_MAX_REPLICAS": "2",
+    "RAYSCORE_PREDICTION_LOG_SHARE": "1",
+    "RAYSCORE_REQUEST_TIMEOUT_MS": "10000",
+}
+BODY = {
+    "user_id": "user_1",
+    "amount": 120.5,
+    "transaction_hour": 3,
+    "merchant_category": "electronics",
+    "foreign_transaction": 1,
+    "location_mismatch": 0,
+}
+
+
+def test_promtool_takes_configuration_and_rules() -> None:
+    """promtool finds nothing to say about the configuration and the rules, and each alert fires as its tests say."""
+    promtool("check", "config", str(DEPLOY / "prometheus.yml"))
+    promtool("check", "rules", "--lint=all", "--lint-fatal", str(DEPLOY / "alerts.yml"))
+    promtool("test", "rules", str(DEPLOY / "alerts_test.yml"))
+
+
+@pytest.fixture(scope="module")
+def graph(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
+    """Two gateways and two model replicas, with a prediction log, a shadow and a rollout under way."""
+    own = Workplace(tmp_path_factory.mktemp("monitoring"))
+    own.environment |= {**SETTINGS, "RAYSCORE_SQLITE_FILE": str(place.var / "online.db")}
+    versions = Versions(own)
+    own.publish_champion()
+    for seed in (8, 9):
+        run = MlflowRuns(own.settings.tracking_uri, own.settings.artifact_dir, "test").start("test", {})
+        versions.registry.publish(train_bundle(card_table(seed=seed), load_use_case(NAME)), run)
+    with own.running(*serve_command("graph")) as child:
+        own.wait_ready(child)
+        wait_for(lambda: len(own.processes("ServeReplica:default:Gateway")) == 2, "two gateways")
+        versions.wait_settled()
+        shadowed = versions.act("weight", version="3", weight=100, mode="shadow")
+        assert shadowed.status_code in (200, 202), shadowed.text
+        given = rollout(steps=(50, 100), hold_s=3600)
+        order = RolloutOrder(id="0123abce", action=RolloutAction.START, rollout=given)
+        versions.registry.set_tag(NAME, ORDER_TAG, order.model_dump_json())
+        yield versions
+
+
+@pytest.fixture(scope="module")
+def prometheus(graph: Versions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes it by the shipped configuration, each second."""
+    with running(configuration(graph.place), tmp_path_factory.mktemp("prometheus")) as prometheus:
+        yield prometheus
+
+
+def configuration(place: Workplace) -> dict[str, Any]:
+    """The shipped configuration with the addresses of a workplace."""
+    (dashboard,) = [port for pid in place.processes("dashboard/dashboard.py") for port in listening(pid, "127.0.0.1")]
+    haproxy = place.environment["RAY_SERVE_HAPROXY_METRICS_PORT"]
+    text = (DEPLOY / "prometheus.yml").read_text("utf-8")
+    for shipped, here in (
+        ("app:8000", f"127.0.0.1:{place.port}"),
+        ("app:8265", f"127.0.0.1:{dashboard}"),
+        ("}:9101", f"}}:{haproxy}"),
+    ):
+        assert shipped in text
+        text = text.replace(shipped, here)
+    config = yaml.safe_load(text)
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(DEPLOY / "alerts.yml")]
+    return config
+
+
+def predict(graph: Versions, times: int = 20) -> None:
+    """Ask for predictions of several entities."""
+    rows = [{**BODY, "user_id": f"user_{n}"} for n in range(times)]
+    assert httpx.post(f"{graph.place.url}/predict", json=rows, timeout=30).status_code == 200
+    for row in rows:
+        assert httpx.post(f"{graph.place.url}/predict", json=row, timeout=30).status_code == 200
+
+
+def page(graph: Versions) -> str:
+    """One scrape."""
+    reply = httpx.get(f"{graph.place.url}/metrics", timeout=10)
+    assert reply.status_code == 200
+    return reply.text
+
+
+def replicas(text: str, deployment: str) -> set[str]:
+    """Ids of the replicas of a deployment that a scrape has."""
+    pattern = rf'^rayscore_replica_cpu_seconds_total{{deployment="{deployment}",replica="(\w+)"}}'
+    return set(re.findall(pattern, text, re.M))
+
+
+def is_complete(text: str) -> bool:
+    """Whether Control had a part in a scrape."""
+    return "\nrayscore_scrape_complete 1.0\n" in text
+
+
+def whole_page(graph: Versions) -> str:
+    """A scrape that Control had a part in: on a busy machine it is too late for one now and then."""
+    pages: list[str] = []
+
+    def whole() -> bool:
+        pages[:] = [page(graph)]
+        return is_complete(pages[0])
+
+    wait_for(whole, "a whole scrape")
+    return pages[0]
+
+
+@pytest.mark.ray
+def test_every_query_of_the_board_has_data(graph: Versions, prometheus: Prometheus) -> None:
+    """With a little traffic each query of each panel gives figures."""
+    missing: list[str] = []
+
+    def all_there() -> bool:
+        predict(graph)
+        queries = [query.replace("$__rate_interval", "30s") for query in QUERIES]
+        missing[:] = [query for query in queries if not prometheus.query(query)]
+        return not missing
+
+    try:
+        wait_for(all_there, "data for every query", 120)
+    except AssertionError:
+        pytest.fail(f"no data for {missing}")
+    assert len(QUERIES) > 60
+
+
+@pytest.mark.ray
+def test_every_alert_is_evaluated_over_metrics_that_are_there(graph: Versions, prometheus: Prometheus) -> None:
+    """Each rule evaluates without error, every metric that it asks for has series, and none fires when all is well."""
+    predict(graph)
+    whole_page(graph)
+
+    def rules() -> list[dict[str, Any]]:
+        return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+
+    wait_for(lambda: all(rule["health"] != "unknown" for rule in rules()), "every rule to be evaluated")
+    for rule in rules():
+        assert rule["health"] == "ok", rule
+        for name in re.findall(r"\b(?:rayscore|ray|haproxy)_\w+|\bup\b", rule["query"]):
+            wait_for(lambda asked=f"count({name})": bool(prometheus.query(asked)), f"{name} of {rule['name']}", 60)
+    firing = [rule["name"] for rule in rules() if rule["state"] == "firing"]
+    assert not firing
+    # One scrape may take longer than the second that it has; all of them do not.
+    for query in ('up{job="rayscore"}', 'min(up{job="haproxy"})'):
+        wait_for(lambda query=query: prometheus.query(query) == [1], query, 60)
+
+
+@pytest.mark.ray
+def test_the_page_is_one_that_promtool_takes(graph: Versions) -> None:
+    """promtool has nothing to say about names, types, help and units, and no series is there twice."""
+    predict(graph)
+    text = whole_page(graph)
+    assert promtool("check", "metrics", stdin=text) == ""
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(series) == len(set(series))
+    assert len(series) < 1000
+
+
+@pytest.mark.ray
+def test_each_gateway_shows_the_same_replicas(graph: Versions) -> None:
+    """Whichever gateway is reached, all replicas of all deployments are on the page, and no counter steps back."""
+    seen: dict[str, float] = {}
+    for _ in range(20):
+        predict(graph, 2)
+        text = whole_page(graph)
+        found = [len(replicas(text, name)) for name in ("Gateway", "Model", "FeatureFetch", "Control")]
+        assert found == [2, 2, 1, 1]
+        for series, value in re.findall(r"^(rayscore_(?:requests|model_rows)_total\{.*\}) (.+)$", text, re.M):
+            assert float(value) >= seen.get(series, 0.0), series
+            seen[series] = float(value)
+    assert len([series for series in seen if 'code="200"' in series]) == 2
+
+
+@pytest.mark.ray
+def test_series_of_a_dead_replica_leave(graph: Versions) -> None:
+    """kill -9 of a model replica: its series are gone soon, and those of the one that takes its place come."""
+    before = replicas(whole_page(graph), "Model")
+    os.kill(graph.place.processes("ServeReplica:default:Model")[0], signal.SIGKILL)
+
+    def replaced() -> bool:
+        now = replicas(whole_page(graph), "Model")
+        return len(now) == 2 and len(now & before) == 1
+
+    wait_for(replaced, "the dead replica's series to leave")
+
+
+@pytest.mark.ray
+def test_a_silent_control_is_shown_and_hides_nothing_of_the_gateway(graph: Versions) -> None:
+    """While Control hangs a scrape is answered with one gateway's metrics and says so; then all are there again."""
+    (control,) = graph.place.processes("ServeReplica:default:Control")
+    os.kill(control, signal.SIGSTOP)
+    try:
+        text = page(graph)
+    finally:
+        os.kill(control, signal.SIGCONT)
+    assert "\nrayscore_scrape_complete 0.0\n" in text
+    assert [len(replicas(text, name)) for name in ("Gateway", "Model", "Control")] == [1, 0, 0]
+    whole_page(graph)

@@ -1,0 +1,161 @@
+"""A real application for end-to-end tests: registry, store and `serve run`, in a folder and on ports of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pytest
+
+from data.settings import Settings
+from data.sources.parquet import write_table
+from ray_app.environment.ports import free_port
+from tests.support.models import card_bundle, card_table
+from tune.registry.bundle import Bundle
+from tune.registry.registry import Registry
+from tune.registry.traffic_rules import CHAMPION
+from tune.search.mlflow_runs import MlflowRuns
+
+BIN = Path(sys.executable).parent
+START_TIMEOUT_S = 240.0
+_WAIT_S = 180.0
+"""Only a bound: a busy machine takes many times as long for the same as an idle one."""
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = _WAIT_S) -> None:
+    """Wait until `condition` holds; fail the test, saying `what` was waited for, when it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+        time.sleep(0.1)
+
+
+class Workplace:
+    """A folder with the environment that makes commands use it; every process of it can be found by its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.var = folder / "var"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("RAYSCORE_")},
+            "RAYSCORE_VAR_DIR": str(self.var),
+            "RAYSCORE_HTTP_PORT": str(self.port),
+            "RAYSCORE_REGISTRY_WAIT_S": "0",
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the commands of this workplace read."""
+        return Settings(var_dir=self.var, http_port=self.port)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m COMMAND` to its end."""
+        argv = [sys.executable, "-m", *command]
+        return subprocess.run(argv, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=300)
+
+    @contextmanager
+    def running(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a command in the background, its output in `<folder>/log`; kill it with the block if it still runs."""
+        # A shell that started the tests in the background has SIGINT ignored, which children would inherit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with (self.folder / "log").open("wb") as log:
+            child = subprocess.Popen(
+                command, env=self.environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+                child.wait(_WAIT_S)
+
+    def log(self) -> str:
+        """What the background command has printed so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def processes(self, word: str = "") -> list[int]:
+        """Pids of the living processes of this workplace whose command line holds `word`."""
+        mark = f"RAYSCORE_VAR_DIR={self.var}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                if mark in (entry / "environ").read_bytes() and word.encode() in (entry / "cmdline").read_bytes():
+                    found += [int(entry.name)] if state != "Z" else []
+            except OSError:
+                continue
+        return found
+
+    def shown(self, series: str) -> float:
+        """The value of the first series on `/metrics` that begins so, the answering gateway's; NaN without one."""
+        try:
+            text = httpx.get(f"{self.url}/metrics", timeout=30).text
+        except httpx.HTTPError:
+            return math.nan
+        found = re.search(rf"^{re.escape(series)}.* (\S+)$", text, re.M)
+        return float(found[1]) if found else math.nan
+
+    def wait_ready(self, child: subprocess.Popen[bytes]) -> None:
+        """Wait until the application answers /ready with 200."""
+
+        def ready() -> bool:
+            assert child.poll() is None, self.log()
+            try:
+                return httpx.get(f"{self.url}/ready", timeout=5).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        wait_for(ready, "the application to be ready", START_TIMEOUT_S)
+
+    def publish_champion(self, bundle: Bundle | None = None) -> None:
+        """Register a bundle, by default `card_bundle()`, as champion, without a search."""
+        settings = self.settings
+        run = MlflowRuns(settings.tracking_uri, settings.artifact_dir, "test").start("test", {})
+        registry = Registry(settings.tracking_uri, settings.artifact_dir)
+        version = registry.publish(bundle or card_bundle(), run)
+        registry.set_alias("card_fraud", CHAMPION, version)
+
+    def write_recent_table(self, name: str = "card.parquet", rows: int = 600) -> Path:
+        """Write `card_table` with event times of the last hours, so that no row is past its time to live."""
+        table = card_table(rows)
+        now = datetime.now(timezone.utc)
+        times = [now - timedelta(minutes=rows - i) for i in range(rows)]
+        at = table.column_names.index("timestamp")
+        table = table.set_column(at, "timestamp", pa.array(times, pa.timestamp("us", "UTC")))
+        path = self.folder / name
+        write_table(table, path)
+        return path
+
+
+def serve_command(target: str) -> Sequence[str]:
+    """The command that a user types."""
+    return (str(BIN / "serve"), "run", f"ray_app:{target}")
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A folder with a champion and a filled store."""
+    place = Workplace(tmp_path_factory.mktemp("app"))
+    place.publish_champion()
+    done = place.run("data", "materialize", str(place.write_recent_table()))
+    assert done.returncode == 0, done.stderr
+    return place

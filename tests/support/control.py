@@ -1,0 +1,122 @@
+"""A Control with replicas, a registry and a clock, without a loop or a process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray_app.control.controller import Controller
+from ray_app.control.messages import GATEWAY, MODEL, ReplicaReport
+from ray_app.control.registry_state import TRAFFIC_TAG, RegistrySnapshot
+from ray_app.control.replica_states import GRAPH_KINDS, ReplicaStates
+from ray_app.control.rule_change import Origin, RuleChange
+from ray_app.control.version_set import HeldBundle, VersionLimits, VersionSet
+from tune.registry.traffic_rules import Challenger, Mode, TrafficRules
+
+ADMIN = Origin("admin", "10.0.0.1", "test")
+GRACE_S = 10.0
+
+
+def rules(champion: str = "1", *others: tuple[str, float], epoch: int = 1, shadow: str | None = None) -> TrafficRules:
+    """Rules with live challengers, and at most one shadow."""
+    challengers = [Challenger(version=version, weight=weight) for version, weight in others]
+    if shadow:
+        challengers.append(Challenger(version=shadow, weight=100, mode=Mode.SHADOW))
+    return TrafficRules(use_case="card", champion=champion, challengers=tuple(challengers), epoch=epoch)
+
+
+def held(version: str) -> HeldBundle:
+    """A bundle that is what its version is."""
+    return HeldBundle(version, f"digest{version}", version.encode())
+
+
+class Replica:
+    """What a replica's Follower does, without a loop: acts on a directive when it is told to."""
+
+    def __init__(self, world: World, name: str, kind: str) -> None:
+        self.world, self.name, self.kind = world, name, kind
+        self.seq, self.count = -1, 0
+        self.held = world.control.versions.digests(world.control.rules.versions)
+        self.rules = world.control.rules
+        self.refused: dict[str, str] = {}
+
+    def act(self) -> None:
+        """Report, and do what the answer says."""
+        self.report()
+        directive = self.world.control.directive()
+        if directive is None:
+            return
+        if directive.rules.epoch > self.rules.epoch and set(directive.rules.versions) <= self.held.keys():
+            self.rules = directive.rules
+        self.held = {version: digest for version, digest in directive.wanted.items() if digest not in self.refused} | {
+            version: digest for version, digest in self.held.items() if version in self.rules.versions
+        }
+        self.seq = directive.seq
+        self.report()
+
+    def report(self) -> None:
+        """Report."""
+        self.count += 1
+        said = ReplicaReport(
+            self.name, self.kind, "contract", self.count, self.seq, dict(self.held), self.rules, dict(self.refused)
+        )
+        self.world.control.hear(said, self.world.now)
+
+
+class World:
+    """A Control with two gateways and two model replicas, a registry, and a clock."""
+
+    def __init__(self, first: TrafficRules | None = None, most: int = 4) -> None:
+        self.now = 100.0
+        self.audit: list[dict[str, Any]] = []
+        self.registry: dict[str, Any] = {"champion": (first or rules()).champion, "tags": {}}
+        self.there = {str(version): held(str(version)) for version in range(1, 10)}
+        self.most = most
+        self.control = self.start(first or rules())
+        self.replicas = [Replica(self, f"{kind}{i}", kind) for kind in (GATEWAY, MODEL) for i in (1, 2)]
+        self.settle()
+
+    def start(self, first: TrafficRules) -> Controller:
+        """A Control that has just started."""
+        versions = VersionSet(
+            {v: self.there[v] for v in first.versions}, first.versions, VersionLimits(self.most, GRACE_S)
+        )
+        return Controller("c", first, versions, ReplicaStates(GRAPH_KINDS), self.now, self.audit.append, lambda: 1.5e9)
+
+    def settle(self) -> None:
+        """Let Control have listened to all, and everything be done that follows."""
+        self.step()
+        self.now += 2
+        self.step(4)
+
+    def step(self, times: int = 1) -> None:
+        """A round: Control ticks and asks the registry, bundles are fetched, each replica acts."""
+        for _ in range(times):
+            self.now += 0.1
+            self.control.tick(self.now)
+            self.poll()
+            for version in self.control.missing():
+                if version in self.there:
+                    self.control.fetched(self.there[version], self.now)
+                else:
+                    self.control.unfit(version, "is not in the registry")
+            for replica in self.replicas:
+                replica.act()
+
+    def poll(self) -> None:
+        """Read the registry, and write what it is owed."""
+        if self.registry["champion"] == "down":
+            self.control.truth.problem = "down"
+            return
+        self.control.see(RegistrySnapshot(self.registry["champion"], dict(self.registry["tags"])), self.now)
+        if owed := self.control.owed:
+            self.registry["tags"] |= owed.tags
+            self.registry["champion"] = owed.champion or self.registry["champion"]
+            self.control.truth.wrote(owed)
+
+    def tag(self, wanted: TrafficRules | str) -> None:
+        """Have somebody write the rules' tag."""
+        self.registry["tags"][TRAFFIC_TAG] = wanted if isinstance(wanted, str) else wanted.model_dump_json()
+
+    def propose(self, wanted: TrafficRules, **options: Any) -> RuleChange:
+        """Ask for rules."""
+        return self.control.propose(wanted, ADMIN, self.now, **options)

@@ -1,0 +1,79 @@
+"""A real Prometheus for tests: run by a configuration, asked by its API."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from ray_app.environment.ports import free_port
+from tests.support.application import wait_for
+
+
+def promtool(*arguments: str, stdin: str | None = None) -> str:
+    """Run promtool and return what it says; fail with that when it finds anything wrong."""
+    done = subprocess.run(["promtool", *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return said
+
+
+class Prometheus:
+    """One that runs."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """The data of one API call."""
+        reply = httpx.get(f"{self._url}/api/v1/{path}", params=parameters, timeout=10)
+        assert reply.status_code == 200, reply.text
+        return reply.json()["data"]
+
+    def query(self, expression: str) -> list[float]:
+        """What an expression gives now, NaN left out."""
+        values = [float(each["value"][1]) for each in self.get("query", query=expression)["result"]]
+        return [value for value in values if not math.isnan(value)]
+
+    @property
+    def is_ready(self) -> bool:
+        """True once it takes queries."""
+        try:
+            return httpx.get(f"{self._url}/-/ready", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+@contextmanager
+def running(config: dict[str, Any], folder: Path) -> Iterator[Prometheus]:
+    """Run Prometheus by a configuration until the block ends."""
+    file, port = folder / "prometheus.yml", free_port()
+    # Every JSON document is YAML too; the dumper would write anchors for what is the same twice.
+    file.write_text(yaml.safe_dump(json.loads(json.dumps(config))), "utf-8")
+    command = [
+        "prometheus",
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "prometheus.log").open("wb") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        prometheus = Prometheus(f"http://127.0.0.1:{port}")
+
+        def ready() -> bool:
+            assert child.poll() is None, (folder / "prometheus.log").read_text("utf-8")
+            return prometheus.is_ready
+
+        wait_for(ready, "Prometheus to be ready")
+        yield prometheus
+    finally:
+        child.terminate()
+        child.wait(30)

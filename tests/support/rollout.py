@@ -1,0 +1,86 @@
+"""A rollout in a world of the test's own: rules, traffic and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from ray_app.rollout.rollout_controller import RolloutController, RolloutDecision, obey
+from ray_app.rollout.version_stats import VersionStats
+from tests.support.version_stats import drawn
+from tests.unit.tune.registry.test_rollout_spec import rollout
+from tune.registry.rollout_spec import Rollout, RolloutAction, RolloutOrder
+from tune.registry.traffic_rules import Mode, TrafficRules
+
+RULES = TrafficRules(use_case="card_fraud", champion="1", epoch=1)
+Draw = Callable[[np.random.Generator, int], VersionStats]
+
+
+def good(rng: np.random.Generator, requests: int) -> VersionStats:
+    """A version as it should be."""
+    return drawn(rng, requests, errors=0.0005, slow=0.004)
+
+
+@dataclass
+class World:
+    """Rules that are in force at once, traffic of so many requests a second, and a clock."""
+
+    rollout: Rollout
+    rules: TrafficRules = RULES
+    version: Draw = good
+    champion: Draw = good
+    rate: int = 300
+    now: float = 1000.0
+    seed: int = 5
+    conductor: RolloutController = field(default_factory=RolloutController)
+    whys: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        """Begin without traffic."""
+        self.rng = np.random.default_rng(self.seed)
+        self.tallies = {"1": VersionStats(), "2": VersionStats()}
+        self.others: dict[str, dict[str, VersionStats]] = {}
+
+    @property
+    def weight(self) -> float:
+        """Percent that the version has."""
+        return sum(c.weight for c in self.rules.challengers if c.version == "2" and c.mode is Mode.LIVE)
+
+    def take(self, move: RolloutDecision) -> None:
+        """Do what a move asks for."""
+        self.rollout = move.rollout
+        if move.rules is not None:
+            self.rules = move.rules.after(self.rules)
+            self.whys.append(move.why)
+
+    def second(self, passed: float = 1.0) -> None:
+        """Let a second of traffic pass, and the conductor look."""
+        mine = int(self.rng.binomial(self.rate, self.weight / 100))
+        self.tallies["2"] += self.version(self.rng, mine)
+        self.tallies["1"] += self.champion(self.rng, self.rate - mine)
+        self.now += passed
+        reports = {"gateway-1": self.tallies, **self.others}
+        self.take(self.conductor.tick(self.rollout, self.rules, reports, self.now, self.now))
+
+    def until(self, condition: Callable[[], bool], seconds: int = 2000) -> int:
+        """Let time pass until the condition holds; return the seconds."""
+        for second in range(seconds):
+            if condition():
+                return second
+            self.second()
+        pytest.fail(f"not within {seconds} s: {self.rollout.reason}; {self.conductor.progress(self.rollout)}")
+
+    def order(self, action: RolloutAction, other: Rollout | None = None) -> None:
+        """Give an order."""
+        order = RolloutOrder(id=f"{len(self.whys):08x}", action=action, rollout=other)
+        move = obey(self.rollout, order, self.rules, self.now)
+        assert move is not None
+        self.take(move)
+
+
+def quick(**changes) -> Rollout:
+    """A rollout with short steps."""
+    return rollout(**{"steps": (5, 25, 100), "hold_s": 20, "min_requests": 100, **changes})

@@ -1,0 +1,182 @@
+"""The HTTP door over a real model and a real SQLite store, in this process, wired as a replica wires it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from data.errors import StoreUnavailable
+from data.online_store import StoredRow
+from data.online_store.row_codec import RowCodec
+from data.online_store.sqlite import SqliteStore
+from data.schema.feature_schema import Scalar
+from data.settings import Settings
+from ray_app.console.routes import ConsoleRoutes
+from ray_app.http.admin import AdminRoutes
+from ray_app.http.asgi import PredictApp
+from ray_app.http.predict_handler import PredictHandler
+from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.micro_batching import MicroBatcher
+from ray_app.inference.model_scoring import LocalModel
+from ray_app.inference.model_versions import ModelVersions, VersionParts, load_version
+from ray_app.inference.observers import Observer
+from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.stages import FeatureStage, ModelStage
+from ray_app.monitoring.gateway_metrics import GatewayMetrics
+from ray_app.monitoring.scrape import PATH, OwnMetrics, Scrape
+from tests.support.models import card_bundle
+from tune.registry.bundle import Bundle, BundleManifest
+from tune.registry.traffic_rules import TrafficRules
+
+Result = TypeVar("Result")
+
+VERSION = "3"
+ROW: dict[str, Any] = {
+    "user_id": "u1",
+    "amount": 120.5,
+    "transaction_hour": 3,
+    "merchant_category": "electronics",
+    "foreign_transaction": 1,
+    "location_mismatch": 0,
+}
+"""What a client must send; the three features left out are in the store for `u1`."""
+FULL: dict[str, Any] = {**ROW, "device_trust_score": 80, "velocity_last_24h": 1, "cardholder_age": 40}
+STORED: dict[str, Scalar | None] = {"device_trust_score": 10, "velocity_last_24h": 7, "cardholder_age": 33}
+AGE_S = 60.0
+
+
+def manifest() -> BundleManifest:
+    """The manifest of the model under test."""
+    return card_bundle().manifest
+
+
+def write_store(file: Path, rows: Mapping[str, Mapping[str, Scalar | None]], age_s: float = AGE_S) -> Path:
+    """Write entities with their online values into a SQLite store, `age_s` old."""
+    codec = RowCodec(manifest().schema_)
+    event_us = int((time.time() - age_s) * 1e6)
+    packed = [
+        StoredRow(entity, event_us, codec.pack(event_us, [values.get(n) for n in codec.names]))
+        for entity, values in rows.items()
+    ]
+    with closing(SqliteStore(file, manifest().view, create=True)) as store:
+        store.put_many(packed)
+    return file
+
+
+def local_store(file: Path, retry_s: float = 0.01) -> LocalFeatures:
+    """Feature fetch from a SQLite file in this process."""
+    return LocalFeatures(lambda: SqliteStore(file, manifest().view), retry_s)
+
+
+class CountingStage:
+    """A feature stage that answers from a dictionary and remembers what it was asked."""
+
+    def __init__(self, payloads: Mapping[str, bytes] | None = None) -> None:
+        self.asked: list[list[str]] = []
+        self._payloads = payloads or {}
+
+    async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
+        """Answer from the dictionary."""
+        self.asked.append(list(entities))
+        return [self._payloads.get(entity) for entity in entities]
+
+
+class DownStage:
+    """A feature stage whose store is out of reach."""
+
+    async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
+        """Fail."""
+        raise StoreUnavailable("no store today")
+
+
+@dataclass
+class Door:
+    """A wired application and its parts."""
+
+    app: PredictApp
+    lanes: ModelVersions
+    metrics: GatewayMetrics
+    bundle: Bundle
+
+    @property
+    def batcher(self) -> MicroBatcher[Any, Any]:
+        """The champion's."""
+        return self.lanes.view.champion.batcher
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        """An HTTP client whose connection is the application itself."""
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+            yield client
+
+    async def post(self, body: Any, path: str = "/predict", **headers: str) -> httpx.Response:
+        """Send one request to /predict."""
+        async with self.client() as client:
+            return await client.post(path, json=body, headers=headers)
+
+    async def send(self, content: bytes, **headers: str) -> httpx.Response:
+        """Send raw bytes as JSON to /predict."""
+        async with self.client() as client:
+            given = {"content-type": "application/json", **headers}
+            return await client.post("/predict", content=content, headers=given)
+
+
+def door(
+    features: FeatureStage | None = None,
+    model: ModelStage | None = None,
+    bundle: Bundle | None = None,
+    body_timeout_s: float = 10.0,
+    problems: Callable[[], dict[str, str]] = dict,
+    rules: TrafficRules | None = None,
+    bundles: Mapping[str, Bundle] | None = None,
+    observers: Sequence[Observer] = (),
+    **settings: Any,
+) -> Door:
+    """Wire the door of a replica; `settings` override the defaults, and requests have time also on a busy machine."""
+    given = Settings(**{"request_timeout_ms": 20_000, **settings})
+    bundle = bundle or card_bundle()
+    name = bundle.manifest.name
+    metrics = GatewayMetrics("replica-1", name, VERSION)
+    rules = rules or TrafficRules(use_case=name, champion=VERSION, epoch=1)
+    parts = VersionParts(given, features, lambda own: model or LocalModel(OnnxModel(own)), metrics)
+    build, refused = partial(load_version, parts), metrics.queue_refused.inc
+    lanes = ModelVersions(build, rules, bundles or {VERSION: bundle}, given.queue_limit, refused)
+
+    async def readiness() -> dict[str, str]:
+        return problems()
+
+    async def forward(action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
+        return 200, {"action": action, "told": told, "source": source}
+
+    predictor = PredictHandler(lanes, metrics, given.max_items, observers)
+    scrape = Scrape("replica-1", OwnMetrics("Gateway", metrics.registry), ("Gateway",), None)
+    routes = {
+        **AdminRoutes(given.admin_token, forward).routes(),
+        **ConsoleRoutes(forward, readiness, given.admin_token is not None).routes(),
+        PATH: scrape.route,
+    }
+    app = PredictApp(given, lanes, predictor, metrics, readiness, routes, body_timeout_s)
+    return Door(app, lanes, metrics, bundle)
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a scenario in an event loop of its own, for at most 20 seconds."""
+    return asyncio.run(asyncio.wait_for(work, 60))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop work until the condition holds, for a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for never came"
+        await asyncio.sleep(0.001)

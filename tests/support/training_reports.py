@@ -1,0 +1,74 @@
+"""A finished search without Ray: trials, model, figures, as the report gets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import xgboost
+
+from data.schema.use_case import UseCase
+from tune.dataset.encoded_examples import PreparedDataset, prepare
+from tune.dataset.training_table import TrainingTable, fingerprint
+from tune.evaluation.holdout_evaluation import HoldoutEvaluation, judge
+from tune.evaluation.leakage import find_alarms
+from tune.search.space import sample
+from tune.search.trial import Trial, best_trial
+from tune.training.boosting import Boosting, base_params
+from tune.training.final_model import FinalModel, complete
+
+
+class Finished(NamedTuple):
+    """What the report is written from."""
+
+    source: TrainingTable
+    prepared: PreparedDataset
+    trials: list[Trial]
+    model: FinalModel
+    figures: HoldoutEvaluation
+
+
+def source_of(table: pa.Table, use_case: UseCase) -> TrainingTable:
+    """A table as training reads it."""
+    labels = table.column(use_case.label).to_numpy().astype(np.uint8)
+    return TrainingTable(table, labels, Path("table.parquet"), fingerprint(table))
+
+
+def search_in_process(use_case: UseCase, prepared: PreparedDataset, count: int) -> list[Trial]:
+    """Trials one after the other, every third of them stopped early."""
+    searched = use_case.search
+    train, validation = (xgboost.DMatrix(part.x, part.y) for part in (prepared.train, prepared.validation))
+    trials = []
+    for number in range(count):
+        params = sample(searched.space, 0, number)
+        stopped = number % 3 == 2
+        boosting = Boosting(
+            {**base_params(searched.metric, 1, 0), **params}, searched.metric, train, validation, 40, 10
+        )
+        boosting.advance(6 if stopped else 40)
+        trials.append(
+            Trial(
+                number=number,
+                params=params,
+                history=boosting.history,
+                losses=boosting.losses,
+                seconds=0.1,
+                stopped_early=stopped,
+            )
+        )
+    return trials
+
+
+def finish_in_process(table: pa.Table, use_case: UseCase, count: int = 9) -> Finished:
+    """Search, fit the best trial and judge it."""
+    source = source_of(table, use_case)
+    prepared = prepare(source, use_case)
+    alarms = find_alarms(source, prepared, use_case)
+    trials = search_in_process(use_case, prepared, count)
+    best = best_trial(trials)
+    params = {**base_params(use_case.search.metric, 1, 0), **best.params}
+    booster = xgboost.train(params, xgboost.DMatrix(prepared.train.x, prepared.train.y), best.rounds)
+    model = complete(use_case, prepared, booster)
+    return Finished(source, prepared, trials, model, judge(use_case, source, prepared, model, alarms))

@@ -1,0 +1,92 @@
+"""The feature schema: what a declaration may say, and what its fingerprints depend on."""
+
+import pytest
+from pydantic import ValidationError
+
+from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Source
+
+
+def _schema(**changes):
+    amount = {"name": "amount", "type": FeatureType.NUMBER, "source": Source.EITHER, **changes}
+    return FeatureSchema(features=(Feature(**amount), Feature(name="shop", type=FeatureType.CATEGORY)))
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ({"type": "number", "vocabulary": ("a",)}, "vocabulary belongs to type 'category'"),
+        ({"type": "category", "vocabulary": ("a", "a")}, "names a category twice"),
+        ({"type": "category", "vocabulary": ()}, "at least 1 item"),
+        ({"type": "category", "min": 1}, "min and max belong to numbers"),
+        ({"type": "integer", "min": 3, "max": 2}, "min 3 is above max 2"),
+        ({"type": "integer", "default": 1.5}, "default 1.5 is not of type 'integer'"),
+        ({"type": "number", "default": True}, "default True is not of type 'number'"),
+        ({"type": "number", "default": float("nan")}, "default must not be NaN"),
+        ({"type": "integer", "min": 0, "default": -1}, "default -1 is outside min and max"),
+        ({"type": "category", "vocabulary": ("a",), "default": "b"}, "default 'b' is not in the vocabulary"),
+        ({"type": "text"}, "Input should be 'number', 'integer', 'boolean' or 'category'"),
+        ({"type": "number", "nullable": True}, "Extra inputs are not permitted"),
+    ],
+)
+def test_contradiction_is_refused(declared, words):
+    """A declaration that contradicts itself is refused with what is wrong."""
+    with pytest.raises(ValidationError, match=words):
+        Feature(name="f", **declared)
+
+
+def test_feature_named_twice_is_refused():
+    """Two features of one name are refused."""
+    feature = Feature(name="f", type=FeatureType.NUMBER)
+    with pytest.raises(ValidationError, match="feature named twice: f"):
+        FeatureSchema(features=(feature, feature))
+
+
+@pytest.mark.parametrize(
+    ("declared", "required"),
+    [
+        ({}, True),
+        ({"default": 1.0}, False),
+        ({"optional": True}, False),
+        ({"source": "online"}, False),
+        ({"source": "either"}, False),
+    ],
+)
+def test_required_is_what_only_the_request_can_give(declared, required):
+    """A feature is required when neither default, store nor permission fills in for the request."""
+    assert Feature(name="f", type=FeatureType.NUMBER, **declared).required is required
+
+
+def test_fingerprint_changes_with_the_vector():
+    """Default, range and vocabulary change the fingerprint; a description does not."""
+    base = _schema().fingerprint
+    assert _schema(description="Amount").fingerprint == base
+    assert _schema(default=1.0).fingerprint != base
+    assert _schema(min=0).fingerprint != base
+    assert _schema().with_vocabularies({"shop": ("a",)}).fingerprint != base
+
+
+def test_view_fingerprint_changes_with_the_stored_layout_alone():
+    """A refit keeps stored rows valid; another online type or set does not."""
+    base = _schema().view_fingerprint
+    assert _schema(default=1.0).view_fingerprint == base
+    assert _schema().with_vocabularies({"shop": ("a",)}).view_fingerprint == base
+    assert _schema(type=FeatureType.INTEGER).view_fingerprint != base
+    assert _schema(source=Source.REQUEST).view_fingerprint != base
+
+
+def test_fitted_vocabulary_does_not_replace_a_declared_one():
+    """Fitting sets the vocabularies that were not declared and leaves the others."""
+    declared = Feature(name="a", type=FeatureType.CATEGORY, vocabulary=("x",))
+    schema = FeatureSchema(features=(declared, Feature(name="b", type=FeatureType.CATEGORY)))
+    fitted = schema.with_vocabularies({"a": ("other",), "b": ("y",)})
+    assert not schema.fitted
+    assert fitted.fitted
+    assert [feature.vocabulary for feature in fitted.features] == [("x",), ("y",)]
+
+
+def test_schema_survives_json():
+    """A schema written to JSON and read again is equal, fingerprint included."""
+    schema = _schema().with_vocabularies({"shop": ("a", "b")})
+    again = FeatureSchema.model_validate_json(schema.model_dump_json())
+    assert again == schema
+    assert again.fingerprint == schema.fingerprint

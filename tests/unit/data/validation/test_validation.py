@@ -1,0 +1,194 @@
+"""Validation: what is found in a chunk, what only the whole shows, and the report."""
+
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.errors import DataError
+from data.schema.use_case import parse_use_case
+from data.sources.parquet import open_source
+from data.validation import report
+from data.validation.validation import BAD_ROWS_KEPT, bad_rows, check_chunk, check_source, merge
+
+_USE_CASE = parse_use_case(
+    """
+name = "orders"
+label = "fraud"
+key = "id"
+event_time = "at"
+entity = { column = "user" }
+[features]
+amount = { type = "number", min = 0, max = 100 }
+count = { type = "integer", optional = true }
+member = { type = "boolean" }
+shop = { type = "category", vocabulary = ["food", "fuel"] }
+""",
+    "orders.toml",
+)
+_NOW_US = 1_767_225_600_000_000
+_START = datetime(2025, 1, 1)
+
+
+def _columns(rows=6, **changes):
+    columns = {
+        "id": list(range(rows)),
+        "at": [_START + timedelta(minutes=i) for i in range(rows)],
+        "user": [f"u{i % 3}" for i in range(rows)],
+        "amount": [float(i % 100) for i in range(rows)],
+        "count": pa.array([i % 4 for i in range(rows)], pa.int64()),
+        "member": [i % 2 == 0 for i in range(rows)],
+        "shop": ["food"] * rows,
+        "fraud": [i % 2 for i in range(rows)],
+    }
+    return columns | changes
+
+
+def _source(folder, *tables):
+    for i, columns in enumerate(tables):
+        pq.write_table(pa.table(columns), folder / f"{i}.parquet")
+    return open_source(folder)
+
+
+def _validated(source):
+    check_source(source, _USE_CASE)
+    parts = [check_chunk(chunk, _USE_CASE, _NOW_US) for chunk in reversed(source.chunks)]
+    return merge(source, _USE_CASE, parts)
+
+
+def test_clean_table_is_clean(tmp_path):
+    """A table as declared has no finding, and its columns are summed up."""
+    done = _validated(_source(tmp_path, _columns(), _columns(at=[datetime(2025, 2, 1)] * 6, id=list(range(6, 12)))))
+    assert done.clean
+    assert done.rows == 12
+    assert (done.columns["amount"].low, done.columns["amount"].high) == (0.0, 5.0)
+    assert done.labels == {"0": 6, "1": 6}
+    assert "clean" in report.summary(done)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "reason"),
+    [
+        ("amount", [0, 1, None, 3, 4, 5], "missing"),
+        ("amount", [0, 1, float("nan"), 3, 4, 5], "missing"),
+        ("amount", [0, 1, float("inf"), 3, 4, 5], "infinite"),
+        ("amount", [0, 1, -0.5, 3, 4, 5], "below the smallest accepted value 0"),
+        ("amount", [0, 1, 100.5, 3, 4, 5], "above the largest accepted value 100"),
+        ("count", [0, 1, 1.5, 3, 4, 5], "not a whole number"),
+        ("member", [0, 1, 2, 1, 0, 1], "neither true nor false"),
+        ("shop", ["food", "fuel", "toys", "food", "fuel", "food"], "category not in the vocabulary"),
+        ("fraud", [0, 1, 2, 1, 0, 1], "label is neither 0 nor 1"),
+        ("fraud", [0, 1, None, 1, 0, 1], "missing"),
+        ("user", ["a", "b", None, "d", "e", "f"], "missing"),
+        ("id", [1, 2, 1, 3, 4, 5], "repeats the key of an earlier row"),
+        ("at", [_START + timedelta(hours=h) for h in (1, 2, 0, 3, 4, 5)], "earlier than the row before"),
+        ("at", [*[_START] * 2, None, *[_START] * 3], "missing"),
+        (
+            "at",
+            [datetime(2025, 1, 1), datetime(2025, 1, 1), *[datetime(2027, 1, 1)] * 4],
+            "more than a day in the future",
+        ),
+    ],
+)
+def test_bad_row_is_found_with_its_reason(tmp_path, column, values, reason):
+    """Each kind of wrong value is found in row 2, and that row is kept with the reason."""
+    source = _source(tmp_path, _columns(**{column: values}))
+    done = _validated(source)
+    assert (column, reason) in done.hits
+    kept = bad_rows(source, done)
+    assert kept["row_number"][0].as_py() == 2
+    assert f"{column}: {reason}" in kept["reasons"][0].as_py()
+    assert reason in report.summary(done)
+
+
+def test_gap_in_an_optional_feature_is_no_problem(tmp_path):
+    """Nulls of an optional feature are counted but not held against the table."""
+    done = _validated(_source(tmp_path, _columns(count=pa.array([None, 1, 2, 3, 4, 5]))))
+    assert done.clean
+    assert done.columns["count"].nulls == 1
+
+
+def test_what_spans_files_is_found(tmp_path):
+    """A key repeated in another file, and a file that starts earlier than the one before ended, are found."""
+    done = _validated(_source(tmp_path, _columns(), _columns()))
+    assert done.hits[("id", "repeats the key of an earlier row")].rows.tolist() == list(range(6, 12))
+    assert done.hits[("at", "earlier than the row before")].rows.tolist() == [6]
+    assert done.bad_rows.tolist() == list(range(6, 12))
+
+
+def test_string_keys_are_compared(tmp_path):
+    """Keys that are words are checked like numbers."""
+    done = _validated(_source(tmp_path, _columns(id=["a", "b", "c", "a", "e", "f"])))
+    assert done.hits[("id", "repeats the key of an earlier row")].rows.tolist() == [3]
+
+
+def test_one_class_is_a_problem_of_the_table(tmp_path):
+    """Labels of one class only are a problem although no row is bad."""
+    done = _validated(_source(tmp_path, _columns(fraud=[0] * 6)))
+    assert not done.clean
+    assert "one class only: every row is 0" in report.summary(done)
+    assert len(done.bad_rows) == 0
+
+
+def test_bad_rows_are_capped_and_the_report_says_so(tmp_path):
+    """No more than the first BAD_ROWS_KEPT bad rows are kept; all are counted."""
+    rows = BAD_ROWS_KEPT + 500
+    source = _source(tmp_path, _columns(rows, amount=[-1.0] * rows))
+    done = _validated(source)
+    assert len(done.bad_rows) == rows
+    assert bad_rows(source, done).num_rows == BAD_ROWS_KEPT
+    assert f"the first {BAD_ROWS_KEPT:,} are written out" in report.render(done, tmp_path / "r.md")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        (
+            "amount",
+            ["1"] * 6,
+            r"column 'amount' holds string, expected numbers \(it is a feature of type 'number'\); "
+            "convert the column to numbers, or declare the feature as a category",
+        ),
+        (
+            "amount",
+            pa.nulls(6),
+            r"column 'amount' holds null, expected numbers \(it is a feature of type 'number'\); no row has a value: "
+            "fill the column, or take it out of the use case",
+        ),
+        ("shop", [1.5] * 6, "column 'shop' holds double, expected strings or integers .* as a number"),
+        (
+            "fraud",
+            ["no", "yes"] * 3,
+            r"column 'fraud' holds string, expected 0 and 1, or false and true \(it is the label\); write 1",
+        ),
+        ("fraud", ["no"] * 6, "column 'fraud' holds string, expected 0 and 1"),
+        ("at", [1.5] * 6, "column 'at' holds double, expected timestamps"),
+        ("user", [1.5] * 6, "column 'user' holds double"),
+    ],
+)
+def test_wrong_type_is_refused_at_once(tmp_path, column, values, words):
+    """A column of a type that cannot hold what is declared stops validation, with file and column."""
+    with pytest.raises(DataError, match=words):
+        _validated(_source(tmp_path, _columns(**{column: values})))
+
+
+def test_missing_column_is_refused_at_once(tmp_path):
+    """A declared column that is not there stops validation."""
+    columns = _columns()
+    del columns["shop"]
+    with pytest.raises(DataError, match="column 'shop' is missing"):
+        _validated(_source(tmp_path, columns))
+
+
+def test_report_escapes_what_it_shows(tmp_path):
+    """Values of the table cannot break the HTML or the Markdown table."""
+    done = _validated(_source(tmp_path, _columns(user=["<script>|"] * 6)))
+    assert "&lt;script&gt;|" in report.render(done, tmp_path / "r.html")
+    assert "<script>\\|" in report.render(done, tmp_path / "r.md")
+
+
+def test_report_of_another_kind_is_refused(tmp_path):
+    """A report that is neither HTML nor Markdown is refused."""
+    with pytest.raises(DataError, match=r"must end in \.html or \.md"):
+        report.check_name(tmp_path / "r.pdf")

@@ -1,0 +1,233 @@
+"""Batch scoring: the scores are those of HTTP, bit for bit, whatever the file leaves to the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.errors import DataError, StoreUnavailable
+from data.settings import Settings
+from data.sources.parquet import open_source, write_table
+from data.transform.encoding import Transform
+from ray_app.batch.partial_output import part_path
+from ray_app.batch.scoring import plan, score_chunk
+from ray_app.inference.onnx_model import OnnxModel
+from tests.support.models import card_bundle, card_table
+from tests.support.serving import Door, door, local_store, manifest, run, write_store
+from tune.registry.bundle import Bundle
+
+ONLINE = ("device_trust_score", "velocity_last_24h", "cardholder_age")
+SENT = ("user_id", *manifest().schema_.names)
+
+
+@pytest.fixture(scope="module")
+def store_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that knows two of three users of the table, zeros and gaps among the values."""
+    users = sorted(set(card_table(200).column("user_id").to_pylist()))
+    values = {
+        user: {"device_trust_score": 0 if i % 2 else 77, "velocity_last_24h": i, "cardholder_age": None}
+        for i, user in enumerate(users)
+        if i % 3
+    }
+    return write_store(tmp_path_factory.mktemp("store") / "online.db", values)
+
+
+def score(
+    table: pa.Table, folder: Path, store_file: Path, bundle: Bundle | None = None, carry: str = "keys"
+) -> pa.Table:
+    """Score a table as the command does, chunk by chunk, without Ray."""
+    write_table(table, folder / "in.parquet")
+    source = open_source(folder / "in.parquet")
+    out = folder / "out"
+    out.mkdir()
+    job = plan(Settings(sqlite_file=store_file), bundle or card_bundle(), "7", source, carry)
+    assert sum(score_chunk(chunk, job, out) for chunk in source.chunks) == table.num_rows
+    return pa.concat_tables([pq.read_table(part_path(out, chunk.index)) for chunk in source.chunks])
+
+
+def asked(served: Door, table: pa.Table) -> list[dict[str, Any]]:
+    """The HTTP answers for the same rows, absent and null fields left out."""
+    names = [name for name in SENT if name in table.column_names]
+    rows = [{k: v for k, v in row.items() if v is not None and v == v} for row in table.select(names).to_pylist()]
+    return run(served.post(rows)).json()
+
+
+def with_nulls(table: pa.Table) -> pa.Table:
+    """The table with every second value of the online columns missing, as null or, in a float column, as NaN."""
+    for i, name in enumerate(ONLINE):
+        kind, absent = (pa.float64(), float("nan")) if i == 1 else (pa.int64(), None)
+        values = [absent if (row + i) % 2 else value for row, value in enumerate(table.column(name).to_pylist())]
+        table = table.set_column(table.column_names.index(name), name, pa.array(values, kind))
+    return table
+
+
+def unseen(table: pa.Table) -> pa.Table:
+    """The table with a merchant that training never saw, its words dictionary-encoded."""
+    words = ["zeppelins" if i % 5 == 0 else word for i, word in enumerate(table["merchant_category"].to_pylist())]
+    at = table.column_names.index("merchant_category")
+    return table.set_column(at, "merchant_category", pa.array(words).dictionary_encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda table: table, id="online columns in the file"),
+        pytest.param(lambda table: table.drop_columns(ONLINE), id="absent"),
+        pytest.param(with_nulls, id="nulls"),
+        pytest.param(unseen, id="unseen words"),
+    ],
+)
+def test_scores_equal_those_of_http(change: Any, tmp_path: Path, store_file: Path):
+    """Each row scores the same bits and gets the same label as over HTTP, and its key and version come along."""
+    table = change(card_table(200))
+    scored = score(table, tmp_path, store_file)
+    features = local_store(store_file)
+    answers = asked(door(features), table)
+    features.close()
+    assert scored.column("probability").type == pa.float32()
+    assert scored.column("probability").to_pylist() == [answer["probability"] for answer in answers]
+    assert scored.column("label").to_pylist() == [answer["label"] for answer in answers]
+    assert scored.column_names == ["transaction_id", "user_id", "timestamp", "probability", "label", "model_version"]
+    for name in ("transaction_id", "user_id", "timestamp"):
+        assert scored.column(name) == table.column(name)
+    assert set(scored.column("model_version").to_pylist()) == {"7"}
+
+
+def test_store_is_used_where_the_file_has_nothing(tmp_path: Path, store_file: Path):
+    """Scores with and without the online columns differ: the store's values are really taken."""
+    table = card_table(100)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    full = score(table, tmp_path / "a", store_file)
+    bare = score(table.drop_columns(ONLINE), tmp_path / "b", store_file)
+    assert full.column("probability") != bare.column("probability")
+
+
+def test_null_entity_and_null_values_take_defaults(tmp_path: Path, store_file: Path):
+    """A row without entity is scored from what the file has, not refused and not mixed up with its neighbours."""
+    table = card_table(50).drop_columns(ONLINE)
+    users = [None if i == 3 else user for i, user in enumerate(table.column("user_id").to_pylist())]
+    changed = table.set_column(table.column_names.index("user_id"), "user_id", pa.array(users, pa.string()))
+    scores = score(changed, tmp_path, store_file).column("probability").to_pylist()
+    (tmp_path / "b").mkdir()
+    before = score(table, tmp_path / "b", store_file).column("probability").to_pylist()
+    assert scores[:3] + scores[4:] == before[:3] + before[4:]
+    assert scores[3] == asked(door(None), table.slice(3, 1))[0]["probability"]
+
+
+def test_table_of_features_alone(tmp_path: Path, store_file: Path):
+    """A table with every feature needs neither key, entity, event time nor store."""
+    table = card_table(20).select(list(manifest().schema_.names))
+    assert score(table, tmp_path, tmp_path / "none.db").column_names == ["probability", "label", "model_version"]
+
+
+def test_missing_required_column_is_named(tmp_path: Path, store_file: Path):
+    """A table without a required feature is refused with file and column before anything is scored."""
+    with pytest.raises(DataError, match=r"in\.parquet: column 'amount' is missing; the table has: "):
+        score(card_table(20).drop_columns(["amount"]), tmp_path, store_file)
+
+
+def test_missing_entity_is_named_when_the_store_is_needed(tmp_path: Path, store_file: Path):
+    """A table that leaves features to the store must have the entity."""
+    with pytest.raises(DataError, match=r"in\.parquet: column 'user_id' is missing"):
+        score(card_table(20).drop_columns(["user_id", "cardholder_age"]), tmp_path, store_file)
+
+
+def test_missing_store_is_a_clear_error(tmp_path: Path):
+    """When online values are needed and there is no store, the error says where it was looked for and what to do."""
+    with pytest.raises(StoreUnavailable, match=r"no online store at .*none\.db; .*materialize"):
+        score(card_table(20).drop_columns(ONLINE), tmp_path, tmp_path / "none.db")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_column_of_another_type_names_file_and_column(tmp_path: Path, store_file: Path):
+    """A column that cannot hold its feature is refused with file, column, type and what was expected."""
+    table = card_table(20)
+    at = table.column_names.index("amount")
+    wrong = table.set_column(at, "amount", pa.array(["a lot"] * 20))
+    with pytest.raises(DataError, match=r"in\.parquet: column 'amount' holds string, expected numbers"):
+        score(wrong, tmp_path, store_file)
+
+
+def test_clash_of_column_names_is_refused(tmp_path: Path, store_file: Path):
+    """A column to carry along that has the name of one that scoring adds is refused before scoring."""
+    bundle = card_bundle()
+    manifest_ = bundle.manifest.model_copy(update={"key": "probability"})
+    clashing = Bundle(manifest_, bundle.onnx, bundle.booster, bundle.card)
+    table = card_table(20).rename_columns({"transaction_id": "probability"})
+    with pytest.raises(DataError, match="column 'probability' has the name of a column that scoring adds"):
+        score(table, tmp_path, store_file, clashing)
+
+
+@pytest.mark.parametrize(
+    ("carry", "carried"),
+    [
+        ("keys", ["transaction_id", "user_id", "timestamp"]),
+        ("all", card_table(1).column_names),
+        ("is_fraud, amount", ["is_fraud", "amount"]),
+    ],
+)
+def test_columns_are_carried_by_choice(carry: str, carried: list[str], tmp_path: Path, store_file: Path):
+    """Keys, all columns, or those named come along, unchanged in values and type; nothing else does."""
+    table = card_table(30)
+    scored = score(table, tmp_path, store_file, carry=carry)
+    assert scored.column_names == [*carried, "probability", "label", "model_version"]
+    for name in carried:
+        assert scored.column(name) == table.column(name)
+        assert scored.schema.field(name).type == table.schema.field(name).type
+
+
+def test_odd_columns_are_carried(tmp_path: Path, store_file: Path):
+    """Lists, structs, dictionaries, decimals, dates and nulls of the input come out as they went in."""
+    table = card_table(4)
+    odd = {
+        "tags": pa.array([["a"], [], None, ["b", "c"]]),
+        "place": pa.array([{"x": 1.5, "y": 2}, None, {"x": None, "y": 0}, {"x": 0.0, "y": 1}]),
+        "word": pa.array(["a", "b", None, "a"]).dictionary_encode(),
+        "price": pa.array([1, None, 3, 4]).cast(pa.decimal128(22, 2)),
+        "day": pa.array([1, 2, None, 4], pa.int32()).cast(pa.date32()),
+        "wide": pa.array([2**64 - 1, 0, None, 1], pa.uint64()),
+        "small": pa.array([-128, 127, None, 0], pa.int8()),
+        "nothing": pa.nulls(4),
+        "a.b": pa.array([1, 2, 3, None]),
+    }
+    for name, values in odd.items():
+        table = table.append_column(name, values)
+    scored = score(table, tmp_path, store_file, carry=",".join(odd))
+    for name, values in odd.items():
+        assert scored.column(name).to_pylist() == values.to_pylist()
+        assert scored.schema.field(name).type == table.schema.field(name).type
+
+
+def test_column_to_carry_that_is_not_there_is_named(tmp_path: Path, store_file: Path):
+    """A name after --carry that the table lacks is refused, with the columns that there are."""
+    with pytest.raises(DataError, match=r"in\.parquet: column 'colour' is missing; the table has: transaction_id, "):
+        score(card_table(3), tmp_path, store_file, carry="amount,colour")
+
+
+def test_batches_and_row_groups_change_no_score(tmp_path: Path, store_file: Path):
+    """A chunk longer than several batches scores as the inference path scores it in one go, rows in order."""
+    table = card_table(140_000)
+    scored = score(table, tmp_path, store_file)
+    model = OnnxModel(card_bundle())
+    expected = model.score(Transform(manifest().schema_).matrix(table))
+    assert scored.column("transaction_id") == table.column("transaction_id")
+    assert scored.column("probability").to_numpy().tobytes() == expected.tobytes()
+
+
+def test_part_that_cannot_be_scored_is_not_there(tmp_path: Path, store_file: Path):
+    """A chunk whose pages are damaged is refused by its file's name, and leaves neither a part nor a beginning."""
+    table = card_table(5000)
+    pq.write_table(table, tmp_path / "in.parquet", compression="none", use_dictionary=False)
+    whole = (tmp_path / "in.parquet").read_bytes()
+    source = open_source(tmp_path / "in.parquet")
+    job = plan(Settings(sqlite_file=store_file), card_bundle(), "7", source)
+    (tmp_path / "in.parquet").write_bytes(b"PAR1" + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"in\.parquet: truncated or not a Parquet file"):
+        score_chunk(source.chunks[0], job, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,0 +1,158 @@
+"""The HTTP door as a client sees it, over a real model and store, without a server: answers and refused bodies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.http_requests import problem
+from tests.support.serving import (
+    AGE_S,
+    ROW,
+    VERSION,
+    Door,
+    DownStage,
+    door,
+    manifest,
+    run,
+)
+
+
+def test_one_object(served: Door):
+    """One object gets one answer with probability, label, model, entity and request id."""
+    response = run(served.post(ROW))
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert 0 <= body["probability"] <= 1
+    assert body["label"] == int(body["probability"] >= manifest().threshold)
+    assert body["model"] == {"name": "card_fraud", "version": VERSION, "epoch": 1}
+    assert body["entity_found"] is True
+    assert AGE_S <= body["online_age_s"] < AGE_S + 600
+    assert body["degraded"] is False
+    assert body["request_id"]
+    assert "features" not in body
+    assert "key" not in body
+
+
+def test_key_comes_back(served: Door):
+    """The row's key is in its answer."""
+    assert run(served.post({**ROW, "transaction_id": "t-9"})).json()["key"] == "t-9"
+
+
+def test_detail_says_where_each_value_came_from(served: Door):
+    """With detail=1 each feature shows its value and whether request, store or default supplied it."""
+    row = {**ROW, "cardholder_age": 0, "merchant_category": "zeppelins", "transaction_hour": 0}
+    shown = run(served.post(row, "/predict?detail=1")).json()["features"]
+    assert list(shown) == list(manifest().schema_.names)
+    assert shown["cardholder_age"] == {"value": 0, "source": "request"}
+    assert shown["transaction_hour"] == {"value": 0, "source": "request"}
+    assert shown["device_trust_score"] == {"value": 10, "source": "online"}
+    assert shown["merchant_category"] == {"value": "zeppelins", "source": "request", "unseen": True}
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [("detail=1", True), ("detail=true", True), ("detail=0", False), ("detail=", False), ("%", False)],
+)
+def test_detail_switch(served: Door, query: str, shown: bool):
+    """Detail is given when asked for, and a query that makes no sense is no error."""
+    assert ("features" in run(served.post(ROW, f"/predict?{query}")).json()) is shown
+
+
+def test_unknown_entity_is_said(served: Door):
+    """An entity that the store does not know is answered from request and defaults, and the answer says so."""
+    body = run(served.post({**ROW, "user_id": "stranger"}, "/predict?detail=1")).json()
+    assert body["entity_found"] is False
+    assert body["online_age_s"] is None
+    assert body["degraded"] is False
+    assert body["features"]["device_trust_score"] == {"value": None, "source": "default"}
+
+
+def test_store_that_fails_degrades_the_answer():
+    """Without the store the answer still comes, and is marked."""
+    response = run(door(DownStage()).post(ROW))
+    assert response.status_code == 200
+    assert response.json()["degraded"] is True
+    assert response.json()["entity_found"] is None
+
+
+def test_bad_item_spoils_no_neighbour(served: Door):
+    """In an array each item is answered in its place, a bad one by the problem it alone has."""
+    good, bad, other = run(served.post([ROW, {**ROW, "amount": "1"}, {**ROW, "amount": 9}])).json()
+    assert good["probability"] == run(served.post(ROW)).json()["probability"]
+    assert other["probability"] == run(served.post({**ROW, "amount": 9})).json()["probability"]
+    assert bad["error"]["status"] == 422
+    assert bad["error"]["errors"] == [{"field": "amount", "reason": "expected a number, got a string"}]
+
+
+def test_array_of_things_that_are_no_objects(served: Door):
+    """Items of any JSON type are answered one by one."""
+    answers = run(served.post([None, 1, "x", [], ROW])).json()
+    assert [item["error"]["errors"][0]["field"] for item in answers[:4]] == [None] * 4
+    assert "probability" in answers[4]
+
+
+def test_array_as_large_as_allowed(served: Door):
+    """1,000 items are answered in order."""
+    response = run(served.post([{**ROW, "transaction_id": i} for i in range(1000)]))
+    assert response.status_code == 200
+    assert [item["key"] for item in response.json()] == list(range(1000))
+
+
+@pytest.mark.parametrize(("items", "status", "word"), [(1001, 413, "1,001 items"), (0, 422, "at least one item")])
+def test_array_of_wrong_size(served: Door, items: int, status: int, word: str):
+    """More items than allowed, and none at all, are refused."""
+    problem(run(served.post([ROW] * items)), status, word)
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"{", "not JSON"),
+        (b"amount=1", "not JSON"),
+        (b"\xff\xfe{}", "not JSON"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b'{"amount": NaN}', "NaN and Infinity are not JSON"),
+        (b'{"amount": -Infinity}', "NaN and Infinity are not JSON"),
+        (b'{"amount": 1e999}', "not JSON"),
+        (b'{"user_id": "\\ud800"}', "not JSON"),
+        (b"[" * 10_000 + b"]" * 10_000, "not JSON"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not JSON"),
+    ],
+)
+def test_body_that_is_not_json(served: Door, body: bytes, word: str):
+    """A body that is not JSON as RFC 8259 has it, or nests ten thousand deep, is refused as such."""
+    problem(run(served.send(body)), 400, word)
+
+
+@pytest.mark.parametrize("depth", [200, 300, 1000])
+def test_deep_value_in_any_field(served: Door, depth: int):
+    """A value that nests deeply is refused in every field it can be put in, the key included."""
+    deep = b"[" * depth + b"]" * depth
+    for name in ("transaction_id", "user_id", "amount", "merchant_category", "nonsense"):
+        body = orjson.dumps({k: v for k, v in ROW.items() if k != name})[:-1] + b',"' + name.encode() + b'":' + deep
+        found = problem(run(served.send(body + b"}")), 422)
+        assert found["errors"][0]["field"] == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "word"),
+    [
+        ({"amout": 1}, "amout", "did you mean 'amount'?"),
+        ({"transaction_hour": 24}, "transaction_hour", "above the largest accepted value 23"),
+        ({"foreign_transaction": True}, "foreign_transaction", "expected an integer, got true"),
+        ({"amount": "1"}, "amount", "expected a number, got a string"),
+        ({"user_id": None}, "user_id", "is required"),
+    ],
+)
+def test_bad_field_is_named(served: Door, fields: dict[str, Any], field: str, word: str):
+    """A bad field is 422 with the field and the reason, in words and for machines."""
+    found = problem(run(served.post({**ROW, **fields})), 422, field)
+    (error,) = found["errors"]
+    assert error["field"] == field
+    assert word in error["reason"]

@@ -1,0 +1,193 @@
+"""Lanes: whose row is answered by which version, and what onlookers are told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.errors import ModelNotFound, Overloaded
+from data.schema.use_case import load_use_case
+from ray_app.inference.model_cache import ModelCache
+from ray_app.inference.observers import Answered, Failed
+from ray_app.inference.onnx_model import OnnxModel
+from tests.support.http_requests import problem
+from tests.support.metrics import samples, text
+from tests.support.models import card_bundle, card_table, train_bundle
+from tests.support.serving import FULL, Door, door, run
+from tune.registry.traffic_rules import Challenger, Mode, TrafficRules, bucket
+
+SECOND = train_bundle(card_table(seed=8), load_use_case("card_fraud"), 25)
+BUNDLES = {"3": card_bundle(), "4": SECOND}
+
+
+def rules(weight: float, mode: Mode = Mode.LIVE, epoch: int = 7) -> TrafficRules:
+    """Version 3 as champion, version 4 beside it."""
+    challenger = Challenger(version="4", weight=weight, mode=mode)
+    given = TrafficRules(use_case="card_fraud", champion="3", challengers=(challenger,), epoch=epoch - 1)
+    return given.after(given)
+
+
+class Onlooker:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answered] = []
+        self.failures: list[Failed] = []
+
+    def answered(self, rows: Sequence[Answered]) -> None:
+        """Remember."""
+        self.answers += rows
+
+    def failed(self, failure: Failed) -> None:
+        """Remember."""
+        self.failures.append(failure)
+
+
+class Broken:
+    """An observer that fails."""
+
+    def answered(self, rows: Sequence[Answered]) -> None:
+        """Fail."""
+        raise RuntimeError("no disk")
+
+    def failed(self, failure: Failed) -> None:
+        """Fail."""
+        raise RuntimeError("no disk")
+
+
+def served(weight: float, *observers: Any, **settings: Any) -> Door:
+    """A door with both versions."""
+    return door(rules=rules(weight), bundles=BUNDLES, observers=observers, **settings)
+
+
+def users(count: int) -> list[dict[str, Any]]:
+    """Whole rows of so many entities."""
+    return [{**FULL, "user_id": f"user{i}"} for i in range(count)]
+
+
+def test_an_array_is_answered_by_each_rows_own_version_in_order():
+    """Every item has the version of its entity, that version's score, and the epoch."""
+    both = served(40)
+    rows = users(200)
+    answers = run(both.post(rows)).json()
+    owners = rules(40).owners()
+    expected = [owners[bucket(row["user_id"])] for row in rows]
+    alone = {v: run(both.post(rows[:1], **{"x-model-version": v})).json()[0]["probability"] for v in BUNDLES}
+    assert [answer["model"]["version"] for answer in answers] == expected
+    assert {answer["model"]["epoch"] for answer in answers} == {7}
+    assert all(answer["probability"] == alone[version] for answer, version in zip(answers, expected, strict=True))
+    assert 40 < expected.count("4") < 120
+
+
+def test_one_row_alone_is_answered_by_the_same_version():
+    """An entity sees one version, however it is sent."""
+    both, owners = served(40), rules(40).owners()
+    for row in users(20):
+        assert run(both.post(row)).json()["model"]["version"] == owners[bucket(row["user_id"])]
+
+
+def test_a_shadow_answers_nobody_but_who_asks_for_it():
+    """A shadow is loaded and owns no entity; the header reaches it."""
+    both = door(rules=rules(50, Mode.SHADOW), bundles=BUNDLES)
+    assert {a["model"]["version"] for a in run(both.post(users(50))).json()} == {"3"}
+    asked = run(both.post(FULL, **{"x-model-version": "4"})).json()
+    assert asked["model"] == {"name": "card_fraud", "version": "4", "epoch": 7}
+
+
+@pytest.mark.parametrize("body", [FULL, [FULL, FULL]], ids=["one", "many"])
+def test_a_version_that_is_not_loaded_is_404(body):
+    """The answer names the versions that there are."""
+    problem(run(served(5).post(body, **{"x-model-version": "12"})), 404, "version 12 is not loaded", "3, 4")
+
+
+def test_a_switch_is_seen_by_the_next_request_and_waits_for_its_lanes():
+    """Rules whose version is not there are not taken over; with it they are, pages and all."""
+    alone = door(bundles={"3": card_bundle()})
+    assert not alone.lanes.switch(TrafficRules(use_case="card_fraud", champion="4", epoch=9))
+    alone.lanes.load("4", SECOND.to_bytes())()
+    assert alone.lanes.held() == {"3": card_bundle().digest, "4": SECOND.digest}
+    assert alone.lanes.switch(TrafficRules(use_case="card_fraud", champion="4", epoch=9))
+    assert run(alone.post(FULL)).json()["model"] == {"name": "card_fraud", "version": "4", "epoch": 9}
+
+    async def shown() -> Any:
+        async with alone.client() as client:
+            return (await client.get("/model/info")).json()["version"]
+
+    assert run(shown()) == "4"
+    alone.lanes.drop("4")
+    alone.lanes.drop("3")
+    assert set(alone.lanes.held()) == {"4"}
+
+
+def test_all_lanes_share_the_queues_limit():
+    """What waits in one lane leaves less room in the others; rows that are refused are counted."""
+    full = served(5, queue_limit=10, max_items=10)
+    with pytest.raises(Overloaded):
+        full.lanes.require_room(11)
+    with pytest.raises(Overloaded):
+        full.batcher.require_room(12)
+    assert samples(text(full.metrics.registry))["rayscore_queue_refused_rows_total", ""] == 23
+
+
+def test_onlookers_are_told_of_each_answer_with_all_that_is_known():
+    """Version, epoch, id, vector, where values came from, and the decision."""
+    onlooker = Onlooker()
+    both = served(40, onlooker)
+    answers = run(both.post(users(30), **{"x-request-id": "r1"})).json()
+    by_user = {each.prediction.row.entity: each for each in onlooker.answers}
+    assert len(by_user) == 30
+    for row, answer in zip(users(30), answers, strict=True):
+        seen = by_user[row["user_id"]]
+        assert (seen.version, seen.epoch, seen.request_id) == (answer["model"]["version"], 7, "r1")
+        assert (seen.prediction.probability, seen.label) == (answer["probability"], answer["label"])
+        assert seen.latency_s > 0
+        model = OnnxModel(BUNDLES[seen.version])
+        assert model.score(np.array([seen.prediction.vector], np.float32))[0] == np.float32(answer["probability"])
+        assert seen.answers.features(seen.prediction)["amount"] == {"value": FULL["amount"], "source": "request"}
+
+
+def test_onlookers_are_told_of_failures():
+    """A refused row and a row that ran out of time are failures of their version, with status."""
+    onlooker = Onlooker()
+    both = served(0, onlooker)
+    run(both.post({**FULL, "amount": "much"}))
+    run(both.post([FULL, {}]))
+    assert [(each.version, each.status, each.rows) for each in onlooker.failures] == [("3", 422, 1), ("3", 422, 1)]
+    assert len(onlooker.answers) == 1
+
+
+def test_a_broken_onlooker_spoils_nothing(caplog: pytest.LogCaptureFixture):
+    """An observer that fails is logged; the answer has left, and others are told."""
+    onlooker = Onlooker()
+    assert run(served(0, Broken(), onlooker).post(FULL)).status_code == 200
+    assert len(onlooker.answers) == 1
+    assert "an observer failed" in caplog.text
+
+
+def test_a_shelf_gives_each_call_the_model_that_it_names():
+    """Two versions side by side; what rules name is never dropped, and what is not there is None."""
+    shelf = ModelCache(TrafficRules(use_case="card_fraud", champion="3", epoch=1), {"3": card_bundle()})
+    take = shelf.load("4", SECOND.to_bytes())
+    assert set(shelf.held()) == {"3"}
+    take()
+    second = shelf.model(bytes.fromhex(SECOND.digest))
+    assert second is not None and second.manifest == SECOND.manifest
+    shelf.drop("3")
+    shelf.drop("4")
+    assert set(shelf.held()) == {"3"}
+    assert shelf.model(bytes.fromhex(SECOND.digest)) is None
+
+
+def test_an_unknown_version_is_not_found():
+    """The view itself refuses, whatever kind of item."""
+    with pytest.raises(ModelNotFound, match="there are: 3, 4"):
+        served(5).lanes.view.choose(None, "id", "9")
+
+
+def test_without_live_challengers_every_item_is_the_champions():
+    """Whatever the item and the id, and without a look at either."""
+    view = door().lanes.view
+    assert {view.choose(item, "id", None) for item in (FULL, None, 3, "x")} == {view.champion}

@@ -1,0 +1,260 @@
+"""The inference path: where each value comes from, and that the score is the model's on exactly those values."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from data.errors import DataError, DeadlineExceeded, StoreUnavailable
+from data.online_store.row_codec import RowCodec
+from data.schema.feature_schema import FeatureSchema, Scalar, Source
+from data.schema.use_case import load_use_case
+from data.transform.encoding import Transform
+from ray_app.inference.model_scoring import LocalModel
+from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.pipeline import InferencePipeline
+from ray_app.inference.stages import FeatureStage
+from ray_app.monitoring.gateway_metrics import GatewayMetrics
+from ray_app.prediction import Prediction
+from ray_app.protocol.row_parser import RowParser
+from tests.support.models import card_table, train_bundle
+from tests.support.serving import (
+    FULL,
+    ROW,
+    STORED,
+    CountingStage,
+    DownStage,
+    card_bundle,
+    local_store,
+    manifest,
+    run,
+    write_store,
+)
+from tune.registry.bundle import Bundle
+
+NOW = 1_700_000_000.0
+TTL_S = 365 * 86_400
+
+
+@functools.cache
+def model() -> OnnxModel:
+    """The loaded model."""
+    return OnnxModel(card_bundle())
+
+
+def inference(features: FeatureStage | None, bundle: Bundle | None = None, now: float = NOW) -> InferencePipeline:
+    """The path over a feature stage, at a fixed time."""
+    declared = (bundle or card_bundle()).manifest
+    onnx = model() if bundle is None else OnnxModel(bundle)
+    metrics = GatewayMetrics("r", declared.name, "1")
+    return InferencePipeline(declared, Transform(declared.schema_), features, LocalModel(onnx), metrics, lambda: now)
+
+
+def predict(path: InferencePipeline, *items: dict[str, Any]) -> list[Prediction]:
+    """Parse and predict."""
+    parser = RowParser(manifest(), Transform(manifest().schema_))
+    return run(path.predict([parser.parse(item) for item in items]))
+
+
+def expected(**values: Scalar | None) -> float:
+    """The model's score of raw values, without any of the serving path."""
+    schema = manifest().schema_
+    matrix = Transform(schema).rows([[values.get(name) for name in schema.names]])
+    return float(model().score(matrix)[0])
+
+
+def stored(age_s: float = 60.0, **entities: Mapping[str, Scalar | None]) -> CountingStage:
+    """A store that holds the entities."""
+    codec = RowCodec(manifest().schema_)
+    event_us = int((NOW - age_s) * 1e6)
+    return CountingStage(
+        {key: codec.pack(event_us, [row.get(name) for name in codec.names]) for key, row in entities.items()}
+    )
+
+
+def test_request_goes_before_store_and_store_before_default():
+    """Of a feature that either side may hold, the request's value is used, else the store's, else none."""
+    stage = stored(u1={"device_trust_score": 10, "velocity_last_24h": 7})
+    (prediction,) = predict(inference(stage), {**ROW, "device_trust_score": 80})
+    seen = {**ROW, "device_trust_score": 80, "velocity_last_24h": 7, "cardholder_age": None}
+    assert prediction.probability == expected(**seen)
+    assert prediction.stored == 1
+    assert prediction.lookup.found is True
+    assert prediction.lookup.age_s == pytest.approx(60)
+    assert prediction.probability != expected(**{**seen, "device_trust_score": 10})
+
+
+def test_zeros_of_request_and_store_are_values():
+    """A zero, sent or stored, is scored as zero and not as a missing value."""
+    zeros = {"device_trust_score": 0, "velocity_last_24h": 0, "cardholder_age": 0}
+    full = {**ROW, "transaction_hour": 0, **zeros}
+    sent, read = predict(inference(stored(u2=zeros)), full, {**ROW, "user_id": "u2", "transaction_hour": 0})
+    assert sent.probability == read.probability == expected(**full)
+    assert sent.probability != expected(**{**full, "device_trust_score": None})
+
+
+def test_store_is_not_asked_when_the_request_has_everything():
+    """A row that leaves nothing open costs no look-up, also beside one that does."""
+    stage = stored(u2=STORED)
+    first, second = predict(inference(stage), FULL, {**ROW, "user_id": "u2"})
+    assert stage.asked == [["u2"]]
+    assert first.lookup.found is None
+    assert first.lookup.degraded is False
+    assert second.lookup.found is True
+    predict(inference(stage), FULL)
+    assert stage.asked == [["u2"]]
+
+
+@pytest.mark.parametrize(("age_s", "used"), [(TTL_S - 1, True), (TTL_S + 1, False)])
+def test_row_past_its_time_to_live_is_not_used(age_s: float, used: bool):
+    """A stored row counts until its time to live after the event time is over, and not a second longer."""
+    (prediction,) = predict(inference(stored(age_s, u1=STORED)), ROW)
+    assert prediction.lookup.found is used
+    assert prediction.probability == expected(**ROW, **(STORED if used else {}))
+    assert (prediction.lookup.age_s is not None) is used
+
+
+def test_unknown_entity_is_answered_from_request_and_defaults():
+    """An entity that the store does not know is answered, and said so."""
+    (prediction,) = predict(inference(stored(u2=STORED)), ROW)
+    assert prediction.lookup.found is False
+    assert prediction.lookup.degraded is False
+    assert prediction.probability == expected(**ROW)
+
+
+def test_an_entity_is_asked_for_once_a_batch():
+    """Rows of one entity share its stored row, and the order of the answers is that of the rows."""
+    stage = stored(u1={"device_trust_score": 10, "velocity_last_24h": 7}, u2={"device_trust_score": 90})
+    predictions = predict(inference(stage), ROW, {**ROW, "user_id": "u2"}, ROW)
+    assert stage.asked == [["u1", "u2"]]
+    assert [p.lookup.online.values[0] if p.lookup.online else None for p in predictions] == [10, 90, 10]
+
+
+def test_failing_store_degrades_the_answer():
+    """Without the store every row is answered; only those that needed it are marked."""
+    needing, full = predict(inference(DownStage()), ROW, FULL)
+    assert needing.lookup.degraded is True
+    assert needing.lookup.found is None
+    assert needing.probability == expected(**ROW)
+    assert full.lookup.degraded is False
+    assert full.probability == expected(**FULL)
+
+
+def test_payload_of_another_layout_is_no_row():
+    """Bytes that another version wrote are taken as an absent row, never misread."""
+    (prediction,) = predict(inference(CountingStage({"u1": b"\x00" * 64})), ROW)
+    assert prediction.lookup.found is False
+    assert prediction.probability == expected(**ROW)
+
+
+def test_unseen_category_scores_as_missing():
+    """A word that is not in the vocabulary scores as no word at all."""
+    (prediction,) = predict(inference(None), {**FULL, "merchant_category": "zeppelins"})
+    assert prediction.probability == expected(**{**FULL, "merchant_category": None})
+
+
+def test_scores_equal_transform_and_model_bit_for_bit():
+    """Any number of rows through the path score exactly as the transform and the model say, in order."""
+    table = card_table(500, seed=11)
+    names = ["user_id", *manifest().schema_.names]
+    items = table.select(names).to_pylist()
+    scores = [prediction.probability for prediction in predict(inference(None), *items)]
+    matrix = Transform(manifest().schema_).matrix(table)
+    assert scores == model().score(matrix).tolist()
+
+
+def test_answers_do_not_depend_on_the_batch(tmp_path: Path):
+    """A row scores the same bits alone and among others, with values from a real store."""
+    items = [{**ROW, "user_id": f"u{i % 7}", "amount": i / 3} for i in range(100)]
+    file = write_store(tmp_path / "online.db", {f"u{i}": {**STORED, "cardholder_age": 20 + i} for i in range(5)})
+    features = local_store(file)
+    try:
+        path = inference(features, now=time.time())
+        together = [p.probability for p in predict(path, *items)]
+        assert together == [predict(path, item)[0].probability for item in items]
+    finally:
+        features.close()
+
+
+def test_use_case_without_entity():
+    """A use case without entity and store is scored from the request alone."""
+    use_case = load_use_case("card_fraud")
+    alone = {name: f.model_copy(update={"source": Source.REQUEST}) for name, f in use_case.features.items()}
+    bundle = train_bundle(card_table(600), use_case.model_copy(update={"entity": None, "features": alone}), rounds=3)
+    transform = Transform(bundle.manifest.schema_)
+    row = RowParser(bundle.manifest, transform).parse({k: v for k, v in FULL.items() if k != "user_id"})
+    (prediction,) = run(inference(None, bundle).predict([row]))
+    matrix = transform.rows([[FULL[name] for name in bundle.manifest.schema_.names]])
+    assert prediction.probability == float(OnnxModel(bundle).score(matrix)[0])
+    assert prediction.lookup.found is None
+
+
+def test_declared_default_takes_the_place_of_an_absent_value():
+    """A feature that neither request nor store has is scored as its declared default."""
+    schema = manifest().schema_
+    changed = tuple(
+        f.model_copy(update={"default": 55}) if f.name == "device_trust_score" else f for f in schema.features
+    )
+    declared = manifest().model_copy(update={"schema_": FeatureSchema(features=changed)})
+    transform = Transform(declared.schema_)
+    path = InferencePipeline(declared, transform, stored(), LocalModel(model()), GatewayMetrics("r", "m", "1"))
+    (prediction,) = run(path.predict([RowParser(declared, transform).parse(ROW)]))
+    assert prediction.probability == expected(**ROW, device_trust_score=55)
+
+
+def test_table_is_never_degraded():
+    """A table that needs a store which fails is refused: a batch with silent defaults would be worse than none."""
+    table = pa.table({name: [value] for name, value in ROW.items()})
+    with pytest.raises(StoreUnavailable, match="no store today"):
+        run(inference(DownStage()).score_table(table))
+
+
+def test_table_without_a_required_column():
+    """A table that lacks a required feature is refused by the column's name."""
+    table = pa.table({name: [value] for name, value in FULL.items() if name != "amount"})
+    with pytest.raises(DataError, match="column 'amount' is missing"):
+        run(inference(None).score_table(table))
+
+
+def test_table_asks_the_store_for_open_rows_only():
+    """Of a table only the rows with a null in an online column are looked up."""
+    table = pa.table({name: [value, value, value] for name, value in FULL.items()})
+    table = table.set_column(table.column_names.index("user_id"), "user_id", pa.array(["u1", "u2", None]))
+    at = table.column_names.index("velocity_last_24h")
+    table = table.set_column(at, "velocity_last_24h", pa.array([5, None, None]))
+    stage = stored(u2=STORED)
+    scores = run(inference(stage).score_table(table))
+    assert stage.asked == [["u2", ""]]
+    values = [5, STORED["velocity_last_24h"], None]
+    assert scores.tolist() == [expected(**{**FULL, "velocity_last_24h": value}) for value in values]
+    assert scores.dtype == np.float32
+
+
+def test_spent_time_is_not_spent_on_the_model():
+    """Rows whose callers have no time left are not scored."""
+    row = RowParser(manifest(), Transform(manifest().schema_)).parse(FULL)
+    with pytest.raises(DeadlineExceeded):
+        run(inference(None).predict([row], 0.0))
+
+
+def test_slow_store_leaves_half_of_the_time_to_the_model():
+    """A store slower than half of the caller's time costs the online values, not the answer."""
+
+    class Slow:
+        async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
+            self.allowed = timeout_s
+            raise StoreUnavailable("too slow")
+
+    slow = Slow()
+    row = RowParser(manifest(), Transform(manifest().schema_)).parse(ROW)
+    (prediction,) = run(inference(slow).predict([row], 4.0))
+    assert slow.allowed == 2.0
+    assert prediction.lookup.degraded

@@ -1,0 +1,160 @@
+"""The process that writes the prediction log: killed, hung, or on a full disk, it takes no more than it may."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from data.cli.log import lost_rows
+from data.prediction_log.files import PARQUET, STREAM, read_file, read_log
+from ray_app.prediction_log.log import LogOptions, PredictionLog
+from ray_app.prediction_log.stream_files import recover
+from tests.support.application import wait_for
+from tests.support.prediction_log import ALL, answered
+from tests.support.prediction_log import counted as counted
+from tests.support.processes import children
+from tests.support.serving import manifest
+
+LOG_WRITER = "ray_app.prediction_log.writer_process"
+
+
+GATEWAY = """
+import resource, sys, time
+from collections import Counter
+from pathlib import Path
+from ray_app.prediction_log.log import LogOptions, PredictionLog
+from tests.support.serving import manifest
+from tests.support.prediction_log import ALL, answered
+count = Counter()
+limit = int(sys.argv[2])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+options = LogOptions(Path(sys.argv[1]), ALL, flush_s=0.05)
+log = PredictionLog("gateway-9", manifest(), options, lambda outcome, rows: count.update({outcome: rows}))
+sent = 0
+while True:
+    log.answered([answered(f"r{sent + i}") for i in range(20)])
+    sent += 20
+    time.sleep(0.01)
+    print(sent, count["written"], count["lost"], flush=True)
+"""
+
+
+class Told(NamedTuple):
+    """What a gateway says of its log."""
+
+    sent: int
+    written: int
+    lost: int
+
+
+@contextmanager
+def _gateway(folder: Path, limit: int = 0) -> Iterator[subprocess.Popen[str]]:
+    """A gateway that answers until it is killed, at the end of the block at the latest."""
+    command = [sys.executable, "-c", GATEWAY, str(folder), str(limit)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[4]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _hear(process: subprocess.Popen[str], enough: Callable[[Told], bool]) -> Told:
+    """What a gateway says when it is enough."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        told = Told(*(int(word) for word in line.split()))
+        if enough(told):
+            return told
+    raise AssertionError("the gateway ended")
+
+
+def test_a_killed_gateway_loses_no_more_than_a_moment(tmp_path: Path):
+    """kill -9 of the gateway: the process that writes for it writes all that it got, as Parquet, and ends."""
+    with _gateway(tmp_path) as process:
+        told = _hear(process, lambda told: told.written > 400)
+        (writer,) = children(process.pid, LOG_WRITER)
+        process.kill()
+    wait_for(lambda: not Path(f"/proc/{writer}/exe").exists(), "the writer to be gone")
+    (file,) = read_log(tmp_path)
+    assert file.table.num_rows >= told.written
+    assert lost_rows([file.table]) == 0
+    assert {each.suffix for each in tmp_path.rglob("*.*")} == {PARQUET}
+
+
+def test_a_killed_writer_loses_no_more_than_its_last_flush(tmp_path: Path):
+    """kill -9 of the writer: what it had flushed is read, the rest counted as lost, and another one goes on."""
+    with _gateway(tmp_path) as process:
+        told = _hear(process, lambda told: told.written > 400)
+        (writer,) = children(process.pid, LOG_WRITER)
+        # Held up first, for it to die with rows that it has not written.
+        os.kill(writer, signal.SIGSTOP)
+        _hear(process, lambda later: later.sent > told.sent + 1000)
+        os.kill(writer, signal.SIGKILL)
+        again = _hear(process, lambda told: told.lost > 0)
+        more = _hear(process, lambda told: told.written > again.written)
+        (other,) = children(process.pid, LOG_WRITER)
+        process.kill()
+    wait_for(lambda: not Path(f"/proc/{other}/exe").exists(), "the other writer to be gone")
+    assert len(list(tmp_path.rglob(f"*{PARQUET}"))) == 1
+    (stream,) = tmp_path.rglob(f"*{STREAM}")
+    first = read_file(stream)
+    assert first.table.num_rows >= told.written
+    assert more.lost < more.sent - told.written
+
+    os.utime(stream, (1, 1))
+    recover(tmp_path)
+    assert not list(tmp_path.rglob(f"*{STREAM}"))
+    assert first.table.num_rows in [file.table.num_rows for file in read_log(tmp_path)]
+
+
+def test_a_writer_that_hangs_holds_nobody_up(tmp_path: Path, counted: Counter[str]):
+    """kill -STOP of the writer: rows wait up to the limit, the others are counted as dropped; then it goes on."""
+    log = PredictionLog("g", manifest(), LogOptions(tmp_path, ALL, limit=500), lambda o, n: counted.update({o: n}))
+    (writer,) = children(os.getpid(), LOG_WRITER)
+    os.kill(writer, signal.SIGSTOP)
+    try:
+        for number in range(50):
+            log.answered([answered(f"{number}-{i}") for i in range(100)])
+        assert counted.keys() == {"dropped"}
+    finally:
+        os.kill(writer, signal.SIGCONT)
+    log.close()
+    assert counted["written"] >= 500
+    assert counted["written"] + counted["dropped"] == 5000
+
+
+def test_a_writer_killed_at_the_end_takes_no_row_uncounted(tmp_path: Path, counted: Counter[str]):
+    """kill -9 of the writer as its gateway ends: what it had is counted as lost, and nothing goes uncounted."""
+    log = PredictionLog("g", manifest(), LogOptions(tmp_path, ALL, flush_s=30), lambda o, n: counted.update({o: n}))
+    (writer,) = children(os.getpid(), LOG_WRITER)
+    os.kill(writer, signal.SIGSTOP)
+    log.answered([answered(f"a{i}") for i in range(128)])
+    os.kill(writer, signal.SIGKILL)
+    wait_for(lambda: not Path(f"/proc/{writer}/exe").exists(), "the writer to be gone")
+    log.answered([answered(f"b{i}") for i in range(64)])
+    log.close()
+    assert counted["lost"] == 128
+    assert counted.total() == 192
+
+
+@pytest.mark.parametrize("room", [60_000, 1], ids=["fills up", "full from the start"])
+def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path, room: int):
+    """The disk refuses: rows are lost and counted, the gateway goes on, what was written is readable; no orphan."""
+    with _gateway(tmp_path, limit=room) as process:
+        told = _hear(process, lambda told: told.lost > 0)
+        assert _hear(process, lambda later: later.sent > told.sent + 1000).written == told.written
+        (writer,) = children(process.pid, LOG_WRITER)
+        process.kill()
+    wait_for(lambda: not Path(f"/proc/{writer}/exe").exists(), "the writer to be gone")
+    assert bool(told.written) == (room > 1)
+    assert sum(file.table.num_rows for file in read_log(tmp_path)) >= told.written

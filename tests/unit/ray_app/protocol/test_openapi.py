@@ -1,0 +1,128 @@
+"""The OpenAPI document: the use case's own fields, and an example that works when sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft4Validator
+
+from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Source
+from ray_app.protocol.openapi import example, openapi
+from tests.support.models import card_bundle
+from tests.support.serving import FULL, ROW, door, manifest, run
+from tune.registry.bundle import BundleManifest, Probe
+
+
+def document(declared: BundleManifest | None = None) -> dict[str, Any]:
+    """The document as a client reads it."""
+    return json.loads(json.dumps(openapi(declared or manifest(), "3", 1000)))
+
+
+def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of the document with its components beside it; OpenAPI 3.0 is JSON Schema draft 4 but for nullable."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        out = {k: plain(v) for k, v in value.items() if k not in ("nullable", "example")}
+        if value.get("nullable"):
+            return {"anyOf": [out, {"type": "null"}]}
+        return out
+
+    return {**plain(schema), "components": plain(document["components"])}
+
+
+def check(value: Any, name: str) -> None:
+    """Assert that a value is what the document says of a component."""
+    # In draft 4 whatever stands beside a $ref is ignored, so it needs a wrapper.
+    schema = resolved(document(), {"allOf": [{"$ref": f"#/components/schemas/{name}"}]})
+    Draft4Validator.check_schema(schema)
+    Draft4Validator(schema).validate(value)
+
+
+def body_schema() -> dict[str, Any]:
+    """The schema of a request body."""
+    read = document()
+    return resolved(read, read["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"])
+
+
+def test_documented_examples_are_answered():
+    """Each example of the document is answered 200, and agrees with the document's own schema."""
+    content = document()["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    for name in ("one", "several"):
+        value = content["examples"][name]["value"]
+        Draft4Validator(body_schema()).validate(value)
+        assert run(door().post(value)).status_code == 200
+
+
+def test_answers_agree_with_the_document():
+    """A prediction, and a problem, are what the document says they are."""
+    check(run(door().post(FULL, "/predict?detail=1")).json(), "Prediction")
+    check(run(door().post(ROW)).json(), "Prediction")
+    check(run(door().post({})).json(), "Problem")
+    read = document()
+    answers = read["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    many = run(door().post([FULL, {}])).json()
+    Draft4Validator(resolved(read, answers)).validate(many)
+
+
+def test_every_field_is_documented():
+    """Entity, key and every feature that a client may send are in the document with type and range, and no others."""
+    row = document()["components"]["schemas"]["Row"]
+    sent = {f.name for f in manifest().schema_.features if f.source is not Source.ONLINE}
+    assert set(row["properties"]) == sent | {"user_id", "transaction_id"}
+    assert set(row["required"]) == set(ROW)
+    assert row["properties"]["transaction_hour"]["type"] == "integer"
+    assert row["properties"]["transaction_hour"]["minimum"] == 0
+    assert row["properties"]["transaction_hour"]["maximum"] == 23
+    assert "electronics" in row["properties"]["merchant_category"]["description"]
+    assert "online store" in row["properties"]["cardholder_age"]["description"]
+
+
+def test_every_status_of_predict_is_documented():
+    """The statuses that /predict answers with are all in the document."""
+    responses = document()["paths"]["/predict"]["post"]["responses"]
+    assert set(responses) >= {"200", "400", "408", "413", "415", "422", "503", "504"}
+
+
+def test_every_page_is_documented():
+    """Every path of the document answers."""
+    served = door()
+
+    async def statuses() -> dict[str, int]:
+        async with served.client() as client:
+            return {path: (await client.get(path)).status_code for path in document()["paths"]}
+
+    assert run(statuses()) == {"/predict": 405, "/health": 200, "/ready": 200, "/model/info": 200, "/metrics": 200}
+
+
+def test_online_only_feature_is_not_documented_as_a_field():
+    """A feature that only the store supplies is no field of a request."""
+    features = (
+        Feature(name="amount", type=FeatureType.NUMBER),
+        Feature(name="age", type=FeatureType.INTEGER, source=Source.ONLINE),
+    )
+    probe = Probe(rows=[[1.0, 3]], probabilities=[0.5])
+    declared = manifest().model_copy(update={"schema_": FeatureSchema(features=features), "probe": probe})
+    assert set(document(declared)["components"]["schemas"]["Row"]["properties"]) == {
+        "user_id",
+        "transaction_id",
+        "amount",
+    }
+    assert example(declared) == {"user_id": "user_1", "amount": 1.0}
+
+
+@pytest.mark.parametrize(("at", "bad"), [(0, None), (0, -5.0), (1, 99)])
+def test_example_works_though_training_rows_do_not(at: int, bad: float | None):
+    """A first training row that lacks a value, or is out of range, does not become the example."""
+    bundle = card_bundle()
+    probe = bundle.manifest.probe
+    first = [bad if i == at else value for i, value in enumerate(probe.rows[0])]
+    changed = Probe(rows=[first, *probe.rows[1:]], probabilities=probe.probabilities)
+    declared = bundle.manifest.model_copy(update={"probe": changed})
+    assert run(door(bundle=dataclasses.replace(bundle)).post(example(declared))).status_code == 200

@@ -1,0 +1,196 @@
+"""What is counted of each version."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from data.errors import Overloaded
+from ray_app.inference.observers import Answered, Failed
+from ray_app.prediction import Lookup, Prediction, Row
+from ray_app.rollout.metrics import RolloutMetrics
+from ray_app.rollout.slo_judge import SloJudge
+from ray_app.rollout.version_stats import VersionStats, VersionStatsTable, merged
+from tests.support.metrics import samples, text
+from tests.support.serving import FULL, card_bundle, door, run
+from tune.registry.rollout_spec import Slo
+from tune.registry.traffic_rules import Challenger, TrafficRules
+
+ANSWERS = door().lanes.view.champion.answers
+
+
+EDGES = ("0.0005", "0.001", "0.25", "0.5", "2.5", "+Inf")
+
+
+def answered(version: str = "2", entity: str | None = None, score: float = 0.1, latency_s: float = 0.001) -> Answered:
+    """One answered row."""
+    prediction = Prediction(Row(entity, None, [], {}), score, Lookup(), 0)
+    return Answered(version, 1, "id", latency_s, prediction, int(score >= 0.5), ANSWERS)
+
+
+def test_counts_of_a_version():
+    """Requests, failures, latencies and scores are counted by version; a request with many rows is one request."""
+    tallies = VersionStatsTable()
+    tallies.answered([answered(score=0.9), answered(score=0.1), answered("3", score=0.2)])
+    tallies.answered([answered(latency_s=0.3)])
+    tallies.failed(Failed("2", 1, "id", 0.1, 5, 503, Overloaded("full")))
+    tallies.failed(Failed("2", 1, "id", 0.1, 1, 422, ValueError()))
+    seen = tallies.report()
+    two = seen["2"]
+    assert (two.answered, two.errors, two.refused, two.requests) == (2, 1, 1, 4)
+    assert (two.rows, two.refused_rows) == (9, 1)
+    assert (two.scored, two.positives) == (3, 1)
+    assert two.seconds == pytest.approx(0.301)
+    assert seen["3"].answered == 1
+    assert two.slower_than(0.29) == 1
+    assert two.slower_than(0.3) == 0, "a limit of two digits is an edge"
+
+
+def test_latencies_are_shown_by_version():
+    """The histogram of a version has its requests in the buckets that they belong to, the sum and the count."""
+    tallies = VersionStatsTable()
+    for latency_s in (0.0004, 0.0005, 0.0009, 0.3, 7.0):
+        tallies.answered([answered(latency_s=latency_s)])
+    found = samples(text(RolloutMetrics("g1", tallies.report, dict)))
+    buckets = {edge: found["rayscore_version_request_seconds_bucket", f"le={edge},version=2"] for edge in EDGES}
+    assert buckets == {"0.0005": 2, "0.001": 3, "0.25": 3, "0.5": 4, "2.5": 4, "+Inf": 5}
+    assert found["rayscore_version_request_seconds_sum", "version=2"] == pytest.approx(7.3018)
+    assert found["rayscore_version_request_seconds_count", "version=2"] == 5
+
+
+def test_an_entity_counts_once():
+    """Scores count once an entity, so that one card which pays all day is one observation; requests all count."""
+    tallies = VersionStatsTable()
+    for entity in ("a", "b", "a", "a", None, None):
+        tallies.answered([answered(entity=entity)])
+    tally = tallies.report()["2"]
+    assert (tally.answered, tally.scored) == (6, 4)
+
+
+def test_tallies_add_up_and_subtract():
+    """The counts of gateways add up; what came since is a difference, or all of it where the counts began anew."""
+    one, other = VersionStatsTable(), VersionStatsTable()
+    for tallies in (one, other, other):
+        tallies.answered([answered(score=0.7)])
+    total = merged([one.report(), other.report()])["2"]
+    assert (total.answered, total.scored, total.positives) == (3, 3, 3)
+    assert total.since(one.report()["2"]).answered == 2
+    assert VersionStats().since(total).requests == 0
+    begun_anew = VersionStatsTable()
+    for _ in range(4):
+        begun_anew.failed(Failed("2", 1, "id", 0.1, 1, 503, Overloaded("full")))
+    anew = begun_anew.report()["2"]
+    assert anew.requests > total.requests
+    assert anew.since(total).errors == 4, "more requests than before, and yet other ones"
+    assert anew.since(total).answered == 0
+    assert total.seconds == pytest.approx(0.003)
+    assert total.since(one.report()["2"]).seconds == pytest.approx(0.002)
+    assert (VersionStats().since(total).requests, VersionStats().since(total).seconds) == (0, 0)
+
+
+def test_a_report_stays_as_it_was():
+    """A report is a copy: what is counted later is not in it."""
+    tallies = VersionStatsTable()
+    tallies.answered([answered()])
+    report = tallies.report()
+    for _ in range(1000):
+        tallies.answered([answered()])
+    assert report["2"].answered == 1
+    assert tallies.report()["2"].answered == 1001
+
+
+def test_versions_are_bounded():
+    """No more than twenty versions are kept, however many come by."""
+    tallies = VersionStatsTable()
+    for version in range(1, 100):
+        tallies.answered([answered(str(version))])
+    assert len(tallies.report()) == 20
+
+
+def test_the_versions_seen_last_are_kept():
+    """A version that goes on answering keeps its counts, however many others come by."""
+    tallies = VersionStatsTable()
+    for version in range(2, 100):
+        tallies.answered([answered("1")])
+        tallies.failed(Failed(str(version), 1, "id", 0.1, 1, 422, ValueError()))
+        assert tallies.report()["1"].answered == version - 1
+
+
+def test_quantiles():
+    """Latency quantiles are known to two digits; without requests there are none."""
+    tallies = VersionStatsTable()
+    for at in range(100):
+        tallies.answered([answered(latency_s=0.2 if at >= 98 else 0.0041)])
+    plain = tallies.report()["2"].plain()
+    assert (plain["p50_ms"], plain["p99_ms"]) == (4.1, 200)
+    assert VersionStats().plain()["p50_ms"] is None
+
+
+def test_real_answers_are_counted():
+    """Behind the real door, an answer and a refusal are in the tally with latency and score."""
+    tallies = VersionStatsTable()
+    served = door(observers=[tallies])
+    assert run(served.post(FULL)).status_code == 200
+    assert run(served.post({"user_id": "u1"})).status_code == 422
+    (tally,) = tallies.report().values()
+    assert (tally.answered, tally.refused, tally.errors, tally.scored) == (1, 1, 0, 1)
+    assert tally.slower_than(0.0001) == 1
+
+
+def test_refused_rows_of_an_array_are_one_request():
+    """An array of which all rows are refused is one request that was refused, with so many rows."""
+    tallies = VersionStatsTable()
+    assert run(door(observers=[tallies]).post([{**FULL, "amount": "x"}] * 1000)).status_code == 200
+    (tally,) = tallies.report().values()
+    assert (tally.refused, tally.requests, tally.refused_rows, tally.rows) == (1, 1, 1000, 1000)
+
+
+def test_arrays_are_no_evidence_against_the_smaller_part():
+    """Of arrays with bad rows, divided between two versions, both refuse the same share, and nothing is refuted."""
+    bundle = card_bundle()
+    first = TrafficRules(use_case=bundle.manifest.name, champion="3", epoch=1)
+    rules = first.model_copy(update={"challengers": (Challenger(version="4", weight=5),)}).after(first)
+    tallies, rng = VersionStatsTable(), random.Random(1)
+    served = door(rules=rules, bundles={"3": bundle, "4": bundle}, observers=[tallies])
+    judge, before = SloJudge(Slo(), 0.05, alone=False), {"3": VersionStats(), "4": VersionStats()}
+
+    async def sends() -> None:
+        for _ in range(60):
+            items = [{**FULL, "user_id": f"u{rng.randrange(10**6)}"} for _ in range(100)]
+            for at in rng.sample(range(100), 5):
+                items[at] = {**items[at], "amount": "x"}
+            assert (await served.post(items)).status_code == 200
+            now = before | tallies.report()
+            judge.see(*(now[version].since(before[version]) for version in ("3", "4")))
+            before.update(now)
+
+    run(sends())
+    for tally in (judge.champion, judge.version):
+        assert tally.refused_rows / tally.rows == pytest.approx(0.05, abs=0.02)
+    assert judge.champion.rows + judge.version.rows == 6000
+    evidence = {finding.name: finding.evidence for finding in judge.findings()}
+    assert evidence["refused"] < 0.5
+
+
+def test_refused_rows_do_not_make_failures_rarer():
+    """A request of which some rows are refused counts once among those that can fail, however large its part is."""
+    one, other = (
+        VersionStats(answered=99, errors=1),
+        VersionStats(answered=99, errors=1, refused=100, rows=1000, refused_rows=200),
+    )
+    judge = SloJudge(Slo(), 0.05, alone=False)
+    judge.see(other, one)
+    (text,) = (finding.text for finding in judge.findings() if finding.name == "errors")
+    assert text.startswith("1 % (1 of 100) against the champion's 1 % (1 of 100)")
+
+
+def test_requests_by_name_are_left_out():
+    """Requests that name a version are no evidence, whether they are answered, refused or fail."""
+    tallies = VersionStatsTable()
+    served = door(observers=[tallies])
+    for body in (FULL, [FULL], {**FULL, "amount": "x"}, [{**FULL, "amount": "x"}]):
+        run(served.post(body, **{"x-model-version": "3"}))
+    assert tallies.report() == {}
+    run(served.post(FULL))
+    assert tallies.report()["3"].requests == 1

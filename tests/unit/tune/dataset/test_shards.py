@@ -1,0 +1,83 @@
+"""Encoded rows on disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from data.errors import DataError
+from tune.dataset.shards import Shards, disk_error, shard_folder, shares, write_shard
+
+
+def write(folder, sizes=(3, 5, 2)):
+    """Shards of the numbers from 0 on, one feature."""
+    folder.mkdir(exist_ok=True)
+    first, named = 0, []
+    for number, size in enumerate(sizes):
+        x = np.arange(first, first + size, dtype=np.float32).reshape(size, 1)
+        write_shard(folder, f"{number}", x, (x[:, 0] % 2).astype(np.uint8))
+        named.append((f"{number}", size))
+        first += size
+    return Shards(folder, 1, tuple(named))
+
+
+@pytest.mark.parametrize("part", [(0, 10), (2, 4), (3, 8), (9, 10), (4, 4)])
+def test_any_range_of_rows_is_read_in_order(tmp_path, part):
+    """A range is read over the ends of shards, in order, with its labels."""
+    blocks = list(write(tmp_path / "s").blocks(*part))
+    values = [float(value) for x, _ in blocks for value in x[:, 0]]
+    assert values == list(range(*part))
+    assert [int(label) for _, y in blocks for label in y] == [value % 2 for value in range(*part)]
+
+
+@pytest.mark.parametrize(("rows", "actors"), [(10, 3), (16, 16), (7, 1)])
+def test_shares_cover_every_row_once(rows, actors):
+    """Every actor gets its share, and no two differ by more than a row."""
+    parts = shares(rows, actors)
+    assert [row for part in parts for row in part] == list(range(rows))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_missing_or_damaged_shard_is_told(tmp_path):
+    """A shard that is not there names the folder that machines must share; one of another size is refused."""
+    shards = write(tmp_path / "s")
+    shards.check()
+    (tmp_path / "s" / "1.x.npy").unlink()
+    with pytest.raises(DataError, match=r"1\.x\.npy: .*RAYSCORE_VAR_DIR must name a folder that all of them share"):
+        shards.check()
+    np.save(tmp_path / "s" / "1.x.npy", np.zeros((4, 1), np.float32))
+    with pytest.raises(DataError, match=r"holds \(4, 1\), expected \(5, 1\)"):
+        shards.check()
+
+
+def test_folder_appears_whole_or_not_at_all(tmp_path):
+    """Nothing is left of a block that fails, and shards of an earlier run are gone before it begins."""
+    target = tmp_path / "shards" / "case"
+    with shard_folder(target, 0) as folder:
+        write(folder)
+    assert len(list(target.iterdir())) == 6
+    with pytest.raises(DataError, match="broken"), shard_folder(target, 0) as folder:
+        write(folder)
+        raise DataError("broken")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_table_that_the_disk_has_no_room_for_is_refused_before_it_is_read(tmp_path):
+    """The error tells how much is needed, how much there is, and what to do; nothing is made."""
+    with (
+        pytest.raises(DataError, match=r"need 1,000,000,000,000 MB, .*RAYSCORE_VAR_DIR"),
+        shard_folder(tmp_path / "shards" / "case", 10**18),
+    ):
+        raise AssertionError("not reached")
+    assert not (tmp_path / "shards" / "case").exists()
+
+
+def test_full_disk_while_writing_is_told(tmp_path):
+    """What the operating system calls a full disk becomes an error with what to do (written to /dev/full)."""
+    os.symlink("/dev/full", tmp_path / "0.x.npy")
+    with pytest.raises(DataError, match="the disk is full; nothing was kept"):
+        write_shard(tmp_path, "0", np.zeros((100_000, 4), np.float32), np.zeros(100_000, np.uint8))
+    assert "Permission denied" in str(disk_error(tmp_path, OSError(errno.EACCES, "Permission denied")))

@@ -1,0 +1,93 @@
+"""The bundle on disk and on the wire."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data.errors import BundleError
+from data.transform.encoding import Transform
+from tests.support.models import card_bundle
+from tune.registry.bundle import Bundle
+from tune.training.onnx_export import OnnxScorer
+
+FILES = ["booster.ubj", "bundle.json", "card.md", "model.onnx"]
+
+
+def test_saved_bundle_is_read_back_whole(tmp_path):
+    """Save and load give an equal bundle; saving again replaces it and leaves nothing beside it."""
+    bundle = card_bundle()
+    bundle.save(tmp_path / "one")
+    path = bundle.save(tmp_path / "one")
+    assert Bundle.load(path) == bundle
+    assert sorted(file.name for file in path.iterdir()) == FILES
+    assert [item.name for item in tmp_path.iterdir()] == ["one"]
+
+
+def test_packed_bundle_is_read_back_whole():
+    """Bytes carry the whole bundle, and equal bundles give equal bytes."""
+    packed = card_bundle().to_bytes()
+    assert Bundle.from_bytes(packed) == card_bundle()
+    assert Bundle.from_bytes(packed).to_bytes() == packed
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_file_is_refused(tmp_path, name):
+    """A folder without one of the files is no bundle; the error names the file."""
+    path = card_bundle().save(tmp_path / "b")
+    (path / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        Bundle.load(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_half_written_file_is_refused(tmp_path, name):
+    """A file cut short is told by its digest, the manifest by its JSON."""
+    path = card_bundle().save(tmp_path / "b")
+    content = (path / name).read_bytes()
+    (path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleError, match=name):
+        Bundle.load(path)
+
+
+def test_other_format_is_refused(tmp_path):
+    """A bundle of another format says which formats are meant, before anything else is looked at."""
+    path = card_bundle().save(tmp_path / "b")
+    manifest = json.loads((path / "bundle.json").read_text())
+    (path / "bundle.json").write_text(json.dumps({"format": 2, "news": manifest}))
+    with pytest.raises(BundleError, match="bundle format 2; this version reads format 1"):
+        Bundle.load(path)
+
+
+def test_bytes_that_are_no_bundle_are_refused():
+    """Anything else than a packed bundle is an error of ours."""
+    with pytest.raises(BundleError, match="not a packed model bundle"):
+        Bundle.from_bytes(b"nothing")
+
+
+def test_bundle_in_an_unwritable_place_is_refused(tmp_path):
+    """A path beneath a file cannot be written; the error names it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="cannot be written"):
+        card_bundle().save(tmp_path / "file" / "b")
+
+
+def test_probe_is_what_the_model_says():
+    """The probe's rows, one of them empty and one with unseen words, score as recorded."""
+    bundle = card_bundle()
+    probe = bundle.manifest.probe
+    assert 8 <= len(probe.rows) <= 16
+    found = OnnxScorer(bundle.onnx).probabilities(Transform(bundle.manifest.schema_).rows(probe.rows))
+    assert found == pytest.approx(np.array(probe.probabilities), abs=1e-7)
+
+
+def test_importing_the_bundle_is_cheap():
+    """A serving replica that reads a bundle loads no machine-learning library, no Ray and no MLflow."""
+    heavy = ["xgboost", "ray", "pandas", "mlflow", "onnx", "onnxruntime", "sklearn", "pyarrow"]
+    code = f"import sys, tune.registry.bundle; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

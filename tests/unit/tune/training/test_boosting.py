@@ -1,0 +1,114 @@
+"""Boosting round by round, and the search space."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xgboost
+from sklearn.metrics import f1_score
+
+from data.errors import ConfigError
+from data.schema.use_case import DEFAULT_SPACE, Metric, Range, Search
+from tune.search.space import check_space, sample
+from tune.training.boosting import Boosting, base_params, best_round, fit
+
+
+def matrices():
+    """Train and validation rows with something to learn."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1200, 4)).astype(np.float32)
+    y = (x[:, 0] + rng.normal(size=1200) > 1).astype(np.uint8)
+    return xgboost.DMatrix(x[:800], y[:800]), xgboost.DMatrix(x[800:], y[800:])
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_steps_equal_one_go_and_xgboost_itself(metric):
+    """Boosting in steps of seven gives the model that one go and xgboost.train give."""
+    train, validation = matrices()
+    params = {**base_params(metric, 1, 3), "subsample": 0.7}
+    whole = fit(params, metric, train, validation, 40, 40)
+    stepped = Boosting(params, metric, train, validation, 40, 40)
+    while not stepped.finished:
+        stepped.advance(7)
+    plain = xgboost.train(params, train, whole.rounds)
+    assert stepped.result().history == whole.history
+    assert (whole.booster.predict(validation) == plain.predict(validation)).all()
+
+
+def test_booster_is_cut_to_the_best_round():
+    """Rounds after the best one end the fit after the patience and are not in the booster."""
+    train, validation = matrices()
+    result = fit({**base_params(Metric.AUC, 1, 0), "learning_rate": 0.5}, Metric.AUC, train, validation, 200, 5)
+    assert result.booster.num_boosted_rounds() == result.rounds < 200
+    assert len(result.history) == result.rounds + 5
+    assert result.score == max(result.history)
+
+
+def test_equal_metrics_are_told_apart_by_log_loss():
+    """Of rounds with a perfect ranking the one with the smallest loss is best, and the first of equal ones."""
+    assert best_round([0.9, 1.0, 1.0, 1.0], [0.1, 0.5, 0.2, 0.2]) == 2
+
+
+@pytest.mark.parametrize("positives_first", [True, False])
+def test_f1_of_rows_that_score_alike_does_not_depend_on_their_order(positives_first):
+    """A model that tells no row from another has the F1 of marking them all, whichever rows come first."""
+    y = np.sort((np.arange(1000) < 20).astype(np.uint8))[:: -1 if positives_first else 1]
+    matrix = xgboost.DMatrix(np.zeros((1000, 1), np.float32), y)
+    found = fit(base_params(Metric.F1, 1, 0), Metric.F1, matrix, matrix, 2, 2)
+    assert found.history == pytest.approx([2 * 20 / (20 + 1000)] * 2, abs=1e-6)
+
+
+def test_f1_of_a_round_is_that_of_its_best_threshold():
+    """The metric of a round equals scikit-learn's F1 at the best of the distinct scores; shallow trees score alike."""
+    train, validation = matrices()
+    found = fit({**base_params(Metric.F1, 1, 0), "max_depth": 1}, Metric.F1, train, validation, 3, 3)
+    scores, labels = found.booster.predict(validation), validation.get_label()
+    assert len(np.unique(scores)) < 20
+    assert found.score == pytest.approx(max(f1_score(labels, scores >= score) for score in np.unique(scores)), abs=1e-6)
+
+
+def test_refused_parameter_is_named():
+    """What XGBoost refuses becomes an error with its reason and without a C++ stack."""
+    train, validation = matrices()
+    with pytest.raises(ConfigError, match="max_depth") as caught:
+        fit({**base_params(Metric.AUC, 1, 0), "max_depth": -3}, Metric.AUC, train, validation, 5, 5)
+    assert "Stack trace" not in str(caught.value)
+
+
+def test_samples_depend_on_seed_and_number_only():
+    """A trial's parameters are the same in any order and any run, and lie in their ranges."""
+    backwards = [sample(DEFAULT_SPACE, 1, number) for number in reversed(range(50))][::-1]
+    assert backwards == [sample(DEFAULT_SPACE, 1, number) for number in range(50)]
+    assert len({str(params) for params in backwards}) == 50
+    assert sample(DEFAULT_SPACE, 2, 0) != backwards[0]
+    for name, declared in DEFAULT_SPACE.items():
+        assert all(declared.low <= params[name] <= declared.high for params in backwards)
+
+
+def test_every_integer_and_choice_is_drawn():
+    """Both ends of a whole-number range and every choice come up."""
+    space = {"max_depth": Range(low=1, high=4, integer=True, log=True), "grow_policy": Range(choices=("a", "b"))}
+    drawn = [sample(space, 0, number) for number in range(200)]
+    assert {params["max_depth"] for params in drawn} == {1, 2, 3, 4}
+    assert {params["grow_policy"] for params in drawn} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({"max_dpth": Range(low=1, high=2)}, "max_dpth: XGBoost has no such parameter"),
+        ({"subsample": Range(low=0.5, high=3)}, r"subsample = 3.0: XGBoost refuses it: .*exceed bound \[0,1\]"),
+        ({"max_depth": Range(low=3, high=6)}, "integer = true"),
+        ({"objective": Range(choices=("reg:squarederror",))}, "objective: is set by rayscore"),
+        ({"booster": Range(choices=("dart",))}, "booster: is set by rayscore"),
+    ],
+)
+def test_space_that_xgboost_would_not_take_is_refused(space, said):
+    """A mistake in the space is found before anything runs, with the key and the reason."""
+    with pytest.raises(ConfigError, match=said):
+        check_space(Search(space=space), 2)
+
+
+def test_default_space_is_accepted():
+    """The space that a use case gets without declaring one passes its own check."""
+    check_space(Search(), 2)

@@ -1,0 +1,101 @@
+"""`python -m tune search`: search, fit, register a challenger; told in figures, and promoted if it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from data.distributed.ray_cluster import cluster
+from data.errors import ConfigError
+from data.settings import Settings
+from tune.cli.context import CommandContext
+from tune.cli.promote import print_verdict
+from tune.cli.versions import HEADLINE
+from tune.evaluation.holdout_evaluation import HoldoutEvaluation
+from tune.pipeline.pipeline import learn
+from tune.pipeline.publication import PublishedModel
+from tune.promotion.promotion import promote
+from tune.registry.traffic_rules import CHALLENGER
+from tune.search.sampler import SamplerName
+from tune.search.study import SearchPlan
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.set_defaults(run=_search)
+    parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="Parquet file or folder to learn from")
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="trials of the search (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same trials (default: 0)")
+    parser.add_argument("--resume", action="store_true", help="go on with the search that was interrupted")
+    parser.add_argument(
+        "--sampler",
+        choices=[name.value for name in SamplerName],
+        default=SamplerName.TPE.value,
+        help="where parameters come from: tpe learns from earlier trials (default), random does not",
+    )
+    parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: by rows and free CPUs)")
+    parser.add_argument("--promote", action="store_true", help="promote the outcome if it passes the gates")
+
+
+def _search(args: argparse.Namespace, desk: CommandContext) -> int:
+    for option in ("trials", "concurrency"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option} {value}: expected 1 or more")
+    if args.seed < 0:
+        raise ConfigError(f"--seed {args.seed}: expected 0 or more")
+    sampler = SamplerName(args.sampler)
+    plan = SearchPlan(args.data, args.trials, args.seed, args.resume, args.concurrency, sampler)
+    started = time.monotonic()
+    try:
+        with cluster():
+            learned = learn(desk.use_case, plan, desk.settings)
+    except KeyboardInterrupt:
+        desk.say("stopped; the same command with --resume goes on")
+        raise
+    _print_learned(learned, desk, time.monotonic() - started)
+    if args.promote:
+        return print_verdict(promote(desk.registry, desk.use_case, learned.version), desk)
+    desk.say(f"promote it: python -m tune promote --use-case {desk.settings.use_case}")
+    return 0
+
+
+def _print_learned(learned: PublishedModel, desk: CommandContext, seconds: float) -> None:
+    desk.say(f"\n{learned.trials} trials in {seconds:.0f} s; best is trial {learned.best.number}:")
+    desk.say("  " + ", ".join(f"{name} {_plain(value)}" for name, value in sorted(learned.best.params.items())))
+    metric = desk.use_case.search.metric.value
+    validation = f"{learned.figures.validation[metric]:.4f}"
+    desk.say(f"  {learned.best.rounds} rounds, {metric} {validation} on validation\n")
+    _print_figures(learned.figures, metric, desk)
+    low, high = learned.figures.holdout.intervals[metric]
+    desk.say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; on validation, which chose it, {validation}")
+    for alarm in learned.figures.alarms:
+        if alarm.leak:
+            desk.say(f"LEAK? {alarm.column} {alarm.text}")
+    desk.say("")
+    desk.say(f"registered: {desk.use_case.name} version {learned.version}, alias {CHALLENGER}")
+    desk.say(f"look at it: {_where_to_look(desk.settings)}")
+
+
+def _print_figures(figures: HoldoutEvaluation, metric: str, desk: CommandContext) -> None:
+    """The model and the baselines on the holdout, and by how much each is beaten."""
+    names = (*HEADLINE, "brier", "ece", *(["cost"] if "cost" in figures.holdout.metrics else []))
+    table = Table("on the holdout", *names, f"this model's {metric} minus its", "95 % interval", "", box=None)
+    table.add_row("this model", *(f"{figures.holdout.metrics[name]:.4f}" for name in names))
+    for baseline, measured in figures.baselines.items():
+        found = figures.differences[baseline]
+        beaten = f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", found.verdict
+        table.add_row(baseline, *(f"{measured[name]:.4f}" for name in names), *beaten)
+    desk.show(table)
+
+
+def _where_to_look(settings: Settings) -> str:
+    uri = settings.tracking_uri
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def _plain(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

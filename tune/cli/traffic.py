@@ -1,0 +1,101 @@
+"""`python -m tune traffic`: show the traffic rules that the registry keeps, or replace them by a file's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from data.errors import ConfigError
+from tune.cli.context import CommandContext
+from tune.registry.rollout_spec import ROLLOUT_TAG, parse_rollout
+from tune.registry.traffic_rules import CHAMPION, TRAFFIC_TAG, Mode, TrafficRules, load_rules, parse_rules
+
+_EXAMPLES = """examples:
+  python -m tune traffic show
+  python -m tune traffic set rules.toml
+
+a rules file:
+  use_case = "card_fraud"
+  champion = "3"
+  challengers = [
+    { version = "4", weight = 20 },
+    { version = "5", weight = 100, mode = "shadow" },
+  ]
+"""
+
+
+def add_traffic(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.set_defaults(run=run)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    parser.add_argument("action", choices=["show", "set"], help="what to do")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="of set: the rules, TOML or JSON")
+
+
+def run(args: argparse.Namespace, desk: CommandContext) -> int:
+    """Carry out the command and return the exit code.
+
+    Raises:
+        ConfigError: the file is not what it must be, or does not fit what is registered.
+        ModelNotFound: the rules name a version that is not registered.
+        RegistryUnavailable: MLflow does not answer.
+    """
+    if args.action == "show":
+        if args.file is not None:
+            raise ConfigError("traffic show takes no file")
+        return _show(desk)
+    if args.file is None:
+        raise ConfigError("traffic set: name the file of the rules, e.g. python -m tune traffic set rules.toml")
+    return _set(desk, load_rules(args.file), str(args.file))
+
+
+def _show(desk: CommandContext) -> int:
+    rules = _kept(desk)
+    if rules is None:
+        champion = desk.catalog.version(desk.use_case.name, CHAMPION).version
+        desk.say(f"no rules are kept for '{desk.use_case.name}': version {champion}, the {CHAMPION}, answers everybody")
+        return 0
+    live = sum(each.weight for each in rules.challengers if each.mode is Mode.LIVE)
+    table = Table("version", "role", "share of the entities", box=None)
+    table.add_row(rules.champion, CHAMPION, f"{100 - live:g} %")
+    for each in rules.challengers:
+        table.add_row(each.version, f"challenger, {each.mode.value}", f"{each.weight:g} %")
+    desk.say(f"{rules.use_case}, epoch {rules.epoch}")
+    desk.show(table)
+    return 0
+
+
+def _set(desk: CommandContext, rules: TrafficRules, where: str) -> int:
+    name = desk.use_case.name
+    if rules.use_case != name:
+        raise ConfigError(f"{where}: the rules are of '{rules.use_case}', expected '{name}' (or choose by --use-case)")
+    champion = desk.catalog.version(name, CHAMPION).version
+    if rules.champion != champion:
+        raise ConfigError(
+            f"{where}: champion: version {champion} is the {CHAMPION}; promote version {rules.champion} to change it"
+        )
+    for version in rules.versions:
+        desk.catalog.version(name, version)
+    kept = _kept(desk)
+    # Without an epoch they follow on whatever is in force.
+    after = rules.after(kept) if kept is not None else rules.model_copy(update={"epoch": 0})
+    desk.catalog.set_tag(name, TRAFFIC_TAG, after.model_dump_json())
+    desk.say(f"written: what serves '{name}' takes it up within 2 s")
+    text = desk.catalog.tags(desk.use_case.name).get(ROLLOUT_TAG)
+    if text and not (rollout := parse_rollout(text)).state.over:
+        desk.say(f"a rollout of version {rollout.version} is {rollout.state.value}: another weight for it pauses it")
+    return 0
+
+
+def _kept(desk: CommandContext) -> TrafficRules | None:
+    text = desk.catalog.tags(desk.use_case.name).get(TRAFFIC_TAG)
+    if not text:
+        return None
+    try:
+        return parse_rules(json.loads(text), f"tag {TRAFFIC_TAG}")
+    except ValueError as exc:
+        raise ConfigError(f"tag {TRAFFIC_TAG} is not JSON: {exc}") from exc

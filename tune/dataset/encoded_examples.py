@@ -1,0 +1,106 @@
+"""Encoded examples: what a table becomes before XGBoost sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import DataError
+from data.schema.feature_schema import FeatureSchema
+from data.schema.use_case import UseCase
+from data.transform.encoding import Transform, as_strings, named_column
+from tune.dataset.shards import Shards
+from tune.dataset.split import SplitRows, split
+from tune.dataset.training_table import TrainingTable
+
+MAX_CATEGORIES = 1000
+"""Most words a fitted vocabulary keeps; rarer ones are encoded as unseen."""
+
+
+class EncodedExamples(NamedTuple):
+    """Encoded rows: `x` float32 of shape (n, k), `y` uint8 of shape (n,)."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.x)
+
+    @property
+    def features(self) -> int:
+        """Values of a row."""
+        return self.x.shape[1]
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield x and y of the rows `start` to `stop` (exclusive), in one piece and without a copy."""
+        yield self.x[start:stop], self.y[start:stop]
+
+
+class PreparedDataset(NamedTuple):
+    """A table encoded and divided. The holdout is for the final figures only.
+
+    Of a large table `parts`, `train`, `validation` and `holdout` are of a sample, and all train rows are in `shards`.
+    """
+
+    schema: FeatureSchema
+    parts: SplitRows
+    train: EncodedExamples
+    validation: EncodedExamples
+    holdout: EncodedExamples
+    shards: Shards | None = None
+
+    @property
+    def final(self) -> EncodedExamples | Shards:
+        """Every train row, for the final fit."""
+        return self.shards or self.train
+
+
+def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
+    """Split, fit the vocabularies on the train part alone, and encode.
+
+    Raises:
+        DataError: a column cannot hold its feature, or a part lacks a label.
+    """
+    parts = split(source.table, source.labels, use_case)
+    schema = fit_schema(source.table.take(parts.train), use_case)
+    transform = Transform(schema)
+    train, validation, holdout = (
+        EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows]) for rows in parts
+    )
+    return PreparedDataset(schema, parts, train, validation, holdout)
+
+
+def fit_schema(table: pa.Table, use_case: UseCase) -> FeatureSchema:
+    """Return the schema with a vocabulary for every category: the words of `table`, most frequent first.
+
+    Raises:
+        DataError: a category has no value at all.
+    """
+    return with_words(use_case, {name: count_words(table, name) for name in use_case.categories()})
+
+
+def count_words(table: pa.Table, name: str) -> dict[str, int]:
+    """Return how often each word occurs in a column."""
+    counts = as_strings(named_column(table, name), name).drop_null().value_counts()
+    return {entry["values"]: entry["counts"] for entry in counts.to_pylist()}
+
+
+def with_words(use_case: UseCase, counts: Mapping[str, Mapping[str, int]]) -> FeatureSchema:
+    """Return the schema whose vocabularies are the most frequent of the counted words; of equal ones the first.
+
+    Raises:
+        DataError: a category has no word.
+    """
+    return use_case.schema_.with_vocabularies({name: _vocabulary(name, words) for name, words in counts.items()})
+
+
+def _vocabulary(name: str, words: Mapping[str, int]) -> tuple[str, ...]:
+    if not words:
+        raise DataError(f"column '{name}': no value in any training row; leave the feature out of the use case")
+    ordered = sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple(word for word, _ in ordered[:MAX_CATEGORIES])

@@ -1,0 +1,46 @@
+"""Taking a table in for training: whole into memory when it is small, streamed when it is large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data.cli.terminal import err
+from data.schema.use_case import UseCase
+from data.settings import Settings
+from data.sources.filesystems import absolute
+from data.sources.parquet import open_source
+from data.validation.validation import check_learned
+from tune.dataset.encoded_examples import PreparedDataset, prepare
+from tune.dataset.shards import discard
+from tune.dataset.streaming import prepare_streaming, rows_in_memory
+from tune.dataset.training_table import TrainingTable, load_training_table
+
+
+@contextmanager
+def prepared_table(
+    path: Path, use_case: UseCase, settings: Settings
+) -> Iterator[tuple[TrainingTable, PreparedDataset]]:
+    """Yield the table of `path`, divided and encoded; shards of a large one go with the end of the block.
+
+    Raises:
+        DataError: as `check_learned`, `load_training_table`, `prepare` and `prepare_streaming`.
+    """
+    found = open_source(absolute(path))
+    check_learned(found, use_case)
+    fits = rows_in_memory(len(use_case.columns), settings.train_memory_mb)
+    if found.rows <= fits:
+        source = load_training_table(path, use_case)
+        yield source, prepare(source, use_case)
+        return
+    shards = settings.var_dir / "shards" / use_case.name
+    err.print(
+        f"{found.rows:,} rows are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
+        f"allows in memory: streamed to {shards}; the search sees a sample of {fits:,}, the final fit every train row",
+        markup=False,
+    )
+    try:
+        yield prepare_streaming(found, use_case, shards, fits)
+    finally:
+        discard(shards)

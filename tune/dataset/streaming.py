@@ -1,0 +1,190 @@
+"""Large tables: streamed by Ray Data into encoded shards on disk, with a sample in memory to search on.
+
+Up to three passes, each a task a piece of the table: the event times (to cut by time), the words of the
+categories among the train rows, and all columns (digest, labels, shards, sample). No process ever holds more
+than one piece, and the driver holds the sample.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data.distributed.ray_data import stream
+from data.schema.feature_schema import FeatureSchema
+from data.schema.use_case import UseCase
+from data.sources.parquet import Chunk, ParquetSource, chunk_batches
+from data.transform.encoding import Transform
+from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset, count_words, with_words
+from tune.dataset.fingerprint import content_sum, digest, row_numbers
+from tune.dataset.shards import Shards, shard_bytes, shard_folder, write_shard
+from tune.dataset.split import SplitRows, refuse_one_sided
+from tune.dataset.streaming_split import (
+    PARTS,
+    Division,
+    TimeSketch,
+    divide_by_hash,
+    divide_by_time,
+    sketch_times,
+    uniform,
+)
+from tune.dataset.training_table import TrainingTable, read_labels
+
+_PIECE_ROWS = 262_144
+_WORDS_A_PIECE = 5_000
+"""Most frequent words of a piece that are counted; a column with more is no category to learn from."""
+_SAMPLE_SEED = 0x5EED
+_VALUE_BYTES = 8
+_MEMORY_A_VALUE = 8
+"""A search needs about eight times its table: the Arrow table, the parts, and a matrix in each trial's process."""
+
+
+def rows_in_memory(columns: int, memory_mb: int) -> int:
+    """Rows of a table of so many columns that a search may hold in `memory_mb` MiB: the one rule of size."""
+    return memory_mb * 2**20 // (columns * _VALUE_BYTES * _MEMORY_A_VALUE)
+
+
+def prepare_streaming(
+    source: ParquetSource, use_case: UseCase, folder: Path, sample_rows: int
+) -> tuple[TrainingTable, PreparedDataset]:
+    """Divide and encode a table that is larger than memory; needs a running Ray.
+
+    Args:
+        source: the table.
+        use_case: its columns, split and features.
+        folder: where the shards go, under a path that all nodes share; it appears whole or not at all.
+        sample_rows: rows of all three parts that are kept in memory, drawn evenly.
+
+    Raises:
+        DataError: the label is not 0 and 1, a column cannot hold its feature, a part lacks a label, or the disk
+            has no room.
+    """
+    source.require(use_case.columns)
+    division = _divide(source, use_case)
+    schema = _fit_schema(source, use_case, division)
+    share = min(sample_rows / source.rows, 1.0)
+    with shard_folder(folder, shard_bytes(source.rows, len(schema.names))) as new:
+        encoder = _Encoder(use_case, Transform(schema), division, share, new)
+        found = sorted((piece for chunk in stream(source.chunks, encoder) for piece in chunk), key=lambda p: p.shard)
+        refuse_one_sided(np.sum([piece.counts for piece in found], axis=0), use_case)
+        shards = Shards(new, len(schema.names), tuple(piece.shard for piece in found if piece.shard[1]))
+        shards.check()
+    training = _sample(source, use_case, found)
+    parts = np.concatenate([piece.parts for piece in found])
+    return training, _prepared(training, use_case, schema, parts, shards._replace(folder=folder))
+
+
+def _sample(source: ParquetSource, use_case: UseCase, found: Sequence[_Piece]) -> TrainingTable:
+    table = pa.concat_tables([piece.sample for piece in found])
+    schema = pa.schema([source.schema.field(name) for name in use_case.columns])
+    whole = digest(schema, source.rows, sum(piece.content for piece in found))
+    return TrainingTable(table, read_labels(table, use_case.label, source.path), source.path, whole, source.rows)
+
+
+def _prepared(
+    source: TrainingTable, use_case: UseCase, schema: FeatureSchema, part: np.ndarray, shards: Shards
+) -> PreparedDataset:
+    parts = SplitRows(*(np.flatnonzero(part == number) for number in range(PARTS)))
+    ones = [(len(rows) - int(source.labels[rows].sum()), int(source.labels[rows].sum())) for rows in parts]
+    refuse_one_sided(np.array(ones), use_case, "the sample of ")
+    transform = Transform(schema)
+    train, validation, holdout = (
+        EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows]) for rows in parts
+    )
+    return PreparedDataset(schema, parts, train, validation, holdout, shards)
+
+
+def _divide(source: ParquetSource, use_case: UseCase) -> Division:
+    if use_case.strategy != "time":
+        return divide_by_hash(use_case)
+    sketches = stream(source.chunks, partial(_sketch, column=str(use_case.event_time)))
+    return divide_by_time([sketch for each in sketches for sketch in each], use_case)
+
+
+def _sketch(chunk: Chunk, column: str) -> list[TimeSketch]:
+    return [sketch_times(piece, column) for _, piece in _pieces(chunk, [column])]
+
+
+def _fit_schema(source: ParquetSource, use_case: UseCase, division: Division) -> FeatureSchema:
+    totals: dict[str, Counter[str]] = {name: Counter() for name in use_case.categories()}
+    if totals:
+        count = partial(_count_words, names=list(totals), division=division)
+        for found in stream(source.chunks, count):
+            for name, words in found.items():
+                totals[name].update(words)
+    return with_words(use_case, totals)
+
+
+def _count_words(chunk: Chunk, names: Sequence[str], division: Division) -> Mapping[str, dict[str, int]]:
+    totals: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for first_row, piece in _pieces(chunk, list(dict.fromkeys([*names, *division.columns]))):
+        train = piece.filter(pa.array(division.of(piece, first_row) == 0))
+        for name in names:
+            totals[name].update(count_words(train, name))
+    # Ties are broken by the word, so that the order of the work decides nothing.
+    return {
+        name: dict(sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))[:_WORDS_A_PIECE])
+        for name, words in totals.items()
+    }
+
+
+class _Piece(NamedTuple):
+    """What is kept in memory of a piece once its train rows are on disk."""
+
+    shard: tuple[str, int]
+    """Name and rows; no rows, no shard."""
+    content: int
+    counts: np.ndarray
+    """Rows of each part with label 0 and with label 1, shape (3, 2)."""
+    sample: pa.Table
+    parts: np.ndarray
+    """The part of each sampled row."""
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Runs in a worker: encodes a chunk of the table, a piece at a time."""
+
+    use_case: UseCase
+    transform: Transform
+    division: Division
+    share: float
+    folder: Path
+
+    def __call__(self, chunk: Chunk) -> list[_Piece]:
+        pieces = enumerate(_pieces(chunk, self.use_case.columns))
+        return [
+            self._piece(f"{chunk.index:05d}-{number:03d}", piece, first_row, chunk.path)
+            for number, (first_row, piece) in pieces
+        ]
+
+    def _piece(self, name: str, piece: pa.Table, first_row: int, path: Path) -> _Piece:
+        labels = read_labels(piece, self.use_case.label, path)
+        part = self.division.of(piece, first_row)
+        train = np.flatnonzero(part == 0)
+        if len(train):
+            write_shard(self.folder, name, self.transform.matrix(piece.take(train)), labels[train])
+        drawn = np.flatnonzero(uniform(row_numbers(first_row, piece.num_rows), _SAMPLE_SEED) < self.share)
+        counts = np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2)
+        return _Piece((name, len(train)), content_sum(piece, first_row), counts, piece.take(drawn), part[drawn])
+
+
+def _pieces(chunk: Chunk, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    """Yield number of the first row, and rows, of each piece of a chunk."""
+    first_row, held, rows = chunk.first_row, [], 0
+    for batch in chunk_batches(chunk, columns, _PIECE_ROWS):
+        held.append(batch)
+        rows += batch.num_rows
+        # A batch ends with its row group, and row groups may be small.
+        if rows >= _PIECE_ROWS:
+            yield first_row, pa.concat_tables(held)
+            first_row, held, rows = first_row + rows, [], 0
+    if held:
+        yield first_row, pa.concat_tables(held)

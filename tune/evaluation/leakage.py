@@ -1,0 +1,182 @@
+"""Alarms before the search: what makes figures better than the model will be, and features that cannot help.
+
+A leak is information at training that is not there at prediction. Each alarm names the column and what to do;
+nothing is refused, because only the owner of the table knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data.schema.feature_schema import Feature, FeatureType
+from data.schema.use_case import UseCase
+from data.transform.encoding import as_floats, as_strings, is_absent, named_column
+from data.transform.event_time import NO_TIME, event_us
+from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset
+from tune.dataset.training_table import TrainingTable
+from tune.metrics.ranking import Ranking
+
+_TELLTALE_AUC = 0.99
+_TWINS = 0.01
+"""Share of the holdout rows with a twin among the train rows from which that is told."""
+_ROWS_RANKED = 200_000
+_BEYOND = 1e39
+"""Larger than any float32."""
+
+
+class LeakageAlarm(NamedTuple):
+    """One suspicion. `leak` is False for what only wastes a feature."""
+
+    column: str
+    text: str
+    leak: bool = True
+
+
+def find_alarms(source: TrainingTable, prepared: PreparedDataset, use_case: UseCase) -> list[LeakageAlarm]:
+    """Look at the encoded and the raw table; leaks first.
+
+    Raises:
+        DataError: a column of `known_at` holds no times.
+    """
+    return [
+        *_telltales(prepared),
+        *_known_too_late(source.table, use_case),
+        *_shared_keys(source.table, prepared, use_case),
+        *_twins(prepared),
+        *_useless(prepared),
+        *_odd_values(source.table, prepared),
+    ]
+
+
+def single_auc(train: EncodedExamples, feature: int, category: bool, judged: EncodedExamples) -> float:
+    """How well one feature alone ranks the label, 0.5 to 1.
+
+    A number is taken as it is on `train`, missing values lowest or highest; a category by the share of label 1
+    among the train rows of each word, on `judged`, because on train itself rare words would fit by chance.
+    """
+    if category:
+        codes = np.nan_to_num(train.x[:, feature], nan=-1).astype(np.int64) + 1
+        there = np.nan_to_num(judged.x[:, feature], nan=-1).astype(np.int64) + 1
+        width = int(max(codes.max(), there.max())) + 1
+        prior = float(train.y.mean())
+        rate = (np.bincount(codes, train.y, width) + prior) / (np.bincount(codes, minlength=width) + 1)
+        return Ranking(judged.y, rate[there]).auc()
+    rows = _some(train.y)
+    column = train.x[rows, feature].astype(np.float64)
+    found = [Ranking(train.y[rows], np.nan_to_num(column, nan=extreme)).auc() for extreme in (-_BEYOND, _BEYOND)]
+    return max(max(auc, 1 - auc) for auc in found)
+
+
+def _telltales(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
+    for number, feature in enumerate(prepared.schema.features):
+        category = feature.type is FeatureType.CATEGORY
+        auc = single_auc(prepared.train, number, category, prepared.validation)
+        if auc > _TELLTALE_AUC:
+            yield LeakageAlarm(
+                feature.name,
+                f"alone it ranks the label with an AUC of {auc:.4f}; is it known before the label? "
+                "If not, take it out of the use case",
+            )
+
+
+def _some(labels: np.ndarray) -> np.ndarray:
+    """Rows evenly spaced within each label, so that a rare one keeps its share."""
+    step = max(len(labels) // _ROWS_RANKED, 1)
+    return np.concatenate([np.flatnonzero(labels == label)[::step] for label in (0, 1)])
+
+
+def _known_too_late(table: pa.Table, use_case: UseCase) -> Iterator[LeakageAlarm]:
+    if use_case.event_time is None:
+        return
+    event = event_us(named_column(table, use_case.event_time), use_case.event_time)
+    for name, column in use_case.known_at.items():
+        known = event_us(named_column(table, column), column)
+        late = int(((known > event) & (known != NO_TIME) & (event != NO_TIME)).sum())
+        if late:
+            yield LeakageAlarm(
+                name,
+                f"became known after the event in {late:,} of {len(event):,} rows ('{column}' is later than "
+                f"'{use_case.event_time}'); join it as of the event time",
+            )
+
+
+def _shared_keys(table: pa.Table, prepared: PreparedDataset, use_case: UseCase) -> Iterator[LeakageAlarm]:
+    random = use_case.strategy == "random"
+    entity = use_case.entity.column if use_case.entity and random else None
+    for name, advice in (
+        (use_case.key, "remove the repeated rows"),
+        (entity, "set split.strategy = 'entity', or 'time'"),
+    ):
+        if name is None:
+            continue
+        column = named_column(table, name).combine_chunks()
+        codes = column.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+        shared = float(np.isin(codes[prepared.parts.holdout], codes[prepared.parts.train]).mean())
+        if shared:
+            yield LeakageAlarm(name, f"{shared:.1%} of the holdout rows have one that train rows have too; {advice}")
+
+
+def _twins(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
+    shared = float(np.isin(row_hashes(prepared.holdout.x), row_hashes(prepared.train.x)).mean())
+    if shared >= _TWINS:
+        yield LeakageAlarm(
+            "all features",
+            f"{shared:.1%} of the holdout rows have the same features as a train row; if they are copies, "
+            "remove them: they flatter the figures",
+        )
+
+
+def row_hashes(matrix: np.ndarray) -> np.ndarray:
+    """A 64-bit hash a row of a float32 matrix (n, k), shape (n,); equal rows are equal, missing equals missing."""
+    hashes = np.zeros(len(matrix), np.uint64)
+    for column in matrix.T:
+        # Adding zero makes -0.0 and 0.0 the same; there is one bit pattern of NaN after np.where.
+        bits = np.where(np.isnan(column), np.float32(np.nan), column + np.float32(0)).view(np.uint32)
+        hashes = (hashes ^ bits) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(29)
+    return hashes
+
+
+def _useless(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
+    for number, feature in enumerate(prepared.schema.features):
+        column = prepared.train.x[:, number]
+        missing = np.isnan(column)
+        if missing.all():
+            yield LeakageAlarm(feature.name, "has no value in any train row; take it out of the use case", False)
+        elif not missing.any() and column.min() == column.max():
+            yield LeakageAlarm(feature.name, f"is the same in every train row ({_shown(feature, column[0])})", False)
+
+
+def _shown(feature: Feature, code: np.float32) -> str:
+    return f"'{feature.vocabulary[int(code)]}'" if feature.vocabulary else f"{code:g}"
+
+
+def _odd_values(table: pa.Table, prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
+    for number, feature in enumerate(prepared.schema.features):
+        column = named_column(table, feature.name)
+        if feature.type is FeatureType.CATEGORY:
+            yield from _unknown_words(feature, column, prepared.parts.train, prepared.train.x[:, number])
+            continue
+        infinite = int(np.isinf(as_floats(column, feature.name)).sum())
+        if infinite:
+            text = f"is infinite in {infinite:,} rows, taken as the largest float32; null would mean unknown"
+            yield LeakageAlarm(feature.name, text, False)
+
+
+def _unknown_words(
+    feature: Feature, column: pa.ChunkedArray, train: np.ndarray, encoded: np.ndarray
+) -> Iterator[LeakageAlarm]:
+    absent = is_absent(column.take(pa.array(train)))
+    unknown = float((np.isnan(encoded) & ~absent).mean())
+    if unknown:
+        words = len(as_strings(column, feature.name).unique())
+        yield LeakageAlarm(
+            feature.name,
+            f"has {words:,} different words, of which the model knows {len(feature.vocabulary or ()):,}: "
+            f"{unknown:.1%} of the train rows count as missing; group the rare words",
+            False,
+        )

@@ -1,0 +1,254 @@
+"""The model card: what the model is, in words and tables (after Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data.schema.feature_schema import Feature
+from data.schema.model_policy import Calibration
+from data.schema.use_case import UseCase
+from data.transform.encoding import named_column
+from data.transform.event_time import NO_TIME, event_us, moment
+from tune.dataset.encoded_examples import PreparedDataset
+from tune.dataset.training_table import TrainingTable
+from tune.evaluation.holdout_evaluation import HoldoutEvaluation
+from tune.evaluation.slices import LEAST_OF_A_LABEL, LEAST_ROWS, SliceFigures
+from tune.metrics.cluster_bootstrap import LEAST_ENTITIES, entity_codes, resampling_units
+from tune.search.trial import Trial
+from tune.training.final_model import FinalModel
+
+_COLUMNS = ("auc", "pr_auc", "f1", "precision", "recall", "brier", "ece")
+
+
+class TrainingOutcome(NamedTuple):
+    """Everything that a card tells."""
+
+    source: TrainingTable
+    prepared: PreparedDataset
+    model: FinalModel
+    figures: HoldoutEvaluation
+    best: Trial
+    trials: int
+    importance: Sequence[tuple[str, float]]
+
+
+def write_card(use_case: UseCase, found: TrainingOutcome) -> str:
+    """Return the card as Markdown."""
+    sections = [
+        f"# {use_case.name}\n\n{use_case.description or 'Probability that the label is 1.'}",
+        _alarms_section(found),
+        _figures_section(use_case, found),
+        _optimism_section(use_case, found),
+        _decision_section(use_case, found),
+        _calibration_section(use_case, found),
+        _slices_section(use_case, found),
+        _data_section(use_case, found),
+        _features_section(use_case, found),
+        _making_section(use_case, found),
+        _limits_section(use_case, found),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _alarms_section(found: TrainingOutcome) -> str:
+    alarms = found.figures.alarms
+    leaks = [f"- **{alarm.column}** {alarm.text}." for alarm in alarms if alarm.leak]
+    others = [f"- **{alarm.column}** {alarm.text}." for alarm in alarms if not alarm.leak]
+    parts = ["## Leaks\n\n" + ("\n".join(leaks) or "None was found.")]
+    if others:
+        parts.append("## Features to look at\n\n" + "\n".join(others))
+    return "\n\n".join(parts)
+
+
+def _figures_section(use_case: UseCase, found: TrainingOutcome) -> str:
+    figures = found.figures
+    names = [*_COLUMNS, *(["cost"] if "cost" in figures.holdout.metrics else [])]
+    low = {name: f"{interval.low:.4f}" for name, interval in figures.holdout.intervals.items()}
+    high = {name: f"{interval.high:.4f}" for name, interval in figures.holdout.intervals.items()}
+    rows = [("**this model**", *_row(figures.holdout.metrics, names))]
+    rows += [
+        (f"95 % interval, {end}", *(ends.get(n, "") for n in names)) for end, ends in (("low", low), ("high", high))
+    ]
+    rows += [(name, *_row(each, names)) for name, each in figures.baselines.items()]
+    metric = use_case.search.metric.value
+    beaten = [
+        (name, f"{each.value:+.4f}", f"{each.low:+.4f} to {each.high:+.4f}", each.verdict)
+        for name, each in figures.differences.items()
+    ]
+    return (
+        "## Figures on the holdout\n\nThe holdout took no part in training, in the search or in the choice of "
+        "threshold and calibration.\n\n"
+        + _table(("model", *names), rows)
+        + f"\n\nThis model's {metric} minus each baseline's, with the paired 95 % bootstrap interval"
+        + f"{_resampled(use_case, found)}:\n\n"
+        + _table(("against", "difference", "95 % interval", "this model is"), beaten)
+    )
+
+
+def _resampled(use_case: UseCase, found: TrainingOutcome) -> str:
+    """What is said of intervals when rows have entities."""
+    entities = entity_codes(found.source.table, use_case, found.prepared.parts.holdout)
+    if entities is None or use_case.entity is None:
+        return ""
+    count, column = len(np.unique(entities)), use_case.entity.column
+    if resampling_units(entities) is not None:
+        return f" (all intervals resample the {count:,} different `{column}` of the holdout, each with all its rows)"
+    few = count < LEAST_ENTITIES
+    return f" (intervals resample rows: {count:,} different `{column}` are too few; they are too narrow)" if few else ""
+
+
+def _row(metrics: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    return [f"{metrics[name]:.4f}" for name in names]
+
+
+def _optimism_section(use_case: UseCase, found: TrainingOutcome) -> str:
+    figures, names = found.figures, ("auc", "pr_auc", "f1", "brier", "ece")
+    rows = [
+        ("validation", *_row(figures.validation, names)),
+        ("holdout", *_row(figures.holdout.metrics, names)),
+        ("difference", *(f"{figures.optimism[name]:+.4f}" for name in names)),
+    ]
+    later = "; with a split by time, drift is part of it" if use_case.strategy == "time" else ""
+    return (
+        f"## Validation and holdout\n\nTrial, rounds, threshold and calibration were chosen on the validation rows, "
+        f"so figures there are optimistic{later}. Go by the holdout.\n\n" + _table(("part", *names), rows)
+    )
+
+
+def _decision_section(use_case: UseCase, found: TrainingOutcome) -> str:
+    metrics, decision = found.figures.holdout.metrics, use_case.decision
+    if decision.cost is not None:
+        cost = decision.cost
+        why = (
+            f"has the smallest cost on the validation rows, at {cost.false_positive:g} for a false positive and "
+            f"{cost.false_negative:g} for a false negative"
+        )
+    else:
+        why = f"has the best {decision.metric.value} on the validation rows"
+    spent = f" The cost is {metrics['cost']:.4g} a row on the holdout." if "cost" in metrics else ""
+    return (
+        f"## Decision\n\nA row with a probability of {found.model.threshold:.4g} or more is labelled 1. The threshold "
+        f"{why}. On the holdout it finds {metrics['recall']:.1%} of the rows with `{use_case.label}` = 1, and "
+        f"{metrics['precision']:.1%} of what it marks is right.{spent}"
+    )
+
+
+def _calibration_section(use_case: UseCase, found: TrainingOutcome) -> str:
+    figures, names = found.figures, ("ece", "brier", "log_loss", "auc", "pr_auc")
+    rows = [("**as it answers**", *_row(figures.holdout.metrics, names))]
+    if figures.uncalibrated is None:
+        how = "The probability is the booster's own."
+    else:
+        ones = int(found.prepared.validation.y.sum())
+        how = (
+            f"Corrected by {use_case.calibration.value} calibration inside the ONNX model, fitted on the validation "
+            f"rows ({ones:,} with label 1)."
+        )
+        rows.append(("without calibration", *_row(figures.uncalibrated, names)))
+    return f"## Calibration\n\n{how} On the holdout:\n\n" + _table(("probability", *names), rows)
+
+
+def _slices_section(use_case: UseCase, found: TrainingOutcome) -> str:
+    if not found.figures.slices:
+        return ""
+    metric = use_case.search.metric.value
+    rows = [_slice_row(each) for each in found.figures.slices]
+    caution = (
+        " PR-AUC rises with the share of label 1, so compare it within a slice only." if metric == "pr_auc" else ""
+    )
+    return (
+        f"## Slices of the holdout\n\nWide intervals mean few rows. Slices of less than {LEAST_ROWS} rows, or of less "
+        f"than {LEAST_OF_A_LABEL} rows of either label, are too small to judge.{caution}\n\n"
+        + _table(("slice", "rows", "label 1", "mean probability", metric, "95 % interval", "precision", "recall"), rows)
+    )
+
+
+def _slice_row(each: SliceFigures) -> tuple[str, ...]:
+    head = each.name.replace("|", "/"), f"{each.rows:,}", f"{each.share:.2%}", f"{each.mean:.2%}"
+    if each.metric is None or each.interval is None:
+        return (*head, "too few of a label", "", "", "")
+    low, high = each.interval
+    return (*head, f"{each.metric:.3f}", f"{low:.3f} to {high:.3f}", f"{each.precision:.3f}", f"{each.recall:.3f}")
+
+
+def _data_section(use_case: UseCase, found: TrainingOutcome) -> str:
+    rows = []
+    for name, part in zip(found.prepared.parts._fields, found.prepared.parts, strict=True):
+        labels = found.source.labels[part]
+        period = _period(found.source.table, part, use_case)
+        rows.append((name, f"{len(part):,}", f"{int(labels.sum()):,}", f"{labels.mean():.3%}", period))
+    sampled = (
+        f" A sample of {len(found.source.labels):,} rows was searched, judged and used by the baselines; the model "
+        "itself learned from every train row."
+        if found.source.sampled_from is not None
+        else ""
+    )
+    return (
+        f"## Data\n\n`{found.source.path.name}`, {found.source.rows:,} rows, fingerprint "
+        f"`{found.source.fingerprint}`, split by {use_case.strategy}. Label: `{use_case.label}`.{sampled}\n\n"
+        + _table(("part", "rows", "with label 1", "share", "period"), rows)
+    )
+
+
+def _period(table: pa.Table, part: np.ndarray, use_case: UseCase) -> str:
+    if use_case.event_time is None:
+        return "no event time"
+    times = event_us(named_column(table, use_case.event_time), use_case.event_time)[part]
+    times = times[times != NO_TIME]
+    return f"{moment(int(times.min()))} to {moment(int(times.max()))}" if len(times) else "no times"
+
+
+def _features_section(use_case: UseCase, found: TrainingOutcome) -> str:
+    features = {feature.name: feature for feature in found.prepared.schema.features}
+    rows = [
+        (f"`{name}`", features[name].type.value, features[name].source.value, f"{share:.1%}", _about(features[name]))
+        for name, share in found.importance
+    ]
+    return "## Features\n\n" + _table(("feature", "type", "from", "share of gain", "meaning"), rows)
+
+
+def _about(feature: Feature) -> str:
+    known = f" ({len(feature.vocabulary)} known words)" if feature.vocabulary else ""
+    return f"{feature.description}{known}".replace("|", "/").strip()
+
+
+def _making_section(use_case: UseCase, found: TrainingOutcome) -> str:
+    params = "\n".join(f"- {name}: {value}" for name, value in sorted(found.best.params.items()))
+    return (
+        f"## Making\n\nXGBoost, best of {found.trials} trials by {use_case.search.metric.value} on the validation "
+        f"rows, {found.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
+        f"{params}"
+    )
+
+
+def _limits_section(use_case: UseCase, found: TrainingOutcome) -> str:
+    held = found.prepared.holdout.y
+    ones = int(held.sum())
+    limits = [
+        f"The figures hold for data like the holdout's (split by {use_case.strategy}); watch for drift.",
+        "Categories that were not in the train rows are treated as missing, as are absent values without a default.",
+    ]
+    if ones < 100:
+        limits.insert(
+            0, f"The holdout has {ones:,} rows with label 1 only: every figure is uncertain, see the intervals."
+        )
+    if use_case.calibration is Calibration.NONE:
+        limits.append(
+            "The probability is not calibrated; the calibration plot shows how far it can be taken literally."
+        )
+    examined = ", ".join(f"`{each.column}`" for each in use_case.slices)
+    limits.append(
+        f"Groups were compared by {examined} only."
+        if examined
+        else "No groups were compared; declare `slices` to do so."
+    )
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,1 @@
+"""Figures of ranking and calibration, with bootstrap intervals."""

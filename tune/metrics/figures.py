@@ -1,0 +1,218 @@
+"""How good scores are: ranking, decisions at a threshold, and whether probabilities mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from data.schema.model_policy import Cost, Decision, ThresholdMetric
+from data.schema.use_case import Metric
+from tune.metrics.cluster_bootstrap import resampling_units
+from tune.metrics.ranking import Interval, Ranking, resamples
+
+_ECE_BINS = 10
+_TINY = 1e-7
+_TIMES, _MANY_ROWS, _TIMES_OF_MANY = 300, 200_000, 100
+"""Bootstrap resamples; fewer of a large holdout, whose intervals are narrow however they are taken."""
+
+
+class Scored(NamedTuple):
+    """A model's probabilities on some rows, shape (n,), and its threshold."""
+
+    probabilities: np.ndarray
+    threshold: float
+
+
+class Evaluation(NamedTuple):
+    """Figures by name (auc, pr_auc, f1, precision, recall, log_loss, brier, ece, with a declared cost also cost).
+
+    `cost` is the mean cost of a row. Intervals are there for all but log_loss and ece.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+
+
+class Difference(NamedTuple):
+    """A paired difference with its bootstrap interval: both models on the same resamples."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """What the interval allows to say of the first model."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "not told apart"
+
+
+def best_threshold(labels: np.ndarray, scores: np.ndarray, decision: Decision | None = None) -> float:
+    """The threshold that `decision` asks for, half way to the next lower score so that rounding cannot flip a row.
+
+    Default: the best F1.
+    """
+    ranking = Ranking(labels, scores)
+    true, false = (np.append(0.0, hits) for hits in ranking.hits())
+    at = int(np.argmax(_gain(true, false, decision or Decision())))
+    # Position 0 marks nothing, as a high cost of false positives may ask for: above the highest score.
+    bounds = np.concatenate([[1.0], ranking.scores, [0.0]])
+    return float((bounds[at] + bounds[at + 1]) / 2)
+
+
+def _gain(true: np.ndarray, false: np.ndarray, decision: Decision) -> np.ndarray:
+    """What is maximized, for every distinct score taken as threshold."""
+    ones, zeros = float(true[-1]), float(false[-1])
+    if decision.cost is not None:
+        return -(decision.cost.false_positive * false + decision.cost.false_negative * (ones - true))
+    if decision.metric is ThresholdMetric.BALANCED_ACCURACY:
+        return (true / max(ones, 1.0) + 1 - false / max(zeros, 1.0)) / 2
+    return 2 * true / (ones + true + false)
+
+
+def metrics(labels: np.ndarray, scores: np.ndarray, threshold: float, cost: Cost | None = None) -> dict[str, float]:
+    """Every figure of probabilities `scores` (n,) against labels 0 and 1 (n,)."""
+    ranking = Ranking(labels, scores)
+    clipped = np.clip(scores.astype(np.float64), _TINY, 1 - _TINY)
+    return {
+        "auc": ranking.auc(),
+        "pr_auc": ranking.pr_auc(),
+        "f1": ranking.f1(threshold),
+        **_decided(labels, scores, threshold, cost)(np.ones(len(labels))),
+        "log_loss": float(-np.where(labels == 1, np.log(clipped), np.log1p(-clipped)).mean()),
+        "brier": float(((clipped - labels) ** 2).mean()),
+        "ece": expected_calibration_error(labels, scores),
+    }
+
+
+def _decided(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, cost: Cost | None
+) -> Callable[[np.ndarray], dict[str, float]]:
+    """Precision, recall and, when declared, the mean cost, as a function of how often each row counts."""
+    # In float64, as serving compares: numpy would round the threshold to the float32 of the scores.
+    chosen = scores.astype(np.float64) >= threshold
+    found = chosen & (labels == 1)
+
+    def figures(counts: np.ndarray) -> dict[str, float]:
+        hits, marked, ones = float(counts[found].sum()), float(counts[chosen].sum()), float(counts @ labels)
+        named = {"precision": hits / max(marked, 1.0), "recall": hits / max(ones, 1.0)}
+        if cost is not None:
+            wrong = cost.false_positive * (marked - hits) + cost.false_negative * (ones - hits)
+            named["cost"] = wrong / max(float(counts.sum()), 1.0)
+        return named
+
+    return figures
+
+
+def evaluate(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    confidence: float = 0.95,
+    cost: Cost | None = None,
+    entities: np.ndarray | None = None,
+) -> Evaluation:
+    """Figures of probabilities `scores` (n,), with bootstrap intervals; `entities` as for `intervals`."""
+    ranking = Ranking(labels, scores)
+    squares = (scores.astype(np.float64) - labels) ** 2
+    decided = _decided(labels, scores, threshold, cost)
+
+    def figures(counts: np.ndarray) -> dict[str, float]:
+        return {
+            "auc": ranking.auc(counts),
+            "pr_auc": ranking.pr_auc(counts),
+            "f1": ranking.f1(threshold, counts),
+            **decided(counts),
+            "brier": float(counts @ squares / counts.sum()),
+        }
+
+    found = intervals(figures, len(labels), confidence, entities=entities)
+    return Evaluation(metrics(labels, scores, threshold, cost), found)
+
+
+def differences(
+    labels: np.ndarray,
+    mine: Scored,
+    others: Mapping[str, Scored],
+    metric: Metric,
+    confidence: float = 0.95,
+    entities: np.ndarray | None = None,
+) -> dict[str, Difference]:
+    """Each paired difference of the metric, `mine` - other, with its bootstrap interval; `entities` as for `intervals`.
+
+    All models are held against the same resamples, so that what makes a resample easy for one makes it easy for the
+    other (Efron and Tibshirani 1993, chapter 13: percentile intervals).
+    """
+    first = Ranking(labels, mine.probabilities)
+    rankings = {name: (Ranking(labels, other.probabilities), other.threshold) for name, other in others.items()}
+
+    def figures(counts: np.ndarray) -> dict[str, float]:
+        here = value(first, metric, mine.threshold, counts)
+        return {name: here - value(ranking, metric, at, counts) for name, (ranking, at) in rankings.items()}
+
+    whole = figures(np.ones(len(labels)))
+    found = intervals(figures, len(labels), confidence, entities=entities)
+    return {name: Difference(whole[name], *found[name]) for name in others}
+
+
+def value(ranking: Ranking, metric: Metric, threshold: float, counts: np.ndarray | None = None) -> float:
+    """The metric of a ranking, of F1 at the threshold."""
+    if metric is Metric.F1:
+        return ranking.f1(threshold, counts)
+    return ranking.auc(counts) if metric is Metric.AUC else ranking.pr_auc(counts)
+
+
+def intervals(
+    figures: Callable[[np.ndarray], Mapping[str, float]],
+    count: int,
+    confidence: float = 0.95,
+    seed: int = 0,
+    entities: np.ndarray | None = None,
+) -> dict[str, Interval]:
+    """Percentile bootstrap intervals of several figures at once, from the same resamples of `count` rows.
+
+    With `entities`, the code of each row's entity, shape (count,), entities are drawn with all their rows: rows of
+    one are alike, and intervals that take them for independent are too narrow. When they are too few (see
+    `resampling_units`), rows are drawn. Resamples for which a figure is NaN are left out of its interval.
+    """
+    times = _TIMES if count <= _MANY_ROWS else _TIMES_OF_MANY
+    drawn = [figures(counts) for counts in resamples(count, times, seed, resampling_units(entities))]
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    found = {}
+    for name in drawn[0]:
+        values = np.array([each[name] for each in drawn])
+        values = values[~np.isnan(values)]
+        low, high = np.quantile(values, ends) if len(values) else (np.nan, np.nan)
+        found[name] = Interval(float(low), float(high))
+    return found
+
+
+def reliability(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean score, share of label 1 and number of rows in at most ten bins of about equally many rows, ascending.
+
+    Equal counts, not equal widths: with a rare label nearly every score lies in the lowest tenth. Rows of one score
+    are in one bin, so that their order decides nothing.
+    """
+    order = np.argsort(scores, kind="stable")
+    ordered, ones = scores[order].astype(np.float64), labels[order].astype(np.float64)
+    starts = _bin_starts(ordered)
+    size = np.diff(starts, append=len(ordered)).astype(np.float64)
+    return np.add.reduceat(ordered, starts) / size, np.add.reduceat(ones, starts) / size, size
+
+
+def _bin_starts(ordered: np.ndarray) -> np.ndarray:
+    """First row of each bin of ascending scores: each tenth, moved to the nearer end of the score it lies in."""
+    rows = len(ordered)
+    tenths = np.arange(1, _ECE_BINS) * rows // _ECE_BINS
+    before, after = (np.searchsorted(ordered, ordered[tenths], side) for side in ("left", "right"))
+    cuts = np.unique(np.where(tenths - before <= after - tenths, before, after))
+    return np.append(0, cuts[(cuts > 0) & (cuts < rows)])
+
+
+def expected_calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Mean over rows of |mean score - share of label 1| in the row's bin (Naeini et al. 2015), see `reliability`."""
+    mean, share, size = reliability(labels, scores)
+    return float((np.abs(mean - share) * size).sum() / size.sum())

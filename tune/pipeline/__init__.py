@@ -1,0 +1,1 @@
+"""One search from table to registered challenger, as one call."""

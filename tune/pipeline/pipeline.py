@@ -1,0 +1,69 @@
+"""From a Parquet table to a registered challenger: search, final fit, figures, bundle, registry."""
+
+from __future__ import annotations
+
+import xgboost
+
+from data.cli.terminal import err
+from data.schema.use_case import UseCase
+from data.settings import Settings
+from tune.dataset.encoded_examples import PreparedDataset
+from tune.dataset.loading import prepared_table
+from tune.dataset.training_table import TrainingTable
+from tune.evaluation.leakage import find_alarms
+from tune.pipeline.publication import PublishedModel, finish
+from tune.search.mlflow_runs import MlflowRuns
+from tune.search.space import check_space
+from tune.search.study import SearchPlan, journal_of, open_study
+from tune.search.trial import Trial, best_trial
+from tune.search.trial_log import TrialLog
+from tune.training.boosting import base_params
+from tune.training.distributed import fit_distributed
+
+
+def learn(use_case: UseCase, plan: SearchPlan, settings: Settings) -> PublishedModel:
+    """Do the whole of it; needs a running Ray.
+
+    The MLflow run ends FINISHED, FAILED (an error) or KILLED (Ctrl-C); nothing is registered in the latter two.
+
+    Raises:
+        ConfigError: the space is wrong, there is nothing to resume, or another search of the use case is under way.
+        RayscoreError: of the kind that fits: the table, MLflow or the bundle.
+        KeyboardInterrupt: Ctrl-C; finished trials are kept for `--resume`.
+    """
+    check_space(use_case.search, len(use_case.features))
+    journal = journal_of(use_case, settings)
+    # Held before the table is taken in: a second search would clear the shards that the first one trains on.
+    with journal.held(), prepared_table(plan.data, use_case, settings) as (source, prepared):
+        return _learn(use_case, plan, settings, source, prepared, journal)
+
+
+def _learn(
+    use_case: UseCase,
+    plan: SearchPlan,
+    settings: Settings,
+    source: TrainingTable,
+    prepared: PreparedDataset,
+    journal: TrialLog,
+) -> PublishedModel:
+    _say(f"{source.rows:,} rows, {source.labels.mean():.2%} with label 1, split by {use_case.strategy}")
+    alarms = find_alarms(source, prepared, use_case)
+    for alarm in alarms:
+        _say(f"{'LEAK?' if alarm.leak else 'note:'} {alarm.column} {alarm.text}")
+    tracker = MlflowRuns(settings.tracking_uri, settings.artifact_dir, use_case.name)
+    with open_study(use_case, plan, source, prepared, journal, tracker) as (run_id, trials):
+        best = best_trial(trials)
+        _say(f"final fit on the cluster: trial {best.number}, {best.rounds} rounds")
+        booster = _final_model(use_case, prepared, best, plan.seed)
+        _say("figures, plots and model card")
+        return finish(use_case, source, prepared, booster, trials, alarms, settings, tracker, run_id)
+
+
+def _final_model(use_case: UseCase, prepared: PreparedDataset, best: Trial, seed: int) -> xgboost.Booster:
+    """Fit the best trial's parameters and rounds on the train rows."""
+    params = {**base_params(use_case.search.metric, 1, seed), **best.params}
+    return fit_distributed(params, prepared.final, best.rounds)
+
+
+def _say(text: str) -> None:
+    err.print(text, markup=False)

@@ -1,0 +1,138 @@
+"""From a fitted booster to a registered version: threshold, export, figures, plots, card, bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import xgboost
+
+from data.schema.use_case import UseCase
+from data.settings import Settings
+from data.sources.parquet import file_size, parquet_files, write_table
+from tune.dataset.encoded_examples import PreparedDataset
+from tune.dataset.training_table import TrainingTable
+from tune.evaluation.holdout_evaluation import HoldoutEvaluation, judge
+from tune.evaluation.leakage import LeakageAlarm
+from tune.evaluation.model_card import TrainingOutcome, write_card
+from tune.evaluation.model_plots import importance, write_plots
+from tune.evaluation.search_plots import write_search_plots
+from tune.pipeline.bundle_assembly import pack
+from tune.promotion.holdout_overlap import last_learned_us
+from tune.registry.bundle import Bundle
+from tune.registry.registry import HOLDOUT_FOLDER, REPORT_FOLDER, Registry
+from tune.registry.scratch_folder import scratch_folder
+from tune.search.mlflow_runs import MlflowRuns
+from tune.search.trial import Trial, best_trial
+from tune.training.final_model import complete
+
+
+class PublishedModel(NamedTuple):
+    """What came out, registered as `version`."""
+
+    bundle: Bundle
+    version: str
+    run_id: str
+    best: Trial
+    trials: int
+    figures: HoldoutEvaluation
+
+
+def finish(
+    use_case: UseCase,
+    source: TrainingTable,
+    prepared: PreparedDataset,
+    booster: xgboost.Booster,
+    trials: list[Trial],
+    alarms: list[LeakageAlarm],
+    settings: Settings,
+    tracker: MlflowRuns,
+    run_id: str,
+) -> PublishedModel:
+    """Judge `booster` on the holdout, log everything a person looks at, and register the bundle last.
+
+    Raises:
+        BundleError: ONNX and booster differ.
+        DataError: the disk of the var folder is full.
+        TrainingFailed: calibration is declared and there is nothing to calibrate.
+        RegistryUnavailable: MLflow does not answer; nothing is registered.
+    """
+    best = best_trial(trials)
+    model = complete(use_case, prepared, booster)
+    figures = judge(use_case, source, prepared, model, alarms)
+    gains = importance(booster, prepared.schema.names)
+    found = TrainingOutcome(source, prepared, model, figures, best, len(trials), gains)
+    card = write_card(use_case, found)
+    holdout = source.table.take(prepared.parts.holdout)
+    bundle = pack(
+        use_case,
+        prepared.schema,
+        booster,
+        model.onnx,
+        model.threshold,
+        figures.holdout.metrics,
+        card,
+        source.fingerprint,
+        last_learned_us(source.table, prepared.parts, use_case),
+        holdout,
+    )
+    tracker.log_metrics(run_id, flat(figures, model.threshold))
+    with scratch_folder(settings.var_dir / "tune") as scratch:
+        _write_artifacts(scratch, use_case, found, trials, card, holdout)
+        for folder in scratch.iterdir():
+            tracker.log_folder(run_id, folder, folder.name)
+    registry = Registry(settings.tracking_uri, settings.artifact_dir)
+    version = registry.publish(bundle, run_id, settings.var_dir / "tune")
+    return PublishedModel(bundle, version, run_id, best, len(trials), figures)
+
+
+def flat(figures: HoldoutEvaluation, threshold: float) -> dict[str, float]:
+    """Every figure under a name of its own, as MLflow keeps them."""
+    named = {f"holdout_{name}": figure for name, figure in figures.holdout.metrics.items()}
+    named |= {f"validation_{name}": figure for name, figure in figures.validation.items()}
+    for name, (low, high) in figures.holdout.intervals.items():
+        named |= {f"holdout_{name}_low": low, f"holdout_{name}_high": high}
+    for name, figure in (figures.uncalibrated or {}).items():
+        named[f"uncalibrated_{name}"] = figure
+    for baseline, measured in figures.baselines.items():
+        prefix = baseline.replace(" ", "_")
+        named |= {f"baseline_{prefix}_{name}": measured[name] for name in ("auc", "pr_auc", "f1")}
+        named |= {f"beats_{prefix}_by{end}": figure for end, figure in _ends(figures, baseline)}
+    return {**named, "threshold": threshold, "leaks": sum(alarm.leak for alarm in figures.alarms)}
+
+
+def _ends(figures: HoldoutEvaluation, baseline: str) -> list[tuple[str, float]]:
+    found = figures.differences[baseline]
+    return [("", found.value), ("_low", found.low), ("_high", found.high)]
+
+
+def _write_artifacts(
+    scratch: Path, use_case: UseCase, found: TrainingOutcome, trials: list[Trial], card: str, holdout: pa.Table
+) -> None:
+    """Write the report, the plots and the holdout rows, each into a folder of its own."""
+    report, plots, metric = scratch / REPORT_FOLDER, scratch / "plots", use_case.search.metric
+    report.mkdir()
+    (report / "card.md").write_text(card, "utf-8")
+    (report / "data.json").write_text(json.dumps(describe(found.source), indent=2), "utf-8")
+    slices = [each._asdict() for each in found.figures.slices]
+    alarms = [alarm._asdict() for alarm in found.figures.alarms]
+    (report / "findings.json").write_text(json.dumps({"alarms": alarms, "slices": slices}, indent=2), "utf-8")
+    plots.mkdir()
+    prepared = found.prepared
+    write_plots(plots, prepared.holdout, found.model, found.figures, prepared.schema.names, metric)
+    write_search_plots(plots, trials, metric.value)
+    write_table(holdout, scratch / HOLDOUT_FOLDER / "holdout.parquet")
+
+
+def describe(source: TrainingTable) -> dict[str, Any]:
+    """What the model learned from: files, rows, columns with types, and the digest of the content."""
+    schema: pa.Schema = source.table.schema
+    return {
+        "path": str(source.path),
+        "files": {str(file): file_size(file) for file in parquet_files(source.path)},
+        "rows": source.rows,
+        "columns": {field.name: str(field.type) for field in schema},
+        "fingerprint": source.fingerprint,
+    }

@@ -1,0 +1,1 @@
+"""Promotion: gates, the comparison with the champion, and what two holdouts share."""

@@ -1,0 +1,179 @@
+"""Promotion gates: what a challenger must show before it may become the champion."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import DataError
+from data.schema.model_policy import Gates
+from data.schema.use_case import UseCase
+from data.transform.encoding import Transform, as_floats, named_column
+from tune.evaluation.latency import row_latency_ms
+from tune.evaluation.slices import slice_name, slice_rows, too_small
+from tune.metrics.cluster_bootstrap import entity_codes
+from tune.metrics.figures import Difference, Scored, differences, metrics
+from tune.promotion.holdout_overlap import why_seen
+from tune.registry.bundle import Bundle
+from tune.skew.row_comparison import SkewProof
+from tune.training.onnx_export import OnnxScorer
+
+_FLOORS = (("min_auc", "auc"), ("min_pr_auc", "pr_auc"), ("min_f1", "f1"))
+_NO_CHAMPION = "no champion yet"
+
+
+class Gate(NamedTuple):
+    """One gate: what it asks, what was found, what is allowed, and whether that is good enough."""
+
+    name: str
+    value: str
+    limit: str
+    passed: bool | None
+    """None where nothing can be said: no proof, and no refusal."""
+
+    @property
+    def verdict(self) -> str:
+        """In a word."""
+        return {True: "passed", False: "REFUSED", None: "not judged"}[self.passed]
+
+
+def check_gates(
+    use_case: UseCase,
+    holdout: pa.Table,
+    challenger: Bundle,
+    champion: Bundle | None,
+    proof: SkewProof | None = None,
+    new_schema: bool = False,
+    champions_holdout: pa.Table | None = None,
+) -> list[Gate]:
+    """Score both models on the challenger's holdout, raw rows with the label, and judge.
+
+    Args:
+        use_case: declares the limits.
+        holdout: raw rows with the label.
+        challenger: the one that wants to be the champion.
+        champion: the one there is.
+        proof: the skew proof of the challenger, when one was made.
+        new_schema: clients and store are ready for another schema than the champion's.
+        champions_holdout: the rows that the champion was judged on, from which it did not learn, when they are there.
+
+    Raises:
+        DataError: the holdout lacks a column of the challenger.
+    """
+    gates = use_case.gates
+    labels = as_floats(named_column(holdout, use_case.label), use_case.label).astype(np.uint8)
+    mine = score(challenger, holdout)
+    return [
+        *_absolute(gates, metrics(labels, mine.probabilities, mine.threshold)),
+        *_against(champion, champions_holdout, holdout, labels, mine, use_case),
+        _latency(challenger, holdout, gates),
+        _schema(challenger, champion, new_schema),
+        _skew(proof, gates),
+    ]
+
+
+def score(bundle: Bundle, table: pa.Table) -> Scored:
+    """Score raw rows as serving does; raises DataError when a column is missing."""
+    matrix = Transform(bundle.manifest.schema_).matrix(table)
+    return Scored(OnnxScorer(bundle.onnx).probabilities(matrix), bundle.manifest.threshold)
+
+
+def _absolute(gates: Gates, figures: dict[str, float]) -> list[Gate]:
+    rows = []
+    for gate, name in _FLOORS:
+        limit = getattr(gates, gate)
+        if limit is not None:
+            rows.append(Gate(name, f"{figures[name]:.4f}", f">= {limit:g}", figures[name] >= limit))
+    rows.append(Gate("ece", f"{figures['ece']:.4f}", f"<= {gates.max_ece:g}", figures["ece"] <= gates.max_ece))
+    return rows
+
+
+def _against(
+    champion: Bundle | None,
+    own: pa.Table | None,
+    holdout: pa.Table,
+    labels: np.ndarray,
+    mine: Scored,
+    use_case: UseCase,
+) -> list[Gate]:
+    """Not worse than the champion: on the whole holdout, and on each declared slice.
+
+    A champion that learned from these rows is flattered by them: then nothing is judged.
+    """
+    gates = use_case.gates
+    name = f"{use_case.search.metric.value} - champion's"
+    limits = {name: _floor(gates.max_loss_to_champion)}
+    if use_case.slices:
+        limits["slices"] = _floor(gates.max_slice_loss)
+    if champion is None:
+        return [Gate(each, _NO_CHAMPION, limit, True) for each, limit in limits.items()]
+    try:
+        theirs = score(champion, holdout)
+    except DataError as exc:
+        why = f"the champion cannot score this holdout: {exc}"
+        return [Gate(each, why, limit, False) for each, limit in limits.items()]
+    if seen := why_seen(champion.manifest, own, holdout, use_case):
+        return [Gate(each, f"not comparable with the champion: {seen}", limit, None) for each, limit in limits.items()]
+    entities = entity_codes(holdout, use_case)
+    found = differences(labels, mine, {name: theirs}, use_case.search.metric, gates.confidence, entities)[name]
+    whole = Gate(name, _interval(found), limits[name], found.high >= -gates.max_loss_to_champion)
+    return [whole, *_slices(holdout, labels, mine, theirs, use_case)]
+
+
+def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored, use_case: UseCase) -> list[Gate]:
+    """One row for the slices that hold, and one for each that collapses.
+
+    Quantiles and frequent words are those of the holdout: the train rows are not there to take them from.
+    """
+    if not use_case.slices:
+        return []
+    gates, rows, entities = use_case.gates, np.arange(len(labels)), entity_codes(holdout, use_case)
+    found: dict[str, Difference] = {}
+    small = 0
+    for column, value, places in slice_rows(holdout, rows, rows, use_case.slices):
+        if too_small(labels[places]):
+            small += 1
+            continue
+        here, there = (Scored(each.probabilities[places], each.threshold) for each in (mine, theirs))
+        name, of = slice_name(column, value), None if entities is None else entities[places]
+        found |= differences(labels[places], here, {name: there}, use_case.search.metric, gates.confidence, of)
+    limit = _floor(gates.max_slice_loss)
+    bad = [name for name, each in found.items() if each.high < -gates.max_slice_loss]
+    held = f"{len(found) - len(bad)} of {len(found)} hold" + (f", {small} too small to judge" if small else "")
+    return [
+        Gate("slices", held, limit, not bad),
+        *(Gate(f"slice {name}", _interval(found[name]), limit, False) for name in bad),
+    ]
+
+
+def _latency(challenger: Bundle, holdout: pa.Table, gates: Gates) -> Gate:
+    limit = gates.max_latency_ms
+    matrix = Transform(challenger.manifest.schema_).matrix(holdout.slice(0, 1000))
+    taken = row_latency_ms(challenger.onnx, matrix, limit)
+    return Gate("latency of one row", f"p99 {taken:.3f} ms", f"<= {limit:g} ms", taken <= limit)
+
+
+def _schema(challenger: Bundle, champion: Bundle | None, new_schema: bool) -> Gate:
+    limit = "as the champion's"
+    if champion is None:
+        return Gate("schema", _NO_CHAMPION, limit, True)
+    found = champion.manifest.differences(challenger.manifest)
+    return Gate("schema", "; ".join(found) or "the same", "any" if new_schema else limit, new_schema or not found)
+
+
+def _skew(proof: SkewProof | None, gates: Gates) -> Gate:
+    wanted = max(gates.skew_rows or 0, proof.wanted if proof else 0)
+    limit = f"0 of >= {wanted:,} rows differ" if wanted else "none"
+    if proof is None:
+        return Gate("skew proof", "not made", limit, gates.skew_rows is None)
+    return Gate("skew proof", proof.summary, limit, proof.passed and proof.compared >= wanted)
+
+
+def _floor(loss: float) -> str:
+    return f"upper end >= {-loss or 0:g}"
+
+
+def _interval(found: Difference) -> str:
+    return f"[{found.low:+.4f}, {found.high:+.4f}]"

@@ -1,0 +1,102 @@
+"""Promotion: the gates of the use case, then the alias `champion`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from data.errors import ModelNotFound
+from data.schema.use_case import UseCase
+from data.sources.parquet import read_table
+from tune.promotion.gates import Gate, check_gates
+from tune.registry.bundle import Bundle
+from tune.registry.registry import HOLDOUT_FOLDER, Registry, ResolvedModel
+from tune.registry.traffic_rules import CHAMPION
+from tune.skew.row_comparison import SkewProof
+
+Prove = Callable[[ResolvedModel, pa.Table], SkewProof]
+"""Makes the skew proof of a version from its holdout rows."""
+
+
+class PromotionVerdict(NamedTuple):
+    """What the gates said of one version. `proof` is the skew proof, when one was made."""
+
+    version: str
+    gates: list[Gate]
+    bundle: Bundle
+    proof: SkewProof | None
+
+    @property
+    def passed(self) -> bool:
+        """True when no gate refused; one that could not be judged holds nothing up."""
+        return all(gate.passed is not False for gate in self.gates)
+
+
+def judge(
+    registry: Registry,
+    use_case: UseCase,
+    alias_or_version: str,
+    prove: Prove | None = None,
+    new_schema: bool = False,
+) -> PromotionVerdict:
+    """Hold a version against the gates, and against the champion on the version's own holdout.
+
+    `prove` makes the skew proof; without it the gate says that none was made. `new_schema` allows another schema than
+    the champion's.
+
+    Raises:
+        ModelNotFound: no such version or alias, or its holdout rows are gone.
+        RegistryUnavailable: MLflow does not answer.
+        ServiceError: the service of the skew proof does not answer, or not as the version.
+    """
+    candidate = registry.resolve(use_case.name, alias_or_version)
+    champion = _champion(registry, use_case.name, candidate)
+    holdout = read_holdout(registry, candidate)
+    proof = prove(candidate, holdout) if prove else None
+    bundle, own = (champion.bundle, _own_holdout(registry, champion)) if champion else (None, None)
+    gates = check_gates(use_case, holdout, candidate.bundle, bundle, proof, new_schema, own)
+    return PromotionVerdict(candidate.version, gates, candidate.bundle, proof)
+
+
+def promote(
+    registry: Registry,
+    use_case: UseCase,
+    alias_or_version: str,
+    prove: Prove | None = None,
+    new_schema: bool = False,
+) -> PromotionVerdict:
+    """Make a version the champion when it passes every gate; the verdict tells.
+
+    Raises:
+        as `judge`.
+    """
+    verdict = judge(registry, use_case, alias_or_version, prove, new_schema)
+    if verdict.passed:
+        registry.set_alias(use_case.name, CHAMPION, verdict.version)
+    return verdict
+
+
+def read_holdout(registry: Registry, model: ResolvedModel) -> pa.Table:
+    """Fetch the raw holdout rows of a version; raises ModelNotFound when they are gone."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_table(registry.fetch(model.run_id, HOLDOUT_FOLDER, Path(scratch)))
+
+
+def _own_holdout(registry: Registry, champion: ResolvedModel) -> pa.Table | None:
+    """The rows that the champion was judged on; None when they are gone, which only leaves more open."""
+    try:
+        return read_holdout(registry, champion)
+    except ModelNotFound:
+        return None
+
+
+def _champion(registry: Registry, name: str, candidate: ResolvedModel) -> ResolvedModel | None:
+    try:
+        champion = registry.resolve(name, CHAMPION)
+    except ModelNotFound:
+        return None
+    return None if champion.version == candidate.version else champion

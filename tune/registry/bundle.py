@@ -1,0 +1,226 @@
+"""The model bundle: the one thing that tuning hands to serving.
+
+A directory of four files: `bundle.json` (the manifest), `model.onnx` (what answers), `booster.ubj`
+(what was trained, in XGBoost's own format) and `card.md` (the model in words). This module imports
+no machine-learning library, so that a serving replica can read a bundle cheaply.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from data.errors import BundleError
+from data.schema.feature_schema import FeatureSchema, Scalar
+from data.schema.model_policy import Calibration
+from data.schema.use_case import Entity
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+ONNX = "model.onnx"
+BOOSTER = "booster.ubj"
+CARD = "card.md"
+_CONTENT = (ONNX, BOOSTER, CARD)
+
+INPUT_NAME = "features"
+"""The ONNX model's input: float32 of shape (n, number of features), columns in schema order, NaN = missing."""
+OUTPUT_NAME = "probability"
+"""The ONNX model's only output: float32 of shape (n, 1), the probability of label 1."""
+
+
+class Probe(BaseModel):
+    """Rows with known answers: a runtime that scores them otherwise must not serve."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: list[list[Scalar | None]]
+    """Raw values in schema order, None where absent."""
+    probabilities: list[float]
+    """What the ONNX model said, one a row."""
+
+    @model_validator(mode="after")
+    def _paired(self) -> Probe:
+        if len(self.rows) != len(self.probabilities):
+            raise ValueError(f"{len(self.rows)} rows with {len(self.probabilities)} probabilities")
+        return self
+
+
+class BundleManifest(BaseModel):
+    """What a bundle says about itself. `sha256` is filled in when the bundle is put together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    format: int = FORMAT
+    name: str
+    """Name of the use case and of the registered model."""
+    schema_: FeatureSchema
+    """The fitted features: column i of the model's input is feature i."""
+    label: str
+    key: str | None = None
+    event_time: str | None = None
+    entity: Entity | None = None
+    view: str
+    """Name of the rows in the online store that hold the online features."""
+    calibration: Calibration = Calibration.NONE
+    """How the ONNX model corrects the booster's probabilities."""
+    threshold: float = Field(ge=0, le=1)
+    """Rows with a probability of at least this are labelled 1."""
+    metrics: dict[str, float]
+    """Figures on the holdout."""
+    description: str = ""
+    created_at: str
+    """UTC, ISO 8601."""
+    versions: dict[str, str]
+    """Versions of Python and of the libraries that made the model."""
+    data_fingerprint: str
+    """16 hex digits of the table the model learned from."""
+    learned_until_us: int | None = None
+    """Latest event time of the train and validation rows, microseconds since 1970 UTC; None when it is not known."""
+    probe: Probe
+    sha256: dict[str, str] = Field(default_factory=dict)
+    """Digest of every other file."""
+
+    @property
+    def contract(self) -> str:
+        """16 hex digits of what clients and stores see: what two versions that serve side by side must share."""
+        said = json.dumps(self._said(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    def differences(self, other: BundleManifest) -> list[str]:
+        """In words, where the contract of another model differs from this one's; vocabularies may, after a refit."""
+        mine, its = self._said(), other._said()
+        return [
+            f"{name}: {its.get(name, 'absent')} instead of {mine.get(name, 'absent')}"
+            for name in dict.fromkeys([*mine, *its])
+            if mine.get(name) != its.get(name)
+        ]
+
+    def _said(self) -> dict[str, str]:
+        entity = f"{self.entity.column} ({self.entity.type})" if self.entity else "none"
+        features = {
+            f"feature {f.name}": f"{f.type.value} from {f.source.value}{', required' if f.required else ''}"
+            for f in self.schema_.features
+        }
+        return {"name": self.name, "label": self.label, "entity": entity, "view": self.view, **features}
+
+    @model_validator(mode="after")
+    def _fitted(self) -> BundleManifest:
+        if not self.schema_.fitted:
+            raise ValueError("schema_ is not fitted: a category has no vocabulary")
+        return self
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A whole, checked bundle in memory."""
+
+    manifest: BundleManifest
+    onnx: bytes
+    booster: bytes
+    card: str
+
+    @classmethod
+    def assemble(cls, manifest: BundleManifest, onnx: bytes, booster: bytes, card: str) -> Bundle:
+        """Put a bundle together, writing the digests of its files into the manifest."""
+        digests = {ONNX: _sha256(onnx), BOOSTER: _sha256(booster), CARD: _sha256(card.encode())}
+        return cls(manifest.model_copy(update={"sha256": digests}), onnx, booster, card)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Bundle:
+        """Read a bundle's directory.
+
+        Raises:
+            BundleError: a file is missing or unreadable, half-written, or of a format this version does not know.
+        """
+        folder = Path(directory)
+        try:
+            files = {name: (folder / name).read_bytes() for name in (MANIFEST, *_CONTENT)}
+        except FileNotFoundError as exc:
+            raise BundleError(f"{folder}: no whole model bundle, {Path(exc.filename).name} is missing") from exc
+        except OSError as exc:
+            raise BundleError(f"{folder}: the model bundle cannot be read: {exc}") from exc
+        return cls._from_files(files, str(folder))
+
+    @classmethod
+    def from_bytes(cls, packed: bytes) -> Bundle:
+        """Unpack what `to_bytes` made; raises BundleError as `load` does."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+                files = {name: archive.read(name) for name in (MANIFEST, *_CONTENT)}
+        except (zipfile.BadZipFile, KeyError) as exc:
+            raise BundleError(f"not a packed model bundle: {exc}") from exc
+        return cls._from_files(files, "packed model bundle")
+
+    def to_bytes(self) -> bytes:
+        """Pack into one value that needs no shared disk to travel; equal bundles give equal bytes."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in self._files().items():
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+        return buffer.getvalue()
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that tell this bundle from every other."""
+        return _sha256(self.manifest.model_dump_json().encode())[:16]
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the directory as a whole or not at all; one that is there is replaced. Returns its path.
+
+        Raises:
+            BundleError: the directory cannot be written.
+        """
+        target = Path(directory).absolute()
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+                fresh = Path(scratch) / "new"
+                fresh.mkdir()
+                for name, content in self._files().items():
+                    (fresh / name).write_bytes(content)
+                if target.exists():
+                    os.replace(target, Path(scratch) / "old")
+                os.replace(fresh, target)
+        except OSError as exc:
+            raise BundleError(f"{target}: the model bundle cannot be written: {exc}") from exc
+        return target
+
+    def _files(self) -> dict[str, bytes]:
+        manifest = self.manifest.model_dump_json(indent=2).encode()
+        return {MANIFEST: manifest, ONNX: self.onnx, BOOSTER: self.booster, CARD: self.card.encode()}
+
+    @classmethod
+    def _from_files(cls, files: Mapping[str, bytes], origin: str) -> Bundle:
+        manifest = _parse_manifest(files[MANIFEST], origin)
+        for name in _CONTENT:
+            if manifest.sha256.get(name) != _sha256(files[name]):
+                raise BundleError(
+                    f"{origin}: {name} is not the file that {MANIFEST} describes; publish the model again"
+                )
+        return cls(manifest, files[ONNX], files[BOOSTER], files[CARD].decode())
+
+
+def _parse_manifest(text: bytes, origin: str) -> BundleManifest:
+    try:
+        raw = json.loads(text)
+        found = raw.get("format")
+        if found != FORMAT:
+            raise BundleError(f"{origin}: bundle format {found!r}; this version reads format {FORMAT}")
+        return BundleManifest.model_validate(raw)
+    except (ValueError, AttributeError) as exc:
+        detail = exc.errors()[0]["msg"] if isinstance(exc, ValidationError) else str(exc)
+        raise BundleError(f"{origin}: {MANIFEST} is damaged: {detail}") from exc
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,175 @@
+"""The model registry: MLflow model versions, each a bundle, found by version or alias."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.onnx import save_model
+from mlflow.types import Schema, TensorSpec
+
+from data.errors import BundleError
+from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
+from tune.registry.mlflow_client import speaking_to
+from tune.registry.model_versions import ModelCatalog
+from tune.registry.scratch_folder import scratch_folder
+from tune.registry.traffic_rules import CHALLENGER
+
+BUNDLE_FOLDER = "bundle"
+MODEL_FOLDER = "model"
+HOLDOUT_FOLDER = "holdout"
+REPORT_FOLDER = "report"
+"""Artifact folders of a run: the bundle, the same model in MLflow's ONNX flavour, the raw holdout rows, the report."""
+
+_LONGEST_DESCRIPTION = 5000
+"""Characters that MLflow keeps."""
+
+
+class ResolvedModel(NamedTuple):
+    """A version with its bundle."""
+
+    name: str
+    version: str
+    run_id: str
+    bundle: Bundle
+    aliases: tuple[str, ...]
+
+
+class Registry(ModelCatalog):
+    """Model versions in one MLflow, with their bundles and other files.
+
+    Args:
+        tracking_uri: server, or local database.
+        artifact_dir: where a local MLflow keeps artifacts.
+    """
+
+    def __init__(self, tracking_uri: str, artifact_dir: str | Path) -> None:
+        super().__init__(tracking_uri)
+        self.artifact_dir = Path(artifact_dir)
+
+    def publish(self, bundle: Bundle | str | Path, run_id: str, scratch: Path | None = None) -> str:
+        """Copy a bundle to the artifacts of a run, register it and point `challenger` at it; return the version.
+
+        Nothing is registered before all files are up, and a version that cannot get its alias is deleted again.
+        A run has one version: published once more, it is that one. Files are made in the folder `scratch`, by default
+        where the system has temporary ones.
+
+        Raises:
+            BundleError: `bundle` is a folder that is no whole bundle.
+            DataError: the disk of `scratch` is full.
+        """
+        whole = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        with scratch_folder(scratch) as folder:
+            whole.save(folder / BUNDLE_FOLDER)
+            _save_flavour(whole, folder / MODEL_FOLDER)
+            with speaking_to(self.tracking_uri):
+                self._client.log_artifacts(run_id, str(folder))
+                return self._register(whole, run_id)
+
+    def resolve(self, name: str, alias_or_version: str) -> ResolvedModel:
+        """Fetch the bundle that an alias or version stands for.
+
+        Raises:
+            ModelNotFound: no such model, version or alias.
+            BundleError: the version's bundle is missing or damaged.
+        """
+        found = self.version(name, alias_or_version)
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle = Bundle.load(self.fetch(found.run_id, BUNDLE_FOLDER, Path(scratch)))
+        if bundle.manifest.name != name:
+            raise BundleError(f"version {found.version} of '{name}' holds a bundle of '{bundle.manifest.name}'")
+        return ResolvedModel(name, found.version, found.run_id, bundle, found.aliases)
+
+    def fetch(self, run_id: str, folder: str, into: Path) -> Path:
+        """Copy an artifact folder of a run into `into` and return its path; raises ModelNotFound."""
+        with speaking_to(self.tracking_uri, f"folder '{folder}' of run {run_id}"):
+            return Path(self._client.download_artifacts(run_id, folder, str(into)))
+
+    def run(self, run_id: str) -> tuple[dict[str, str], dict[str, float]]:
+        """Return parameters and latest metrics of a run; raises ModelNotFound."""
+        with speaking_to(self.tracking_uri, f"run {run_id}"):
+            logged = self._client.get_run(run_id).data
+        return dict(logged.params), dict(logged.metrics)
+
+    def _register(self, bundle: Bundle, run_id: str) -> str:
+        name = bundle.manifest.name
+        self._ensure_model(name, bundle.manifest.description)
+        before = self._versions_of(name, run_id)
+        try:
+            version = self._describe(bundle, before[0]) if before else self._create_version(bundle, run_id)
+            self._client.set_registered_model_alias(name, CHALLENGER, version)
+        except BaseException:
+            if not before:
+                self._withdraw(name, run_id)
+            raise
+        return version
+
+    def _create_version(self, bundle: Bundle, run_id: str) -> str:
+        source = f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
+        made = self._client.create_model_version(
+            bundle.manifest.name, source, run_id, tags=_tags(bundle), description=_head(bundle.card)
+        )
+        return str(made.version)
+
+    def _describe(self, bundle: Bundle, version: str) -> str:
+        """Let what is said of an earlier version be that of the bundle, and return the version."""
+        for key, value in _tags(bundle).items():
+            self._client.set_model_version_tag(bundle.manifest.name, version, key, value)
+        self._client.update_model_version(bundle.manifest.name, version, _head(bundle.card))
+        return version
+
+    def _versions_of(self, name: str, run_id: str) -> list[str]:
+        """Versions of a run, newest first."""
+        found = self._client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
+        return sorted((str(each.version) for each in found), key=int, reverse=True)
+
+    def _withdraw(self, name: str, run_id: str) -> None:
+        """Delete what was half registered, also when only the answer was lost; what cannot be is used the next time."""
+        with suppress(MlflowException):
+            for version in self._versions_of(name, run_id):
+                self._client.delete_model_version(name, version)
+
+    def _ensure_model(self, name: str, description: str) -> None:
+        try:
+            self._client.create_registered_model(name, description=description)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def _tags(bundle: Bundle) -> dict[str, str]:
+    manifest = bundle.manifest
+    figures = {name: f"{value:.6g}" for name, value in manifest.metrics.items()}
+    return {**figures, "schema": manifest.schema_.fingerprint, "data": manifest.data_fingerprint}
+
+
+def _head(card: str) -> str:
+    """As many whole sections of the card as MLflow takes."""
+    if len(card) <= _LONGEST_DESCRIPTION:
+        return card
+    return card[: max(card.rfind("\n## ", 0, _LONGEST_DESCRIPTION), 0)] or card[:_LONGEST_DESCRIPTION]
+
+
+def _save_flavour(bundle: Bundle, folder: Path) -> None:
+    """Write the ONNX model as MLflow's own tools load it: `mlflow.pyfunc.load_model("models:/name@champion")`."""
+    width = len(bundle.manifest.schema_.features)
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.float32), (-1, width), INPUT_NAME)]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, 1), OUTPUT_NAME)]),
+    )
+    versions = bundle.manifest.versions
+    pinned = [f"{library}=={versions[library]}" for library in ("onnx", "onnxruntime") if library in versions]
+    save_model(
+        onnx.load_from_string(bundle.onnx),
+        str(folder),
+        signature=signature,
+        pip_requirements=pinned,
+        onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
+    )

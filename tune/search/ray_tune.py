@@ -1,0 +1,300 @@
+"""The search: Ray Tune runs the trials of a schedule on workers that stay, and runs again what a dead worker lost.
+
+A trial is one step of a reused actor: its parameters and bars go out, its history comes back, and nothing else
+travels. The matrices are built once a worker, from rows in the object store.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+import ray.tune
+import xgboost
+from ray.tune.search import Searcher
+
+from data.errors import ConfigError, TrainingFailed
+from data.schema.use_case import Search
+from tune.dataset.encoded_examples import EncodedExamples
+from tune.search.asha import climb
+from tune.search.trial import Trial
+from tune.search.trial_scheduler import Assignment, TrialScheduler
+from tune.training.boosting import Boosting, base_params
+
+ATTEMPTS = 4
+"""How often a trial is begun when its worker dies. Tune's own count is not used: it loses a trial whose worker dies
+between two."""
+
+_CPU_PATIENCE_S = 30.0
+_ROWS_PER_THREAD = 100_000
+_ROWS_AT_ONCE = 500_000
+_REFUSED = "refused"
+_OUTCOME = "outcome"
+
+OnTrial = Callable[[Trial], None]
+"""Called in the driver with each finished trial, in the order of finishing; what it raises ends the search."""
+OnLost = Callable[[str], None]
+"""Called in the driver with one line on a worker that died."""
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """Ctrl-C during the search; the finished trials have been handed over."""
+
+
+class SearchJob(NamedTuple):
+    """What every trial of a search has in common."""
+
+    search: Search
+    train: EncodedExamples
+    validation: EncodedExamples
+    seed: int
+
+
+class Workers(NamedTuple):
+    """How the cores are shared: trials at once and threads of each."""
+
+    concurrency: int
+    nthread: int
+
+    @property
+    def lag(self) -> int:
+        """Trials that may be planned before the first of them has ended, so that few workers wait for a slow one."""
+        return 1 if self.concurrency == 1 else 3 * self.concurrency
+
+
+def plan_workers(free_cpus: int, rows: int, trials: int, concurrency: int | None) -> Workers:
+    """Share `free_cpus` cores by the rows of the train part; docs/training.md says why.
+
+    A thread more does not pay below some 100,000 rows, and a worker more not while a trial takes less time than a
+    worker's start.
+
+    Raises:
+        ConfigError: more trials at once than cores, or no free core, on which a search would wait without a word.
+    """
+    if free_cpus < 1:
+        raise ConfigError("the cluster has no free CPU: wait for what runs on it, or add a node")
+    if concurrency is not None and concurrency > free_cpus:
+        raise ConfigError(f"--concurrency {concurrency}: the cluster has {free_cpus} free CPUs")
+    at_once = min(concurrency or (free_cpus if rows >= _ROWS_AT_ONCE else 1), trials)
+    return Workers(at_once, min(max(rows // _ROWS_PER_THREAD, 1), free_cpus // at_once))
+
+
+def free_cpus() -> int:
+    """The cluster's free CPUs; what ran just before may take some seconds to give back its own."""
+    deadline = time.monotonic() + _CPU_PATIENCE_S
+    while True:
+        free = int(ray.available_resources().get("CPU", 0))
+        if free >= 1 or time.monotonic() > deadline:
+            return free
+        time.sleep(0.2)
+
+
+def search(
+    job: SearchJob, schedule: TrialScheduler, workers: Workers, on_trial: OnTrial, on_lost: OnLost, scratch: Path
+) -> None:
+    """Run what is left of `schedule`; needs a running Ray.
+
+    Args:
+        job: rows, space and rounds.
+        schedule: which trials, with what.
+        workers: how many at once, with how many threads.
+        on_trial: told of each trial that finishes.
+        on_lost: told of each worker that dies.
+        scratch: folder for Ray Tune's own files, of this search alone; emptied before and removed after.
+
+    Raises:
+        ConfigError: XGBoost refuses the parameters of a trial.
+        TrainingFailed: a trial lost its worker too often.
+        Exception: what `on_trial` raised.
+        SearchInterrupted: Ctrl-C.
+    """
+    if schedule.exhausted:
+        return
+    desk = _TrialExchange(schedule, on_trial, on_lost)
+    trainable = ray.tune.with_parameters(_XGBoostTrial, job=job, nthread=workers.nthread)
+    with _quiet_tune(scratch) as storage:
+        ray.tune.Tuner(
+            ray.tune.with_resources(trainable, {"cpu": workers.nthread}),
+            tune_config=ray.tune.TuneConfig(
+                search_alg=_Planner(desk), num_samples=-1, max_concurrent_trials=workers.concurrency, reuse_actors=True
+            ),
+            run_config=ray.tune.RunConfig(
+                name="search",
+                storage_path=storage,
+                stop=_Halt(desk),
+                callbacks=[_Listener(desk)],
+                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()
+    if desk.failure is not None:
+        raise desk.failure
+    if not desk.exhausted:
+        raise SearchInterrupted
+
+
+class _XGBoostTrial(ray.tune.Trainable):
+    """One trial, which is one step; its actor serves many."""
+
+    def setup(self, config: dict[str, Any], job: SearchJob | None = None, nthread: int = 1) -> None:
+        assert job is not None, "Tune passes it, by with_parameters"
+        self._job, self._nthread = job, nthread
+        self._train = xgboost.DMatrix(job.train.x, job.train.y, nthread=nthread)
+        self._validation = xgboost.DMatrix(job.validation.x, job.validation.y, nthread=nthread)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._assignment = Assignment(**new_config["trial"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            trial = self._run(self._assignment)
+        except ConfigError as exc:
+            # Told as a result: as an error Tune would begin the trial again, to the same end.
+            return {_REFUSED: f"trial {self._assignment.number}: {exc}", "done": True}
+        return {_OUTCOME: trial.model_dump(), "done": True}
+
+    def _run(self, assignment: Assignment) -> Trial:
+        search, started = self._job.search, time.monotonic()
+        params = {**base_params(search.metric, self._nthread, self._job.seed), **assignment.params}
+        boosting = Boosting(
+            params, search.metric, self._train, self._validation, search.max_rounds, search.early_stopping_rounds
+        )
+        stopped_early = climb(boosting, assignment.bars)
+        return Trial(
+            number=assignment.number,
+            params=assignment.params,
+            history=boosting.history,
+            losses=boosting.losses,
+            seconds=time.monotonic() - started,
+            stopped_early=stopped_early,
+        )
+
+
+class _TrialExchange:
+    """Where the parts that Tune calls meet: what is under way, and why the search has to end."""
+
+    def __init__(self, schedule: TrialScheduler, on_trial: OnTrial, on_lost: OnLost) -> None:
+        self.schedule, self._on_trial, self._on_lost = schedule, on_trial, on_lost
+        self.open = 0
+        self.failure: Exception | None = None
+        self._lost: deque[Assignment] = deque()
+        self._losses: Counter[int] = Counter()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its parts for a restore of its own, which the journal makes needless.
+        return {}
+
+    @property
+    def exhausted(self) -> bool:
+        """True when every trial has ended; one that is under way may still be lost."""
+        return self.schedule.exhausted and not self.open and not self._lost
+
+    def hand_out(self) -> Assignment | None:
+        """What is to be run next: first what was lost."""
+        assignment = self._lost.popleft() if self._lost else self.schedule.plan()
+        self.open += assignment is not None
+        return assignment
+
+    def lose(self, assignment: Assignment) -> None:
+        """Take note that a worker died over a trial."""
+        self.open -= 1
+        self._losses[assignment.number] += 1
+        if self._losses[assignment.number] < ATTEMPTS:
+            self._lost.append(assignment)
+            self._on_lost(f"trial {assignment.number}: its worker died; the trial is run again")
+        else:
+            self.failure = self.failure or TrainingFailed(
+                f"trial {assignment.number} was begun {ATTEMPTS} times and its worker died each time; look for a lack "
+                "of memory on the node, then go on with --resume"
+            )
+
+    def hand_in(self, result: dict[str, Any]) -> None:
+        """Take the result of a trial. Any error is kept: Tune would take it for a worker's, and run the trial again."""
+        self.open -= 1
+        try:
+            if _REFUSED in result:
+                raise ConfigError(result[_REFUSED])
+            trial = Trial(**result[_OUTCOME])
+            self._on_trial(trial)
+            self.schedule.end(trial)
+        except Exception as exc:  # noqa: BLE001 - raised again by `search`, when Tune has ended
+            self.failure = self.failure or exc
+
+
+class _Planner(Searcher):
+    """Tune's searcher: passes on what the schedule plans."""
+
+    def __init__(self, desk: _TrialExchange) -> None:
+        super().__init__()
+        self._desk = desk
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._desk.exhausted:
+            return Searcher.FINISHED
+        assignment = self._desk.hand_out()
+        return None if assignment is None else {"trial": assignment._asdict()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The listener has what is needed."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is what a search resumes from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `save`."""
+
+
+class _Listener(ray.tune.Callback):
+    """Tune's callback: hands in what trials report."""
+
+    def __init__(self, desk: _TrialExchange) -> None:
+        self._desk = desk
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._desk.hand_in(trial.last_result)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._desk.lose(Assignment(**trial.config["trial"]))
+
+
+class _Halt(ray.tune.Stopper):
+    """Tune's stopper: ends the search at once when there is a reason to."""
+
+    def __init__(self, desk: _TrialExchange) -> None:
+        self._desk = desk
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._desk.failure is not None
+
+
+@contextmanager
+def _quiet_tune(scratch: Path) -> Iterator[str]:
+    """Ray Tune without its own tables, loggers and files; yields a storage folder that is removed again."""
+    wanted = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield str(scratch.absolute())
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        logger.setLevel(level)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

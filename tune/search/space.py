@@ -1,0 +1,87 @@
+"""The search space: which XGBoost parameters vary, checked before anything runs, sampled reproducibly."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import xgboost
+
+from data.errors import ConfigError
+from data.schema.use_case import Range, Search
+from tune.training.boosting import base_params, first_line
+
+Params = dict[str, Any]
+
+
+def sample(space: Mapping[str, Range], seed: int, trial: int) -> Params:
+    """The parameters of trial number `trial`: a function of its arguments alone, so a resumed search repeats none."""
+    rng = np.random.default_rng([seed, trial])
+    return {name: _draw(space[name], rng) for name in sorted(space)}
+
+
+def _draw(declared: Range, rng: np.random.Generator) -> float | int | str:
+    if declared.choices is not None:
+        return declared.choices[int(rng.integers(len(declared.choices)))]
+    low, high = bounds(declared)
+    if not declared.integer:
+        return float(f"{_uniform(low, high, declared.log, rng):.6g}")
+    # An integer n stands for the stretch from n - 0.5 to n + 0.5, so that the ends are as likely as the rest.
+    value = round(_uniform(max(low - 0.5, low / 2) if declared.log else low - 0.5, high + 0.5, declared.log, rng))
+    return int(min(max(value, math.ceil(low)), math.floor(high)))
+
+
+def _uniform(low: float, high: float, log: bool, rng: np.random.Generator) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high))) if log else float(rng.uniform(low, high))
+
+
+def bounds(declared: Range) -> tuple[float, float]:
+    """Both ends of a range that is not a choice."""
+    if declared.low is None or declared.high is None:
+        raise ConfigError("a range needs low and high")
+    return declared.low, declared.high
+
+
+def check_space(search: Search, features: int) -> None:
+    """Let XGBoost itself judge both ends of every range, on a table of two rows.
+
+    Args:
+        search: the declared search.
+        features: columns of a row, which constraints name one by one.
+
+    Raises:
+        ConfigError: a parameter that XGBoost does not know, does not accept, or that is not to be searched.
+    """
+    fixed = base_params(search.metric, 1, 0)
+    matrix = xgboost.DMatrix(np.repeat(np.array([[0.0], [1.0]], np.float32), features, axis=1), np.array([0, 1]))
+    for name, declared in search.space.items():
+        if name in fixed or name in ("booster", "num_class", "n_jobs", "random_state"):
+            raise ConfigError(f"search.space.{name}: is set by rayscore and cannot be searched")
+        if declared.integer and declared.choices is None and math.ceil(bounds(declared)[0]) > bounds(declared)[1]:
+            raise ConfigError(f"search.space.{name}: no whole number lies between low and high")
+        for value in _corners(declared):
+            _try(name, value, {**fixed, name: value}, matrix)
+
+
+def _corners(declared: Range) -> Iterator[float | int | str]:
+    if declared.choices is not None:
+        yield from declared.choices
+    else:
+        low, high = bounds(declared)
+        yield from (math.ceil(low), math.floor(high)) if declared.integer else (low, high)
+
+
+def _try(name: str, value: object, params: Params, matrix: xgboost.DMatrix) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            xgboost.train({**params, "verbosity": 1, "validate_parameters": True}, matrix, 1)
+        except xgboost.core.XGBoostError as exc:
+            hint = "; a whole-number parameter needs integer = true" if "expect int" in str(exc) else ""
+            raise ConfigError(f"search.space.{name} = {value!r}: XGBoost refuses it: {first_line(exc)}{hint}") from exc
+    unused = [str(warning.message) for warning in caught if "not used" in str(warning.message)]
+    if any(f'"{name}"' in message for message in unused):
+        raise ConfigError(f"search.space.{name}: XGBoost has no such parameter; see its list of parameters")

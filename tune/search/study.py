@@ -1,0 +1,197 @@
+"""A search with what surrounds it: journal, MLflow run, progress, and what an interruption left."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from data.cli.terminal import err
+from data.errors import RegistryUnavailable
+from data.schema.use_case import UseCase
+from data.settings import Settings
+from tune.dataset.encoded_examples import PreparedDataset
+from tune.dataset.training_table import TrainingTable
+from tune.search.mlflow_runs import MlflowRuns
+from tune.search.mlflow_uploader import MlflowUploader
+from tune.search.progress import TrialProgress
+from tune.search.ray_tune import SearchJob, Workers, free_cpus, plan_workers, search
+from tune.search.sampler import SamplerName, make_sampler
+from tune.search.trial import Trial, best_trial
+from tune.search.trial_log import TrialLog, TrialLogHead
+from tune.search.trial_scheduler import TrialScheduler
+
+
+class SearchPlan(NamedTuple):
+    """What the command line asked for."""
+
+    data: Path
+    trials: int
+    seed: int = 0
+    resume: bool = False
+    concurrency: int | None = None
+    sampler: SamplerName = SamplerName.TPE
+
+
+class Study:
+    """An open search: its MLflow run and what is finished so far."""
+
+    def __init__(
+        self, use_case: UseCase, plan: SearchPlan, tracker: MlflowRuns, journal: TrialLog, head: TrialLogHead
+    ) -> None:
+        self._use_case, self._plan = use_case, plan
+        self._tracker, self._journal, self._head = tracker, journal, head
+        self.trials: list[Trial] = []
+
+    @property
+    def run_id(self) -> str:
+        """The MLflow run."""
+        return self._head.run_id
+
+    def run(self, prepared: PreparedDataset, workers: Workers, scratch: Path) -> list[Trial]:
+        """Run the trials that are left and return all of them, each of them in MLflow or named as refused.
+
+        Raises:
+            RayscoreError: of the kind that fits; finished trials are kept.
+            KeyboardInterrupt: Ctrl-C; likewise.
+        """
+        declared, plan = self._use_case.search, self._plan
+        sampler = make_sampler(plan.sampler, declared.space, plan.seed)
+        schedule = TrialScheduler(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
+        job = SearchJob(declared, prepared.train, prepared.validation, plan.seed)
+        metric = declared.metric.value
+        with MlflowUploader(self._tracker, self.run_id, metric, say) as spool:
+            self._catch_up(spool)
+            with TrialProgress(plan.trials, metric, self.trials) as progress:
+
+                def on_trial(trial: Trial) -> None:
+                    self._journal.add(trial)
+                    self.trials.append(trial)
+                    spool.put([trial])
+                    progress.advance(trial)
+
+                search(job, schedule, workers, on_trial, say, scratch)
+            spool.drain()
+        return sorted(self.trials, key=lambda trial: trial.number)
+
+    def close(self, workers: Workers) -> None:
+        """End the run of a registered search FINISHED, with what only its end has settled.
+
+        MLflow takes a parameter once: logged earlier, a resumed search with more trials could not correct it.
+        A failure is said and no more, since nothing is undone by it.
+        """
+        best = best_trial(self.trials)
+        settled = {"trials": len(self.trials), **workers._asdict(), "best_trial": best.number, "rounds": best.rounds}
+        with _said("registered, but its parameters are not in MLflow"):
+            self._tracker.log_params(self.run_id, {**settled, **best.params})
+        with _said(f"registered, but run {self.run_id} could not be ended as FINISHED"):
+            self._tracker.end(self.run_id, "FINISHED")
+
+    def _catch_up(self, spool: MlflowUploader) -> None:
+        """Log what an interrupted search had finished and not logged."""
+        if self.trials:
+            logged = self._tracker.logged_trials(self.run_id)
+            spool.put(trial for trial in self.trials if trial.number not in logged)
+
+
+def journal_of(use_case: UseCase, settings: Settings) -> TrialLog:
+    """Where the searches of a use case keep their finished trials; one search at a time."""
+    return TrialLog(settings.var_dir / "tune" / f"{use_case.name}.jsonl")
+
+
+@contextmanager
+def open_study(
+    use_case: UseCase,
+    plan: SearchPlan,
+    source: TrainingTable,
+    prepared: PreparedDataset,
+    journal: TrialLog,
+    tracker: MlflowRuns,
+) -> Iterator[tuple[str, list[Trial]]]:
+    """Run the search inside an MLflow run, which ends as the block does; the journal is held by the caller.
+
+    Yields the id of the MLflow run and the trials by number; a block that ends well has registered them. The run ends
+    FINISHED, FAILED (an error) or KILLED (Ctrl-C); one that a killed process left RUNNING is KILLED first.
+
+    Raises:
+        ConfigError: nothing to resume, or more trials at once than cores.
+        RayscoreError: what the search raises.
+    """
+    for run_id in tracker.kill_left_over(_owner(journal), journal.run_id()):
+        say(f"run {run_id} was left by a process that is gone: it is KILLED now")
+    study = _resume(use_case, plan, source, tracker, journal) if plan.resume else None
+    workers = plan_workers(free_cpus(), len(prepared.train.y), plan.trials, plan.concurrency)
+    study = study or _start(use_case, plan, source, tracker, journal, workers)
+    with _ending(tracker, study.run_id):
+        yield study.run_id, study.run(prepared, workers, journal.path.with_name(f".{use_case.name}.ray"))
+    # First of all: whatever fails from here on must not have --resume register the search once more.
+    journal.finish()
+    study.close(workers)
+
+
+def _resume(
+    use_case: UseCase, plan: SearchPlan, source: TrainingTable, tracker: MlflowRuns, journal: TrialLog
+) -> Study:
+    head, finished = journal.read(_key(use_case, plan, source))
+    tracker.reopen(head.run_id)
+    study = Study(use_case, plan, tracker, journal, head)
+    study.trials += [trial for trial in finished if trial.number < plan.trials]
+    say(f"resuming: {len(study.trials)} of {plan.trials} trials are done")
+    return study
+
+
+def _start(
+    use_case: UseCase, plan: SearchPlan, source: TrainingTable, tracker: MlflowRuns, journal: TrialLog, workers: Workers
+) -> Study:
+    params = {
+        "data": str(plan.data),
+        "data_fingerprint": source.fingerprint,
+        "rows": source.rows,
+        "split": use_case.strategy,
+        "metric": use_case.search.metric.value,
+        "seed": plan.seed,
+        "sampler": plan.sampler.value,
+    }
+    run_id = tracker.start(f"tune {use_case.name}", params, _owner(journal))
+    head = TrialLogHead(key=_key(use_case, plan, source), run_id=run_id, lag=workers.lag)
+    journal.start(head)
+    return Study(use_case, plan, tracker, journal, head)
+
+
+def _owner(journal: TrialLog) -> str:
+    """Whose a run is: another machine may have a file of the same name."""
+    return f"{socket.gethostname()}:{journal.path}"
+
+
+def _key(use_case: UseCase, plan: SearchPlan, source: TrainingTable) -> str:
+    text = f"{use_case.model_dump_json()} {source.fingerprint} {plan.seed} {plan.sampler.value}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _ending(tracker: MlflowRuns, run_id: str) -> Iterator[None]:
+    """Close the run after an error or Ctrl-C in the block."""
+    try:
+        yield
+    except BaseException as exc:
+        status = "KILLED" if isinstance(exc, KeyboardInterrupt) else "FAILED"
+        with _said(f"run {run_id} could not be ended as {status}, the next search or --resume does it"):
+            tracker.end(run_id, status)
+        raise
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Say that MLflow failed, where an earlier error must not be hidden or a success not be undone."""
+    try:
+        yield
+    except RegistryUnavailable as exc:
+        say(f"{what}: {exc}")
+
+
+def say(text: str) -> None:
+    """Show one line on stderr."""
+    err.print(text, markup=False)

@@ -1,0 +1,44 @@
+"""What one trial of a search came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tune.training.boosting import best_round
+
+
+class Trial(BaseModel):
+    """A finished trial. `history` and `losses` are metric and log loss on the validation rows after each round."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    number: int
+    params: dict[str, Any]
+    history: list[float]
+    losses: list[float]
+    seconds: float
+    stopped_early: bool
+    """True when ASHA ended it for being worse than others at the same round."""
+
+    @property
+    def score(self) -> float:
+        """Its best metric."""
+        return max(self.history)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds up to the best one."""
+        return best_round(self.history, self.losses) + 1
+
+    @property
+    def loss(self) -> float:
+        """The log loss at its best round."""
+        return self.losses[self.rounds - 1]
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial:
+    """The trial with the best score; of equal ones the smallest log loss, then the first by number."""
+    return max(trials, key=lambda trial: (trial.score, -trial.loss, -trial.number))

@@ -1,0 +1,73 @@
+"""Which trial runs next and with what: decided by numbers, never by who was faster.
+
+A trial is planned from the trials whose numbers lie `lag` or more before its own, neither fewer nor more of them.
+So a search has the same trials however long each takes, and after an interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tune.search.asha import Bars, SuccessiveHalving
+from tune.search.sampler import Sampler
+from tune.search.space import Params
+from tune.search.trial import Trial
+
+
+class Assignment(NamedTuple):
+    """What a worker gets."""
+
+    number: int
+    params: Params
+    bars: Bars
+
+
+class TrialScheduler:
+    """Trials 0 to `trials` - 1, handed out in order.
+
+    Args:
+        sampler: where parameters come from.
+        max_rounds: most rounds of a trial.
+        trials: how many in all.
+        lag: trials that may be under way at once; with 1 each knows of all before it.
+        finished: trials of an interrupted search, in any order.
+    """
+
+    def __init__(self, sampler: Sampler, max_rounds: int, trials: int, lag: int, finished: Iterable[Trial]) -> None:
+        self._sampler, self._halving = sampler, SuccessiveHalving(max_rounds)
+        self._trials, self._lag = trials, lag
+        self._ended = {trial.number: trial for trial in finished if trial.number < trials}
+        self._next = self._told = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """True when every trial is planned."""
+        self._pass_over_ended()
+        return self._next >= self._trials
+
+    def plan(self) -> Assignment | None:
+        """The next trial, or None while one that it must know of is under way."""
+        if self.exhausted or not self._learn_up_to(self._next - self._lag):
+            return None
+        number = self._next
+        self._next += 1
+        return Assignment(number, self._sampler.ask(number), self._halving.bars())
+
+    def end(self, trial: Trial) -> None:
+        """Tell of a trial that has ended."""
+        self._ended[trial.number] = trial
+
+    def _pass_over_ended(self) -> None:
+        while self._next in self._ended and self._learn_up_to(self._next - self._lag):
+            self._sampler.replay(self._next, self._ended[self._next].params)
+            self._next += 1
+
+    def _learn_up_to(self, number: int) -> bool:
+        while self._told <= number:
+            if self._told not in self._ended:
+                return False
+            self._sampler.tell(self._ended[self._told])
+            self._halving.tell(self._ended[self._told])
+            self._told += 1
+        return True

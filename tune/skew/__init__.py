@@ -1,0 +1,1 @@
+"""The proof that a running service computes what training computed."""

@@ -1,0 +1,174 @@
+"""What mismatches have in common: the kinds of fault that make a served path differ from training, told by name.
+
+A fault that shows in the values is read off them. One that lies behind them, in the encoding, shows in the score
+alone: each kind is tried on the values that the service names, and the kind that gives the service's scores is the one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+from data.schema.feature_schema import FeatureSchema, FeatureType
+from data.transform.encoding import Transform
+from tune.registry.bundle import Bundle
+from tune.skew.row_comparison import ALONE, ANOTHER_VALUE, SCORE_TOLERANCE, FieldDifference, RowMismatch
+from tune.training.onnx_export import OnnxScorer
+
+
+class FaultKind(str, Enum):
+    """A kind of fault."""
+
+    ZERO = "a zero is treated as missing"
+    VOCABULARY = "category codes are from another vocabulary"
+    DROPPED = "a value that was sent is not used"
+    STORE = "the store does not hold what it should"
+    OTHER_VALUE = "another value is used than training has"
+    UNEXPLAINED = "the same values give another score: another model, or an encoding that no rule here explains"
+
+
+class SkewFault(NamedTuple):
+    """One kind of fault: the features it touches, the mismatches it explains, and one of them in words."""
+
+    kind: FaultKind
+    features: tuple[str, ...]
+    rows: int
+    example: str
+
+
+class _Theory(NamedTuple):
+    kind: FaultKind
+    features: tuple[str, ...]
+    explained: dict[int, str]
+    """Places of the mismatches it explains, each with an example in words."""
+
+
+def diagnose(mismatches: Sequence[RowMismatch], bundle: Bundle) -> list[SkewFault]:
+    """Return the kinds of fault, the one that explains the most rows first; a row may show more than one."""
+    schema = bundle.manifest.schema_
+    behind = [each for each in mismatches if each.rescored]
+    found = [*_in_the_values(mismatches, schema), *_behind_the_values(behind, schema, OnnxScorer(bundle.onnx))]
+    return sorted(found, key=lambda finding: -finding.rows)
+
+
+def _in_the_values(mismatches: Sequence[RowMismatch], schema: FeatureSchema) -> Iterator[SkewFault]:
+    rows: Counter[FaultKind] = Counter()
+    features: dict[FaultKind, list[str]] = {}
+    example: dict[FaultKind, str] = {}
+    for mismatch in mismatches:
+        faulty = [(line, f.type) for line, f in zip(mismatch.lines, schema.features, strict=True) if line.fault]
+        kinds = {_kind(line, of_type): line for line, of_type in reversed(faulty)}
+        rows.update(kinds.keys())
+        for kind, line in kinds.items():
+            example.setdefault(kind, f"row {mismatch.row}: {_in_words(line)}")
+        for line, of_type in faulty:
+            features.setdefault(_kind(line, of_type), []).append(line.name)
+    for kind, count in rows.items():
+        yield SkewFault(kind, tuple(dict.fromkeys(features[kind])), count, example[kind])
+
+
+def _kind(line: FieldDifference, kind: FeatureType) -> FaultKind:
+    same_word = line.fault == ANOTHER_VALUE and line.used.value == line.offline_value
+    if kind is FeatureType.CATEGORY and (same_word or line.fault.endswith(ALONE)):
+        return FaultKind.VOCABULARY
+    if kind is not FeatureType.CATEGORY and line.offline_value == 0 and line.online != 0:
+        return FaultKind.ZERO
+    if line.sent is not None:
+        return FaultKind.DROPPED if line.used.source != "request" else FaultKind.OTHER_VALUE
+    return FaultKind.STORE if line.used.source in ("online", "default") else FaultKind.OTHER_VALUE
+
+
+def _in_words(line: FieldDifference) -> str:
+    came = f"{line.sent!r} was sent" if line.sent is not None else f"{line.offline_value!r} should be stored"
+    used = "no value" if line.used.value is None else repr(line.used.value)
+    if line.fault.endswith(ALONE):
+        return f"{line.name} = {used} is {line.fault}"
+    if line.used.value == line.offline_value:
+        return f"{line.name} = {used} is scored as {line.online:g}, not {line.offline:g}"
+    return f"{line.name}: {came}, {used} from {line.used.source} was used"
+
+
+def _behind_the_values(
+    mismatches: Sequence[RowMismatch], schema: FeatureSchema, scorer: OnnxScorer
+) -> Iterator[SkewFault]:
+    """Take the theory that explains the most mismatches, then the next one for those left, till none explains any."""
+    theories = [*_zero_theories(mismatches, schema, scorer), *_vocabulary_theories(mismatches, schema, scorer)]
+    left = set(range(len(mismatches)))
+    while left:
+        best = max(theories, key=lambda theory: len(left & theory.explained.keys()), default=None)
+        rows = sorted(left & best.explained.keys()) if best else []
+        if best is None or not rows:
+            first = mismatches[min(left)]
+            example = f"row {first.row}: {first.online:.6f} online, {first.implied:.6f} by the bundle"
+            yield SkewFault(FaultKind.UNEXPLAINED, (), len(left), example)
+            return
+        yield SkewFault(best.kind, best.features, len(rows), best.explained[rows[0]])
+        left -= set(rows)
+
+
+def _zero_theories(mismatches: Sequence[RowMismatch], schema: FeatureSchema, scorer: OnnxScorer) -> Iterator[_Theory]:
+    """Zeros of all features, of all numbers, and of each alone, scored as missing and as the default."""
+    numbers = [i for i, feature in enumerate(schema.features) if feature.type is not FeatureType.CATEGORY]
+    missing = np.array([encoder.missing for encoder in Transform(schema).encoders], np.float32)
+    sets = [numbers, *([i] for i in range(len(schema.names))), list(range(len(schema.names)))]
+    for columns in sets if mismatches else ():
+        explained: dict[int, str] = {}
+        vectors = np.array([each.vector for each in mismatches])
+        chosen = np.zeros_like(vectors, bool)
+        chosen[:, columns] = vectors[:, columns] == 0
+        for fill in (np.full_like(missing, np.nan), missing):
+            scores = scorer.probabilities(np.where(chosen, fill, vectors))
+            for at in np.flatnonzero(_same(scores, mismatches) & chosen.any(axis=1)).tolist():
+                named = ", ".join(schema.names[i] for i in np.flatnonzero(chosen[at]))
+                explained.setdefault(at, f"row {mismatches[at].row}: {named} = 0 is scored as missing")
+        touched = {i for at in explained for i in np.flatnonzero(chosen[at]).tolist()}
+        yield _Theory(FaultKind.ZERO, tuple(schema.names[i] for i in sorted(touched)), explained)
+
+
+def _vocabulary_theories(
+    mismatches: Sequence[RowMismatch], schema: FeatureSchema, scorer: OnnxScorer
+) -> Iterator[_Theory]:
+    """For each category: one code a word, the same in every row, that gives the service's scores."""
+    for column, feature in enumerate(schema.features):
+        words = feature.vocabulary or ()
+        by_word: dict[str, list[int]] = {}
+        for at, mismatch in enumerate(mismatches):
+            by_word.setdefault(str(mismatch.lines[column].used.value), []).append(at)
+        explained: dict[int, str] = {}
+        for word, places in by_word.items() if words else ():
+            codes, rows = _shared_codes([mismatches[at] for at in places], column, len(words), scorer)
+            if codes:
+                example = f"{feature.name} = '{word}' is scored as {_code_in_words(codes, words)}"
+                explained |= {places[row]: example for row in rows}
+        yield _Theory(FaultKind.VOCABULARY, (feature.name,), explained)
+
+
+def _shared_codes(
+    mismatches: Sequence[RowMismatch], column: int, size: int, scorer: OnnxScorer
+) -> tuple[list[float], list[int]]:
+    """The codes of a word that explain the most of its mismatches, and which ones those are."""
+    codes = np.append(np.arange(size, dtype=np.float32), np.float32(np.nan))
+    fits = np.zeros((len(mismatches), len(codes)), bool)
+    for at, mismatch in enumerate(mismatches):
+        rows = np.repeat(mismatch.vector[None], len(codes), axis=0)
+        rows[:, column] = codes
+        fits[at] = np.abs(scorer.probabilities(rows).astype(np.float64) - mismatch.online) <= SCORE_TOLERANCE
+    most = fits.sum(axis=0).max()
+    if most == 0:
+        return [], []
+    best = np.flatnonzero(fits.sum(axis=0) == most)
+    return codes[best].tolist(), np.flatnonzero(fits[:, best[0]]).tolist()
+
+
+def _code_in_words(codes: Sequence[float], words: Sequence[str]) -> str:
+    named = [f"{code:g} ('{words[int(code)]}')" if code == code else "missing" for code in codes[:3]]
+    return "code " + " or ".join(named) + (" or others" if len(codes) > 3 else "")
+
+
+def _same(scores: np.ndarray, mismatches: Sequence[RowMismatch]) -> np.ndarray:
+    online = np.array([each.online for each in mismatches])
+    return np.abs(scores.astype(np.float64) - online) <= SCORE_TOLERANCE

@@ -1,0 +1,64 @@
+"""What the online store should hold: of the table that was materialized, not through the store's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from data.errors import ConfigError
+from data.online_store.materialization import DAY_US, online_columns
+from data.schema.use_case import UseCase
+from data.sources.parquet import read_table
+from data.transform.encoding import as_strings
+from data.transform.event_time import NO_TIME, event_us
+from tune.skew.replay_requests import json_values
+from tune.skew.row_comparison import Values
+
+
+def stored_values(path: str, use_case: UseCase, now_us: int) -> Mapping[str, Values | None]:
+    """Return the online features of each entity after `path` was materialized, without expired rows.
+
+    None stands for an entity whose newest rows are of one moment and differ: which one the store keeps is its own
+    affair.
+
+    Raises:
+        ConfigError: the use case has nothing online.
+        DataError: the table is broken, or a column is missing or holds what its feature cannot.
+    """
+    table = read_table(path, online_columns(use_case))
+    entity, event_time = use_case.entity, use_case.event_time
+    if entity is None or event_time is None:
+        raise ConfigError(f"{use_case.name}: without entity and event time nothing is stored")
+    keys = as_strings(table.column(entity.column), entity.column).to_pylist()
+    times = event_us(table.column(event_time), event_time).tolist()
+    oldest = now_us - entity.ttl_seconds * 1_000_000 if entity.ttl_seconds is not None else NO_TIME + 1
+    newest = _newest(keys, times, oldest, now_us + DAY_US)
+    rows = [at for places in newest.values() for at in places]
+    values = iter(_rows(table.take(pa.array(rows, pa.int64())), use_case))
+    found: dict[str, Values | None] = {}
+    for key, places in newest.items():
+        first, *others = [next(values) for _ in places]
+        found[key] = None if any(other != first for other in others) else first
+    return found
+
+
+def _newest(keys: Sequence[str | None], times: Sequence[int], oldest: int, latest: int) -> dict[str, list[int]]:
+    """Row numbers of each key's latest moment between `oldest` and `latest`."""
+    found: dict[str, list[int]] = {}
+    for at, (key, moment) in enumerate(zip(keys, times, strict=True)):
+        if key is None or not oldest <= moment <= latest:
+            continue
+        before = times[found[key][0]] if key in found else NO_TIME
+        if moment > before:
+            found[key] = [at]
+        elif moment == before:
+            found[key].append(at)
+    return found
+
+
+def _rows(table: pa.Table, use_case: UseCase) -> list[Values]:
+    columns = [(f.name, json_values(table.column(f.name), f.name, f.type)) for f in use_case.schema_.online]
+    return [
+        {name: value for name, values in columns if (value := values[at]) is not None} for at in range(table.num_rows)
+    ]

@@ -1,0 +1,79 @@
+"""The skew proof by prediction log: rows that were answered, with the vectors that were scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.prediction_log.files import LogFile, log_files, read_file, sources
+from data.schema.feature_schema import FeatureSchema, FeatureType
+from data.transform.encoding import Transform
+from tune.registry.bundle import Bundle
+from tune.skew.row_comparison import RowComparer, SentRow, ServedRow, SkewProof, UsedValue
+
+_BATCH_ROWS = 1000
+
+
+def prove_log(
+    bundle: Bundle, version: str, folder: Path, rows: int, advance: Callable[[int], None] = lambda _: None
+) -> SkewProof:
+    """Compare rows that a version answered, those of the newest files first, until `rows` are compared.
+
+    Raises:
+        DataError: there is no log in the folder, or a file of it is broken.
+    """
+    comparer = RowComparer(bundle, version, rows)
+    schema, transform = bundle.manifest.schema_, Transform(bundle.manifest.schema_)
+    for part in _parts(folder, version, schema):
+        left = rows - comparer.proof.compared
+        if left <= 0:
+            break
+        logged = part.slice(0, left).to_pylist()
+        first = comparer.proof.compared
+        sent = [SentRow(first + at, _sent(row), None) for at, row in enumerate(logged)]
+        matrix = transform.matrix(_as_table([each.body or {} for each in sent], schema))
+        comparer.compare(matrix, sent, [_served(row, schema) for row in logged])
+        advance(len(logged))
+    return comparer.proof
+
+
+def _parts(folder: Path, version: str, schema: FeatureSchema) -> Iterator[pa.Table]:
+    for file in sorted(log_files(folder), key=lambda file: file.name.rpartition("-")[2], reverse=True):
+        found: LogFile = read_file(file)
+        own = found.table.filter(pc.call_function("equal", [found.table.column("version"), version]))
+        width = pc.call_function("list_value_length", [own.column("vector")]).to_numpy()
+        own = own.filter(pa.array(width == len(schema.names)))
+        for start in range(0, own.num_rows, _BATCH_ROWS):
+            yield own.slice(start, _BATCH_ROWS)
+
+
+def _sent(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in json.loads(row["sent"] or "{}").items() if value is not None}
+
+
+def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
+    sent, online = _sent(row), json.loads(row["online"] or "{}")
+    used = {}
+    for feature, source in zip(schema.features, sources(row["sources"]), strict=True):
+        values = {"request": sent, "online": online}.get(source, {feature.name: feature.default})
+        used[feature.name] = UsedValue(values.get(feature.name), source)
+    return ServedRow(str(row["request_id"]), float(row["probability"]), used, row["vector"])
+
+
+def _as_table(bodies: list[dict[str, Any]], schema: FeatureSchema) -> pa.Table:
+    """What was sent, as training's table would have it; null where nothing was."""
+    columns = {}
+    for feature in schema.features:
+        values = [body.get(feature.name) for body in bodies]
+        if feature.type is FeatureType.CATEGORY:
+            columns[feature.name] = pa.array(values, pa.string())
+        else:
+            floats = np.array([np.nan if value is None else float(value) for value in values])
+            columns[feature.name] = pa.array(floats)
+    return pa.table(columns)

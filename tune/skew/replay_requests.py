@@ -1,0 +1,79 @@
+"""A table's rows as clients would send them: the JSON objects of requests, and beside them the encoded rows.
+
+Every feature that a request may carry is sent. One of source `either` is sent in one half of the rows and left to the
+store in the other; the halves change places when the table is gone through again.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyarrow as pa
+
+from data.schema.feature_schema import FeatureType, Scalar, Source
+from data.transform.encoding import Transform, as_floats, as_strings, named_column
+from tune.registry.bundle import BundleManifest
+from tune.skew.row_comparison import SentRow
+
+
+class ReplayRequests:
+    """The requests that can be made of a table."""
+
+    def __init__(self, table: pa.Table, manifest: BundleManifest) -> None:
+        self._table = table
+        self._entity = manifest.entity
+        self._features = [f for f in manifest.schema_.features if f.source is not Source.ONLINE]
+        self._open = {f.name for f in self._features if f.source is Source.EITHER}
+        self._transform = Transform(manifest.schema_)
+
+    @property
+    def forms(self) -> int:
+        """Different requests that can be made of the table."""
+        return self._table.num_rows * (2 if self._open else 1)
+
+    def slice(self, start: int, count: int) -> tuple[np.ndarray, list[SentRow]]:
+        """Encode rows and put them as requests, from form `start` on; fewer at the end of the table.
+
+        Raises:
+            DataError: a column is missing, or cannot hold its feature.
+        """
+        turn, first = divmod(start, self._table.num_rows)
+        part = self._table.slice(first, count)
+        columns = [(f.name, json_values(named_column(part, f.name), f.name, f.type)) for f in self._features]
+        entities = self._entities(part)
+        sent = []
+        for at, entity in enumerate(entities):
+            left_out = self._open if (first + at + turn) % 2 else ()
+            body = {name: values[at] for name, values in columns if name not in left_out}
+            sent.append(_sent(first + at, body, entity, self._entity.column if self._entity else None))
+        return self._transform.matrix(part), sent
+
+    def _entities(self, part: pa.Table) -> list[Scalar | None]:
+        if self._entity is None:
+            return [None] * part.num_rows
+        words = as_strings(named_column(part, self._entity.column), self._entity.column).to_pylist()
+        return words if self._entity.type == "string" else [None if word is None else int(word) for word in words]
+
+
+def json_values(column: pa.ChunkedArray, name: str, kind: FeatureType) -> list[Scalar | None]:
+    """Return a column's values as a request must spell them, None where absent; raises DataError."""
+    if kind is FeatureType.CATEGORY:
+        return as_strings(column, name).to_pylist()
+    if kind is FeatureType.INTEGER and pa.types.is_integer(column.type):
+        return column.to_pylist()
+    floats = as_floats(column, name).tolist()
+    if kind is FeatureType.BOOLEAN:
+        return [None if value != value else bool(value) for value in floats]
+    if kind is FeatureType.NUMBER:
+        return [None if value != value else value for value in floats]
+    return [None if value != value else int(value) if value.is_integer() else value for value in floats]
+
+
+def _sent(row: int, values: dict[str, Scalar | None], entity: Scalar | None, column: str | None) -> SentRow:
+    body = {name: value for name, value in values.items() if value is not None}
+    if any(isinstance(value, float) and math.isinf(value) for value in body.values()):
+        return SentRow(row, None, None)
+    if column is not None and entity is not None:
+        body[column] = entity
+    return SentRow(row, body, None if entity is None else str(entity))

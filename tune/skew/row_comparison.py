@@ -1,0 +1,230 @@
+"""Skew: does the served path compute what training computed? One row at a time, field by field.
+
+Offline is the table encoded by `data.transform.encoding.Transform` and scored by the bundle's ONNX model. Online is
+what the service says: the values it used with their sources, and its score. Where a value came from the store, the
+offline side takes what the store should hold when that is known, else the value that the answer names. Pure: no HTTP,
+no registry.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from data.schema.feature_schema import Scalar
+from data.transform.encoding import FeatureEncoder, Transform
+from tune.registry.bundle import Bundle
+from tune.training.onnx_export import OnnxScorer
+
+REQUEST, ONLINE, DEFAULT = "request", "online", "default"
+"""Where the service says that a value came from."""
+SCORE_TOLERANCE = 1e-6
+"""Scores are the same within this: eight times the rounding of a float32 near 1, for sums taken in another order."""
+SHOWN = 10
+"""Rows that are shown field by field."""
+KEPT = 200
+"""Mismatches that are kept to find out what they have in common."""
+
+ALONE, ANOTHER_VALUE = " to the service alone", "another value"
+"""Faults of a field; a third kind names the source that the value came from."""
+
+Values = Mapping[str, Scalar]
+"""Raw values by feature; absent ones are left out."""
+
+
+class SentRow(NamedTuple):
+    """One row as it is sent: its number in the table, and the JSON object; None when no JSON can carry it."""
+
+    row: int
+    body: dict[str, Scalar] | None
+    entity: str | None
+
+
+class UsedValue(NamedTuple):
+    """One feature as the service says it used it; `source` is request, online or default.
+
+    `unseen`: the service counts the value as an unknown category; None when it does not say.
+    """
+
+    value: Scalar | None
+    source: str
+    unseen: bool | None = None
+
+
+_NOT_USED = UsedValue(None, "nowhere")
+
+
+class ServedRow(NamedTuple):
+    """One answered row: its score, each feature as it was used, and the vector that was scored, where that is told."""
+
+    request_id: str
+    probability: float
+    features: Mapping[str, UsedValue]
+    vector: Sequence[float] | None = None
+
+
+class FieldDifference(NamedTuple):
+    """One field of a row that does not agree with training.
+
+    `online` and `offline` are encoded, as the model sees them; `fault` says in words what differs, empty when nothing.
+    """
+
+    name: str
+    sent: Scalar | None
+    used: UsedValue
+    online: float
+    offline_value: Scalar | None
+    offline: float
+    fault: str
+
+
+class RowMismatch(NamedTuple):
+    """A row on which both sides differ.
+
+    `vector` is what the service scored, or should have by the values it names, float32 of shape (k,), and `implied`
+    the bundle's score of it: when `online` is another one, the fault lies behind the values.
+    """
+
+    row: int
+    request_id: str
+    lines: tuple[FieldDifference, ...]
+    online: float
+    offline: float
+    vector: np.ndarray
+    implied: float
+
+    @property
+    def rescored(self) -> bool:
+        """True when the service's score is not that of the values it names."""
+        return not same_score(self.online, self.implied)
+
+
+@dataclass
+class SkewProof:
+    """What a comparison found. `wanted` is the number of rows that must be compared."""
+
+    version: str
+    wanted: int
+    compared: int = 0
+    degraded: int = 0
+    refused: int = 0
+    first_refusal: str = ""
+    fields: Counter[str] = field(default_factory=Counter)
+    """Fields compared, by the source of the value."""
+    differing: int = 0
+    mismatches: list[RowMismatch] = field(default_factory=list)
+    """The first `KEPT` of `differing`."""
+
+    @property
+    def passed(self) -> bool:
+        """True when enough rows were compared and none differs."""
+        return self.differing == 0 and self.compared >= self.wanted
+
+    @property
+    def summary(self) -> str:
+        """In words, for a table."""
+        words = [f"{self.compared:,} rows, {self.differing:,} differ"]
+        if self.refused:
+            words.append(f"{self.refused:,} refused")
+        if self.degraded:
+            words.append(f"{self.degraded:,} without the store")
+        return ", ".join(words)
+
+    def refuse(self, row: int, reason: str) -> None:
+        """Count a row that the service does not take."""
+        self.refused += 1
+        self.first_refusal = self.first_refusal or f"row {row}: {reason}"
+
+
+class RowComparer:
+    """Compares served rows with training for one bundle, and keeps the `proof`.
+
+    Args:
+        bundle: of the version that is asked.
+        version: its number.
+        wanted: rows that must be compared.
+        stored: what the store should hold of each entity, as far as that is known.
+    """
+
+    def __init__(
+        self, bundle: Bundle, version: str, wanted: int, stored: Mapping[str, Values | None] | None = None
+    ) -> None:
+        self.proof = SkewProof(version, wanted)
+        self._encoders = Transform(bundle.manifest.schema_).encoders
+        self._scorer = OnnxScorer(bundle.onnx)
+        self._stored = stored
+
+    def compare(self, matrix: np.ndarray, sent: Sequence[SentRow], served: Sequence[ServedRow]) -> None:
+        """Compare rows: the encoded table (n, k), what was sent of each, and what was answered, in the same order."""
+        if not sent:
+            return
+        rows = [self._lines(*each) for each in zip(matrix, sent, served, strict=True)]
+        offline = np.array([[line.offline for line in lines] for lines in rows], np.float32)
+        online = np.array([[line.online for line in lines] for lines in rows], np.float32)
+        expected, implied = self._scorer.probabilities(offline).tolist(), self._scorer.probabilities(online).tolist()
+        for at, lines in enumerate(rows):
+            self.proof.compared += 1
+            self.proof.fields.update(line.used.source for line in lines)
+            score = served[at].probability
+            if any(line.fault for line in lines) or not same_score(score, expected[at]):
+                found = RowMismatch(
+                    sent[at].row, served[at].request_id, lines, score, expected[at], online[at], implied[at]
+                )
+                self._keep(found)
+
+    def _keep(self, found: RowMismatch) -> None:
+        self.proof.differing += 1
+        if len(self.proof.mismatches) < KEPT:
+            self.proof.mismatches.append(found)
+
+    def _lines(self, encoded: np.ndarray, sent: SentRow, served: ServedRow) -> tuple[FieldDifference, ...]:
+        told = served.vector if served.vector is not None else [None] * len(encoded)
+        return tuple(
+            self._line(encoder, float(code), sent, served.features.get(encoder.feature.name, _NOT_USED), scored)
+            for encoder, code, scored in zip(self._encoders, encoded, told, strict=True)
+        )
+
+    def _line(
+        self, encoder: FeatureEncoder, code: float, sent: SentRow, used: UsedValue, scored: float | None
+    ) -> FieldDifference:
+        feature = encoder.feature
+        value = (sent.body or {}).get(feature.name)
+        held = {} if self._stored is None else self._stored.get(sent.entity or "", {})
+        implied = _float32(encoder.encode(used.value))
+        online = implied if scored is None else scored
+        if value is not None:
+            offline_value, offline, expected = value, code, (REQUEST,)
+        elif feature.online and self._stored is not None and held is not None:
+            offline_value = held.get(feature.name)
+            offline = _float32(encoder.encode(offline_value))
+            expected = (DEFAULT if offline_value is None else ONLINE,)
+        elif feature.online:
+            offline_value, offline, expected = used.value, implied, (ONLINE, DEFAULT)
+        else:
+            offline_value, offline, expected = feature.default, _float32(encoder.missing), (DEFAULT,)
+        fault = _fault(encoder, used, online, offline, expected)
+        return FieldDifference(feature.name, value, used, online, offline_value, offline, fault)
+
+
+def same_score(one: float, other: float) -> bool:
+    """True within SCORE_TOLERANCE."""
+    return abs(one - other) <= SCORE_TOLERANCE
+
+
+def _fault(encoder: FeatureEncoder, used: UsedValue, online: float, offline: float, expected: tuple[str, ...]) -> str:
+    if used.source not in expected:
+        return f"taken from {used.source}, not from {' or '.join(expected)}"
+    if used.value is not None and used.unseen is not None and used.unseen != encoder.unseen(used.value):
+        return f"{'unknown' if used.unseen else 'known'}{ALONE}"
+    if not (online == offline or (math.isnan(online) and math.isnan(offline))):
+        return ANOTHER_VALUE
+    return ""
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))

@@ -1,0 +1,1 @@
+"""Fitting XGBoost in one process or many, calibration, and export to ONNX."""

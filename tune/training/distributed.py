@@ -1,0 +1,270 @@
+"""The final fit on the cluster: xgboost_ray, whose actors each read their own rows and all-reduce their histograms.
+
+xgboost_ray 0.1.19 is the last release. Three things of it are replaced here, the rest works with XGBoost 3.2
+as it is; the versions are pinned, and a test holds the result against plain XGBoost.
+
+- It calls XGBoost's tracker by its signature of 2021 (driver; `tune.training.rabit_tracker`).
+- It reads Parquet by pandas, into the object store, out of it and into a DMatrix: four copies. Here an
+  actor maps its rows and quantizes them as they pass by (actor).
+- It numbers its actors by the address of an object, by which two equal fits sum in different order (actor).
+
+A fit that lost an actor starts again from its first round, because one that goes on from a checkpoint draws
+other rows and columns than an unbroken one and ends with another model.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import ray
+import xgboost
+import xgboost_ray
+import xgboost_ray.main
+import xgboost_ray.session
+from ray._private.state import available_resources_per_node
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+from xgboost.collective import CommunicatorContext
+
+from data.errors import DataError, TrainingFailed
+from tune.dataset.encoded_examples import EncodedExamples
+from tune.dataset.shards import Shards, shares
+from tune.training.boosting import first_line
+from tune.training.quantile_matrix import USABLE, build_matrix, fitting
+from tune.training.rabit_tracker import TrackerProcess
+
+_CPU_PATIENCE_S = 3.0
+_ANSWER_TIMEOUT_S = 10.0
+_TRIES = 3
+
+_log = logging.getLogger(__name__)
+
+
+def fit_distributed(
+    params: Mapping[str, Any],
+    source: EncodedExamples | Shards,
+    rounds: int,
+    actors: int | None = None,
+    usable: float = USABLE,
+) -> xgboost.Booster:
+    """Boost exactly `rounds` rounds over all rows; needs a running Ray.
+
+    The model's bytes depend on the rows and their order, `params`, `rounds` and `actors`, and on nothing else:
+    not on threads, on whether the matrix was in memory, or on actors that were lost.
+
+    Args:
+        params: XGBoost parameters; `nthread` is replaced by the CPUs of an actor.
+        source: rows in memory, or shards, whose folder every node must see.
+        rounds: boosting rounds.
+        actors: processes that share the rows; default one a node that has a free CPU. Each gets as many CPUs as
+            every one of them can have.
+        usable: share of a machine's free memory that the matrices of shards may take before they go to disk.
+
+    Raises:
+        TrainingFailed: actors died again and again, found no free CPUs, or XGBoost refused the parameters.
+        DataError: a shard cannot be read.
+    """
+    free = _settled_cpus()
+    actors = min(actors or max(sum(map(bool, free)), 1), source.rows)
+    rows = _Rows(source, actors, params.get("max_bin"), usable)
+    for left in reversed(range(_TRIES)):
+        library = _Library()
+        try:
+            with library, _quiet():
+                return _boost(params, rows, rounds, actors, cpus_of_an_actor(free, actors))
+        except TimeoutError as exc:
+            raise _starved(actors, free) from exc
+        except (RuntimeError, ValueError, RayError) as exc:
+            if not library.lost or not left:
+                raise _translated(exc, actors) from exc
+            _log.warning("a process of the final fit was lost; it starts again (%d more tries)", left)
+    raise AssertionError("the last try returns or raises")
+
+
+def _boost(params: Mapping[str, Any], rows: _Rows, rounds: int, actors: int, cpus: int) -> xgboost.Booster:
+    # A checkpoint is of no use here; the library makes one after the first round all the same.
+    ray_params = xgboost_ray.RayParams(
+        num_actors=actors, cpus_per_actor=cpus, checkpoint_frequency=rounds + 1, verbose=False
+    )
+    distributed = {name: value for name, value in params.items() if name != "nthread"}
+    return xgboost_ray.train(distributed, rows, num_boost_round=rounds, ray_params=ray_params)
+
+
+class _Rows(xgboost_ray.RayDMatrix):
+    """The rows of a fit as xgboost_ray hands them to its actors: where they are, not what they hold."""
+
+    def __init__(self, source: EncodedExamples | Shards, actors: int, max_bin: int | None, usable: float) -> None:
+        # A file's name is all it takes to tell the library that actors load for themselves.
+        super().__init__(["rows.parquet"], label="label", distributed=True)
+        self._parts = shares(source.rows, actors)
+        self._neighbours = -(-actors // len(_nodes()))
+        self._max_bin, self._usable = max_bin, usable
+        self._shards = source if isinstance(source, Shards) else None
+        self._examples: Any = None if isinstance(source, Shards) else ray.put(source)
+
+    def assert_enough_shards_for_actors(self, num_actors: int) -> None:
+        """Rows can be shared among any number of actors."""
+
+    def assign_shards_to_actors(self, actors: object) -> bool:
+        """Parts are assigned by rank."""
+        return False
+
+    def get_data(self, rank: int, num_actors: int | None = None) -> dict[str, Any]:
+        """Return an actor's part, in the actor, once it is sure that it can be read from there."""
+        if self._shards is not None:
+            self._shards.check()
+        _prepare_actor(rank)
+        return {"data": self._parts[rank]}
+
+    def build(self, part: range, nthread: int) -> xgboost.DMatrix:
+        """Quantize the part, in an actor that is connected to the others: thresholds are agreed on by all."""
+        if self._shards is None:
+            return build_matrix(ray.get(self._examples), part, nthread, self._max_bin, None)
+        plan = fitting(len(part), self._shards.features, self._neighbours, self._usable)
+        cache = self._shards.folder / f"cache-{os.getpid()}" if plan.external else None
+        if plan.external:
+            told = f"final fit, {len(part):,} rows an actor: {plan}"
+            xgboost_ray.session.put_queue(partial(_log.warning, told))
+        return build_matrix(self._shards, part, nthread, self._max_bin, cache)
+
+
+def _prepare_actor(rank: int) -> None:
+    """Give the library, in an actor's process, our matrix and a name for the actor that orders it by rank."""
+    main = xgboost_ray.main
+    main._get_dmatrix = _matrix
+    main._RabitContext = partial(_context, rank)
+
+
+def _matrix(rows: _Rows, loaded: Mapping[str, Any]) -> xgboost.DMatrix:
+    try:
+        return rows.build(loaded["data"], loaded["nthread"])
+    except DataError as exc:
+        # The library's thread passes on errors of XGBoost only.
+        raise xgboost.core.XGBoostError(str(exc)) from exc
+
+
+def _context(rank: int, _name: str, arguments: dict[str, Any]) -> CommunicatorContext:
+    return CommunicatorContext(**arguments, dmlc_task_id=f"{rank:06d}")
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def cpus_of_an_actor(free: Sequence[int], actors: int) -> int:
+    """Most CPUs that each of `actors` actors can have on nodes with so many free ones; 1 when not all find a place."""
+    fitting = (cpus for cpus in range(max(free, default=1), 1, -1) if sum(node // cpus for node in free) >= actors)
+    return next(fitting, 1)
+
+
+def _settled_cpus() -> list[int]:
+    """The free CPUs of each node; a search that has just ended may still be giving back its own."""
+    deadline = time.monotonic() + _CPU_PATIENCE_S
+    while True:
+        free, all_ = (int(found.get("CPU", 0)) for found in (ray.available_resources(), ray.cluster_resources()))
+        if free >= all_ or time.monotonic() > deadline:
+            # Ray has no public way to ask for the free resources of each node; its own libraries ask so.
+            return [int(node.get("CPU", 0)) for node in available_resources_per_node().values()]
+        time.sleep(0.1)
+
+
+def _starved(actors: int, free: Sequence[int]) -> TrainingFailed:
+    there = ", ".join(str(cpus) for cpus in sorted(free, reverse=True))
+    return TrainingFailed(
+        f"the final fit found no place for {actors} actors within {xgboost_ray.main.ENV.PLACEMENT_GROUP_TIMEOUT_S} s: "
+        f"free CPUs when it began, by node: {there or 'none'}. Wait until other jobs of the cluster end or add a "
+        "node, then run the same command with --resume; RXGB_PLACEMENT_GROUP_TIMEOUT_S sets how many seconds it waits"
+    )
+
+
+def _translated(exc: BaseException, actors: int) -> DataError | TrainingFailed:
+    while True:
+        if isinstance(exc, RayTaskError) and isinstance(exc.cause, DataError):
+            return exc.cause
+        if exc.__cause__ is None:
+            break
+        exc = exc.__cause__
+    # The cause arrives as text, a remote stack trace in it: the message is after the last XGBoostError.
+    reason = first_line(exc).rsplit("XGBoostError: ", 1)[-1].split("  The above exception")[0]
+    return TrainingFailed(f"the final fit on {actors} actors failed: {reason}")
+
+
+class _Library:
+    """Replaces the library's outdated parts in the driver, and frees what a failed fit of its keeps reserved.
+
+    `lost` says, after the block, whether an actor or the tracker had died in it.
+    """
+
+    _NAMES = ("_start_rabit_tracker", "_stop_rabit_tracker", "placement_group", "_create_actor")
+
+    def __init__(self) -> None:
+        self.lost = False
+        self._reserved: list[PlacementGroup] = []
+        self._actors: list[ActorHandle] = []
+        self._tracker: TrackerProcess | None = None
+        self._before = {name: getattr(xgboost_ray.main, name) for name in self._NAMES}
+
+    def __enter__(self) -> None:
+        # It loads XGBoost meanwhile, while the actors do.
+        self._tracker = TrackerProcess()
+        ours = (
+            self._start_tracker,
+            TrackerProcess.stop,
+            self._kept(self._reserved, "placement_group"),
+            self._kept(self._actors, "_create_actor"),
+        )
+        for name, function in zip(self._NAMES, ours, strict=True):
+            setattr(xgboost_ray.main, name, function)
+
+    def __exit__(self, kind: type[BaseException] | None, exc: object, trace: object) -> None:
+        for name, function in self._before.items():
+            setattr(xgboost_ray.main, name, function)
+        assert self._tracker is not None
+        self._tracker.stop(0)
+        self.lost = kind is not None and (self._tracker.aborted or any(_died(actor) for actor in self._actors))
+        # The library removes its reservation after a success only; left behind, it would starve the cluster.
+        for group in self._reserved:
+            remove_placement_group(group)
+        self._actors.clear()
+
+    def _start_tracker(self, workers: int) -> tuple[TrackerProcess, dict[str, Any]]:
+        assert self._tracker is not None
+        return self._tracker, self._tracker.begin(workers, ray.util.get_node_ip_address())
+
+    def _kept(self, made: list[Any], name: str) -> Callable[..., Any]:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            made.append(self._before[name](*args, **kwargs))
+            return made[-1]
+
+        return make
+
+
+def _died(actor: ActorHandle) -> bool:
+    try:
+        ray.get(actor.pid.remote(), timeout=_ANSWER_TIMEOUT_S)
+    except RayActorError:
+        return True
+    except GetTimeoutError:
+        return False
+    return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
