@@ -29,7 +29,7 @@ class CommandContext:
     def catalog(self) -> ModelCatalog:
         """Versions, aliases and tags; raises RegistryUnavailable."""
         # MLflow takes a second to load, which a rollback by the admin door does not have.
-        return importlib.import_module("tune.registry.model_versions").Catalog(self.settings.tracking_uri)
+        return importlib.import_module("tune.registry.model_versions").ModelCatalog(self.settings.tracking_uri)
 
     @cached_property
     def registry(self) -> Registry:
