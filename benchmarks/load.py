@@ -22,8 +22,8 @@ from typing import cast
 from benchmarks.figures import percentiles_ms
 from benchmarks.open_load import MEASURING, Route, run_at_rate
 from benchmarks.peers.dialects import DIALECTS
-from ray_app.loadtest.event_loop import run_on_time
-from ray_app.loadtest.http_response import parse
+from ray_app.loadtest.http_client.event_loop import run_on_time
+from ray_app.loadtest.http_client.http_response import parse
 
 try:
     import uvloop

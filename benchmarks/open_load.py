@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.figures import percentiles_ms
 from ray_app.loadtest.arrival_schedule import Profile, arrivals
 from ray_app.loadtest.generator import LoadPlan, generate
+from ray_app.loadtest.http_client.target import Target
 from ray_app.loadtest.samples import Samples
-from ray_app.loadtest.target import Target
 
 MEASURING = "measuring"
 _CONNECTIONS = 256

@@ -12,11 +12,11 @@ from multiprocessing import get_context
 import numpy as np
 
 from ray_app.loadtest.arrival_schedule import Profile, arrivals
-from ray_app.loadtest.event_loop import run_on_time
 from ray_app.loadtest.generator import LoadPlan, generate
+from ray_app.loadtest.http_client.event_loop import run_on_time
+from ray_app.loadtest.http_client.target import Target
 from ray_app.loadtest.percentiles import percentiles
 from ray_app.loadtest.samples import Samples
-from ray_app.loadtest.target import Target
 
 _TIMEOUT_S = 5.0
 _WINDOW_S = 1.0

@@ -17,9 +17,10 @@ import numpy as np
 from data.cli.terminal import EXIT_INTERRUPTED, err
 from data.errors import ConfigError
 from ray_app.loadtest.arrival_schedule import Profile, arrivals
-from ray_app.loadtest.event_loop import run_on_time
 from ray_app.loadtest.generator import LoadPlan, Run, generate
 from ray_app.loadtest.generator_ceiling import ON_TIME_S, Level, calibrate
+from ray_app.loadtest.http_client.event_loop import run_on_time
+from ray_app.loadtest.http_client.target import parse_url
 from ray_app.loadtest.percentiles import percentiles
 from ray_app.loadtest.plot import write_plot
 from ray_app.loadtest.report import Result, Setup, markdown, write_json, write_markdown
@@ -27,7 +28,6 @@ from ray_app.loadtest.request_bodies import bodies
 from ray_app.loadtest.samples import Samples, kind_of
 from ray_app.loadtest.slo import parse_slo
 from ray_app.loadtest.summary import figures, seconds
-from ray_app.loadtest.target import parse_url
 from ray_app.loadtest.verdict import client_limit, judge
 
 EXIT_MISSED = 1

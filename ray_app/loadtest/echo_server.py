@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from ray_app.loadtest.target import Target, Unreachable
+from ray_app.loadtest.http_client.target import Target, Unreachable
 
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 _STOP_TIMEOUT_S = 5.0

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ray_app.loadtest.connection_pool import ConnectionPool
+from ray_app.loadtest.http_client.connection_pool import ConnectionPool
+from ray_app.loadtest.http_client.target import Target
 from ray_app.loadtest.replica_watch import ReplicaWatch
 from ray_app.loadtest.samples import Samples
-from ray_app.loadtest.target import Target
 
 _LEAD_S = 0.1
 _BURST = 32

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from ray_app.loadtest.arrival_schedule import Profile, arrivals
 from ray_app.loadtest.echo_server import echo_server
-from ray_app.loadtest.event_loop import run_on_time
 from ray_app.loadtest.generator import LoadPlan, generate
+from ray_app.loadtest.http_client.event_loop import run_on_time
 from ray_app.loadtest.samples import Samples
 from ray_app.loadtest.summary import figures
 

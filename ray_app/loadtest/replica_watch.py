@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from data.errors import RayscoreError
-from ray_app.loadtest.http_response import parse
-from ray_app.loadtest.target import Target
+from ray_app.loadtest.http_client.http_response import parse
+from ray_app.loadtest.http_client.target import Target
 
 _EVERY_S = 1.0
 _TIMEOUT_S = 2.0

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray_app.loadtest.target import Target
+from ray_app.loadtest.http_client.target import Target
 
 ROW = {
     "properties": {

@@ -8,11 +8,11 @@ import pytest
 
 from ray_app.environment.ports import free_port
 from ray_app.loadtest.arrival_schedule import Profile, arrivals
-from ray_app.loadtest.event_loop import run_on_time
 from ray_app.loadtest.generator import LoadPlan, Run, generate
-from ray_app.loadtest.http_response import BadResponse, parse
+from ray_app.loadtest.http_client.event_loop import run_on_time
+from ray_app.loadtest.http_client.http_response import BadResponse, parse
+from ray_app.loadtest.http_client.target import Target
 from ray_app.loadtest.samples import Samples
-from ray_app.loadtest.target import Target
 from tests.support.loadtest import Answer, always, answer, closing, never, serving
 
 

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import cast
 
-from ray_app.loadtest.http_response import BadResponse, parse
+from ray_app.loadtest.http_client.http_response import BadResponse, parse
+from ray_app.loadtest.http_client.target import Target
 from ray_app.loadtest.samples import MALFORMED, REFUSED, RESET, TIMEOUT, Samples
-from ray_app.loadtest.target import Target
 
 _IDLE = -1
 
