@@ -24,12 +24,12 @@ import httpx
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.checked import Asked, Checked, checking
 from benchmarks.figures import markdown_table, short, write_section
 from benchmarks.processes import pss_mib
 from data.cli.terminal import err, run_cli
 from ray_app.loadtest.percentiles import percentiles
 from tests.support.application import Workplace, serve_command
+from tests.support.checked_load import Asked, Checked, checking
 from tests.support.model_swaps import GOOD, TOKEN, Versions
 from tests.support.models import card_table
 

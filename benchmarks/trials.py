@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from benchmarks.bench import Bench
 from benchmarks.figures import short
-from benchmarks.paced import Outcome, Pace, paced, run_paced
 from benchmarks.starts import phases, replace
 from ray_app.loadtest.arrival_schedule import Profile
 from ray_app.loadtest.percentiles import percentiles
+from tests.support.paced_load import Outcome, Pace, paced, run_paced
 
 HOST = "127.0.0.1"
 _WAIT_S = 60.0

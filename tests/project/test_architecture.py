@@ -137,6 +137,34 @@ def touches_environment(tree: ast.Module) -> bool:
     return bool(names & (attributes | imported))
 
 
+def imported(file: Path) -> set[str]:
+    """Every module that a file imports, and every name that it takes out of one, dotted."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(folder: str, of: str, but: str = "-") -> set[str]:
+    """Files of a folder that import from a package, but for what is below a part of it."""
+    return {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / folder).rglob("*.py")
+        if any(name.startswith(f"{of}.") and not name.startswith(f"{but}.") for name in imported(file))
+    }
+
+
+def test_tests_share_by_the_support_folder_alone():
+    """No test and no benchmark imports a test; a benchmark is imported by the tests whose subject it is."""
+    assert importers("tests", "tests", but="tests.support") == set()
+    assert importers("benchmarks", "tests", but="tests.support") == set()
+    found = {file for file in importers("tests", "benchmarks") if not file.startswith("tests/unit/benchmarks/")}
+    assert found == {"tests/service/cassandra/test_cassandra_benchmark.py"}
+
+
 def test_environment_is_touched_where_it_must_be():
     """The environment is read for settings in one module; the few others that touch it are known, with the reason."""
     found = {

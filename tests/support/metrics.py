@@ -27,8 +27,8 @@ from ray_app.rollout.version_stats import VersionStats
 from ray_app.transport.handshake import Handshake
 from ray_app.transport.server import LinkServer
 from tests.support.models import card_bundle
+from tests.support.rollout_driver import Place, quick
 from tests.support.serving import run
-from tests.unit.ray_app.rollout.test_rollout_driver import Place, quick
 from tune.registry.rollout_spec import RolloutAction
 
 GET = RouteRequest("GET", "/metrics", b"", {}, b"", "test")

@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 
-from benchmarks.checked import Checked
 from data.schema.use_case import load_use_case
 from ray_app.control.messages import GATEWAY
 from tests.support.application import Workplace, wait_for
+from tests.support.checked_load import Checked
 from tests.support.models import card_bundle, card_table, train_bundle
 from tune.registry.bundle import Bundle, Probe
 from tune.registry.registry import Registry

@@ -11,8 +11,7 @@ import pytest
 from ray_app.rollout.rollout_controller import RolloutController, RolloutDecision, obey
 from ray_app.rollout.version_stats import VersionStats
 from tests.support.version_stats import drawn
-from tests.unit.tune.registry.test_rollout_spec import rollout
-from tune.registry.rollout_spec import Rollout, RolloutAction, RolloutOrder
+from tune.registry.rollout_spec import Rollout, RolloutAction, RolloutOrder, new_rollout
 from tune.registry.traffic_rules import Mode, TrafficRules
 
 RULES = TrafficRules(use_case="card_fraud", champion="1", epoch=1)
@@ -79,6 +78,12 @@ class World:
         move = obey(self.rollout, order, self.rules, self.now)
         assert move is not None
         self.take(move)
+
+
+def rollout(**changes) -> Rollout:
+    """A rollout of version 2 against champion 1."""
+    given = {"id": "0123abcd", "use_case": "card_fraud", "version": "2", "champion": "1"}
+    return new_rollout(**{**given, **changes})
 
 
 def quick(**changes) -> Rollout:

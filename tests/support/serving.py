@@ -74,7 +74,7 @@ def write_store(file: Path, rows: Mapping[str, Mapping[str, Scalar | None]], age
 
 def local_store(file: Path, retry_s: float = 0.01) -> LocalFeatures:
     """Feature fetch from a SQLite file in this process."""
-    return LocalFeatures(lambda: SqliteStore(file, manifest().view), retry_s)
+    return LocalFeatures(lambda: SqliteStore(file, manifest().view), retry_s=retry_s)
 
 
 class CountingStage:

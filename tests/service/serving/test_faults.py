@@ -19,11 +19,11 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.paced import Pace, paced
 from data.schema.use_case import load_use_case
 from ray_app.loadtest.http_client.http_response import parse
 from tests.support.application import Workplace, serve_command, wait_for
 from tests.support.models import card_table, train_bundle
+from tests.support.paced_load import Pace, paced
 
 pytestmark = pytest.mark.ray
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from benchmarks.checked import Asked, checking
 from data.prediction_log.files import read_log
 from tests.support.application import Workplace, serve_command, wait_for
+from tests.support.checked_load import Asked, checking
 from tests.support.model_swaps import (
     GOOD,
     NAME,

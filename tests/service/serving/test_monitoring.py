@@ -20,7 +20,7 @@ from tests.support.model_swaps import NAME, Versions
 from tests.support.models import card_table, train_bundle
 from tests.support.processes import listening
 from tests.support.prometheus import Prometheus, promtool, running
-from tests.unit.tune.registry.test_rollout_spec import rollout
+from tests.support.rollout import rollout
 from tune.registry.rollout_spec import ORDER_TAG, RolloutAction, RolloutOrder
 from tune.search.mlflow_runs import MlflowRuns
 

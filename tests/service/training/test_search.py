@@ -6,14 +6,13 @@ import os
 import signal
 import threading
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import descendants
 from data.errors import ConfigError, TrainingFailed
 from data.schema.use_case import Range, load_use_case
 from tests.support.models import card_table
+from tests.support.processes import workers
 from tests.support.search import DECLARED, trial
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import TrainingTable, fingerprint
@@ -49,15 +48,6 @@ def run(prepared, finished, scratch, trials=14, workers=ONE, sampler=TpeSampler,
     search(job, schedule, workers, hand_in, said.append, scratch / "ray")
     assert list(scratch.iterdir()) == [], "Ray Tune's own files are removed"
     return found, said
-
-
-def trial_workers(title):
-    """Pids of the processes of this test's cluster that Ray gave this title."""
-    found = []
-    for pid in descendants(os.getpid(), mark="no other process"):
-        with suppress(OSError):
-            found += [pid] if title in Path(f"/proc/{pid}/cmdline").read_bytes() else []
-    return found
 
 
 def kill(pids):
@@ -102,7 +92,7 @@ def test_trial_of_a_killed_worker_is_run_again(ray_cluster, prepared, tmp_path):
 
     def kill_worker(trial):
         if trial.number == 2:
-            killed.extend(kill(trial_workers(b"ray::_XGBoostTrial")))
+            killed.extend(kill(workers("ray::_XGBoostTrial")))
 
     found, said = run(prepared, [], tmp_path, trials=6, sampler=RandomSampler, on_trial=kill_worker)
     assert killed
@@ -117,7 +107,7 @@ def test_trial_whose_worker_always_dies_ends_the_search(ray_cluster, prepared, t
 
     def kill_each() -> None:
         while not over.wait(0.01):
-            kill(trial_workers(b"ray::ResourceTrainable.train"))
+            kill(workers("ray::ResourceTrainable.train"))
 
     killer = threading.Thread(target=kill_each)
     killer.start()

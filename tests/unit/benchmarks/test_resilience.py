@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.paced import Outcome
 from benchmarks.resilience import main
 from benchmarks.starts import phases
 from data.cli.terminal import run_cli
 from tests.support.models import card_bundle
+from tests.support.paced_load import Outcome
 
 
 def outcome(latency_ms: dict[tuple[float, float], float], status: dict[float, int] | None = None) -> Outcome:

@@ -18,7 +18,7 @@ from ray_app.control.version_set import HeldBundle, VersionFacts
 from ray_app.rollout.recent_history import RecentHistory
 from ray_app.rollout.version_stats import TALLIES
 from tests.support.models import card_bundle
-from tests.unit.ray_app.rollout.test_rollout_driver import Place, quick
+from tests.support.rollout_driver import Place, quick
 from tune.registry.rollout_spec import RolloutAction
 from tune.registry.traffic_rules import Challenger, Mode
 

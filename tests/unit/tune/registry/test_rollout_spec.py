@@ -5,24 +5,17 @@ from __future__ import annotations
 import pytest
 
 from data.errors import ConfigError
+from tests.support.rollout import rollout
 from tune.registry.rollout_spec import (
-    Rollout,
     RolloutAction,
     RolloutOrder,
     RolloutState,
-    new_rollout,
     parse_duration,
     parse_order,
     parse_rollout,
     parse_slo,
     parse_steps,
 )
-
-
-def rollout(**changes) -> Rollout:
-    """A rollout of version 2 against champion 1."""
-    given = {"id": "0123abcd", "use_case": "card_fraud", "version": "2", "champion": "1"}
-    return new_rollout(**{**given, **changes})
 
 
 @pytest.mark.parametrize(

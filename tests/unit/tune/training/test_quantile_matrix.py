@@ -7,9 +7,8 @@ import pytest
 import xgboost
 
 from data.schema.use_case import Metric
-from tests.unit.tune.dataset.test_shards import write_shard
 from tune.dataset.encoded_examples import EncodedExamples
-from tune.dataset.shards import Shards
+from tune.dataset.shards import Shards, write_shard
 from tune.training.boosting import base_params
 from tune.training.quantile_matrix import build_matrix, fitting, free_bytes
 

@@ -1,4 +1,4 @@
-"""Load at a fixed rate from a process of its own, while the benchmark does things to the server."""
+"""Load at a fixed rate from a process of its own, while things are done to the server."""
 
 from __future__ import annotations
 
