@@ -38,6 +38,10 @@ class DataError(RayscoreError):
     """A file or table is not what was declared."""
 
 
+class DamagedRow(DataError):
+    """A stored row's bytes are not what was written: cut short, or not text where text belongs."""
+
+
 class InvalidRow(RayscoreError):
     """A row sent by a client is refused.
 

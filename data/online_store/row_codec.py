@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.errors import DataError
+from data.errors import DamagedRow, DataError
 from data.schema.feature_schema import FeatureSchema, FeatureType, Scalar
 from data.transform.encoding import as_floats, as_strings, named_column
 
@@ -99,30 +99,37 @@ class RowCodec:
         return pc.call_function("binary_join_element_wise", [*parts, b""]) if len(parts) > 1 else parts[0]
 
     def unpack(self, payload: bytes) -> OnlineRow | None:
-        """Unpack one row; None when it was written under another layout, which a reader treats as no row."""
-        if len(payload) < self._values_start + self._numbers.size:
-            return None
+        """Unpack one row; None when it was written under another layout, which a reader treats as no row.
+
+        Raises:
+            DamagedRow: it was written under this layout, but is cut short or holds bytes that are no UTF-8.
+        """
+        if len(payload) < _HEADER.size:
+            raise DamagedRow(f"a stored row of {len(payload)} bytes has no header")
         magic, fmt, fingerprint, event_us = _HEADER.unpack_from(payload)
         if (magic, fmt, fingerprint) != (_MAGIC, _FORMAT, self._fingerprint):
             return None
+        if len(payload) < self._values_start + self._numbers.size:
+            raise DamagedRow(f"a stored row ends after {len(payload)} bytes, before its numbers do")
         present = int.from_bytes(payload[_HEADER.size : self._values_start], "little")
         values: list[Scalar | None] = [None] * len(self.names)
         for i, number in zip(self._fixed, self._numbers.unpack_from(payload, self._values_start), strict=True):
             values[i] = number
-        if self._words and not self._unpack_words(payload, values):
-            return None
+        if self._words:
+            self._unpack_words(payload, values)
         return OnlineRow(event_us, tuple(v if present >> i & 1 else None for i, v in enumerate(values)))
 
-    def _unpack_words(self, payload: bytes, values: list[Scalar | None]) -> bool:
-        """Fill in the categories; False when the payload ends before they do."""
+    def _unpack_words(self, payload: bytes, values: list[Scalar | None]) -> None:
         at = self._values_start + self._numbers.size
         for i in self._words:
             start = at + _LENGTH.size
             at = start + int.from_bytes(payload[at:start], "little")
             if at > len(payload):
-                return False
-            values[i] = payload[start:at].decode()
-        return True
+                raise DamagedRow(f"a stored row ends after {len(payload)} bytes, before '{self.names[i]}' does")
+            try:
+                values[i] = payload[start:at].decode()
+            except UnicodeDecodeError as exc:
+                raise DamagedRow(f"a stored row's '{self.names[i]}' is not UTF-8: {exc}") from exc
 
 
 def _raw(column: pa.ChunkedArray, kind: FeatureType, name: str) -> tuple[Any, np.ndarray]:

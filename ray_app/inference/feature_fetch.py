@@ -51,7 +51,7 @@ class LocalFeatures:
         started = time.perf_counter()
         try:
             payloads = await self._read(entities, min(self._limit_s, timeout_s))
-        except StoreUnavailable:
+        except Exception:
             self.keys["failed"] += len(entities)
             raise
         finally:

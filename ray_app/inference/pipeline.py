@@ -1,7 +1,7 @@
 """The one inference path: rows in, predictions out. Every door (HTTP, batch scoring) calls it.
 
 A feature comes from the request, else from the online store, else from its declared default; a row's
-`Prediction` says which. When the store fails the answer still comes, marked as degraded.
+`Prediction` says which. When the store fails, or a stored row is damaged, the answer still comes, marked as degraded.
 """
 
 from __future__ import annotations
@@ -14,19 +14,27 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from data.errors import DeadlineExceeded, StoreUnavailable
+from data.errors import DamagedRow, DeadlineExceeded, StoreUnavailable
 from data.online_store.row_codec import OnlineRow, RowCodec
 from data.schema.feature_schema import FeatureType
 from data.transform.encoding import Transform, as_strings, is_absent, named_column
 from ray_app.inference.stages import FeatureStage, ModelStage
-from ray_app.monitoring.gateway_metrics import FEATURE_FETCH, MODEL, GatewayMetrics
+from ray_app.monitoring.gateway_metrics import (
+    DAMAGED_ROW,
+    FEATURE_FETCH,
+    MODEL,
+    STAGE_ERROR,
+    STORE_UNAVAILABLE,
+    GatewayMetrics,
+)
 from ray_app.prediction import Lookup, Prediction, Row
 from tune.registry.bundle import BundleManifest
 
 logger = logging.getLogger(__name__)
 
 _WARN_EVERY_S = 10.0
-
+_MOST_NAMED = 20
+"""Damaged rows that a replica names in its log; a store full of them must not fill the log too."""
 
 _NOT_ASKED = Lookup()
 _FAILED = Lookup(degraded=True)
@@ -57,6 +65,8 @@ class InferencePipeline:
         self._stored_at = [online.get(name) for name in manifest.schema_.names]
         self._online_columns = [(i, at) for i, at in enumerate(self._stored_at) if at is not None]
         self._next_warning = 0.0
+        self._damaged: set[str] = set()
+        self._errors: set[type[Exception]] = set()
 
     async def score_table(self, table: pa.Table) -> np.ndarray:
         """Return probabilities, float32 of shape (n,), for a table; columns stand for what a request sends.
@@ -66,6 +76,7 @@ class InferencePipeline:
         Raises:
             DataError: a required column is missing, or one cannot hold its feature.
             StoreUnavailable: online features are needed and the store failed; a batch is never degraded.
+            DamagedRow: a stored row that is needed cannot be read; the text names its entity.
         """
         matrix = self._transform.matrix(self._with_absent_columns(table))
         await self._fill_online(matrix, table)
@@ -112,8 +123,11 @@ class InferencePipeline:
         keys = as_strings(named_column(table, self._entity), self._entity).take(pa.array(asked)).to_pylist()
         payloads = await self._features.fetch([key or "" for key in keys])
         now = self._clock()
-        for row, payload in zip(asked.tolist(), payloads, strict=True):
-            online = self._unpack(payload, now).online
+        for row, key, payload in zip(asked.tolist(), keys, payloads, strict=True):
+            try:
+                online = self._unpack(payload, now).online
+            except DamagedRow as exc:
+                raise DamagedRow(f"entity {key!r}: {exc}; materialize it again") from exc
             for at, (i, stored_at) in enumerate(self._online_columns):
                 if online is not None and open_[row, at]:
                     matrix[row, i] = self._transform.encoders[i].encode(online.values[stored_at])
@@ -127,17 +141,48 @@ class InferencePipeline:
             return lookups
         keys = list(dict.fromkeys(rows[i].entity or "" for i in asked))
         started = time.perf_counter()
-        try:
-            payloads = await self._features.fetch(keys, budget_s)
-        except StoreUnavailable as exc:
-            self._warn(exc)
-            payloads = None
+        payloads = await self._fetched(keys, budget_s)
         self._metrics.stage(FEATURE_FETCH, time.perf_counter() - started)
         now = self._clock()
-        found = None if payloads is None else {k: self._unpack(p, now) for k, p in zip(keys, payloads, strict=True)}
+        by_key = {} if payloads is None else self._unpack_all(keys, payloads, now)
         for i in asked:
-            lookups[i] = _FAILED if found is None else found[rows[i].entity or ""]
+            lookups[i] = by_key.get(rows[i].entity or "", _FAILED)
         return lookups
+
+    async def _fetched(self, keys: Sequence[str], budget_s: float) -> Sequence[bytes | None] | None:
+        """Packed rows, one a key; None when the stage failed, whatever with: no answer may depend on the store."""
+        assert self._features is not None
+        try:
+            payloads = await self._features.fetch(keys, budget_s)
+            if len(payloads) != len(keys):
+                raise RuntimeError(f"feature fetch returned {len(payloads)} rows for {len(keys)} keys")
+        except StoreUnavailable as exc:
+            self._metrics.lookup_failed(STORE_UNAVAILABLE, len(keys))
+            self._warn(exc)
+        except Exception as exc:  # noqa: BLE001  a fault in one stage must not become a 500 for every caller
+            self._metrics.lookup_failed(STAGE_ERROR, len(keys))
+            self._log_error(exc)
+        else:
+            return payloads
+        return None
+
+    def _unpack_all(self, keys: Sequence[str], payloads: Sequence[bytes | None], now: float) -> dict[str, Lookup]:
+        try:
+            return {key: self._unpack(payload, now) for key, payload in zip(keys, payloads, strict=True)}
+        except Exception:  # noqa: BLE001  the second pass says which row it was
+            pairs = zip(keys, payloads, strict=True)
+            return {key: self._unpack_alone(key, payload, now) for key, payload in pairs}
+
+    def _unpack_alone(self, key: str, payload: bytes | None, now: float) -> Lookup:
+        """Unpack one row; what is wrong with it is this row's alone."""
+        try:
+            return self._unpack(payload, now)
+        except Exception as exc:  # noqa: BLE001  a stored row may hold any bytes
+            self._metrics.lookup_failed(DAMAGED_ROW, 1)
+            if key not in self._damaged and len(self._damaged) < _MOST_NAMED:
+                self._damaged.add(key)
+                logger.error("the stored row of entity %r is damaged, materialize it again: %s", key, exc)
+            return _FAILED
 
     def _leaves_open(self, row: Row) -> bool:
         return any(row.encoded[i] is None for i, _ in self._online_columns)
@@ -172,3 +217,8 @@ class InferencePipeline:
         if now >= self._next_warning:
             self._next_warning = now + _WARN_EVERY_S
             logger.warning("answering without online features: %s", exc)
+
+    def _log_error(self, exc: Exception) -> None:
+        if type(exc) not in self._errors:
+            self._errors.add(type(exc))
+            logger.error("feature fetch failed; further failures of this kind are counted, not logged", exc_info=exc)

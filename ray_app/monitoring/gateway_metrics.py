@@ -18,6 +18,8 @@ disable_created_metrics()
 
 FEATURE_FETCH = "feature_fetch"
 MODEL = "model"
+STORE_UNAVAILABLE, STAGE_ERROR, DAMAGED_ROW = "store_unavailable", "stage_error", "damaged_row"
+"""Why a look-up failed: no answer from the store in time, an unforeseen error, a stored row that cannot be read."""
 
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _WAYS = ("link", "handle", "retry")
@@ -47,6 +49,10 @@ class GatewayMetrics:
         self._ok, self._refused = items.labels(replica, "ok"), items.labels(replica, "refused")
         entities = self._counter("rayscore_entities_total", "Store look-ups by whether they found one.", "found")
         self._found = {True: entities.labels(replica, "true"), False: entities.labels(replica, "false")}
+        failures = self._counter("rayscore_lookup_failures_total", "Keys whose look-up failed, by reason.", "reason")
+        self._lookup_failures = {
+            reason: failures.labels(replica, reason) for reason in (STORE_UNAVAILABLE, STAGE_ERROR, DAMAGED_ROW)
+        }
         sources = self._counter("rayscore_feature_source_total", "Where feature values came from.", "source")
         self._from_request = sources.labels(replica, "request")
         self._from_online = sources.labels(replica, "online")
@@ -106,6 +112,10 @@ class GatewayMetrics:
                 self._found[prediction.lookup.found].inc()
             if prediction.lookup.degraded:
                 self.degraded.inc()
+
+    def lookup_failed(self, reason: str, keys: int) -> None:
+        """Count keys whose look-up failed: STORE_UNAVAILABLE, STAGE_ERROR or DAMAGED_ROW."""
+        self._lookup_failures[reason].inc(keys)
 
     def stage(self, name: str, seconds: float) -> None:
         """Book the time of one micro-batch in one stage."""

@@ -82,12 +82,12 @@ class CountingStage:
 
     def __init__(self, payloads: Mapping[str, bytes] | None = None) -> None:
         self.asked: list[list[str]] = []
-        self._payloads = payloads or {}
+        self.payloads = payloads or {}
 
     async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Answer from the dictionary."""
         self.asked.append(list(entities))
-        return [self._payloads.get(entity) for entity in entities]
+        return [self.payloads.get(entity) for entity in entities]
 
 
 class DownStage:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.errors import DataError
+from data.errors import DamagedRow, DataError
 from data.online_store.row_codec import OnlineRow, RowCodec
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Source
 
@@ -70,21 +70,28 @@ def test_nan_is_stored_as_absent():
 
 @given(st.lists(st.sampled_from(FeatureType), min_size=1, max_size=5))
 def test_another_layout_reads_as_no_row(kinds):
-    """A payload of another view, or a cut one, is None and never misread."""
+    """A payload of another view is None and never misread."""
     codec, other = RowCodec(_schema(kinds)), RowCodec(_schema([*kinds, FeatureType.NUMBER]))
     payload = codec.pack(0, [None] * len(kinds))
     assert other.unpack(payload) is None
-    assert codec.unpack(payload[:3]) is None
-    assert codec.unpack(b"") is None
 
 
 @given(_tables(), st.data())
-def test_payload_cut_anywhere_reads_as_no_row(drawn, data):
-    """A payload that lost its end is None, never a row with a shortened category and never a crash."""
+def test_payload_cut_anywhere_is_damaged(drawn, data):
+    """A payload that lost its end is a DamagedRow, never a row with a shortened category and never another error."""
     kinds, rows, event_us = drawn
     codec = RowCodec(_schema(kinds))
     payload = codec.pack(event_us, rows[0])
-    assert codec.unpack(payload[: data.draw(st.integers(0, len(payload) - 1))]) is None
+    with pytest.raises(DamagedRow):
+        codec.unpack(payload[: data.draw(st.integers(0, len(payload) - 1))])
+
+
+def test_category_that_is_no_text_is_damaged():
+    """Bytes that are not UTF-8 where a word belongs are a DamagedRow that names the feature."""
+    codec = RowCodec(_schema([FeatureType.NUMBER, FeatureType.CATEGORY]))
+    payload = codec.pack(1, [1.0, "word"]).replace(b"word", b"w\xffrd")
+    with pytest.raises(DamagedRow, match="'f1' is not UTF-8"):
+        codec.unpack(payload)
 
 
 def test_value_of_another_type_is_refused():

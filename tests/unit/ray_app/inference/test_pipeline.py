@@ -25,6 +25,7 @@ from ray_app.inference.stages import FeatureStage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.prediction import Prediction
 from ray_app.protocol.row_parser import RowParser
+from tests.support.metrics import samples, text
 from tests.support.models import card_table, train_bundle
 from tests.support.serving import (
     FULL,
@@ -50,12 +51,26 @@ def model() -> OnnxModel:
     return OnnxModel(card_bundle())
 
 
-def inference(features: FeatureStage | None, bundle: Bundle | None = None, now: float = NOW) -> InferencePipeline:
+def inference(
+    features: FeatureStage | None,
+    bundle: Bundle | None = None,
+    now: float = NOW,
+    metrics: GatewayMetrics | None = None,
+) -> InferencePipeline:
     """The path over a feature stage, at a fixed time."""
     declared = (bundle or card_bundle()).manifest
     onnx = model() if bundle is None else OnnxModel(bundle)
-    metrics = GatewayMetrics("r", declared.name, "1")
+    metrics = metrics or GatewayMetrics("r", declared.name, "1")
     return InferencePipeline(declared, Transform(declared.schema_), features, LocalModel(onnx), metrics, lambda: now)
+
+
+def lookup_failures(metrics: GatewayMetrics) -> dict[str, float]:
+    """Keys whose look-up failed, by reason."""
+    return {
+        labels.removeprefix("reason="): value
+        for (name, labels), value in samples(text(metrics.registry)).items()
+        if name == "rayscore_lookup_failures_total"
+    }
 
 
 def predict(path: InferencePipeline, *items: dict[str, Any]) -> list[Prediction]:
@@ -153,6 +168,70 @@ def test_payload_of_another_layout_is_no_row():
     (prediction,) = predict(inference(CountingStage({"u1": b"\x00" * 64})), ROW)
     assert prediction.lookup.found is False
     assert prediction.probability == expected(**ROW)
+
+
+def test_damaged_stored_row_is_degraded_alone(caplog: pytest.LogCaptureFixture):
+    """A stored row cut short costs only its own row the stored values; it is counted each time and logged once."""
+    whole = stored(u2=STORED).payloads["u2"]
+    metrics = GatewayMetrics("r", "m", "1")
+    path = inference(CountingStage({"u1": whole[:-3], "u2": whole}), metrics=metrics)
+    for _ in range(2):
+        damaged, beside = predict(path, ROW, {**ROW, "user_id": "u2"})
+        assert (damaged.lookup.degraded, damaged.lookup.found) == (True, None)
+        assert damaged.probability == expected(**ROW)
+        assert (beside.lookup.degraded, beside.lookup.found) == (False, True)
+        assert beside.probability == expected(**{**ROW, **STORED})
+    assert lookup_failures(metrics) == {"store_unavailable": 0, "stage_error": 0, "damaged_row": 2}
+    named = [record.getMessage() for record in caplog.records if "'u1'" in record.getMessage()]
+    assert len(named) == 1
+    assert "materialize it again" in named[0]
+
+
+def test_store_full_of_damaged_rows_does_not_fill_the_log(caplog: pytest.LogCaptureFixture):
+    """Of very many damaged rows the log names the first few; all are answered and counted."""
+    users = [f"u{i}" for i in range(200)]
+    metrics = GatewayMetrics("r", "m", "1")
+    path = inference(CountingStage(dict.fromkeys(users, b"")), metrics=metrics)
+    predictions = predict(path, *({**ROW, "user_id": user} for user in users))
+    assert all(prediction.lookup.degraded for prediction in predictions)
+    assert lookup_failures(metrics)["damaged_row"] == len(users)
+    assert 1 <= len(caplog.records) <= 20
+
+
+class BrokenStage:
+    """A feature stage with a fault: it returns a row too few, or raises what nobody foresaw."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
+        """Fail."""
+        if self._error is not None:
+            raise self._error
+        return [None] * (len(entities) - 1)
+
+
+@pytest.mark.parametrize("error", [KeyError("nobody foresaw this"), None])
+def test_unforeseen_failure_of_the_feature_stage_degrades(error: Exception | None, caplog: pytest.LogCaptureFixture):
+    """A fault in the feature stage degrades the rows that needed it, counted, with one traceback in the log."""
+    metrics = GatewayMetrics("r", "m", "1")
+    path = inference(BrokenStage(error), metrics=metrics)
+    for _ in range(2):
+        needing, full = predict(path, ROW, FULL)
+        assert needing.lookup.degraded is True
+        assert needing.probability == expected(**ROW)
+        assert full.lookup.degraded is False
+    assert lookup_failures(metrics) == {"store_unavailable": 0, "stage_error": 2, "damaged_row": 0}
+    (record,) = caplog.records
+    assert record.exc_info is not None
+
+
+def test_table_with_a_damaged_stored_row_names_it():
+    """Batch scoring is never degraded: a damaged stored row ends it with an error that names the entity."""
+    table = pa.table({name: [value] for name, value in ROW.items()})
+    stage = CountingStage({"u1": stored(u1=STORED).payloads["u1"][:-1]})
+    with pytest.raises(DataError, match=r"entity 'u1': .*materialize it again"):
+        run(inference(stage).score_table(table))
 
 
 def test_unseen_category_scores_as_missing():
