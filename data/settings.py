@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     batch_slots: Annotated[int, Field(ge=1, le=64)] = 2
     """Micro-batches that one gateway keeps under way at once, for each model replica."""
     queue_limit: Annotated[int, Field(ge=1)] = 4096
-    """Rows that may wait in one gateway for one version of the model; beyond it requests are answered 503."""
+    """Rows that may wait in one gateway, for all versions of the model; beyond it requests are answered 503."""
     request_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 1000
     """Time a request may take before it is answered 504."""
     direct_links: bool = True

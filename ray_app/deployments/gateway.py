@@ -61,8 +61,7 @@ class _Ingress:
         control: DeploymentHandle | None,
         stages: Sequence[str],
     ) -> ModelVersions:
-        build, refused = partial(load_version, parts), parts.metrics.queue_refused.inc
-        lanes = ModelVersions(build, served.rules, served.bundles(), served.settings.queue_limit, refused)
+        lanes = ModelVersions(partial(load_version, parts), served.rules, served.bundles(), parts.queue_limit)
         lanes.on_switch = partial(_say_served, parts.metrics)
         _say_served(parts.metrics, lanes.view)
         observers, extras = _onlookers(parts.metrics, lanes)

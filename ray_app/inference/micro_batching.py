@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from data.errors import DeadlineExceeded, Overloaded
+from ray_app.inference.queue_limit import QueueLimit
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,9 +30,8 @@ class MicroBatcher(Generic[Item, Result]):
         *,
         max_batch: int,
         slots: Callable[[], int],
-        queue_limit: int,
+        limit: QueueLimit,
         on_batch: Callable[[int], None] = lambda rows: None,
-        on_full: Callable[[int], None] = lambda rows: None,
     ) -> None:
         """Set up without starting anything.
 
@@ -40,30 +40,23 @@ class MicroBatcher(Generic[Item, Result]):
                 one result an item, in order.
             max_batch: most items handed to one call of `run`.
             slots: returns the most calls of `run` under way at once; asked for every batch, as replicas come and go.
-            queue_limit: most items waiting; beyond it `submit` raises Overloaded.
-            on_batch: told the size of every batch.
-            on_full: told how many items were refused because the queue was full.
+            limit: counts the items that wait, here and in the other batchers that share it; beyond it `submit` raises
+                Overloaded.
+            on_batch: called with the size of every batch.
         """
         self._run = run
         self._max_batch = max_batch
         self._slots = slots
         self._under_way = 0
-        self._queue_limit = queue_limit
+        self._limit = limit
         self._on_batch = on_batch
-        self._on_full = on_full
         self._queue: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
-        """Items queued, those of callers that have left included."""
+        """Items queued here, those of callers that have left included."""
         return len(self._queue)
-
-    def require_room(self, count: int) -> None:
-        """Raise Overloaded when so many more items would be too many."""
-        if len(self._queue) + count > self._queue_limit:
-            self._on_full(count)
-            raise Overloaded("too many requests are waiting; try again later")
 
     async def submit(self, items: Sequence[Item], timeout_s: float) -> list[Result]:
         """Return the results of `items`, in order.
@@ -72,11 +65,12 @@ class MicroBatcher(Generic[Item, Result]):
             Overloaded: the queue is full; nothing was queued.
             DeadlineExceeded: `timeout_s` passed first.
         """
-        self.require_room(len(items))
+        self._limit.require_room(len(items))
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
         deadline = loop.time() + timeout_s
         self._queue.extend(_Waiting(item, future, deadline) for item, future in zip(items, futures, strict=True))
+        self._limit.waiting += len(items)
         self._pump()
         timer = loop.call_later(timeout_s, _expire, futures)
         try:
@@ -91,7 +85,7 @@ class MicroBatcher(Generic[Item, Result]):
     async def close(self) -> None:
         """Wait for the batches under way and fail what is still queued with Overloaded."""
         while self._queue:
-            future = self._queue.popleft().future
+            future = self._take().future
             if not future.done():
                 future.set_exception(Overloaded("the server is shutting down; try again"))
         if self._tasks:
@@ -101,7 +95,7 @@ class MicroBatcher(Generic[Item, Result]):
         while self._queue and self._under_way < self._slots():
             batch: list[_Waiting] = []
             while self._queue and len(batch) < self._max_batch:
-                waiting = self._queue.popleft()
+                waiting = self._take()
                 if not waiting.future.done():
                     batch.append(waiting)
             if not batch:
@@ -112,6 +106,10 @@ class MicroBatcher(Generic[Item, Result]):
             task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run_batch(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _take(self) -> _Waiting:
+        self._limit.waiting -= 1
+        return self._queue.popleft()
 
     async def _run_batch(self, batch: list[_Waiting]) -> None:
         self._on_batch(len(batch))

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from data.errors import ModelNotFound, Overloaded
+from data.errors import ModelNotFound
 from data.settings import Settings
 from data.transform.encoding import Transform
 from ray_app.inference.micro_batching import MicroBatcher
 from ray_app.inference.pipeline import InferencePipeline
+from ray_app.inference.queue_limit import QueueLimit
 from ray_app.inference.stages import FeatureStage, ModelStage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.prediction import Prediction, Row
@@ -54,6 +56,11 @@ class VersionParts:
     replicas: Callable[[], int] = lambda: 1
     slow: str | None = None
 
+    @cached_property
+    def queue_limit(self) -> QueueLimit:
+        """The one limit of all versions' queues."""
+        return QueueLimit(self.settings.queue_limit, self.metrics.queue_refused.inc)
+
 
 def load_version(parts: VersionParts, version: str, bundle: Bundle) -> LoadedVersion:
     """Make a version's lane; it may be done on any thread.
@@ -69,9 +76,8 @@ def load_version(parts: VersionParts, version: str, bundle: Bundle) -> LoadedVer
         inference.predict,
         max_batch=settings.max_batch,
         slots=lambda: settings.batch_slots * max(parts.replicas(), 1),
-        queue_limit=settings.queue_limit,
+        limit=parts.queue_limit,
         on_batch=parts.metrics.batch_rows.observe,
-        on_full=parts.metrics.queue_refused.inc,
     )
     return LoadedVersion(
         version,
@@ -128,8 +134,7 @@ class ModelVersions:
         build: makes a lane; called on any thread.
         rules: the first to be in force.
         bundles: of the versions that they name.
-        limit: most rows that wait, in all lanes.
-        on_full: told how many rows were refused because so many waited.
+        limit: the one that `build` gives the lanes' batchers.
     """
 
     def __init__(
@@ -137,12 +142,10 @@ class ModelVersions:
         build: Callable[[str, Bundle], LoadedVersion],
         rules: TrafficRules,
         bundles: Mapping[str, Bundle],
-        limit: int,
-        on_full: Callable[[int], None] = lambda rows: None,
+        limit: QueueLimit,
     ) -> None:
         self._build = build
         self._limit = limit
-        self._on_full = on_full
         self._lanes = {version: build(version, bundles[version]) for version in rules.versions}
         self.view = VersionsView(rules, self._lanes)
         self.on_switch: Callable[[VersionsView], None] = lambda view: None
@@ -155,14 +158,12 @@ class ModelVersions:
 
     @property
     def waiting(self) -> int:
-        """Rows queued, in all lanes."""
-        return sum(lane.batcher.waiting for lane in self._lanes.values())
+        """Rows queued, in all lanes, those of a version that was dropped included."""
+        return self._limit.waiting
 
     def require_room(self, count: int) -> None:
         """Raise Overloaded when so many more rows would be too many."""
-        if self.waiting + count > self._limit:
-            self._on_full(count)
-            raise Overloaded("too many requests are waiting; try again later")
+        self._limit.require_room(count)
 
     def held(self) -> dict[str, str]:
         """Digests of the versions that are loaded."""

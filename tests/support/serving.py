@@ -149,8 +149,7 @@ def door(
     metrics = GatewayMetrics("replica-1", name, VERSION)
     rules = rules or TrafficRules(use_case=name, champion=VERSION, epoch=1)
     parts = VersionParts(given, features, lambda own: model or LocalModel(OnnxModel(own)), metrics)
-    build, refused = partial(load_version, parts), metrics.queue_refused.inc
-    lanes = ModelVersions(build, rules, bundles or {VERSION: bundle}, given.queue_limit, refused)
+    lanes = ModelVersions(partial(load_version, parts), rules, bundles or {VERSION: bundle}, parts.queue_limit)
 
     async def readiness() -> dict[str, str]:
         return problems()

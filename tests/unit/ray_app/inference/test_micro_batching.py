@@ -9,6 +9,7 @@ import pytest
 
 from data.errors import DeadlineExceeded, Overloaded
 from ray_app.inference.micro_batching import MicroBatcher
+from ray_app.inference.queue_limit import QueueLimit
 from tests.support.serving import run, until
 
 _LONG_S = 60.0
@@ -36,7 +37,7 @@ class Runner:
 
 def batcher(runner: Runner, max_batch: int = 8, slots: int = 1, queue_limit: int = 100) -> MicroBatcher[int, int]:
     """A batcher over the runner."""
-    return MicroBatcher(runner, max_batch=max_batch, slots=lambda: slots, queue_limit=queue_limit)
+    return MicroBatcher(runner, max_batch=max_batch, slots=lambda: slots, limit=QueueLimit(queue_limit))
 
 
 def submitted(batch: MicroBatcher[int, int], *items: int) -> asyncio.Task[list[int]]:
@@ -100,7 +101,7 @@ def test_batch_sizes_are_reported():
 
     async def scenario() -> None:
         sizes: list[int] = []
-        batch = MicroBatcher(Runner(), max_batch=3, slots=lambda: 1, queue_limit=10, on_batch=sizes.append)
+        batch = MicroBatcher(Runner(), max_batch=3, slots=lambda: 1, limit=QueueLimit(10), on_batch=sizes.append)
         await batch.submit(range(7), _LONG_S)
         assert sizes == [3, 3, 1]
 
@@ -176,7 +177,7 @@ def test_wrong_number_of_results_fails_all(given: int):
         async def wrong(items: list[int], budget_s: float) -> list[int]:
             return [0] * given
 
-        batch = MicroBatcher(wrong, max_batch=8, slots=lambda: 1, queue_limit=10)
+        batch = MicroBatcher(wrong, max_batch=8, slots=lambda: 1, limit=QueueLimit(10))
         with pytest.raises(RuntimeError, match=f"2 items was given {given} results"):
             await batch.submit([1, 2], _LONG_S)
 
@@ -197,6 +198,33 @@ def test_full_queue_refuses_and_keeps_nothing():
         runner.gate.set()
         assert await asyncio.gather(*callers) == [[0], [2, 4]]
         assert runner.batches == [[0], [1, 2]]
+
+    run(scenario())
+
+
+def test_batchers_that_share_a_limit_share_its_room():
+    """Rows that wait in one batcher leave less room in another, and give it back when they are run or failed."""
+
+    async def scenario() -> None:
+        refused: list[int] = []
+        limit = QueueLimit(3, refused.append)
+        runners = Runner(opened=False), Runner(opened=False)
+        first, second = (MicroBatcher(runner, max_batch=8, slots=lambda: 1, limit=limit) for runner in runners)
+        running = [submitted(first, 0), submitted(second, 10)]
+        await settle()
+        assert limit.waiting == 0
+        waiting = [submitted(first, 1, 2), submitted(second, 11)]
+        await settle()
+        assert limit.waiting == 3
+        with pytest.raises(Overloaded):
+            await second.submit([12], _LONG_S)
+        assert refused == [1]
+        runners[0].gate.set()
+        await asyncio.gather(running[0], waiting[0])
+        assert limit.waiting == 1
+        runners[1].gate.set()
+        await asyncio.gather(running[1], waiting[1])
+        assert limit.waiting == 0
 
     run(scenario())
 
@@ -227,7 +255,7 @@ def test_batch_does_not_inherit_the_callers_context():
             return [request.get() for _ in items]
 
         request.set("first client's")
-        batch = MicroBatcher(seen, max_batch=2, slots=lambda: 1, queue_limit=10)
+        batch = MicroBatcher(seen, max_batch=2, slots=lambda: 1, limit=QueueLimit(10))
         assert await batch.submit([1, 2, 3], _LONG_S) == ["none"] * 3
 
     run(scenario())
@@ -262,7 +290,7 @@ def test_cancelled_run_leaves_nobody_waiting():
             raise asyncio.CancelledError
 
         with pytest.raises(Overloaded):
-            await MicroBatcher(ends, max_batch=2, slots=lambda: 1, queue_limit=10).submit([1, 2], _LONG_S)
+            await MicroBatcher(ends, max_batch=2, slots=lambda: 1, limit=QueueLimit(10)).submit([1, 2], _LONG_S)
 
     run(scenario())
 
@@ -291,7 +319,7 @@ def test_slots_follow_the_replicas() -> None:
 
     async def scenario() -> int:
         runner, replicas = Runner(opened=False), [1]
-        batch = MicroBatcher(runner, max_batch=1, slots=lambda: len(replicas), queue_limit=10)
+        batch = MicroBatcher(runner, max_batch=1, slots=lambda: len(replicas), limit=QueueLimit(10))
         tasks = [asyncio.ensure_future(batch.submit([item], 10)) for item in (1, 2)]
         await until(lambda: batch.waiting == 1)
         assert len(runner.batches) == 1

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from data.errors import ModelNotFound, Overloaded
+from data.errors import ModelNotFound
 from data.schema.use_case import load_use_case
 from ray_app.inference.model_cache import ModelCache
 from ray_app.inference.observers import Answered, Failed
 from ray_app.inference.onnx_model import OnnxModel
-from tests.support.http_requests import problem
+from tests.support.http_requests import GatedModel, problem
 from tests.support.metrics import samples, text
 from tests.support.models import card_bundle, card_table, train_bundle
-from tests.support.serving import FULL, Door, door, run
+from tests.support.serving import FULL, Door, door, run, until
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules, bucket
 
 SECOND = train_bundle(card_table(seed=8), load_use_case("card_fraud"), 25)
@@ -123,13 +124,21 @@ def test_a_switch_is_seen_by_the_next_request_and_waits_for_its_lanes():
 
 
 def test_all_lanes_share_the_queues_limit():
-    """What waits in one lane leaves less room in the others; rows that are refused are counted."""
-    full = served(5, queue_limit=10, max_items=10)
-    with pytest.raises(Overloaded):
-        full.lanes.require_room(11)
-    with pytest.raises(Overloaded):
-        full.batcher.require_room(12)
-    assert samples(text(full.metrics.registry))["rayscore_queue_refused_rows_total", ""] == 23
+    """Rows that wait for one version leave no room for another's, alone or in an array; refused ones are counted."""
+    model = GatedModel()
+    full = served(5, model=model, queue_limit=2, batch_slots=1, max_items=2)
+
+    async def scenario() -> None:
+        waiting = [asyncio.create_task(full.post(FULL, **{"x-model-version": "3"})) for _ in range(3)]
+        await until(lambda: model.entered == 1 and full.lanes.waiting == 2)
+        problem(await full.post(FULL, **{"x-model-version": "4"}), 503, "try again later")
+        problem(await full.post([FULL], **{"x-model-version": "4"}), 503, "try again later")
+        model.gate.set()
+        assert [response.status_code for response in await asyncio.gather(*waiting)] == [200] * 3
+        assert (await full.post(FULL, **{"x-model-version": "4"})).status_code == 200
+
+    run(scenario())
+    assert samples(text(full.metrics.registry))["rayscore_queue_refused_rows_total", ""] == 2
 
 
 def test_onlookers_are_told_of_each_answer_with_all_that_is_known():
