@@ -1,32 +1,33 @@
 """The prediction log of one gateway: answered rows, sampled, handed to a process of its own that writes them.
 
 The event loop pays for a tuple a row, and for a write to a pipe every 64 rows; a thread that encodes would take the
-interpreter from it again and again. What finds no room is dropped and counted: answers never wait for the log.
+interpreter from it again and again. What finds no room is dropped and counted: answers never wait for the log, nor for
+the start of its process, which a thread sees to.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import random
-import subprocess
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.distributed.child_process import start_child
 from ray_app.inference.observers import Answered, Failed
+from ray_app.prediction_log.writer_pipe import WriterPipe
 from ray_app.prediction_log.writer_process import FREE, LOST, WRITTEN, WriterOptions, frame
 from tune.registry.bundle import BundleManifest
 
 logger = logging.getLogger("ray.serve")
+
+DROPPED = "dropped"
+"""Outcome of a row that found no room; the writer tells of the others."""
+_WRITER = "ray_app.prediction_log.writer_process"
 
 _CHUNK = 64
 _TICK_S = 0.25
@@ -68,11 +69,6 @@ Count = Callable[[str, int], None]
 flush that they were to be in, or the writer died with them; some may be readable all the same)."""
 
 
-class _Chunk(NamedTuple):
-    data: memoryview
-    rows: int
-
-
 class PredictionLog:
     """An Observer that keeps what it sees. Opened by its construction; nothing is written before the first row.
 
@@ -94,7 +90,7 @@ class PredictionLog:
     ) -> None:
         schema = manifest.schema_
         self._options = options
-        first = frame(
+        self._first = frame(
             WriterOptions(
                 replica,
                 schema.names,
@@ -113,7 +109,8 @@ class PredictionLog:
         self._rows: list[tuple[Any, ...]] = []
         self._lock = threading.Lock()
         """Over the rows and the pipe, between the event loop and the thread that looks after the rest."""
-        self._writer = _WriterProcess(first)
+        self._writer: WriterPipe | None = None
+        """None until the thread has started one: rows wait meanwhile."""
         self._ending = threading.Event()
         self.disk_free = math.nan
         """Free share of the folder's disk, looked up with every flush; NaN while it is not known."""
@@ -128,8 +125,8 @@ class PredictionLog:
                 if not self._options.sampling.takes(row.label, self._draw()):
                     continue
                 self._sequence += 1
-                if len(self._rows) + self._writer.waiting >= self._options.limit:
-                    self._count("dropped", 1)
+                if self.waiting >= self._options.limit:
+                    self._count(DROPPED, 1)
                     continue
                 self._rows.append(_entry(self._sequence, at_us, row))
                 if len(self._rows) >= _CHUNK:
@@ -138,34 +135,64 @@ class PredictionLog:
     def failed(self, failure: Failed) -> None:
         """Nothing: the log is of answers."""
 
+    @property
+    def waiting(self) -> int:
+        """Rows that no writer has taken yet."""
+        return len(self._rows) + (self._writer.waiting if self._writer is not None else 0)
+
+    @property
+    def writer_pid(self) -> int | None:
+        """Id of the process that writes; None until one has been started."""
+        return self._writer.pid if self._writer is not None else None
+
     def close(self) -> None:
         """Have all of it written and the file finished, as far as the disk takes it within half a minute."""
         self._ending.set()
         self._thread.join()
-        deadline = time.monotonic() + _CLOSE_S
-        self._send()
-        while self._writer.waiting and not self._writer.ended and time.monotonic() < deadline:
+        writer = self._writer
+        if writer is not None:
+            self._finish(writer, time.monotonic() + _CLOSE_S)
+        elif self._rows:
+            self._count(DROPPED, len(self._rows))
+
+    def _finish(self, writer: WriterPipe, deadline: float) -> None:
+        while self._rows:
+            self._send()
+        while writer.waiting and not writer.ended and time.monotonic() < deadline:
             time.sleep(_PATIENCE_S)
-            self._writer.push()
-        if unsent := self._writer.waiting:
-            self._count("dropped", unsent)
-        self._hear(self._writer.finish(max(deadline - time.monotonic(), 0.0)))
-        if self._writer.ended and self._writer.unheard:
-            self._count(LOST, self._writer.unheard)
+            writer.push()
+        if writer.waiting:
+            self._count(DROPPED, writer.waiting)
+        self._hear(writer.finish(max(deadline - time.monotonic(), 0.0)))
+        if writer.ended and writer.unheard:
+            self._count(LOST, writer.unheard)
 
     def _run(self) -> None:
+        self._start()
         while not self._ending.wait(_TICK_S):
+            writer = self._writer
+            if writer is not None:
+                self._exchange(writer)
+            if writer is None or writer.ended:
+                self._start_again()
+
+    def _exchange(self, writer: WriterPipe) -> None:
+        with self._lock:
+            self._send()
+            reports = writer.read()
+        while len(self._rows) >= _CHUNK:
+            # They waited for the process to start: a chunk at a time, for the event loop to get the lock in between.
             with self._lock:
                 self._send()
-                reports = self._writer.read()
-            self._hear(reports)
-            if self._writer.ended:
-                self._replace()
+        self._hear(reports)
 
     def _send(self) -> None:
-        if self._rows:
-            self._writer.put(frame(self._rows), len(self._rows))
-            self._rows = []
+        """Hand over a chunk of rows, or what the pipe had no room for; nothing while no process runs."""
+        if self._writer is None:
+            return
+        if rows := self._rows[:_CHUNK]:
+            del self._rows[:_CHUNK]
+            self._writer.put(frame(rows), len(rows))
         else:
             self._writer.push()
 
@@ -176,103 +203,28 @@ class PredictionLog:
                 if rows := report.get(outcome):
                     self._count(outcome, rows)
 
-    def _replace(self) -> None:
-        logger.warning("prediction log: the process that writes it has ended; another one starts in %g s", _AGAIN_S)
-        if self._ending.wait(_AGAIN_S):
+    def _start_again(self) -> None:
+        if self._writer is not None:
+            logger.warning("prediction log: the process that writes it has ended; another one starts in %g s", _AGAIN_S)
+        if not self._ending.wait(_AGAIN_S):
+            self._start()
+
+    def _start(self) -> None:
+        """Start a writer, with what the one before has left."""
+        try:
+            # Not under the lock: it takes tens of milliseconds, more on a busy machine, and the event loop takes the
+            # lock for every answer.
+            process = start_child(_WRITER)
+        except OSError as exc:
+            logger.warning("prediction log: no process can be started; tried again in %g s: %s", _AGAIN_S, exc)
             return
         with self._lock:
-            reports, ended = self._writer.read(), self._writer
-            try:
-                self._writer = ended.successor()
-            except OSError as exc:
-                logger.warning("prediction log: no process can be started: %s", exc)
+            before = self._writer
+            reports = before.read() if before is not None else []
+            self._writer = WriterPipe(process, self._first, before.retire() if before is not None else ())
         self._hear(reports)
-        if self._writer is not ended and ended.unheard:
-            self._count(LOST, ended.unheard)
-
-
-class _WriterProcess:
-    """The process, and the rows that are on their way to it.
-
-    Args:
-        first: the frame with its options.
-        waiting: chunks of rows that another one has not taken.
-    """
-
-    def __init__(self, first: bytes, waiting: Sequence[_Chunk] = ()) -> None:
-        self._first = first
-        self._process = start_child("ray_app.prediction_log.writer_process")
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
-        for end in (self._in, self._out):
-            os.set_blocking(end, False)
-        self._chunks = deque([_Chunk(memoryview(first), 0), *waiting])
-        self._offset = 0
-        self._heard = b""
-        self.waiting = sum(chunk.rows for chunk in waiting)
-        """Rows that are not in the pipe yet."""
-        self.unheard = 0
-        """Rows that it was given, and has not said what became of."""
-
-    @property
-    def ended(self) -> bool:
-        """True when the process is gone."""
-        return self._process.poll() is not None
-
-    def put(self, data: bytes, rows: int) -> None:
-        """Have a frame of so many rows sent, now or when there is room in the pipe."""
-        self._chunks.append(_Chunk(memoryview(data), rows))
-        self.waiting += rows
-        self.push()
-
-    def push(self) -> None:
-        """Write what the pipe has room for, without waiting."""
-        while self._chunks:
-            data, rows = self._chunks[0]
-            try:
-                self._offset += os.write(self._in, data[self._offset :])
-            except (BlockingIOError, BrokenPipeError):
-                # Full, or nobody reads any more: whoever looks after the process sees that.
-                return
-            if self._offset < len(data):
-                return
-            self._chunks.popleft()
-            self._offset = 0
-            self.waiting -= rows
-            self.unheard += rows
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return what it has said since the last time."""
-        try:
-            while got := os.read(self._out, 1 << 16):
-                self._heard += got
-        except BlockingIOError:
-            pass
-        *lines, self._heard = self._heard.split(b"\n")
-        reports = [json.loads(line) for line in lines]
-        self.unheard -= sum(report.get(WRITTEN, 0) + report.get(LOST, 0) for report in reports)
-        return reports
-
-    def successor(self) -> _WriterProcess:
-        """Another process in place of one that has ended, for the rows that this one did not take; raises OSError."""
-        other = _WriterProcess(self._first, [chunk for chunk in self._chunks if chunk.rows])
-        self._close()
-        return other
-
-    def finish(self, timeout_s: float) -> list[dict[str, Any]]:
-        """Have it write and end, and return what it still said; one that takes longer goes on by itself."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout_s)
-        reports = self.read()
-        self._close()
-        return reports
-
-    def _close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        if before is not None and before.unheard:
+            self._count(LOST, before.unheard)
 
 
 def _entry(sequence: int, at_us: int, row: Answered) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from data.cli.log import lost_rows
+from data.distributed.child_process import start_child
 from data.prediction_log.files import PARQUET, STREAM, read_file, read_log
 from ray_app.prediction_log.log import LogOptions, PredictionLog
 from ray_app.prediction_log.stream_files import recover
@@ -78,6 +80,59 @@ def _hear(process: subprocess.Popen[str], enough: Callable[[Told], bool]) -> Tol
     raise AssertionError("the gateway ended")
 
 
+def _writer_of(log: PredictionLog) -> int:
+    """Id of the process that writes a log of this process, once it has been started."""
+    wait_for(lambda: log.writer_pid is not None, "the writer")
+    assert log.writer_pid is not None
+    return log.writer_pid
+
+
+class SlowStarts:
+    """Starts writers for real, each when the gate is open."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        self.asked = 0
+        self.started = 0
+        monkeypatch.setattr("ray_app.prediction_log.log.start_child", self._start)
+
+    def _start(self, module: str) -> subprocess.Popen[bytes]:
+        self.asked += 1
+        self.gate.wait(60)
+        self.started += 1
+        return start_child(module)
+
+
+def test_nobody_waits_for_the_writer_to_start(tmp_path: Path, counted: Counter[str], monkeypatch: pytest.MonkeyPatch):
+    """While a writer is started, the first or another, rows wait up to the limit, the others count as dropped."""
+    starts = SlowStarts(monkeypatch)
+    options = LogOptions(tmp_path, ALL, flush_s=0.05, limit=300)
+    log = PredictionLog("g", manifest(), options, lambda o, n: counted.update({o: n}))
+    log.answered([answered(f"a{i}") for i in range(400)])
+    assert (starts.started, counted, log.waiting) == (0, {"dropped": 100}, 300)
+    starts.gate.set()
+    wait_for(lambda: counted["written"] == 300, "the rows that waited to be written")
+
+    starts.gate.clear()
+    os.kill(_writer_of(log), signal.SIGKILL)
+    wait_for(lambda: starts.asked == 2, "another writer to be asked for")
+    log.answered([answered(f"b{i}") for i in range(400)])
+    assert (starts.started, counted["dropped"], log.waiting) == (1, 200, 300)
+    starts.gate.set()
+    wait_for(lambda: counted["written"] == 600, "the rows that waited to be written")
+    log.close()
+    assert counted == {"dropped": 200, "written": 600}
+
+
+def test_without_a_writer_rows_are_counted(tmp_path: Path, counted: Counter[str], monkeypatch: pytest.MonkeyPatch):
+    """Where no process can be started, the log says so, and its rows count as dropped at the end."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    log = PredictionLog("g", manifest(), LogOptions(tmp_path, ALL), lambda o, n: counted.update({o: n}))
+    log.answered([answered(f"r{i}") for i in range(100)])
+    log.close()
+    assert counted == {"dropped": 100}
+
+
 def test_a_killed_gateway_loses_no_more_than_a_moment(tmp_path: Path):
     """kill -9 of the gateway: the process that writes for it writes all that it got, as Parquet, and ends."""
     with _gateway(tmp_path) as process:
@@ -120,7 +175,7 @@ def test_a_killed_writer_loses_no_more_than_its_last_flush(tmp_path: Path):
 def test_a_writer_that_hangs_holds_nobody_up(tmp_path: Path, counted: Counter[str]):
     """kill -STOP of the writer: rows wait up to the limit, the others are counted as dropped; then it goes on."""
     log = PredictionLog("g", manifest(), LogOptions(tmp_path, ALL, limit=500), lambda o, n: counted.update({o: n}))
-    (writer,) = children(os.getpid(), LOG_WRITER)
+    writer = _writer_of(log)
     os.kill(writer, signal.SIGSTOP)
     try:
         for number in range(50):
@@ -136,7 +191,7 @@ def test_a_writer_that_hangs_holds_nobody_up(tmp_path: Path, counted: Counter[st
 def test_a_writer_killed_at_the_end_takes_no_row_uncounted(tmp_path: Path, counted: Counter[str]):
     """kill -9 of the writer as its gateway ends: what it had is counted as lost, and nothing goes uncounted."""
     log = PredictionLog("g", manifest(), LogOptions(tmp_path, ALL, flush_s=30), lambda o, n: counted.update({o: n}))
-    (writer,) = children(os.getpid(), LOG_WRITER)
+    writer = _writer_of(log)
     os.kill(writer, signal.SIGSTOP)
     log.answered([answered(f"a{i}") for i in range(128)])
     os.kill(writer, signal.SIGKILL)
