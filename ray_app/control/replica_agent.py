@@ -133,17 +133,28 @@ class ReplicaAgent:
     def _act(self, directive: Directive) -> None:
         self._directive = directive
         self._known = (directive.control, directive.seq)
-        self._switch()
-        for version in self._holder.held().keys() - directive.wanted.keys():
-            self._holder.drop(version)
+        self._settle()
         self._refused = {digest: why for digest, why in self._refused.items() if digest in directive.wanted.values()}
         if self._missing() and (self._loader is None or self._loader.done()):
             self._loader = asyncio.get_running_loop().create_task(self._load())
 
-    def _switch(self) -> None:
+    def _settle(self) -> None:
+        """Answer by the directive's rules as soon as all that they name is loaded, and drop what it does not want.
+
+        The holder keeps what its own rules name: after a switch that had to wait for a load there is more to drop.
+        """
+        directive = self._directive
+        if directive is None:
+            return
         # A Control that was started over may say what an earlier one has left behind.
-        if self._directive is not None and self._directive.rules.epoch > self._holder.rules.epoch:
-            self._holder.switch(self._directive.rules)
+        if directive.rules.epoch > self._holder.rules.epoch:
+            self._holder.switch(directive.rules)
+        for version in self._holder.held().keys() - directive.wanted.keys():
+            self._holder.drop(version)
+
+    def _wants(self, version: str, digest: str) -> bool:
+        """True while this bundle is wanted: a directive that came while it was loaded may have withdrawn it."""
+        return self._directive is not None and self._directive.wanted.get(version) == digest
 
     def _missing(self) -> list[tuple[str, str]]:
         wanted = self._directive.wanted if self._directive else {}
@@ -162,8 +173,9 @@ class ReplicaAgent:
                 take = await asyncio.get_running_loop().run_in_executor(
                     self._thread, self._holder.load, version, packed
                 )
-                take()
-                self._switch()
+                if self._wants(version, digest):
+                    take()
+                    self._settle()
             except ControlUnavailable:
                 await asyncio.sleep(_AGAIN_S)
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -26,6 +27,9 @@ class Holding:
         self.words = {"1": "d1"}
         self.rules = rules("1", 1)
         self.broken: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.loading: list[str] = []
 
     def held(self) -> dict[str, str]:
         """What there is."""
@@ -35,6 +39,8 @@ class Holding:
         """Take the word in."""
         if self.broken is not None:
             raise self.broken
+        self.loading.append(version)
+        self.gate.wait(60)
         return lambda: self.words.update({version: packed.decode()})
 
     def drop(self, version: str) -> None:
@@ -172,5 +178,34 @@ def test_what_does_not_load_is_reported(error):
         assert str(error) in said.reports[-1].refused["d2"]
         said.say(Directive("c", 2, {"1": "d1"}, rules("1", 1)))
         await until(lambda: said.reports[-1].refused == {})
+
+    follow(scenario)
+
+
+def test_a_version_that_is_withdrawn_while_it_loads_is_not_taken_in():
+    """A load that ends after its version is wanted no more leaves nothing behind, and the replica goes on."""
+
+    async def scenario(holding: Holding, said: Said, follower: ReplicaAgent) -> None:
+        await follower.start()
+        holding.gate.clear()
+        said.say(Directive("c", 1, {"1": "d1", "2": "d2"}, rules("1", 1)))
+        await until(lambda: holding.loading == ["2"])
+        said.say(Directive("c", 2, {"1": "d1", "3": "d3"}, rules("1", 1)))
+        await until(lambda: said.reports[-1].seq == 2)
+        holding.gate.set()
+        await until(lambda: "3" in said.reports[-1].held)
+        assert holding.words == {"1": "d1", "3": "d3"}
+
+    follow(scenario)
+
+
+def test_what_a_late_switch_frees_is_dropped():
+    """Rules that waited for a load take over with it, and the version that only the old rules named goes at once."""
+
+    async def scenario(holding: Holding, said: Said, follower: ReplicaAgent) -> None:
+        await follower.start()
+        said.say(Directive("c", 1, {"2": "d2"}, rules("2", 2)))
+        await until(lambda: said.reports[-1].rules.epoch == 2)
+        assert holding.words == {"2": "d2"}
 
     follow(scenario)
