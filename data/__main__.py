@@ -22,6 +22,7 @@ from data.distributed.ray_data import stream
 from data.errors import ConfigError, DataError
 from data.online_store import materialization, open_store
 from data.online_store.row_codec import OnlineRow, RowCodec
+from data.schema.duration import format_duration
 from data.schema.use_case import UseCase, load_use_case
 from data.settings import load_settings
 from data.sources import csv, synthetic_transactions, use_case_draft
@@ -187,7 +188,7 @@ def _show(args: argparse.Namespace, codec: RowCodec, row: OnlineRow, ttl: int | 
         print(json.dumps({**shown, "values": values}, ensure_ascii=False))
         return
     note = ", past its ttl: not used" if expired else ""
-    print(f"{args.entity}  event time {event_time}, age {_duration(age)}{note}")
+    print(f"{args.entity}  event time {event_time}, age {format_duration(age, units=2)}{note}")
     width = max(len(name) for name in values)
     for name, value in values.items():
         print(f"  {name:<{width}}  {'(none)' if value is None else value}")
@@ -219,13 +220,6 @@ def _end_us(text: str) -> int:
     except ValueError as exc:
         raise ConfigError(f"--end {text}: expected a date such as {GENERATED_END}, or 'today'") from exc
     return int((end if end.tzinfo else end.replace(tzinfo=timezone.utc)).timestamp()) * 1_000_000
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if abs(seconds) >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 _RUNS: dict[str, Run] = {

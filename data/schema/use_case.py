@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from data.errors import ConfigError
+from data.schema.duration import parse_duration
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, PolicyTable, Slice
 
@@ -24,9 +25,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-_DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 SHIPPED = ("card_fraud",)
 """Names of the use cases that come with the project."""
@@ -49,16 +47,19 @@ class Entity(PolicyTable):
     """How long after its event time an online row is used, e.g. "30d", "12h"; no value: for ever."""
 
     @model_validator(mode="after")
-    def _duration(self) -> Entity:
-        if self.ttl is not None and not _DURATION.fullmatch(self.ttl):
-            raise ValueError(f"ttl {self.ttl!r} is not a duration such as '30d', '12h', '15m' or '10s'")
+    def _whole_seconds(self) -> Entity:
+        try:
+            seconds = parse_duration(self.ttl) if self.ttl is not None else 0
+        except ConfigError as exc:
+            raise ValueError(f"ttl {exc}") from exc
+        if seconds % 1:
+            raise ValueError(f"ttl '{self.ttl}' is not whole seconds, in which rows age")
         return self
 
     @property
     def ttl_seconds(self) -> int | None:
         """The time to live in seconds, counted from a row's event time."""
-        match = _DURATION.fullmatch(self.ttl or "")
-        return int(match[1]) * _SECONDS[match[2]] if match else None
+        return None if self.ttl is None else int(parse_duration(self.ttl))
 
 
 class Split(PolicyTable):

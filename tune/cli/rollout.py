@@ -16,6 +16,7 @@ from rich.table import Table
 
 from data.cli.terminal import EXIT_REFUSED
 from data.errors import ConfigError, ModelNotFound
+from data.schema.duration import parse_duration
 from tune.cli.context import CommandContext
 from tune.registry.rollout_spec import (
     ORDER_TAG,
@@ -24,7 +25,6 @@ from tune.registry.rollout_spec import (
     RolloutAction,
     RolloutOrder,
     new_rollout,
-    parse_duration,
     parse_order,
     parse_rollout,
     parse_slo,

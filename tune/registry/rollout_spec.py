@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data.errors import ConfigError
+from data.schema.duration import parse_duration
 from tune.registry.traffic_rules import Version
 
 ROLLOUT_TAG = "rayscore.rollout"
@@ -21,8 +22,6 @@ ROLLOUT_TAG = "rayscore.rollout"
 ORDER_TAG = "rayscore.order"
 """Tag of the registered model: the last order as JSON. Control only reads it."""
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _MOST_EVENTS = 16
 _LONGEST_EVENT = 120
 _LONGEST_REASON = 900
@@ -189,14 +188,6 @@ def new_rollout(**given: Any) -> Rollout:
         return Rollout(**given)
     except ValidationError as exc:
         raise ConfigError(_first(exc)) from exc
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a duration such as `10m`, `1h30m`, `90s` or `5ms`; raises ConfigError."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ConfigError(f"'{text}' is no duration: write e.g. 90s, 10m, 1h30m or 5ms")
-    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
 
 
 def parse_steps(text: str) -> tuple[float, ...]:

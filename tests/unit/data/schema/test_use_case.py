@@ -66,6 +66,7 @@ def test_slice_may_be_a_name_and_columns_for_reports_are_read():
         ('"number"', '"float"', "features.income.type (line 10): Input should be 'number'"),
         ("min = 0", "mim = 0", "features.income.mim (line 10): unknown key; did you mean 'min'?"),
         ('ttl = "12h"', 'ttl = "12 hours"', "entity (line 5): ttl '12 hours' is not a duration such as '30d'"),
+        ('ttl = "12h"', 'ttl = "1m1.5s"', "entity (line 5): ttl '1m1.5s' is not whole seconds"),
         ("low = 3", "low = 30", "search.space.max_depth (line 17): low 30 is above high 9"),
         ("high = 9", "high = inf", "search.space.max_depth.high (line 17): Input should be a finite number"),
         ("low = 3", "low = nan", "search.space.max_depth.low (line 17): Input should be a finite number"),

@@ -10,27 +10,11 @@ from tune.registry.rollout_spec import (
     RolloutAction,
     RolloutOrder,
     RolloutState,
-    parse_duration,
     parse_order,
     parse_rollout,
     parse_slo,
     parse_steps,
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("10m", 600), ("1h30m", 5400), ("90s", 90), ("5ms", 0.005), ("1.5s", 1.5), ("1d", 86_400)]
-)
-def test_durations(text: str, seconds: float):
-    """A duration is numbers with units, one after the other."""
-    assert parse_duration(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize("text", ["", "10", "m", "10 m", "-5s", "10m5", "5 minutes"])
-def test_no_durations(text: str):
-    """What is no duration is refused with an example of one."""
-    with pytest.raises(ConfigError, match="90s"):
-        parse_duration(text)
 
 
 @pytest.mark.parametrize("steps", ["", "a", "5,1", "5,5", "0,5", "101", "-1", "0.001", "1,,5"])
