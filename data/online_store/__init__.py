@@ -1,4 +1,7 @@
-"""The online store: one packed row an entity and view. Two drivers, one interface, one conformance suite."""
+"""The online store: the latest features of each entity, one packed row per (entity, view).
+
+`SqliteStore` and `CassandraStore` implement the `OnlineStore` protocol and pass one conformance suite.
+"""
 
 from __future__ import annotations
 
@@ -22,26 +25,30 @@ class StoredRow(NamedTuple):
 
 
 class OnlineStore(Protocol):
-    """Batch-first and order-keeping. Opened for one view; `close` frees every thread, file and socket."""
+    """The latest packed row of every entity of one view. Reads take many keys and keep their order."""
 
     async def get_many(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Return payloads, same length and order as `entities`; None where the store has no row.
 
         Args:
             entities: keys to read.
-            timeout_s: longest time to wait for an answer; a store that waits for nobody does not look at it.
+            timeout_s: longest time to wait for an answer, in seconds; ignored by a store that reads a local file.
 
         Raises:
-            StoreUnavailable: the store could not be reached in time.
+            StoreUnavailable: the store is closed or could not be reached in time.
+            StoreError: the store answered with an error.
         """
         ...
 
     def put_many(self, rows: Sequence[StoredRow]) -> None:
-        """Write rows, durably when it returns. A row never replaces one with a newer event time;
-        of two with the same event time the larger payload (bytewise) stays, whatever the order of arrival.
+        """Write rows; they survive the end of this process once the call returns.
+
+        A row never replaces one with a newer event time. Of two with the same event time the larger payload
+        (bytewise) stays, whatever the order of arrival.
 
         Raises:
             StoreUnavailable: the store could not be reached in time; writing the rows again is safe.
+            StoreError: a key or event time that no store can hold, or the store answered with an error.
         """
         ...
 
@@ -50,20 +57,24 @@ class OnlineStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what was opened; calling it twice is fine."""
+        """Close files and connections and end the store's threads; calling it twice is fine."""
         ...
 
 
 def is_storable(entity: str) -> bool:
-    """True for 1 to 65,535 bytes of UTF-8: what every driver can hold as a key."""
+    """Return whether a key is 1 to 65,535 bytes of UTF-8, which every store can hold."""
     try:
         return 0 < len(entity.encode()) <= _KEY_BYTES
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # half a surrogate pair: JSON can carry one, UTF-8 cannot
         return False
 
 
 def check_storable(rows: Sequence[StoredRow]) -> None:
-    """Raise StoreError that names the first row whose key or event time no store can hold."""
+    """Check rows before they are written.
+
+    Raises:
+        StoreError: names the first row whose key or event time no store can hold.
+    """
     for row in rows:
         if not -_TIME_LIMIT < row.event_us < _TIME_LIMIT:
             raise StoreError(f"entity {row.entity!r:.80}: event time {row.event_us} us is not a 64-bit number")
@@ -72,18 +83,20 @@ def check_storable(rows: Sequence[StoredRow]) -> None:
 
 
 def open_store(settings: Settings, view: str, ttl_seconds: int | None = None, *, create: bool = False) -> OnlineStore:
-    """Open the store that the settings name, for one view.
+    """Open the store that the settings select, for one view.
 
     Args:
-        settings: which driver, and its addresses or path.
-        view: name of the rows (`UseCase.view`).
-        ttl_seconds: age after event time past which rows may be dropped by the store.
-        create: make the file or table when there is none (writers do; readers must not).
+        settings: `store` selects the driver; the `sqlite_*` or `cassandra_*` fields locate it.
+        view: name of the feature view (`UseCase.view`).
+        ttl_seconds: age, counted from the event time, past which the store may drop a row; None keeps rows for ever.
+        create: create the file or table when it does not exist; for writers only.
 
     Raises:
-        StoreUnavailable: it cannot be opened; the text says what was tried.
+        StoreUnavailable: the store cannot be opened; the message says what was tried.
+        StoreError: the file is damaged, or the cluster refused the connection.
         ConfigError: the settings name no known driver.
     """
+    # Imported here, so that a process loads the driver of the store that it uses and no other.
     if settings.store == "sqlite":
         from data.online_store.sqlite import SqliteStore
 

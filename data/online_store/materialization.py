@@ -1,7 +1,8 @@
-"""Parquet to online store: the latest row of every entity, packed.
+"""Materialization: the latest row of every entity, from Parquet into the online store.
 
-Workers read, take the latest of each entity in their piece and pack; the driver writes. The store keeps the
-newest whatever the order of arrival, so pieces may come in any order, and a run may be killed and repeated.
+Workers read chunks, reduce each to the latest row of its entities, and pack the rows; the driver process writes them.
+The store keeps the newest row whatever the order of arrival, so chunks may arrive in any order, and a run that was
+killed may be repeated.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ _WRITE_ROWS = 50_000
 
 @dataclass(frozen=True)
 class Packed:
-    """One chunk's latest rows, ready to store: `table` has entity, event_us and payload; the rest are counts."""
+    """The latest row of each entity in one chunk, packed, and how many of the chunk's rows were left out."""
 
     table: pa.Table
+    """Columns entity (string), event_us (int64, microseconds since 1970 UTC) and payload (binary)."""
     rows: int
+    """Rows of the chunk, before reduction."""
     without_entity: int
     without_time: int
     future: int
@@ -39,7 +42,7 @@ class Packed:
 
 @dataclass
 class Materialized:
-    """What a run did, in rows: of the source, written to the store, and left out by reason."""
+    """Row counts of one materialization: read from the source, written to the store, and left out by reason."""
 
     rows: int = 0
     written: int = 0
@@ -50,7 +53,7 @@ class Materialized:
 
 
 def online_columns(use_case: UseCase) -> list[str]:
-    """Columns that materialization reads: entity, event time, online features.
+    """Return the columns that materialization reads: entity, event time and the online features.
 
     Raises:
         ConfigError: the use case has no entity, no event time or no online feature.
@@ -65,7 +68,12 @@ def online_columns(use_case: UseCase) -> list[str]:
 
 
 def check_source(source: ParquetSource, use_case: UseCase) -> list[str]:
-    """Return the columns to read after checking that they are there; raises DataError or ConfigError."""
+    """Check that a source can be materialized, and return the columns to read.
+
+    Raises:
+        ConfigError: the use case has nothing to materialize.
+        DataError: a column is missing, or the event time is of another type.
+    """
     columns = online_columns(use_case)
     source.require(columns)
     time = use_case.event_time or ""
@@ -74,12 +82,21 @@ def check_source(source: ParquetSource, use_case: UseCase) -> list[str]:
 
 
 def packer(use_case: UseCase, now_us: int) -> Callable[[Chunk], Packed]:
-    """Return the function that reads, reduces and packs one chunk; rows later than a day from now are left out."""
+    """Return `pack_chunk` with the use case and the current time bound: a function of one chunk, which pickles."""
     return partial(pack_chunk, use_case=use_case, now_us=now_us)
 
 
 def pack_chunk(chunk: Chunk, use_case: UseCase, now_us: int) -> Packed:
-    """Read one chunk and pack the latest rows of its entities; rows of equal time are all kept for the store to judge.
+    """Read one chunk and pack the latest row of each of its entities.
+
+    Rows of an entity with the same latest time are all kept: the store's own rule decides between them, so that the
+    result does not depend on how the source is cut into chunks.
+
+    Args:
+        chunk: the part of a Parquet file to read.
+        use_case: names the entity, the event time and the online features.
+        now_us: current time in microseconds since 1970 UTC; rows more than a day later are left out, since one
+            wrong date in the future would win over every later row of its entity.
 
     Raises:
         DataError: the file is broken, or a column holds what its feature cannot.
@@ -109,28 +126,34 @@ def write(
 
     Args:
         parts: packed chunks, in any order.
-        store: where to; raises StoreUnavailable when it cannot be reached, after which the run may be repeated.
-        oldest_us: rows with an earlier event time have outlived the entity's ttl and are left out; None: none have.
-        advance: told the source rows done.
+        store: an open store.
+        oldest_us: rows with an earlier event time have outlived the entity's ttl and are left out; None keeps all.
+        advance: called with the number of source rows processed since its last call.
+
+    Returns:
+        The row counts of the run.
+
+    Raises:
+        StoreUnavailable: the store could not be reached; the run may be repeated.
     """
-    done = Materialized()
+    counts = Materialized()
     for part in parts:
         table = part.table
         if oldest_us is not None:
             table = table.filter(pa.array(table.column("event_us").to_numpy() >= oldest_us))
-            done.expired += part.table.num_rows - table.num_rows
+            counts.expired += part.table.num_rows - table.num_rows
         advance(part.rows - table.num_rows)
         _put(table, store, advance)
-        done.rows += part.rows
-        done.written += table.num_rows
-        done.without_entity += part.without_entity
-        done.without_time += part.without_time
-        done.future += part.future
-    return done
+        counts.rows += part.rows
+        counts.written += table.num_rows
+        counts.without_entity += part.without_entity
+        counts.without_time += part.without_time
+        counts.future += part.future
+    return counts
 
 
 def _latest(keys: pa.Array, times: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Of `rows`, those with their key's latest time, ascending."""
+    """Return those of `rows` (ascending indices) that have the latest time of their key."""
     codes = keys.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)[rows]
     newest = np.full(len(keys), NO_TIME)
     np.maximum.at(newest, codes, times[rows])

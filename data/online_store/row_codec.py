@@ -1,4 +1,4 @@
-"""One entity's online features packed into bytes, and back.
+"""The payload format of the online store: the online features of one entity packed into bytes.
 
 The layout is little-endian: header (magic, format, view fingerprint, event time), a bitmap of the
 values present, the numbers in schema order, then each category as length and UTF-8. Raw values are
@@ -29,14 +29,14 @@ _BLANK = {FeatureType.NUMBER: 0.0, FeatureType.INTEGER: 0, FeatureType.BOOLEAN: 
 
 
 class OnlineRow(NamedTuple):
-    """What the store holds of one entity: event time in microseconds since 1970 and raw values, None where absent."""
+    """One stored row, unpacked: event time in microseconds since 1970 UTC, and raw values, None where absent."""
 
     event_us: int
     values: tuple[Scalar | None, ...]
 
 
 class RowCodec:
-    """Packs and unpacks the online features of one schema, values in the order of `names`."""
+    """Packs and unpacks the online features of one schema; values are in the order of `names`."""
 
     def __init__(self, schema: FeatureSchema) -> None:
         self.names = tuple(feature.name for feature in schema.online)
@@ -51,8 +51,12 @@ class RowCodec:
     def pack(self, event_us: int, values: Sequence[Scalar | None]) -> bytes:
         """Pack one row.
 
+        Args:
+            event_us: event time in microseconds since 1970 UTC.
+            values: raw values in the order of `names`; None or NaN is absent.
+
         Raises:
-            DataError: a value does not fit its declared type.
+            DataError: a value does not fit its declared type, or a category is longer than 65,535 bytes.
         """
         present = sum(1 << i for i, value in enumerate(values) if value is not None and value == value)
         numbers = [values[i] if present >> i & 1 else _BLANK[self._types[i]] for i in self._fixed]

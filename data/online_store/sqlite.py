@@ -1,4 +1,4 @@
-"""Online store in one SQLite file: the embedded default, for one machine.
+"""The online store in one SQLite file: the embedded default, for one machine.
 
 Written by `python -m data materialize`, read by the feature-fetch replicas. The file is in WAL mode, so
 readers and a writer do not wait for each other.
@@ -33,13 +33,13 @@ WHERE excluded.event_us > feature_rows.event_us
 _MATERIALIZE = "write rows first: `python -m data materialize`"
 _READ_WAIT_S = 0.005  # a reader waits on the event loop, so it may wait no longer than this
 _FILE_CHECK_S = 1.0
-_KEYS_A_QUERY = 500
+_KEYS_A_QUERY = 500  # SQLite before 3.32 refuses a statement of more than 999 parameters
 _CACHE_KIB = 131_072
 _CHECKPOINT_PAGES = 16_384  # 64 MiB of log: rows in random order touch most pages of the file in every batch
 
 
 class SqliteStore:
-    """The rows of one view in a SQLite file; the interface is `data.store.OnlineStore`.
+    """The rows of one view in a SQLite file; implements `data.online_store.OnlineStore`.
 
     `get_many` runs on the event loop itself, without a thread: a hop to a thread and back costs more than
     the read. A committed row survives the end of the process; a power cut may lose the last commits, which
@@ -47,9 +47,9 @@ class SqliteStore:
     belong to it) is noticed within a second.
 
     Args:
-        path: the file; its folder is made with it.
-        view: name of the rows.
-        create: make the file and the table when there are none.
+        path: the database file.
+        view: name of the feature view.
+        create: create the folder, file and table when they do not exist.
         lock_wait_s: how long a writer waits for another writer, in seconds.
 
     Raises:
@@ -108,18 +108,20 @@ class SqliteStore:
             try:
                 writer = self._open_writer()
                 with writer:
+                    # A deferred transaction takes the write lock at its first write, and there SQLite may report
+                    # "locked" at once instead of waiting; BEGIN IMMEDIATE waits for `lock_wait_s` up front.
                     writer.execute("BEGIN IMMEDIATE")
                     writer.executemany(_WRITE, ordered)
             except sqlite3.Error as exc:
                 self._fail("write", exc)
 
     async def ping(self) -> None:
-        """Raise StoreUnavailable when the file cannot be read."""
+        """Raise StoreUnavailable or StoreError when the file cannot be read."""
         self._check_at = 0.0
         await self.get_many(["ping"])
 
     def close(self) -> None:
-        """Close the file."""
+        """Close both connections; calling it twice is fine."""
         self._closed = True
         for connection in (self._reader, self._writer):
             if connection is not None:
@@ -141,12 +143,12 @@ class SqliteStore:
         if len(entities) == 1:
             row = reader.execute(_READ, (entities[0], self._view)).fetchone()
             return [row and row[0]]
-        found: dict[str, bytes] = {}
+        payloads: dict[str, bytes] = {}
         for start in range(0, len(entities), _KEYS_A_QUERY):
             part = entities[start : start + _KEYS_A_QUERY]
             query = _READ_SOME.format(",".join("?" * len(part)))
-            found.update(reader.execute(query, (self._view, *part)).fetchall())
-        return [found.get(entity) for entity in entities]
+            payloads.update(reader.execute(query, (self._view, *part)).fetchall())
+        return [payloads.get(entity) for entity in entities]
 
     def _create(self) -> None:
         try:
@@ -179,18 +181,20 @@ class SqliteStore:
         self._check_at = time.monotonic() + _FILE_CHECK_S
 
     def _open_writer(self) -> sqlite3.Connection:
-        """The writing connection, opened anew when the file was replaced: rows must not go to a deleted file."""
+        """Return the writing connection, opened anew when the file was replaced: rows must not go to a deleted file."""
         if self._closed:
             raise StoreUnavailable(f"the online store {self._file} is closed")
         self._follow_file()
         if self._writer is None:
             self._writer = self._connect("rw", self._lock_wait_s)
+            # In WAL mode NORMAL leaves out the fsync of each commit: a crash of the process loses nothing.
             self._writer.execute("PRAGMA synchronous = NORMAL")
             self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         return self._writer
 
     def _follow_file(self) -> None:
+        """Open the file anew when another inode has its path: an open connection goes on reading the deleted one."""
         if self._closed:
             return
         self._check_at = time.monotonic() + _FILE_CHECK_S
@@ -207,12 +211,14 @@ class SqliteStore:
         try:
             self._open_reader()
         except StoreError:
-            # Until it can be read no read may have its rows from the file that is no more.
+            # Check again at the next read: until the new file can be opened, rows of the old one must not be served.
             self._check_at = 0.0
             raise
 
     def _connect(self, mode: str, wait_s: float) -> sqlite3.Connection:
-        # Without mmap: a file truncated under a mapping ends the process with SIGBUS.
+        # mode=ro and mode=rw never create the file: a mistyped path is an error instead of an empty database.
+        # No mmap: a file truncated under a mapping ends the process with SIGBUS.
+        # isolation_level=None: sqlite3 would otherwise open (deferred) transactions of its own before a write.
         uri = f"file:{quote(os.fspath(self._file))}?mode={mode}"
         return sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False)
 

@@ -1,1 +1,1 @@
-"""The online store on Cassandra."""
+"""The online store in a Cassandra cluster: store, driver settings, reads, token routing, asyncio bridge."""

@@ -1,7 +1,7 @@
-"""Between the Cassandra driver's thread and its callers: the event loop for reads, a blocked thread for writes.
+"""The bridge from the driver's callback thread to its callers: an event loop for reads, a blocked thread for writes.
 
-A wake-up of the loop from another thread costs more than decoding a response, so the responses of one
-`get_many` are collected in the driver's thread and handed over together.
+Waking an event loop from another thread costs more than decoding a response, so the responses of one `get_many` are
+collected in the driver's thread and handed over with one wake-up.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from data.errors import StoreUnavailable
 
 
 class InFlight:
-    """Counts requests under way, so that a slow store is not given ever more of them. Thread-safe.
+    """Counter of requests under way with an upper limit, so that a slow store does not pile them up. Thread-safe.
 
     Args:
-        limit: most requests under way.
+        limit: most requests at once.
     """
 
     def __init__(self, limit: int) -> None:
@@ -31,14 +31,14 @@ class InFlight:
 
     @property
     def count(self) -> int:
-        """Requests under way."""
+        """Number of requests under way."""
         return self._count
 
     def enter(self, requests: int) -> None:
-        """Book requests.
+        """Count requests in; each must be counted out by `leave`.
 
         Raises:
-            StoreUnavailable: there would be more than `limit` under way; none is booked.
+            StoreUnavailable: there would be more than `limit` under way; none is counted.
         """
         with self._lock:
             if self._count + requests > self._limit:
@@ -48,20 +48,20 @@ class InFlight:
             self._count += requests
 
     def leave(self) -> None:
-        """Give one request back."""
+        """Count one request out."""
         with self._lock:
             self._count -= 1
 
 
 class Gathering:
-    """Collects the rows of some keys, from several requests and any thread, into one awaitable.
+    """Collects the responses of several requests, from any thread, into one future of payload by key.
 
-    More than one request may be under way for a key; the first answer counts. An error ends the wait only when
-    no request is left that may answer. A caller that was cancelled and a loop that was closed are left alone.
+    More than one request may be under way for a key: the first answer counts. An error ends the wait only when no
+    other request can still answer. Responses after the caller was cancelled or its loop closed are dropped.
 
     Args:
-        loop: the caller's loop.
-        keys: what is waited for; a request covers some of them.
+        loop: the caller's event loop, on which `future` completes.
+        keys: the keys that are waited for; each request covers some of them.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, keys: Iterable[str]) -> None:
@@ -74,12 +74,12 @@ class Gathering:
         self._lock = threading.Lock()
 
     def sent(self) -> None:
-        """Count a request; each ends with one `answer` or one `fail`."""
+        """Count a request as sent; each ends with one call of `answer` or of `fail`."""
         with self._lock:
             self._under_way += 1
 
     def answer(self, rows: Iterable[tuple[str, bytes]], keys: Sequence[str]) -> None:
-        """Take the rows that a request for `keys` has found."""
+        """Add the response of a request for `keys`: rows (entity, payload) of those that exist."""
         with self._lock:
             self._under_way -= 1
             if not self._missing:
@@ -91,7 +91,7 @@ class Gathering:
             self.call(self._finish)
 
     def fail(self, error: Exception) -> None:
-        """Take a request's error."""
+        """Record the error of a request."""
         with self._lock:
             self._under_way -= 1
             self._error = error
@@ -100,19 +100,20 @@ class Gathering:
             self.call(self._finish)
 
     def lacks(self, keys: Sequence[str]) -> bool:
-        """True while one of `keys` is not answered and somebody waits for it."""
+        """Return whether one of `keys` has no answer yet and the caller still waits."""
         with self._lock:
             return not self.future.done() and not self._missing.isdisjoint(keys)
 
     def call(self, callback: Callable[..., None], *args: Any) -> None:
-        """Run a callback on the loop's thread."""
+        """Run a callback on the loop's thread; dropped when the loop is closed."""
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
 
     def _finish(self) -> None:
-        # Looked at here, on the loop's thread: the caller may have been cancelled in between.
+        # Checked here, on the loop's thread: a check in the driver's thread races with the caller's cancellation,
+        # and a result set on a cancelled future raises InvalidStateError.
         if self.future.done():
             return
         if self._missing and self._error is not None:
@@ -122,11 +123,11 @@ class Gathering:
 
 
 class WriteWindow:
-    """Sends statements with a bounded number under way; the caller's thread blocks.
+    """Sends write statements, a bounded number at once; blocks the calling thread. Used for one `send`.
 
     Args:
         session: a connected driver session.
-        limit: most statements under way.
+        limit: most statements under way at once.
     """
 
     def __init__(self, session: Session, limit: int) -> None:
@@ -137,7 +138,7 @@ class WriteWindow:
         self._error: Exception | None = None
 
     def send(self, statements: Sequence[Statement]) -> tuple[list[Statement], Exception | None]:
-        """Send until all are answered; after an error no more are sent.
+        """Send statements and wait for all answers; after the first error no more are sent.
 
         Returns:
             The statements that were not written, and one error; ([], None) when all were.
@@ -151,6 +152,7 @@ class WriteWindow:
             future = self._session.execute_async(statement)
             future.add_callbacks(self._written, self._refused, errback_args=(statement,))
             sent += 1
+        # All places of the semaphore are free only when the last callback has run.
         for _ in range(self._limit):
             self._free.acquire()
         return [*self._failed, *statements[sent:]], self._error

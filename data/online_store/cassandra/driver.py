@@ -1,7 +1,7 @@
-"""How the Cassandra driver is set up and what its errors mean here; `data.online_store.cassandra.store` has the store.
+"""The Cassandra driver: its settings for millisecond reads, and the translation of its exceptions into ours.
 
-The driver's own defaults suit batch work. A replica that answers within milliseconds needs others, each with
-its reason beside it.
+The driver's defaults suit batch work (10 s timeouts, reconnection after minutes). Those that a serving replica cannot
+use are replaced in `make_cluster`, each with its reason beside it. `data.online_store.cassandra.store` has the store.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ DRIVER_ERRORS = (
     ConnectionBusy,
     OSError,
 )
+# What the same request may not meet again: worth another attempt.
 _PASSING = (
     OperationTimedOut,
     NoHostAvailable,
@@ -66,17 +67,23 @@ _PASSING = (
     OSError,
 )
 
+# The node could not be asked, or its connection was lost: another node may answer.
 _UNREACHED = (NoHostAvailable, NoConnectionsAvailable, ConnectionException, ConnectionBusy)
 
 _CONSISTENCY = {"LOCAL_ONE": ConsistencyLevel.LOCAL_ONE, "LOCAL_QUORUM": ConsistencyLevel.LOCAL_QUORUM}
 _CONNECT_TIMEOUT_S = 2
 _WRITE_TIMEOUT_S = 2.0
 _POLL_S = 0.01
+# A frozen node keeps its sockets open, so only a missed heartbeat tells: seen after 5 to 10 s (default: 30 to 60).
 _HEARTBEAT_S = 5
 
 
 class _NextHostOnce(FallthroughRetryPolicy):
-    """Tries one other host when a connection is lost; all else goes to the caller, who knows what is left to write."""
+    """Retry policy of writes: one other host when a connection is lost, else the error goes to the caller.
+
+    The driver's default tries one host after the other on every request error, an overload included, which loads
+    the nodes that are left. The caller (`CassandraStore.put_many`) repeats what was not written, with fewer at once.
+    """
 
     def on_request_error(self, query: Any, consistency: Any, error: Any, retry_num: int) -> tuple[Any, None]:
         lost = isinstance(error, ConnectionException) and retry_num == 0
@@ -84,7 +91,10 @@ class _NextHostOnce(FallthroughRetryPolicy):
 
 
 class _KeepTrying(ReconnectionPolicy):
-    """Looks for a lost node every 5 s, sooner at first; the driver's policies wait for minutes, and give up."""
+    """Reconnection policy: after 0.5, 1 and 2 s, then every 5 s for ever, with jitter.
+
+    The driver's default waits for up to 10 minutes between attempts, and gives a node up after 64 of them.
+    """
 
     def new_schedule(self) -> Iterator[float]:
         delays = itertools.chain((0.5, 1.0, 2.0), itertools.repeat(5.0))
@@ -92,11 +102,11 @@ class _KeepTrying(ReconnectionPolicy):
 
 
 def make_cluster(settings: Settings) -> Cluster:
-    """Set the driver up from the `cassandra_*` settings; nothing is connected yet.
+    """Return a configured cluster object for the `cassandra_*` settings; it is not connected yet.
 
     Raises:
         ConfigError: a contact point is not `host` or `host:port`.
-        StoreUnavailable: no contact point's name can be resolved.
+        StoreUnavailable: the name of no contact point can be resolved.
     """
     timeout_s = settings.cassandra_read_timeout_ms / 1000
     profiles = {
@@ -109,7 +119,7 @@ def make_cluster(settings: Settings) -> Cluster:
     try:
         return Cluster(
             contact_points(settings),
-            protocol_version=5,
+            protocol_version=5,  # unset, the driver tries later versions first and reconnects for each refusal
             compression=False,  # a row is far smaller than what compression pays for
             auth_provider=_credentials(settings),
             execution_profiles=profiles,
@@ -118,27 +128,38 @@ def make_cluster(settings: Settings) -> Cluster:
             reconnection_policy=_KeepTrying(),
             idle_heartbeat_interval=_HEARTBEAT_S,
             idle_heartbeat_timeout=_HEARTBEAT_S,
-            status_event_refresh_window=1,
+            status_event_refresh_window=1,  # a node that is back is used after a random part of this, in seconds
+            # Not set by the driver: small requests that share the one socket per node would wait for each other.
             sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            monitor_reporting_enabled=False,
+            monitor_reporting_enabled=False,  # reports to DataStax Insights, of no use to Cassandra
         )
     except DRIVER_ERRORS as exc:
         raise translated("open", place(settings), exc) from exc
 
 
 def wait_connected(cluster: Cluster, session: Session, datacenter: str) -> None:
-    """Wait until every node that is up is connected, for 2 s at most: the driver goes on after the first."""
+    """Block until every node of the data center that is up is connected, 2 s at most.
+
+    `Cluster.connect` returns after the first node; the first reads would find no connection to the others.
+    """
     deadline = time.monotonic() + _CONNECT_TIMEOUT_S
     while time.monotonic() < deadline:
         near = [host for host in cast(Metadata, cluster.metadata).all_hosts() if host.datacenter == datacenter]
         connected = session.get_pool_state()
+        # is_up is None until the driver knows: such a node is waited for.
         if all(host in connected or host.is_up is False for host in near):
             return
         time.sleep(_POLL_S)
 
 
 def check_datacenter(cluster: Cluster, settings: Settings) -> None:
-    """Raise ConfigError when the cluster's nodes are known and none is in the local data center."""
+    """Check the local data center's name against the nodes that the driver knows, if it knows any.
+
+    With a wrong name every node counts as remote and the driver says only that no host is available.
+
+    Raises:
+        ConfigError: none of the nodes is in `cassandra_datacenter`; the message lists those there are.
+    """
     known = {host.datacenter for host in cluster.metadata.all_hosts()} if cluster.metadata else set()
     known.discard(None)
     if known and settings.cassandra_datacenter not in known:
@@ -159,25 +180,25 @@ def contact_points(settings: Settings) -> list[tuple[str, int]]:
 
 
 def place(settings: Settings) -> str:
-    """The cluster in words, for messages."""
+    """Return the name of the cluster for messages: its contact points."""
     return "Cassandra at " + ", ".join(f"{host}:{port}" for host, port in contact_points(settings))
 
 
 def passing(error: BaseException) -> bool:
-    """True for an error that the same request may not meet again: a time-out, a lost connection, an overload."""
+    """Return whether an error is transient: a time-out, a lost connection or an overload."""
     return isinstance(error, _PASSING)
 
 
 def unreached(error: BaseException) -> bool:
-    """True for an error that another node may not give: this one could not be asked, or was lost while it was."""
+    """Return whether an error means that the node could not be asked, or was lost while it was: another may answer."""
     return isinstance(error, _UNREACHED)
 
 
 def translated(action: str, where: str, exc: BaseException) -> StoreError:
-    """Return our error for one of the driver's: StoreUnavailable for a passing one, else StoreError.
+    """Return the driver's error as one of ours: StoreUnavailable for a transient one, else StoreError.
 
     Args:
-        action: what was tried, as a verb.
+        action: what was tried, as a verb for the message ("read").
         where: the cluster, see `place`.
         exc: the driver's error.
     """

@@ -1,7 +1,11 @@
-"""Reads from Cassandra: one bounded query for the keys of each owner, and a second owner when the first is late.
+"""Cassandra reads: keys grouped by the node that owns them, one query per group, hedged when that node is late.
 
-The driver has speculative executions of its own, but calls back again when the slower node answers as well, and
-sends answered queries anew when that node's connection ends. So each query here goes to one node.
+One `IN` query for many keys costs a small part of the client CPU of one query per key, but `IN` over keys of
+different nodes would make one of them fetch all the others' rows: hence the grouping.
+
+The driver's own speculative execution is not used: it calls back a second time when the slower node answers too, and
+sends answered queries again when that node's connection ends. Here every query goes to one node, and the second
+query to another owner is sent by `Reader`.
 """
 
 from __future__ import annotations
@@ -28,29 +32,34 @@ _HEDGES_UNDER_WAY = 64  # when every node is late, asking twice must not double 
 
 
 class Statements(NamedTuple):
-    """Prepared reads of (entity, payload): of one key, of a list of keys. The view is the second parameter."""
+    """Prepared SELECTs of (entity, payload), with the parameters (entity or entities, view)."""
 
     one: PreparedStatement
+    """Reads one key."""
     some: PreparedStatement
+    """Reads a list of keys."""
 
 
 class _Query(NamedTuple):
-    """Keys that one node is asked for; `deadline` is loop time."""
+    """A query for some keys, sent to one node."""
 
     keys: list[str]
     host: Host | None
+    """The node to send it to; None lets the driver choose."""
     deadline: float
+    """When the read times out, on the event loop's clock, in seconds."""
     bound: InFlight
+    """The limit that it counts against: that of first queries or that of hedges."""
 
 
 class Reader:
-    """Reads rows of one view. Belongs to no loop: every call uses the running one.
+    """Reads rows of one view. Holds no event loop: each call uses the running one, so several loops may share it.
 
     Args:
         session: a connected driver session.
         statements: prepared by that session.
-        view: name of the rows.
-        replicas: whom to ask.
+        view: name of the feature view.
+        replicas: which nodes own a key.
         settings: `cassandra_read_timeout_ms` and `cassandra_speculative_delay_ms`.
     """
 
@@ -68,15 +77,22 @@ class Reader:
 
     @property
     def under_way(self) -> int:
-        """Queries that have neither been answered nor ended."""
+        """Number of queries that have neither an answer nor an error yet, hedges included."""
         return self._reads.count + self._hedges.count
 
     async def get(self, keys: list[str], timeout_s: float = math.inf) -> dict[str, bytes]:
-        """Return the payloads that there are for different, storable keys, within `timeout_s` seconds or the setting.
+        """Read the payloads of some keys.
+
+        Args:
+            keys: distinct keys that the store can hold (`is_storable`).
+            timeout_s: longest time to wait, in seconds; the read timeout of the settings applies as well.
+
+        Returns:
+            Payload by key; a key without a row is left out.
 
         Raises:
             StoreUnavailable: too many reads are under way.
-            DRIVER_ERRORS: a query failed, and so did the second, if there was one.
+            DRIVER_ERRORS: a query failed, and so did its hedge, if there was one.
         """
         loop = asyncio.get_running_loop()
         groups = self._replicas.grouped(keys)
@@ -105,7 +121,7 @@ class Reader:
         one, some = self._statements
         keys = query.keys
         bound = one.bind((keys[0], self._view)) if len(keys) == 1 else some.bind((keys, self._view))
-        left_s = query.deadline - asyncio.get_running_loop().time()
+        left_s = query.deadline - asyncio.get_running_loop().time()  # a hedge gets only what is left
         try:
             future = self._session.execute_async(bound, timeout=left_s, execution_profile=READ_PROFILE, host=query.host)
         except DRIVER_ERRORS as exc:
@@ -124,11 +140,13 @@ class Reader:
 
     def _failed(self, error: Exception, gathering: Gathering, query: _Query) -> None:
         if query.bound is self._reads and unreached(error):
-            # The owner may be there for other nodes, so that any of them may ask it.
+            # The owner is out of reach for this client only, perhaps: another node, even one that owns none of
+            # the keys, can still ask it.
             self._ask_elsewhere(gathering, query, anybody=True)
         gathering.fail(error)
 
     def _hedge(self, gathering: Gathering, queries: list[_Query]) -> None:
+        """Ask another owner for the keys of every query that is still open when the hedge delay is over."""
         for query in queries:
             if query.host is not None and gathering.lacks(query.keys):
                 self._replicas.mark_late(query.host)

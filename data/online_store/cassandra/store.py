@@ -1,7 +1,8 @@
-"""Online store in Cassandra 5: for many machines and for rows that must outlive one of them.
+"""The online store in Cassandra 5: for many machines, and for rows that must outlive one of them.
 
-One row an entity and view, with one packed payload. Rows are written `USING TIMESTAMP` their event time, so
-the cluster itself keeps the newest whatever the order of arrival. The driver's exceptions stop here.
+One row per (entity, view), with one packed payload: decoding a column per feature costs several times as much.
+Rows are written `USING TIMESTAMP` their event time, so the cluster itself keeps the newest whatever the order of
+arrival, in hints and repairs too. The driver's exceptions stop here.
 """
 
 from __future__ import annotations
@@ -45,30 +46,31 @@ AND caching = {{'keys': 'ALL', 'rows_per_partition': 'NONE'}}
 AND speculative_retry = 'MIN(99p,10ms)'"""
 _READ = 'SELECT entity, payload FROM {}.feature_rows WHERE entity = ? AND "view" = ?'
 _READ_SOME = 'SELECT entity, payload FROM {}.feature_rows WHERE entity IN ? AND "view" = ?'
+# TIMESTAMP is in microseconds, as `event_us` is: a row written with milliseconds would lose to every other one.
 _WRITE = 'INSERT INTO {}.feature_rows (entity, "view", payload) VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL ?'
 
 _DDL_TIMEOUT_S = 15.0
-_ROWS_A_BATCH = 10  # of more partitions in one batch the server warns
+_ROWS_A_BATCH = 10  # the server warns of batches that span more partitions
 _WRITES_UNDER_WAY = 64
 _WRITE_ATTEMPTS = 5
-_LONGEST_TTL_S = 630_720_000  # Cassandra's own limit, 20 years
+_LONGEST_TTL_S = 630_720_000  # 20 years: Cassandra refuses a longer TTL
 
 
 class CassandraStore:
-    """The rows of one view in a Cassandra cluster; the interface is `data.store.OnlineStore`.
+    """The rows of one view in a Cassandra cluster; implements `data.online_store.OnlineStore`.
 
-    A row expires `ttl_seconds` after its event time. Of two rows with the same event time the larger payload
-    stays; with a TTL Cassandra looks at the expiry first, so rows of one event time that are written in
-    different seconds may be settled by the later expiry.
+    A row expires `ttl_seconds` after its event time. Of two rows with the same event time the larger payload stays.
+    With a TTL Cassandra compares the expiry first, so of two such rows written in different seconds the one with the
+    later expiry may stay instead.
 
     Args:
         settings: the `cassandra_*` fields.
-        view: name of the rows.
-        ttl_seconds: time to live, counted from the event time; None for ever.
-        create: make keyspace and table when there are none.
+        view: name of the feature view.
+        ttl_seconds: time to live in seconds, counted from the event time; None keeps rows for ever.
+        create: create keyspace and table when they do not exist.
 
     Raises:
-        StoreUnavailable: no contact point answers, or keyspace or table is missing; the text says what was tried.
+        StoreUnavailable: no contact point answers, or keyspace or table is missing; the message says what.
         StoreError: the cluster refused, e.g. the credentials.
         ConfigError: a contact point is not `host` or `host:port`, or there is no such data center.
     """
@@ -102,14 +104,14 @@ class CassandraStore:
 
     @property
     def under_way(self) -> int:
-        """Queries of reads that are neither answered nor given up; second ones count too."""
+        """Number of read queries that have neither an answer nor an error yet, hedges included."""
         return self._reader.under_way
 
     async def get_many(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Return payloads in the order of `entities`, None where there is no row.
 
-        Keys are grouped by the replica that owns them, one query a group, all at once. A replica that has not
-        answered after `cassandra_speculative_delay_ms` is given up for the time being: another one is asked too.
+        Keys are grouped by the replica that owns them; one query per group, all at once. When a replica has not
+        answered after `cassandra_speculative_delay_ms`, another one is asked too, and preferred for the next 2 s.
 
         Raises:
             StoreUnavailable: the store is closed, did not answer within `cassandra_read_timeout_ms` or `timeout_s`, or
@@ -121,15 +123,15 @@ class CassandraStore:
         if not keys:
             return [None] * len(entities)
         try:
-            found = await self._reader.get(keys, timeout_s)
+            payloads = await self._reader.get(keys, timeout_s)
         except DRIVER_ERRORS as exc:
             raise translated("read", self._where, exc) from exc
-        return [found.get(entity) for entity in entities]
+        return [payloads.get(entity) for entity in entities]
 
     def put_many(self, rows: Sequence[StoredRow]) -> None:
-        """Write rows to a quorum of replicas; rows past their time to live are left out.
+        """Write rows at LOCAL_QUORUM; rows past their time to live are left out. Blocks.
 
-        Blocks. Failed writes are repeated, which is safe; so is writing all rows again after an error.
+        Failed writes are repeated, with fewer at once. Writing the same rows again is always safe.
 
         Raises:
             StoreUnavailable: the store is closed, or writes went on failing.
@@ -137,18 +139,19 @@ class CassandraStore:
         """
         self._check_open()
         check_storable(rows)
-        waiting = self._writes(rows)
+        statements = self._writes(rows)
         attempt = 0
-        while waiting:
+        while statements:
             window = max(_WRITES_UNDER_WAY >> attempt, 1)
-            left, error = WriteWindow(self._session, window).send(waiting)
+            unwritten, error = WriteWindow(self._session, window).send(statements)
             if error is None:
                 return
-            attempt = attempt + 1 if len(waiting) - len(left) < window else 1
+            # Progress of at least a window starts the attempts anew: only a standstill ends the write.
+            attempt = attempt + 1 if len(statements) - len(unwritten) < window else 1
             if attempt >= _WRITE_ATTEMPTS or not passing(error):
                 raise translated("write", self._where, error) from error
-            log.warning("%s: %d writes wait for attempt %d after %s", self._where, len(left), attempt + 1, error)
-            waiting = left
+            log.warning("%s: %d writes wait for attempt %d after %s", self._where, len(unwritten), attempt + 1, error)
+            statements = unwritten
             time.sleep(random.uniform(0.5, 1.0) * 0.1 * 2**attempt)
 
     async def ping(self) -> None:
@@ -156,7 +159,7 @@ class CassandraStore:
         await self.get_many(["ping"])
 
     def close(self) -> None:
-        """Close every connection and end the driver's threads."""
+        """Close every connection and end the driver's threads; calling it twice is fine."""
         if not self._closed:
             self._closed = True
             self._cluster.shutdown()
@@ -174,7 +177,10 @@ class CassandraStore:
             raise StoreUnavailable(f"the online store {self._where} is closed")
 
     def _writes(self, rows: Sequence[StoredRow]) -> list[BatchStatement]:
-        """Batches of rows that the same replica owns, the newest row of each entity."""
+        """Return batches of the newest row of each entity, each batch of rows that the same replica owns.
+
+        A batch over the partitions of several nodes would have one of them forward the others' rows.
+        """
         now_us = time.time_ns() // 1000
         newest: dict[str, StoredRow] = {}
         for row in rows:
@@ -194,7 +200,10 @@ class CassandraStore:
         return batches
 
     def _ttl(self, event_us: int, now_us: int) -> int | None:
-        """Seconds a row has left, 0 for ever; None when it has expired."""
+        """Return the seconds that a row has left, 0 for ever; None when it has expired.
+
+        Cassandra counts a TTL from the write, the project from the event time, so what is left is computed here.
+        """
         if self._ttl_seconds is None:
             return 0
         left_us = event_us + self._ttl_seconds * 1_000_000 - now_us
@@ -218,5 +227,5 @@ class CassandraStore:
     def _prepare(self, query: str) -> PreparedStatement:
         statement = self._session.prepare(query.format(self._keyspace))
         statement.is_idempotent = True
-        statement.fetch_size = None
+        statement.fetch_size = None  # no paging: a query is bounded, and a second page would be a second round trip
         return statement

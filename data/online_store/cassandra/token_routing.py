@@ -1,4 +1,4 @@
-"""Which node of a Cassandra cluster to ask for which key: an owner that is up, near, and not late just now."""
+"""Token routing: which node of the Cassandra cluster to ask for which key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ _LATE_S = 2.0
 
 
 class TokenReplicas:
-    """The owners of keys by the driver's token metadata. Nodes may be marked and cleared from any thread.
+    """Groups keys by the node to ask: an owner that is up, in the local data center, and not marked as late.
+
+    Owners come from the driver's token metadata. Nodes may be marked and cleared from any thread.
 
     Args:
-        metadata: the connected cluster's.
-        keyspace: whose replication counts.
-        datacenter: the local one; nodes elsewhere are never asked.
+        metadata: that of the connected cluster.
+        keyspace: the keyspace whose replication decides who owns a key.
+        datacenter: the local data center; nodes elsewhere are never asked.
     """
 
     def __init__(self, metadata: Metadata, keyspace: str, datacenter: str) -> None:
@@ -29,7 +31,11 @@ class TokenReplicas:
         self._late: dict[Host, float] = {}
 
     def grouped(self, keys: Sequence[str]) -> dict[Host | None, list[str]]:
-        """Keys by the node to ask first; None where the driver must choose: one node, or no owner that is up."""
+        """Group keys by the node to ask first.
+
+        Returns:
+            Keys by node; under None those for which the driver chooses: a cluster of one node, or no owner is up.
+        """
         if len(self._metadata.all_hosts()) == 1:
             return {None: list(keys)}
         groups: dict[Host | None, list[str]] = {}
@@ -38,7 +44,7 @@ class TokenReplicas:
         return groups
 
     def elsewhere(self, keys: Sequence[str], asked: Host) -> dict[Host | None, list[str]]:
-        """Keys by another owner than the node that was asked, None where there is none that is up."""
+        """Group keys by an owner other than the node that was asked; under None those without another that is up."""
         groups: dict[Host | None, list[str]] = {}
         for owners, owned in self._ranges(keys):
             other = self._preferred(host for host in owners if host != asked)
@@ -46,7 +52,10 @@ class TokenReplicas:
         return groups
 
     def mark_late(self, host: Host) -> None:
-        """Ask others first until the node answers, or for 2 s, after which a read tries it again."""
+        """Prefer other owners until the node answers, for 2 s at most; then a read tries it again.
+
+        The driver never marks a node that is merely slow, so each read would wait for it anew.
+        """
         self._late[host] = time.monotonic() + _LATE_S
 
     def answered(self, host: Host | None) -> None:
@@ -55,15 +64,19 @@ class TokenReplicas:
             self._late.pop(host, None)
 
     def _ranges(self, keys: Sequence[str]) -> Iterator[tuple[Sequence[Host], list[str]]]:
-        """Keys that share their owners: the driver keeps one list a token range."""
+        """Yield (owners, keys) of keys that share their owners.
+
+        The driver returns the same list object for every key of a token range, so the list's identity is the range:
+        no owners need to be hashed or compared.
+        """
         replicas, keyspace = self._metadata.get_replicas, self._keyspace
         ranges: dict[int, tuple[Sequence[Host], list[str]]] = {}
         for key in keys:
             owners = cast("Sequence[Host]", replicas(keyspace, key.encode()))
-            found = ranges.get(id(owners))
-            if found is None:
-                found = ranges[id(owners)] = (owners, [])
-            found[1].append(key)
+            token_range = ranges.get(id(owners))
+            if token_range is None:
+                token_range = ranges[id(owners)] = (owners, [])
+            token_range[1].append(key)
         return iter(ranges.values())
 
     def _preferred(self, owners: Iterable[Host]) -> Host | None:
