@@ -1,1 +1,1 @@
-"""Work spread over a Ray cluster, over its tasks, or over child processes of this machine."""
+"""Parallel work: the connection to Ray, Ray Data streams, Ray tasks, and child processes of this machine."""

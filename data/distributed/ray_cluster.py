@@ -1,4 +1,4 @@
-"""Connecting to Ray: the cluster that RAY_ADDRESS names, else a small one of our own on this machine."""
+"""The connection to Ray: the cluster that RAY_ADDRESS names, else a small local one that ends with the program."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 
 
 def set_auth_mode() -> None:
-    """Say explicitly that a cluster on this machine needs no token, unless the user said otherwise.
+    """Set RAY_AUTH_MODE to "disabled" for a local cluster, unless the user has set it.
 
-    Without it the mode depends on whether some earlier program left a token file in the home folder.
+    Unset, the mode depends on whether some earlier program left a token file in the home folder.
     """
     os.environ.setdefault(AUTH_MODE, "disabled")
 
 
 @contextmanager
 def cluster(num_cpus: int | None = None) -> Iterator[None]:
-    """Be connected to Ray inside the block; a cluster that was started here is ended with it.
+    """Connect to Ray for the duration of a `with` block.
+
+    An existing connection is used as it is. A local cluster that is started here ends with the block.
+
+    Args:
+        num_cpus: CPUs of a local cluster; None for all of the machine. Ignored when RAY_ADDRESS names a cluster.
 
     Raises:
         ConfigError: RAY_ADDRESS names a cluster that does not answer.

@@ -1,6 +1,6 @@
-"""Ray Data: the same function on many pieces of work, in parallel, results as they come.
+"""Ray Data: one function applied to many items in parallel, with results streamed as they complete.
 
-The only module that imports Ray Data. What is done to a piece is plain Python elsewhere.
+The only module that imports Ray Data. The functions that it runs are plain Python and live elsewhere.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ Result = TypeVar("Result")
 
 
 class _Task(Generic[Item, Result]):
-    """Runs in a worker. An error of ours travels back as a result, so that its words reach the user unwrapped."""
+    """The function as Ray Data calls it in a worker: pickled items in, pickled results out.
+
+    An error of ours is returned as a result: Ray would wrap it, when raised, in its own with a worker's traceback.
+    """
 
     def __init__(self, function: Callable[[Item], Result]) -> None:
         self._function = function
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         results = [self._run(cell.as_py()) for cell in batch.column("item")]
+        # Not `binary`, whose 32-bit offsets end at 2 GiB.
         return pa.table({"result": pa.array(results, pa.large_binary())})
 
     def _run(self, item: bytes) -> bytes:
@@ -41,15 +45,16 @@ class _Task(Generic[Item, Result]):
 def stream(items: Sequence[Item], function: Callable[[Item], Result]) -> Iterator[Result]:
     """Yield `function(item)` for every item, in the order of completion; one task an item.
 
-    Needs a connection to Ray (`data.distributed.ray_cluster`). Items and results are pickled; `function` may not
-    hold resources.
+    Needs a connection to Ray (`data.distributed.ray_cluster`). Items, results and `function` are pickled, so none may
+    hold open files or connections.
 
     Raises:
-        RayscoreError: the one that `function` raised.
-        DataError: a worker was lost for good.
+        RayscoreError: `function` raised it.
+        DataError: a worker died and its task could not be repeated.
     """
     _quiet()
     rows = [{"item": pickle.dumps(item, protocol=5)} for item in items]
+    # A block per item: Ray Data would put many small items into one block, and so into one task.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     done = dataset.map_batches(_Task(function), batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
     try:
@@ -68,7 +73,7 @@ def _unpack(cell: bytes) -> Any:
 
 
 def _quiet() -> None:
-    """Leave the terminal to our own progress lines."""
+    """Switch off Ray Data's own progress output, which would mix with our progress lines."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

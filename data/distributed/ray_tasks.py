@@ -1,6 +1,7 @@
-"""Pieces of work as plain Ray tasks: no pipeline between them, so the first result is there when it is done.
+"""Plain Ray tasks: one function applied to many items, each result available as soon as its task is done.
 
-`data.distributed.ray_data` streams through Ray Data; this is for pieces that write their own output, and a few of them.
+For few, long items that write their own output, such as the parts of batch scoring. `data.distributed.ray_data` passes
+results through a Ray Data pipeline instead, which buffers them.
 """
 
 from __future__ import annotations
@@ -17,30 +18,30 @@ from data.errors import DataError, RayscoreError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_MOST_UNDER_WAY = 1000
+_MOST_UNDER_WAY = 1000  # submitted to Ray at once when no concurrency is given, however long the list of items
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where tasks run and how many at once; a task takes one CPU."""
+    """How many tasks run at once and on which nodes; each task takes one CPU."""
 
     concurrency: int | None = None
-    """Tasks at once; None is as many as the cluster has CPUs free."""
+    """Most tasks at once; None for as many as the cluster has free CPUs."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Ray node labels that a node must have, as `ray start --labels` gave them."""
+    """Labels that a node must have to run a task, as set by `ray start --labels`."""
 
 
 def run_tasks(items: Sequence[Item], function: Callable[[Item], Result], placement: Placement) -> Iterator[Result]:
     """Yield `function(item)` for every item, in the order of completion; one task an item.
 
     Needs a connection to Ray (`data.distributed.ray_cluster`). Items, results and function are pickled, the function
-    once. Tasks of a worker that was lost are repeated by Ray. A caller that stops early cancels what is under way.
+    once. Ray repeats the tasks of a worker that died. Closing the generator early cancels the tasks under way.
 
     Raises:
-        RayscoreError: the one that `function` raised.
-        DataError: a worker was lost for good.
+        RayscoreError: `function` raised it.
+        DataError: a worker died and its task could not be repeated.
     """
-    shared = ray.put(function)
+    shared = ray.put(function)  # pickled here once; as a plain argument it would be pickled for every task
     task = _run.options(num_cpus=1, label_selector=dict(placement.labels) or None)
     waiting = iter(items)
     most = placement.concurrency or _MOST_UNDER_WAY
@@ -58,14 +59,14 @@ def run_tasks(items: Sequence[Item], function: Callable[[Item], Result], placeme
 
 
 def has_node(placement: Placement) -> bool:
-    """True when a node that lives has every label of the placement; else its tasks wait, maybe for an autoscaler."""
-    there = [node["Labels"].items() for node in ray.nodes() if node["Alive"]]
-    return any(placement.labels.items() <= labels for labels in there)
+    """Return whether a live node has every label of the placement; else tasks wait, perhaps for an autoscaler."""
+    live = [node["Labels"].items() for node in ray.nodes() if node["Alive"]]
+    return any(placement.labels.items() <= labels for labels in live)
 
 
 @ray.remote
 def _run(function: Callable[[Any], Any], item: Any) -> Any:
-    """An error of ours travels back as a result, so that its words reach the user unwrapped."""
+    """Call `function`; an error of ours is returned, since Ray would wrap a raised one in its own with a traceback."""
     try:
         return function(item)
     except RayscoreError as exc:
