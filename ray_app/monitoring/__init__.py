@@ -1,1 +1,1 @@
-"""Metrics: counters and histograms of a gateway, Prometheus' text format, and the scrape of all replicas."""
+"""Prometheus metrics: what a gateway counts, the text format, and one scrape for all replicas."""

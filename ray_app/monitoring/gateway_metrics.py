@@ -1,6 +1,6 @@
-"""What a gateway counts of its requests, as Prometheus metrics: name, labels and buckets in one table.
+"""Prometheus metrics of a gateway: their names, labels and buckets, and the methods that count.
 
-Each replica counts for itself; the `replica` label keeps their series apart.
+Each replica counts its own requests; the label `replica` keeps the series of replicas apart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from ray_app.monitoring.histogram import SECONDS, Histograms
 from ray_app.prediction import Prediction
 
-# The `_created` series double the page and no board reads them.
+# The `_created` series would double the size of a scrape, and no dashboard reads them.
 disable_created_metrics()
 
 FEATURE_FETCH = "feature_fetch"
@@ -27,7 +27,7 @@ _EVENTS = ("opened", "lost", "unreachable", "refused")
 
 
 class Links(Protocol):
-    """What is shown of the links to one deployment."""
+    """State of the direct connections to one deployment, as shown in metrics."""
 
     @property
     def open_links(self) -> int: ...  # noqa: D102
@@ -37,13 +37,21 @@ class Links(Protocol):
 
 
 class GatewayMetrics:
-    """The metrics of one gateway replica, their label values bound once because binding costs more than counting."""
+    """Counters, gauges and histograms of one gateway replica; not thread-safe, use it from the event loop.
+
+    Label values are bound once, in the constructor, because looking them up costs more than counting.
+
+    Args:
+        replica: value of the label `replica`.
+        model: name of the registered model.
+        version: version of the champion.
+    """
 
     def __init__(self, replica: str, model: str, version: str) -> None:
         self.registry = CollectorRegistry()
         self._replica = replica
         self._requests = self._counter("rayscore_requests_total", "HTTP requests of /predict by status code.", "code")
-        # From the start, so that an alert has something to compare.
+        # Series exist from 0 on: an alert's rate() needs a value from before the first failure.
         self._codes = {code: self._requests.labels(replica, str(code)) for code in (200, 500, 503, 504)}
         items = self._counter("rayscore_items_total", "Items of /predict by outcome.", "outcome")
         self._ok, self._refused = items.labels(replica, "ok"), items.labels(replica, "refused")
@@ -86,22 +94,22 @@ class GatewayMetrics:
         self.serve(model, version, 0)
 
     def serve(self, model: str, champion: str, epoch: int) -> None:
-        """Say which version is champion, by which traffic rules."""
+        """Set the champion's version and the epoch of the traffic rules that made it champion."""
         self._info.clear()
         self._info.labels(self._replica, model, champion).set(1)
         self._epoch.set(epoch)
 
     def request(self, code: int, seconds: float) -> None:
-        """Count one answered request."""
+        """Count one HTTP request by its status code, with the s it took."""
         (self._codes.get(code) or self._code(code)).inc()
         self.request_seconds.observe(seconds)
 
     def refused(self, count: int) -> None:
-        """Count items that were refused."""
+        """Count rows that were refused as invalid."""
         self._refused.inc(count)
 
     def predictions(self, predictions: Sequence[Prediction]) -> None:
-        """Count what predictions say of themselves: outcome, entities, degradation, sources."""
+        """Count predictions: outcome, entities found or not, degraded answers, and the source of each feature value."""
         self._ok.inc(len(predictions))
         for prediction in predictions:
             absent = prediction.row.encoded.count(None)
@@ -118,35 +126,35 @@ class GatewayMetrics:
         self._lookup_failures[reason].inc(keys)
 
     def stage(self, name: str, seconds: float) -> None:
-        """Book the time of one micro-batch in one stage."""
+        """Record the s that one micro-batch spent in a stage: FEATURE_FETCH or MODEL."""
         self._stages[name].observe(seconds)
 
     def log_rows(self, outcome: str, rows: int) -> None:
-        """Count rows of the prediction log: "written", "dropped" or "lost"."""
+        """Count rows of the prediction log by outcome: "written", "dropped" or "lost"."""
         self._logged[outcome].inc(rows)
 
     def watch_log_disk(self, free_share: Callable[[], float]) -> None:
-        """Show how much of the prediction log's disk is free, read from `free_share` for every page."""
+        """Export the free share (0 to 1) of the prediction log's disk; `free_share` is called at every scrape."""
         free = self._gauge("rayscore_prediction_log_disk_free_ratio", "Free share of the prediction log's disk.")
         free.labels(self._replica).set_function(free_share)
 
     def watch_queue(self, waiting: Callable[[], int], limit: int) -> None:
-        """Read the queue's length from `waiting` for every page; at most `limit` rows may wait."""
+        """Export the micro-batch queue's length in rows and its limit; `waiting` is called at every scrape."""
         self._queue.set_function(waiting)
         self._queue_limit.set(limit)
 
     def count_calls(self, deployment: str) -> Callable[[str], None]:
-        """Return what counts calls to a deployment by the way they went: "link", "handle" or "retry"."""
+        """Return a function that counts one call to a deployment by its way: "link", "handle" or "retry"."""
         ways = {way: self._link_calls.labels(self._replica, deployment, way) for way in _WAYS}
         return lambda way: ways[way].inc()
 
     def count_link_events(self, deployment: str) -> Callable[[str], None]:
-        """Return what counts what happens to links: "opened", "lost", "unreachable" or "refused"."""
+        """Return a function that counts one link event: "opened", "lost", "unreachable" or "refused"."""
         events = {event: self._link_events.labels(self._replica, deployment, event) for event in _EVENTS}
         return lambda event: events[event].inc()
 
     def watch_links(self, deployment: str, links: Links) -> None:
-        """Read the state of the links to a deployment for every page."""
+        """Export the state of the links to a deployment; `links` is read at every scrape."""
         self._links.labels(self._replica, deployment).set_function(lambda: links.open_links)
         self._linked.labels(self._replica, deployment).set_function(lambda: links.replicas)
 

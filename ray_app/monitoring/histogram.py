@@ -1,6 +1,7 @@
-"""Histograms for paths where each microsecond counts: to observe costs an append, the sorting is done later.
+"""Prometheus histograms for hot paths: an observation is a list append, sorted into buckets later, many at a time.
 
-Prometheus' own histogram walks its buckets under a lock at every observation, which costs eight times as much.
+The histogram of prometheus_client walks its buckets under a lock at every observation, which costs eight times as
+much.
 """
 
 from __future__ import annotations
@@ -13,55 +14,62 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""Upper edges of what takes a request's time."""
+"""Bucket edges for the duration of a request, in s."""
 FINE_SECONDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
-"""Upper edges of what takes a part of it."""
+"""Bucket edges for the duration of a part of a request, in s."""
 
-_FOLD = 512
+_SORT_EVERY = 512
 
 
 class Histogram:
-    """One histogram. Belongs to one event loop.
+    """A histogram of one series. Not thread-safe: observe and read it from the same event loop.
 
     Args:
-        edges: upper edges of the buckets, rising; one more takes what is above them.
+        edges: upper edges of the buckets (inclusive), ascending; values above the last go to a bucket "+Inf".
     """
 
-    __slots__ = ("_counts", "_edges", "_fresh", "_sum")
+    __slots__ = ("_counts", "_edges", "_sum", "_unsorted")
 
     def __init__(self, edges: Sequence[float]) -> None:
         self._edges = np.array(edges, float)
         self._counts = np.zeros(len(edges) + 1, np.int64)
         self._sum = 0.0
-        self._fresh: list[float] = []
+        self._unsorted: list[float] = []
 
     def observe(self, value: float) -> None:
-        """Take one value."""
-        self._fresh.append(value)
-        if len(self._fresh) >= _FOLD:
+        """Add one value."""
+        self._unsorted.append(value)
+        if len(self._unsorted) >= _SORT_EVERY:
             self._fold()
 
     @property
     def sum(self) -> float:
-        """Sum of the values taken."""
+        """Sum of all values observed."""
         self._fold()
         return self._sum
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Upper edge, as Prometheus writes it, and number of values up to it; the last is all of them."""
+        """Cumulative counts as (upper edge in Prometheus' notation, values up to it); the last, "+Inf", counts all."""
         self._fold()
         edges = [*map(floatToGoString, self._edges), "+Inf"]
         return list(zip(edges, np.cumsum(self._counts).tolist(), strict=True))
 
     def _fold(self) -> None:
-        if self._fresh:
-            fresh, self._fresh = self._fresh, []
-            self._counts += np.bincount(np.searchsorted(self._edges, fresh), minlength=len(self._counts))
-            self._sum += sum(fresh)
+        if self._unsorted:
+            unsorted, self._unsorted = self._unsorted, []
+            self._counts += np.bincount(np.searchsorted(self._edges, unsorted), minlength=len(self._counts))
+            self._sum += sum(unsorted)
 
 
 class Histograms(Collector):
-    """Distributions of one name, by the values of its labels, as Prometheus collects them."""
+    """A metric family of histograms: one for each combination of label values. Registers like any collector.
+
+    Args:
+        name: of the metric.
+        text: its help text.
+        edges: upper edges of the buckets, as for Histogram.
+        labels: label names.
+    """
 
     def __init__(self, name: str, text: str, edges: Sequence[float], labels: Sequence[str]) -> None:
         self._named = (name, text, tuple(labels))
@@ -69,19 +77,19 @@ class Histograms(Collector):
         self._children: dict[tuple[str, ...], Histogram] = {}
 
     def labels(self, *values: str) -> Histogram:
-        """The distribution with these labels; ask once and keep it."""
+        """The histogram with these label values, created at the first call; keep it where it is observed often."""
         return self._children.setdefault(values, Histogram(self._edges))
 
     def collect(self) -> Iterable[Metric]:
-        """The one family."""
+        """The family as prometheus_client exposes it: a list of one."""
         return [family(*self._named, self._children)]
 
 
 def family(
     name: str, text: str, labels: Sequence[str], children: Mapping[tuple[str, ...], Histogram]
 ) -> HistogramMetricFamily:
-    """Distributions as one family, by the values of its labels."""
-    found = HistogramMetricFamily(name, text, labels=labels)
-    for values, each in children.items():
-        found.add_metric(values, each.buckets(), each.sum)
-    return found
+    """Make a metric family of histograms, given by their label values."""
+    metric = HistogramMetricFamily(name, text, labels=labels)
+    for values, histogram in children.items():
+        metric.add_metric(values, histogram.buckets(), histogram.sum)
+    return metric

@@ -1,6 +1,7 @@
-"""Pages of metrics in Prometheus' text format: made a few lines at a time, packed to travel, merged into one.
+"""Prometheus' text format: render the metrics of one replica, compress them, merge those of several replicas.
 
-A page is made on the event loop that answers requests, so it gives way after every few lines.
+prometheus_client renders all metrics in one call. Here they are rendered on the event loop that also answers requests,
+so rendering yields to it after every few lines.
 """
 
 from __future__ import annotations
@@ -19,44 +20,47 @@ from prometheus_client.utils import floatToGoString
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 Page = dict[str, list[str]]
-"""By family, as TYPE names it: its two head lines, then the lines of its series."""
+"""Rendered metrics: by family name, as in its TYPE line, the HELP and the TYPE line, then one line a series."""
 
-_SLICE = 32
+_LINES_AT_ONCE = 32
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 async def rendered(collector: Collector) -> Page:
-    """The page of what a collector, or a registry of them, has now."""
+    """Render the current metrics of a collector or a registry."""
     page: Page = {}
     for family in collector.collect():
         lines = _begun(page, family)
-        for at, sample in enumerate(family.samples, 1):
+        for count, sample in enumerate(family.samples, 1):
             lines.append(_line(sample))
-            if at % _SLICE == 0:
+            if count % _LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         await asyncio.sleep(0)
     return page
 
 
 def packed(page: Page) -> bytes:
-    """A page as it travels: a sixth of its size."""
+    """Serialize and compress a page, to about a sixth of its size."""
     return zlib.compress(msgpack.packb(page) or b"", 1)
 
 
 async def merged(pages: Iterable[bytes]) -> bytes:
-    """Packed pages as one text: each family once, with its series from all pages, in the order of the pages."""
+    """Merge packed pages into one text in Prometheus' format.
+
+    Each family has one head, and the series of all pages in the order of the pages: the format forbids a second head.
+    """
     whole: Page = {}
-    for each in pages:
-        for name, lines in msgpack.unpackb(zlib.decompress(each)).items():
-            known = whole.setdefault(name, lines)
-            if known is not lines:
-                known += lines[2:]
+    for page in pages:
+        for name, lines in msgpack.unpackb(zlib.decompress(page)).items():
+            family = whole.setdefault(name, lines)
+            if family is not lines:
+                family += lines[2:]
         await asyncio.sleep(0)
     return "".join(["".join(lines) for lines in whole.values()]).encode()
 
 
 def _begun(page: Page, family: Metric) -> list[str]:
-    """The lines of a family, at first its head alone."""
+    """The lines of a family so far: at first its HELP and TYPE lines."""
     name = family.name + ("_total" if family.type == "counter" else "")
     if name not in page:
         text = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
