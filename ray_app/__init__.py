@@ -1,7 +1,7 @@
-"""Answering for a row: the Ray Serve application.
+"""Online and batch predictions with the champion model; `graph` and `fused` are its Ray Serve applications.
 
-`serve run ray_app:graph` (three deployments) and `serve run ray_app:fused` (one) look the attributes
-up here. They are built on first use, so that importing a leaf of this package imports no Ray.
+`serve run ray_app:graph` (gateway, feature fetch and model apart) and `serve run ray_app:fused` (all in one replica)
+look these two attributes up. They are built on first use, so that importing a module of this package loads no Ray.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ray_app' has no attribute '{name}'")
     from ray_app.environment import serve_environment
 
-    # Before Ray is imported by the next line: it reads its environment then.
+    # Before the next import: Ray reads its environment variables when it is imported.
     serve_environment.ensure()
     from ray_app.deployments.application import application
 

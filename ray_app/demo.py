@@ -1,4 +1,7 @@
-"""The whole way in one command: data, model, store, server, predictions. What an earlier run left is reused."""
+"""`demo`: generate data, train, promote, fill the online store, serve and predict, in one command.
+
+Each step is the public command that a user would type, run as a child process. What an earlier run left is reused.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,12 @@ _STOP_TIMEOUT_S = 60.0
 
 
 class DemoFailed(RayscoreError):
-    """A step of the demo did not succeed; what came before it is kept."""
+    """A step of the demo failed; the results of earlier steps are kept and reused by the next run."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """How large the demo is; `once` stops it after the predictions."""
+    """Transactions to generate and trials to search; `once` ends the demo after the predictions."""
 
     rows: int
     trials: int
@@ -45,7 +48,7 @@ class DemoOptions:
 
 @dataclass
 class _Steps:
-    """Runs the steps, numbered and timed."""
+    """Runs the steps of the demo, numbers them on stderr and records the s that each took."""
 
     environment: dict[str, str]
     total: int
@@ -79,10 +82,11 @@ class _Steps:
 
 
 def run(settings: Settings, plan: DemoOptions) -> int:
-    """Run the demo; returns when interrupted, or after the predictions with `plan.once`.
+    """Run the demo and return 0, after the predictions with `plan.once`, else when it is interrupted.
 
     Raises:
-        DemoFailed: a step failed, or the port is taken.
+        ConfigError: the settings name another use case than card_fraud.
+        DemoFailed: a step failed, the server ended by itself, or the HTTP port is taken.
     """
     _obey_signals()
     use_case = load_use_case(settings.use_case)
@@ -125,23 +129,26 @@ def _prepare(
 def _champion(settings: Settings, use_case: UseCase) -> str | None:
     registry = Registry(settings.tracking_uri, settings.artifact_dir)
     try:
-        found = registry.resolve(use_case.name, settings.model_alias)
+        model = registry.resolve(use_case.name, settings.model_alias)
     except ModelNotFound:
         return None
-    return f"{found.name} version {found.version} is {settings.model_alias}"
+    return f"{model.name} version {model.version} is {settings.model_alias}"
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    # Children are given what this process resolved, so that options and files mean the same to all of them.
-    given = {PREFIX + "VAR_DIR": str(settings.var_dir.absolute())}
-    return {**os.environ, **given, "PYTHONUNBUFFERED": "1"}
+    # Absolute, so that children and the Ray workers they start mean the same folder in any working directory.
+    var_dir = {PREFIX + "VAR_DIR": str(settings.var_dir.absolute())}
+    return {**os.environ, **var_dir, "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager
 def _child(
     command: Sequence[str], environment: dict[str, str], output: Any = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a child in a session of its own, so that Ctrl-C reaches it once, through us; end it with the block."""
+    """Run a child process until the block ends.
+
+    The child has a session of its own: otherwise the terminal would send it Ctrl-C, and `_end` a second time.
+    """
     child = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
     try:
         yield child
@@ -150,18 +157,22 @@ def _child(
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    for ask, patience in ((signal.SIGINT, _STOP_TIMEOUT_S), (signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+    # SIGINT first, which `serve run` takes as Ctrl-C: it answers the requests under way and shuts Ray down.
+    for number, timeout_s in ((signal.SIGINT, _STOP_TIMEOUT_S), (signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
         if child.poll() is not None:
             return
-        child.send_signal(ask)
+        child.send_signal(number)
         try:
-            child.wait(patience)
+            child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             err.print("      it does not stop; asking again, harder", markup=False)
 
 
 def _obey_signals() -> None:
-    """Make SIGTERM stop the demo as Ctrl-C does, and Ctrl-C work in children even where a shell had it ignored."""
+    """Make SIGTERM stop the demo as Ctrl-C does, and restore SIGINT.
+
+    A script's shell starts background jobs with SIGINT ignored, and children inherit that: Ctrl-C would not end them.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -210,16 +221,16 @@ def _predict(settings: Settings, use_case: UseCase, table: Path) -> None:
 
 
 def _requests(use_case: UseCase, table: Path) -> list[tuple[str, dict[str, Any]]]:
-    """One request of each kind: a fraud, an ordinary row, and a card that the store has never seen."""
+    """Titled request bodies: a fraud, an ordinary row, and an entity that is not in the online store."""
     entity = use_case.entity.column if use_case.entity else ""
-    sent = [entity, *(f.name for f in use_case.features.values() if f.source.value == "request")]
-    rows = read_table(table, [*sent, use_case.label])
+    columns = [entity, *(f.name for f in use_case.features.values() if f.source.value == "request")]
+    rows = read_table(table, [*columns, use_case.label])
     requests = []
     for title, label in (("a row that was fraud", 1), ("a row that was not", 0)):
         matching = rows.filter(pc.field(use_case.label) == label)
-        requests.append((title, matching.select(sent).slice(matching.num_rows - 1, 1).to_pylist()[0]))
-    stranger = {**requests[1][1], entity: "a_new_card"}
-    return [*requests, ("the same from a card the store does not know", stranger)]
+        requests.append((title, matching.select(columns).slice(matching.num_rows - 1, 1).to_pylist()[0]))
+    unknown_card = {**requests[1][1], entity: "a_new_card"}
+    return [*requests, ("the same from a card the store does not know", unknown_card)]
 
 
 def _summarize(settings: Settings, steps: _Steps, report: Path, log: Path) -> None:
@@ -228,7 +239,7 @@ def _summarize(settings: Settings, steps: _Steps, report: Path, log: Path) -> No
     for title, seconds in steps.done:
         err.print(f"      {seconds:7.1f} s  {title}", markup=False)
     err.print(f"      {sum(seconds for _, seconds in steps.done):7.1f} s  in all", markup=False)
-    look = {
+    addresses = {
         "front page": f"{url}/",
         "API docs": f"{url}/docs",
         "console": f"{url}/console",
@@ -237,8 +248,8 @@ def _summarize(settings: Settings, steps: _Steps, report: Path, log: Path) -> No
         "MLflow": f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {settings.tracking_uri}",
         "server log": str(log),
     }
-    for name, place in look.items():
-        err.print(f"      {name + ':':<18} {place}", markup=False)
+    for name, address in addresses.items():
+        err.print(f"      {name + ':':<18} {address}", markup=False)
 
 
 def _keep_serving(server: subprocess.Popen[bytes], log: Path) -> None:

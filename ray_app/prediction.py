@@ -1,4 +1,4 @@
-"""One row on its way: as it was accepted, what the online store had of it, and what was predicted."""
+"""The records of one row's prediction: the validated row, its look-up in the online store, and the result."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from data.online_store.row_codec import OnlineRow
 
 
 class Row(NamedTuple):
-    """One accepted row.
+    """One row of a request that passed validation.
 
-    `encoded` holds a float per feature in schema order, None where the request has no value;
-    `values` holds the raw values that were sent.
+    `entity` is the key in the online store and `key` the row's own id, None when not sent; `encoded` has one float
+    per feature in schema order, None where the request has no value; `values` are the values as they were sent.
     """
 
     entity: str | None
@@ -22,10 +22,11 @@ class Row(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """What the online store said of one row.
+    """Result of looking up one row's entity in the online store.
 
-    `online` is None when the store was not asked, had nothing, failed, or only had an expired row;
-    `found` says whether it knew the entity, None when it was not asked or failed.
+    `online` is the stored row; None when there was no look-up, no row, only an expired one, or the read failed.
+    `found` is whether the entity has a row; None without a look-up or when it failed. `age_s` is the age of the
+    stored row in s. `degraded` is True when the read failed, so that defaults stand in for stored values.
     """
 
     online: OnlineRow | None = None
@@ -35,9 +36,10 @@ class Lookup(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """The answer for one row.
+    """Result of scoring one row.
 
-    `stored` is the number of its features that the store supplied; `vector` is what was scored, in schema order.
+    `probability` is that of the positive class; `stored` is the number of features that came from the online store;
+    `vector` has the encoded features that were scored, in schema order.
     """
 
     row: Row

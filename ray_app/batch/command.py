@@ -1,4 +1,4 @@
-"""`python -m ray_app score`: a table through the champion, spread over the cluster, resumed where it was ended."""
+"""The `score` command: score a Parquet table with the champion, in parallel on a Ray cluster; resumable."""
 
 from __future__ import annotations
 
@@ -65,10 +65,11 @@ def add_command(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score the table and return the exit code.
+    """Score the table as the options say and return the exit code.
 
     Raises:
-        RayscoreError: the table, the model, the store or the output is not fit; finished parts are kept.
+        ConfigError: an option is wrong.
+        RayscoreError: the table, model, store or output cannot be used; finished parts are kept for the next run.
     """
     placement = _placement(args.concurrency, args.label)
     settings = load_settings(use_case=args.use_case, model_alias=args.alias)
@@ -84,25 +85,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _score(chunks: Sequence[Chunk], job: ScoringJob, parts: PartialOutput, placement: Placement) -> None:
-    done = [chunk for chunk in chunks if parts.finished(chunk)]
-    parts.clear(keep=done)
-    if done:
-        err.print(f"resuming: {len(done):,} of {len(chunks):,} parts are done", markup=False)
-    left = [chunk for chunk in chunks if chunk not in done]
+    finished = [chunk for chunk in chunks if parts.finished(chunk)]
+    parts.clear(keep=finished)
+    if finished:
+        err.print(f"resuming: {len(finished):,} of {len(chunks):,} parts are done", markup=False)
+    left = [chunk for chunk in chunks if chunk not in finished]
     with progress("score", sum(chunk.rows for chunk in left)) as advance:
         for rows in _spread(left, partial(score_chunk, job=job, folder=parts.folder), placement):
             advance(rows)
 
 
 def _spread(chunks: Sequence[Chunk], score: Callable[[Chunk], int], placement: Placement) -> Iterator[int]:
-    # A single piece is sooner scored than a cluster is started.
+    # A single chunk is scored here: starting a Ray cluster takes seconds and would speed up nothing.
     if len(chunks) <= 1 and not placement.labels:
         yield from map(score, chunks)
         return
     with cluster():
         if not has_node(placement):
-            asked = ", ".join(f"{key}={value}" for key, value in placement.labels.items())
-            err.print(f"no node of the cluster has the label {asked}: waiting for one, Ctrl-C ends", markup=False)
+            labels = ", ".join(f"{key}={value}" for key, value in placement.labels.items())
+            err.print(f"no node of the cluster has the label {labels}: waiting for one, Ctrl-C ends", markup=False)
         yield from run_tasks(chunks, score, placement)
 
 
@@ -120,5 +121,5 @@ def _placement(concurrency: int | None, labels: Sequence[str]) -> Placement:
 def _model(directory: Path | None, settings: Settings) -> tuple[Bundle, str]:
     if directory is not None:
         return Bundle.load(directory), "file"
-    found = find_champion(settings)
-    return found.bundle, found.version
+    champion = find_champion(settings)
+    return champion.bundle, champion.version

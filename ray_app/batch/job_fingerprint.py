@@ -1,4 +1,4 @@
-"""What makes two scoring jobs the same: then the parts that one has finished are good for the other."""
+"""Fingerprint of a scoring job: a later run may reuse the finished parts of one with the same fingerprint."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from data.sources.parquet import ParquetSource
 from tune.registry.bundle import BundleManifest
 
 _LAYOUT = 1
-"""Raised with every change of what a part holds."""
-_TAIL = 8
+"""Version of a part's content; a change of it invalidates the parts of earlier versions."""
+_TRAILER_BYTES = 8
 _STORE = ("store", "sqlite_file", "var_dir", "cassandra_hosts", "cassandra_keyspace")
 
 
 def job_fingerprint(
     manifest: BundleManifest, version: str, source: ParquetSource, carried: Sequence[str], settings: Settings
 ) -> str:
-    """Return 64 hex digits of the model, the source's files, the columns carried and the store that is read.
+    """Return the SHA-256, as 64 hex digits, of all that determines the job's output.
 
-    A file is known by path, size, time of change and Parquet footer (offsets and statistics of its columns), not by
-    its whole content, which would have to be read first. What the online store holds is not part of it.
+    That is the model, the input files, the columns carried along, and which online store is read, not its rows. A file
+    is identified by path, size, modification time and Parquet footer (offsets and statistics of its columns): hashing
+    its content would read the whole table first.
 
     Raises:
-        DataError: a file went away.
+        DataError: a file cannot be read.
     """
-    known = {
+    inputs = {
         "layout": _LAYOUT,
         "model": manifest.model_dump(mode="json"),
         "version": version,
@@ -39,17 +40,17 @@ def job_fingerprint(
         "files": [_file(path) for path in source.files],
         "chunks": [[chunk.row_groups, chunk.rows] for chunk in source.chunks],
     }
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def _file(path: Path) -> list[str | int]:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            # A Parquet file ends with its footer, the footer's length in four bytes, and four letters.
-            file.seek(-_TAIL, os.SEEK_END)
+            # A Parquet file ends with its footer, the footer's length in four bytes, and the letters PAR1.
+            file.seek(-_TRAILER_BYTES, os.SEEK_END)
             length = int.from_bytes(file.read(4), "little")
-            file.seek(-(length + _TAIL), os.SEEK_END)
+            file.seek(-(length + _TRAILER_BYTES), os.SEEK_END)
             footer = hashlib.sha256(file.read(length)).hexdigest()
     except OSError as exc:
         raise DataError(f"{path}: cannot be read: {exc.strerror or exc}") from exc

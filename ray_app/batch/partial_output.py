@@ -1,7 +1,7 @@
-"""The output of batch scoring while it grows: finished parts in a hidden folder, which a run that was ended leaves.
+"""Unfinished output of batch scoring: a hidden folder beside the output with one Parquet file ("part") per chunk.
 
-A part is there when it is whole. It carries the fingerprint of its job, so that a later run of the same command
-knows which parts it may keep. Pure pyarrow.
+A part appears only when it is complete, and its metadata has the fingerprint of its job. An interrupted run leaves the
+folder, so that the next run of the same command keeps the parts that are of the same job.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ from data.sources.parquet import Chunk, ParquetSource, atomic_file, cannot_write
 logger = logging.getLogger(__name__)
 
 JOB = b"rayscore.job"
-"""Key of the job's fingerprint in a part's schema metadata."""
+"""Metadata key of the job's fingerprint in the schema of a part."""
 _LOCK = ".lock"
 
 
 class PartialOutput:
-    """The parts of one job in `folder`; `open_parts` makes it."""
+    """The finished parts of one job in `folder`; open it with `open_parts`, which locks the folder.
+
+    Args:
+        out: absolute path of the final output.
+        folder: hidden folder of the parts.
+        job: the job's fingerprint.
+    """
 
     def __init__(self, out: Path, folder: Path, job: str) -> None:
         self._out = out
@@ -37,22 +43,22 @@ class PartialOutput:
         self._job = job
 
     def finished(self, chunk: Chunk) -> bool:
-        """True when the chunk's part is there, whole and of this job."""
+        """True when the chunk has a readable part with the chunk's number of rows and this job's fingerprint."""
         try:
-            found = pq.read_metadata(part_path(self.folder, chunk.index))
+            part = pq.read_metadata(part_path(self.folder, chunk.index))
         except (pa.ArrowException, OSError):
             return False
-        return found.num_rows == chunk.rows and (found.metadata or {}).get(JOB) == self._job.encode()
+        return part.num_rows == chunk.rows and (part.metadata or {}).get(JOB) == self._job.encode()
 
     def clear(self, keep: Sequence[Chunk]) -> None:
-        """Remove everything but the parts of the chunks to keep."""
-        kept = {part_path(self.folder, chunk.index).name for chunk in keep} | {_LOCK}
+        """Delete all files of the folder but the parts of these chunks and the lock."""
+        names = {part_path(self.folder, chunk.index).name for chunk in keep} | {_LOCK}
         for file in self.folder.iterdir():
-            if file.name not in kept:
+            if file.name not in names:
                 file.unlink()
 
     def publish(self, chunks: Sequence[Chunk]) -> None:
-        """Make the parts of all chunks the output: a folder, or one file in the chunks' order.
+        """Move the parts of all chunks to the output, as a folder or joined into one file in the chunks' order.
 
         Raises:
             DataError: the output cannot be written.
@@ -67,8 +73,8 @@ class PartialOutput:
             if len(files) == 1:
                 os.replace(files[0], self._out)
             else:
-                with atomic_file(self._out) as joined:
-                    _join(files, joined)
+                with atomic_file(self._out) as target:
+                    _join(files, target)
             shutil.rmtree(self.folder)
         except OSError as exc:
             raise cannot_write(self._out, exc) from exc
@@ -76,15 +82,15 @@ class PartialOutput:
 
 @contextmanager
 def open_parts(out: Path, job: str, fresh: bool = False) -> Iterator[PartialOutput]:
-    """Hold the folder of a job's parts beside `out` inside the block; it stays when the block fails, unless empty.
+    """Open and lock the folder of a job's parts for the block; when the block fails, finished parts stay.
 
     Args:
         out: absolute path of the output: a file when it ends in `.parquet`, else a folder.
         job: the job's fingerprint.
-        fresh: remove parts that an earlier run left.
+        fresh: delete the parts of an earlier run first.
 
     Raises:
-        DataError: the output cannot be written, is something else than Parquet, or another run is writing it.
+        DataError: the output cannot be written, holds other files than Parquet, or another run is writing it.
     """
     _check_output(out)
     folder = _partial(out)
@@ -99,7 +105,11 @@ def open_parts(out: Path, job: str, fresh: bool = False) -> Iterator[PartialOutp
 
 
 def refuse_own_input(source: ParquetSource, out: Path) -> None:
-    """Raise DataError when writing `out` could change the table that is read: one is the other, or within it."""
+    """Check that writing `out` cannot change the table that is read.
+
+    Raises:
+        DataError: the two are the same file or folder, also by a symbolic link, or one lies within the other.
+    """
     table = source.path.resolve()
     files = {file.resolve() for file in source.files}
     for written in (out.resolve(), _partial(out).resolve()):
@@ -111,29 +121,30 @@ def refuse_own_input(source: ParquetSource, out: Path) -> None:
 
 
 def part_path(folder: Path, index: int) -> Path:
-    """Where a chunk's scores go; in name order they are in the order of the source."""
+    """Path of the part of chunk number `index`; parts sorted by name are in the order of the source."""
     return folder / f"part-{index:05d}.parquet"
 
 
 def part_writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer of scored rows.
+    """Open a Parquet writer for scored rows.
 
-    Keys, times and scores seldom repeat: a dictionary of them is built in vain, which took half of the writing.
+    Dictionary encoding only for columns whose values repeat: for keys, times and scores, which seldom do, Parquet would
+    build a dictionary and give it up, which took half of the writing time.
     """
     repeated = [field.name for field in schema if pa.types.is_dictionary(field.type) or pa.types.is_int8(field.type)]
-    steps = {field.name: "DELTA_BINARY_PACKED" for field in schema if _stepwise(field.type)}
-    # The stubs know use_dictionary as a switch for all columns only.
-    options: dict[str, Any] = {"use_dictionary": repeated, "column_encoding": steps}
+    deltas = {field.name: "DELTA_BINARY_PACKED" for field in schema if _is_delta_encoded(field.type)}
+    # As a dict, because pyarrow's type stubs declare use_dictionary as bool; it also takes column names.
+    options: dict[str, Any] = {"use_dictionary": repeated, "column_encoding": deltas}
     return pq.ParquetWriter(file, schema, compression="zstd", **options)
 
 
-def _stepwise(kind: pa.DataType) -> bool:
+def _is_delta_encoded(kind: pa.DataType) -> bool:
     whole = pa.types.is_integer(kind) and not pa.types.is_int8(kind)
     return whole or pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind)
 
 
-def _join(files: Sequence[Path], joined: Path) -> None:
-    with part_writer(joined, pq.read_schema(files[0])) as writer:
+def _join(files: Sequence[Path], target: Path) -> None:
+    with part_writer(target, pq.read_schema(files[0])) as writer:
         for file in files:
             part = pq.ParquetFile(file)
             for group in range(part.num_row_groups):
@@ -157,7 +168,7 @@ def _check_output(out: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path, out: Path) -> Iterator[None]:
-    """Hold the folder alone; the kernel frees the lock however this process ends."""
+    """Lock the folder against other runs; a kernel lock, freed however this process ends, so none is ever stale."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / _LOCK).open("w")
@@ -169,7 +180,7 @@ def _locked(folder: Path, out: Path) -> Iterator[None]:
         except BlockingIOError as exc:
             raise DataError(f"{out}: another run is writing it; wait for its end or name another output") from exc
         except OSError as exc:
-            # Some shared file systems have no locks: two runs are then the user's to avoid.
+            # Some network file systems have no locks: go on without one, and leave it to the user to avoid two runs.
             logger.debug("%s cannot be locked: %s", folder, exc)
         yield
 

@@ -1,4 +1,7 @@
-"""Batch scoring of Parquet through the inference path of serving. A piece is scored in a worker; no Ray here."""
+"""Score chunks of a Parquet table with the same inference pipeline as the server.
+
+`plan` checks the table and makes a job that can be pickled; `score_chunk` runs in a worker process. No Ray here.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,11 @@ _ROW_GROUP_BATCHES = 8
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """What a worker needs to score a chunk; `packed` is `Bundle.to_bytes()`, `schema` that of a part."""
+    """What a worker needs to score a chunk of the table.
+
+    `packed` is `Bundle.to_bytes()`; `version` is written beside each score; `columns` are read, `carried` of them are
+    copied to the output; `schema` is the Arrow schema of a part; `fingerprint` is that of the job.
+    """
 
     settings: Settings
     packed: bytes
@@ -51,17 +58,17 @@ class ScoringJob:
 
 
 def plan(settings: Settings, bundle: Bundle, version: str, source: ParquetSource, carry: str = KEYS) -> ScoringJob:
-    """Check the table against the model and say what is read and carried along.
+    """Check the table against the model and make the job that scores it.
 
     Args:
-        settings: where the online store is.
+        settings: name the online store.
         bundle: the model.
-        version: what the column of the model's version shall say.
+        version: value of the output column `model_version`.
         source: the table.
-        carry: `keys` (key, entity and event time, where there), `all`, or names separated by commas.
+        carry: columns to copy: `keys` (key, entity and event time, if present), `all`, or names joined by commas.
 
     Raises:
-        DataError: a required column or one to carry is missing, or one to carry has a name that scoring adds.
+        DataError: a required or carried column is missing, or a carried one is named like an added one.
     """
     manifest = bundle.manifest
     source.require([feature.name for feature in manifest.schema_.features if feature.required])
@@ -69,21 +76,21 @@ def plan(settings: Settings, bundle: Bundle, version: str, source: ParquetSource
     if _store_needed(manifest, source) and entity is not None:
         source.require([entity])
     carried = _carried(carry, manifest, source)
-    there = set(source.schema.names)
+    present = set(source.schema.names)
     needed = [*manifest.schema_.names, *([entity] if entity else [])]
-    read = tuple(dict.fromkeys([name for name in needed if name in there] + list(carried)))
+    columns = tuple(dict.fromkeys([name for name in needed if name in present] + list(carried)))
     fingerprint = job_fingerprint(manifest, version, source, carried, settings)
     fields = [*(source.schema.field(name) for name in carried), *_ADDED]
     schema = pa.schema(fields, {JOB: fingerprint.encode()})
-    return ScoringJob(settings, bundle.to_bytes(), version, read, carried, schema, fingerprint)
+    return ScoringJob(settings, bundle.to_bytes(), version, columns, carried, schema, fingerprint)
 
 
 def score_chunk(chunk: Chunk, job: ScoringJob, folder: Path) -> int:
-    """Score one chunk into its part in `folder`, a batch in memory at a time, and return its rows.
+    """Score one chunk into its part in `folder`, one batch in memory at a time, and return its number of rows.
 
     Raises:
-        DataError: the chunk cannot be read, a column cannot hold its feature, or the part cannot be written.
-        StoreUnavailable: online features are needed and the store failed.
+        DataError: the chunk cannot be read, a column does not have its feature's type, or writing failed.
+        StoreUnavailable: the table lacks online features and the store cannot be read.
     """
     asyncio.run(_write_part(chunk, job, part_path(folder, chunk.index)))
     return chunk.rows
@@ -108,7 +115,7 @@ async def _scored(chunk: Chunk, job: ScoringJob) -> AsyncIterator[pa.Table]:
             scores = await scorer.inference.score_table(table)
         except DataError as exc:
             raise DataError(f"{chunk.path}: {exc}") from exc
-        # Compared as Python floats are in the HTTP answer: the threshold is a float64.
+        # Compare in float64, as the HTTP response does: in float32 a score at the threshold could get another label.
         labels = (scores.astype(np.float64) >= scorer.threshold).astype(np.int8)
         version = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(scores), np.int8)), [job.version])
         columns = [*(table.column(name) for name in job.carried), pa.array(scores), pa.array(labels), version]
@@ -123,7 +130,7 @@ class _Scorer:
 
 @cache
 def _scorer(job: ScoringJob) -> _Scorer:
-    """The model and the store, opened once a worker."""
+    """Load the model and open the store, once per worker process."""
     bundle = Bundle.from_bytes(job.packed)
     manifest = bundle.manifest
     features = local_features(job.settings, manifest)

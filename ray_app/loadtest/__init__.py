@@ -1,1 +1,1 @@
-"""The load test: sends requests to a running service on a schedule that does not wait for answers, and judges it."""
+"""Open-loop HTTP load test: sends requests at a fixed schedule, whether or not answers come, and judges latencies."""

@@ -1,4 +1,7 @@
-"""When each request of a load test is due. Open loop: the times are fixed before the first request is sent."""
+"""Arrival schedule of a load test: the time at which each request is due.
+
+Open loop: all times are fixed before the first request is sent, so a slow service does not slow the load down.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import numpy as np
 
 
 class Profile(str, Enum):
-    """How the asked rate goes over time; `rps` is the highest rate of each."""
+    """Shape of the request rate over time; `rps` is the highest rate of each shape."""
 
     CONSTANT = "constant"
     RAMP = "ramp"
@@ -18,7 +21,7 @@ class Profile(str, Enum):
 
 
 class _Piece(NamedTuple):
-    """A share of the duration over which the rate goes straight from one share of `rps` to another."""
+    """A segment of a profile: its share of the duration, and the rate at its ends as shares of `rps`."""
 
     share: float
     first: float
@@ -35,25 +38,31 @@ _PIECES = {
 
 
 def arrivals(profile: Profile, rps: float, duration_s: float, warmup_s: float = 0.0) -> np.ndarray:
-    """Times at which requests are due, in s from the start of measuring, ascending.
+    """Due times of all requests, in s from the start of measuring, ascending; one float64 per request.
 
-    Warm-up requests come at the profile's first rate and have negative times. Evenly spaced while the rate is
-    constant: request k is due when the integral of the rate has reached k.
+    Request k is due when the integral of the rate reaches k, so requests are evenly spaced while the rate is constant.
+    Warm-up requests have negative times and come at the profile's first rate.
+
+    Args:
+        profile: shape of the rate.
+        rps: highest rate, in requests/s.
+        duration_s: time to measure, in s.
+        warmup_s: time before that, in s.
     """
     first = _PIECES[profile][0].first * rps
     warm = np.arange(-round(warmup_s * first), 0) / first
     parts, started, offset = [warm], 0.0, 0.0
     for piece in _PIECES[profile]:
-        took = piece.share * duration_s
+        length_s = piece.share * duration_s
         low, high = piece.first * rps, piece.last * rps
-        total = offset + (low + high) / 2 * took
-        # The small allowance keeps a request that is due at the very end of a piece out of two of them.
-        wanted = np.arange(np.ceil(offset - 1e-6), np.ceil(total - 1e-6)) - offset
-        parts.append(started + _when(np.maximum(wanted, 0), low, (high - low) / took))
-        started, offset = started + took, total
+        total = offset + (low + high) / 2 * length_s
+        # The tolerance: with rounding errors, a request due exactly where two pieces meet would be in both or neither.
+        counts = np.arange(np.ceil(offset - 1e-6), np.ceil(total - 1e-6)) - offset
+        parts.append(started + _when(np.maximum(counts, 0), low, (high - low) / length_s))
+        started, offset = started + length_s, total
     return np.concatenate(parts)
 
 
 def _when(count: np.ndarray, rate: float, slope: float) -> np.ndarray:
-    """Time t at which `rate * t + slope * t**2 / 2` is `count`, in the form that is exact for a slope of 0."""
+    """Solve `rate * t + slope * t**2 / 2 = count` for t, in the form that does not divide by a slope of 0."""
     return 2 * count / (rate + np.sqrt(rate**2 + 2 * slope * count))

@@ -1,4 +1,4 @@
-"""`python -m ray_app loadtest`: the options, the live line, the exit code."""
+"""The `loadtest` command: options, the progress line on stderr, exit codes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: an option is wrong.
-        DataError: the mix cannot be read, or the report not be written.
+        DataError: the request bodies cannot be read, or the report cannot be written.
         Unreachable: the service does not answer.
     """
     _check(args)
@@ -86,59 +86,68 @@ def run(args: argparse.Namespace) -> int:
     slo = parse_slo(args.slo) if args.slo else ()
     target = parse_url(args.url)
     dashboard = parse_url(args.dashboard) if args.dashboard else None
-    sent = bodies(target.document(), args.mix)
+    request_bodies = bodies(target.document(), args.mix)
     samples = Samples(arrivals(Profile(args.profile), args.rps, args.duration, args.warmup))
-    setup = _setup(args, target.url, len(sent))
-    plan = LoadPlan(target, sent, args.connections, args.timeout, dashboard)
-    done = run_on_time(generate(plan, samples, show_second))
-    found = figures(done, args.duration)
-    if limit := client_limit(found, slo):
+    setup = _setup(args, target.url, len(request_bodies))
+    plan = LoadPlan(target, request_bodies, args.connections, args.timeout, dashboard)
+    load_run = run_on_time(generate(plan, samples, show_second))
+    summary = figures(load_run, args.duration)
+    if limit := client_limit(summary, slo):
         err.print(f"no report: the generator was the limit, not the service: {limit}", markup=False, style="red")
         return EXIT_CLIENT
-    result = Result(setup, found, judge(found, slo), seconds(done), done.replicas, done.interrupted)
-    _publish(result, done, args.out)
-    if done.interrupted:
+    verdict = judge(summary, slo)
+    result = Result(setup, summary, verdict, seconds(load_run), load_run.replicas, load_run.interrupted)
+    _publish(result, load_run, args.out)
+    if load_run.interrupted:
         return EXIT_INTERRUPTED
     return 0 if result.held else EXIT_MISSED
 
 
-def _setup(args: argparse.Namespace, url: str, sent: int) -> Setup:
+def _setup(args: argparse.Namespace, url: str, count: int) -> Setup:
     started = datetime.now(timezone.utc).isoformat(" ", "seconds")
-    return Setup(url, args.profile, args.rps, args.duration, args.warmup, args.connections, args.timeout, sent, started)
+    return Setup(
+        url, args.profile, args.rps, args.duration, args.warmup, args.connections, args.timeout, count, started
+    )
 
 
 def show_second(now: float, samples: Samples, ended: Sequence[int]) -> None:
-    """Write the live line of the last second to stderr: rates, latency, errors by kind."""
-    picked = np.array(ended, dtype=int)
-    outcomes = samples.outcome[picked]
+    """Write the progress line to stderr: rates, latency and errors by kind of the last second.
+
+    Args:
+        now: time in s from the start of measuring.
+        samples: all requests of the run.
+        ended: indices of the requests that ended in the last second.
+    """
+    indices = np.array(ended, dtype=int)
+    outcomes = samples.outcome[indices]
     asked = int(((samples.due > now - 1) & (samples.due <= now)).sum())
     good = outcomes // 100 == 2
-    times = percentiles(samples.latency[picked][good])
+    times = percentiles(samples.latency[indices][good])
     errors = Counter(kind_of(outcome) for outcome in outcomes[~good].tolist())
     text = ", ".join(f"{count:,} {kind}" for kind, count in errors.most_common()) or "no errors"
     name = "warm-up" if now < 0.5 else f"{now:5.0f} s"
-    shown = "no answer" if not good.any() else f"p50 {times['p50'] * 1e3:.2f} ms, p99 {times['p99'] * 1e3:.2f} ms"
-    # Not by rich, which takes ms in the loop that has to send on time.
-    sys.stderr.write(f"{name}: {int(good.sum()):,} of {asked:,} requests/s, {shown}, {text}\n")
+    latency = "no answer" if not good.any() else f"p50 {times['p50'] * 1e3:.2f} ms, p99 {times['p99'] * 1e3:.2f} ms"
+    # Not with rich: it takes ms, during which the event loop sends no request.
+    sys.stderr.write(f"{name}: {int(good.sum()):,} of {asked:,} requests/s, {latency}, {text}\n")
 
 
-def _publish(result: Result, done: Run, out: Path | None) -> None:
+def _publish(result: Result, run: Run, out: Path | None) -> None:
     sys.stdout.write(markdown(result))
     if out is None:
         return
-    seen = done.samples.measured()
+    measured = run.samples.measured()
     write_json(out / "report.json", result)
     write_markdown(out / "report.md", result)
-    write_plot(out / "report.png", result, seen.judged(seen.latency))
+    write_plot(out / "report.png", result, measured.judged(measured.latency))
     err.print(f"written: {out}/report.json, report.md, report.png", markup=False)
 
 
 def _calibrate(connections: int) -> int:
-    kept = calibrate(_CALIBRATION_BODY, connections, _show_level)
-    if not kept:
+    ceiling = calibrate(_CALIBRATION_BODY, connections, _show_level)
+    if not ceiling:
         err.print(f"no rate was kept with a lateness (p99) under {ON_TIME_S * 1e3:g} ms: this machine is busy")
         return EXIT_CLIENT
-    sys.stdout.write(f"ceiling: {kept:,.0f} requests/s with a lateness (p99) under {ON_TIME_S * 1e3:g} ms\n")
+    sys.stdout.write(f"ceiling: {ceiling:,.0f} requests/s with a lateness (p99) under {ON_TIME_S * 1e3:g} ms\n")
     return 0
 
 

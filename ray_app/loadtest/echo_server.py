@@ -1,4 +1,4 @@
-"""The smallest HTTP server there is, against which the generator measures its own ceiling."""
+"""A minimal HTTP server, so cheap that the load generator is the limit when its own ceiling is measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STOP_TIMEOUT_S = 5.0
 
 
 class _Echo(asyncio.Protocol):
-    """Answers each request with `{}`. A request of the generator comes as one small piece, and is taken as one."""
+    """Answers `{}` to each piece of data received: the generator's requests are small enough to arrive as one piece."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -27,7 +27,7 @@ class _Echo(asyncio.Protocol):
 
 @contextmanager
 def echo_server() -> Iterator[Target]:
-    """Run the server in a process of its own, so that it shares no interpreter with the generator.
+    """Run the server in a process of its own, which shares no interpreter lock with the generator; yields its address.
 
     Raises:
         Unreachable: the process did not start.
@@ -49,7 +49,7 @@ async def _serve() -> None:
     server = await loop.create_server(_Echo, "127.0.0.1", 0)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
-    # The parent holds the other end: when it is gone, however it went, so is the server.
+    # The parent holds the other end of stdin: it is closed when the parent ends, even by SIGKILL, and ends the server.
     await loop.run_in_executor(None, sys.stdin.read)
 
 

@@ -1,4 +1,4 @@
-"""One run of a load test: requests leave when they are due, whatever the service does."""
+"""The load generator: sends every request when it is due, however slow the service answers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SWEEP_S = 0.05
 _SECOND = 1.0
 
 Tick = Callable[[float, Samples, Sequence[int]], None]
-"""Shown once a second: time in s from the start of measuring, the samples, the requests that ended since."""
+"""Called once a second with the s since the start of measuring, all samples, and the indices that ended since."""
 
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What a run needs beside its schedule."""
+    """Inputs of a run beside its schedule; `dashboard` is Ray's, for watching the number of replicas."""
 
     target: Target
     bodies: Sequence[bytes]
@@ -35,22 +35,24 @@ class LoadPlan:
 
 @dataclass
 class Run:
-    """What a run has left."""
+    """Raw results of a run."""
 
     samples: Samples
     seconds: float = 0.0
-    """From the start of measuring to the end of the last request, or to the interruption."""
+    """Time from the start of measuring to the end of the last request, or to the interruption, in s."""
     cpu_share: float = 0.0
-    """Share of one CPU that the generator used."""
+    """CPU time of the generator per s; 1 is one full core."""
     under_way: list[int] = field(default_factory=list)
-    """Requests under way, looked at every 50 ms."""
+    """Number of requests queued or waiting for their answer, sampled every 50 ms."""
     replicas: list[tuple[float, dict[str, int]]] = field(default_factory=list)
-    """Running replicas by deployment, with the time in s from the start of measuring."""
+    """Samples of (s from the start of measuring, running replicas by deployment)."""
     interrupted: bool = False
 
 
 async def generate(plan: LoadPlan, samples: Samples, tick: Tick) -> Run:
-    """Send every request of the samples when it is due and wait for the answers; Ctrl-C ends it early.
+    """Send every request of `samples` when it is due, wait for the answers, and record both in `samples`.
+
+    Ctrl-C ends the run early; `Run.interrupted` is then True, and requests without an answer stay PENDING.
 
     Raises:
         Unreachable: the target's name is not known.
@@ -65,11 +67,11 @@ async def generate(plan: LoadPlan, samples: Samples, tick: Tick) -> Run:
     sender = _Sender(pool, samples, origin)
     cpu = _Cpu(origin)
     work = loop.create_task(_until_over(sender, pool, run, origin))
-    beside = [loop.create_task(_progress(pool, samples, origin, tick)), loop.create_task(stopped.wait())]
+    helpers = [loop.create_task(_progress(pool, samples, origin, tick)), loop.create_task(stopped.wait())]
     if plan.dashboard:
-        beside.append(loop.create_task(ReplicaWatch(plan.dashboard, run.replicas).follow(origin)))
+        helpers.append(loop.create_task(ReplicaWatch(plan.dashboard, run.replicas).follow(origin)))
     try:
-        await asyncio.wait([work, beside[1]], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([work, helpers[1]], return_when=asyncio.FIRST_COMPLETED)
         run.interrupted = not work.done()
         if work.done():
             work.result()
@@ -77,15 +79,15 @@ async def generate(plan: LoadPlan, samples: Samples, tick: Tick) -> Run:
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         sender.stop()
-        for task in (work, *beside):
+        for task in (work, *helpers):
             task.cancel()
-        await asyncio.gather(work, *beside, return_exceptions=True)
+        await asyncio.gather(work, *helpers, return_exceptions=True)
         await pool.close()
     return run
 
 
 class _Sender:
-    """Hands requests to the pool at their times."""
+    """Submits requests to the pool at their due times, by one timer at a time."""
 
     def __init__(self, pool: ConnectionPool, samples: Samples, origin: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -96,15 +98,15 @@ class _Sender:
 
     @property
     def done(self) -> bool:
-        """True when the last request has left."""
+        """True when all requests were submitted."""
         return self._next == len(self._due)
 
     def stop(self) -> None:
-        """Send no more."""
+        """Submit no further request."""
         self._timer.cancel()
 
     def _tick(self) -> None:
-        # Bounded, so that answers are read in between when the generator is behind.
+        # At most a burst per turn of the event loop: a generator that is behind must still read answers in between.
         for _ in range(_BURST):
             late = self._loop.time() - self._due[self._next]
             if late < 0:
@@ -118,7 +120,7 @@ class _Sender:
 
 
 class _Cpu:
-    """CPU use of this process from the start of measuring on."""
+    """CPU use of this process, counted from the start of measuring: warm-up is left out."""
 
     def __init__(self, origin: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -126,7 +128,7 @@ class _Cpu:
         self._loop.call_at(origin, self._begin)
 
     def share(self) -> float:
-        """CPU seconds a second."""
+        """CPU s used per s of wall time."""
         began, used = self._begun
         return (time.process_time() - used) / max(self._loop.time() - began, 1e-9)
 
@@ -135,7 +137,7 @@ class _Cpu:
 
 
 async def _until_over(sender: _Sender, pool: ConnectionPool, run: Run, origin: float) -> None:
-    """Return when the last request is over; the pool's time limit bounds that."""
+    """Return when every request has ended, which the pool's time limit guarantees."""
     loop = asyncio.get_running_loop()
     while not sender.done or pool.under_way:
         await asyncio.sleep(_SWEEP_S)

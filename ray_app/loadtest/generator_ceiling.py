@@ -1,4 +1,4 @@
-"""The ceiling of the generator: the highest rate at which its requests leave on time."""
+"""Calibration of the load generator: the highest rate at which its requests leave on time on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLOSE_ENOUGH = 1.2
 
 
 class Level(NamedTuple):
-    """One rate that was tried; times in s."""
+    """Result of trying one rate; rates in requests/s, times in s, `kept` when the rate was reached on time."""
 
     rps: float
     achieved_rps: float
@@ -31,10 +31,19 @@ class Level(NamedTuple):
 
 
 def calibrate(body: bytes, connections: int, show: Callable[[Level], None]) -> float:
-    """Try rates against an echo server, doubling, then halving the gap; the highest that was kept, 0 for none.
+    """Find the highest rate that the generator keeps against an echo server, in requests/s; 0 when it keeps none.
 
-    A rate is kept when 98 % of it is achieved without an error and 99 % of its requests leave within 1 ms,
-    in two of three tries.
+    Rates double until one is missed, then a bisection narrows the gap to 20 %. A rate is kept when 98 % of it is
+    achieved without an error and 99 % of its requests leave within 1 ms, in two of three tries.
+
+    Args:
+        body: request body to send.
+        connections: most connections at once.
+        show: called with the result of each try.
+
+    Raises:
+        Unreachable: the echo server did not start.
+        KeyboardInterrupt: Ctrl-C during a try.
     """
     kept, missed = 0.0, 0.0
     with echo_server() as target:
@@ -51,7 +60,7 @@ def calibrate(body: bytes, connections: int, show: Callable[[Level], None]) -> f
 
 
 def _tried(plan: LoadPlan, rps: float, show: Callable[[Level], None]) -> Level:
-    """Two tries that agree, of three: another program's burst can spoil one."""
+    """Result of two tries that agree, out of up to three: a burst of another program can spoil one."""
     first = _shown(plan, rps, show)
     second = _shown(plan, rps, show)
     return first if first.kept == second.kept else _shown(plan, rps, show)
@@ -68,7 +77,7 @@ def _level(plan: LoadPlan, rps: float) -> Level:
     run = run_on_time(generate(plan, samples, lambda *_: None))
     if run.interrupted:
         raise KeyboardInterrupt
-    found = figures(run, _SECONDS)
-    late = found.lateness["p99"]
-    kept = found.achieved_rps >= _KEPT * rps and not found.errors and late < ON_TIME_S
-    return Level(rps, found.achieved_rps, late, found.latency["p99"], found.cpu_share, kept)
+    summary = figures(run, _SECONDS)
+    late = summary.lateness["p99"]
+    kept = summary.achieved_rps >= _KEPT * rps and not summary.errors and late < ON_TIME_S
+    return Level(rps, summary.achieved_rps, late, summary.latency["p99"], summary.cpu_share, kept)

@@ -1,4 +1,4 @@
-"""A load test's picture: latency and rate over time, the distribution, and replicas when they are known."""
+"""Plot of a load test: latency, rate and running replicas over time, and the latency distribution."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ _TICKS = (0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
 def write_plot(path: Path, result: Result, latencies: np.ndarray) -> None:
-    """Draw the result as PNG; `latencies` are those that the percentiles are over, in s.
+    """Draw the result as a PNG file.
+
+    Args:
+        path: file to write.
+        result: the load test's result.
+        latencies: one value in s per request, failures as in the percentiles.
 
     Raises:
-        DataError: the place cannot be written to.
+        DataError: the file cannot be written.
     """
     rows = 3 if result.replicas else 2
     figure = Figure(figsize=(12, 3.1 * rows + 0.6), dpi=_DPI, layout="constrained")
@@ -73,9 +78,9 @@ def _rate(axes: Axes, result: Result) -> None:
 def _replicas(axes: Axes, replicas: Sequence[tuple[float, dict[str, int]]]) -> None:
     at = [time for time, _ in replicas]
     names = sorted({name for _, counts in replicas for name in counts})
-    # The first are drawn wider, so that lines that lie on each other are all seen.
+    # Earlier lines are drawn wider, so that lines of the same height all stay visible.
     for width, name in zip(range(2 * len(names), 0, -2), names, strict=True):
-        counts = [here.get(name, 0) for _, here in replicas]
+        counts = [running.get(name, 0) for _, running in replicas]
         axes.step(at, counts, where="post", label=name, linewidth=width)
     axes.set(ylabel="running", title="Replicas")
     axes.set_ylim(bottom=0)
@@ -85,10 +90,10 @@ def _replicas(axes: Axes, replicas: Sequence[tuple[float, dict[str, int]]]) -> N
 
 def _distribution(axes: Axes, result: Result, latencies: np.ndarray) -> None:
     shares, values = curve(latencies)
-    # Close together where there are many, and every one of the slowest.
+    # Logarithmic thinning to a bounded number of points: dense at the slow end, where every request is drawn.
     kept = np.unique(np.append(np.geomspace(1, max(len(values), 1), _MAX_POINTS).astype(int), len(values)))
     kept = len(values) - kept[kept <= len(values)]
-    # The last value has no requests above it: half a request stands in for none on the logarithmic axis.
+    # No request is slower than the last one, and a logarithmic axis cannot show 0: half a request stands for none.
     above = np.maximum(1 - shares[kept], 0.5 / max(len(values), 1))
     axes.plot(1 / above, values[kept] * 1e3, color=_BLUE)
     axes.set(xscale="log", yscale="log", ylabel="ms", xlabel="percentile", title="Distribution")

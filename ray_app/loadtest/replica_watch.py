@@ -1,4 +1,4 @@
-"""How many replicas a service has while it is under load, from the REST API of Ray's dashboard."""
+"""Number of running replicas over time, from the REST API of Ray's dashboard."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ _TIMEOUT_S = 2.0
 
 
 class ReplicaWatch:
-    """Asks the dashboard once a second. A time at which it does not answer is left out of the record.
+    """Polls the dashboard once a second and records the number of running replicas of each deployment.
 
-    It is asked by hand rather than with an HTTP library: those cost ms in the loop that has to send on time.
+    A poll without a usable answer is skipped. Plain asyncio streams instead of an HTTP library, which costs ms in the
+    event loop that has to send on time.
 
     Args:
-        dashboard: where the dashboard listens.
-        record: the counts are added to it, as (s from the start of measuring, replicas by deployment).
+        dashboard: address of the dashboard.
+        record: list to append (s from the start of measuring, running replicas by deployment) to.
     """
 
     def __init__(self, dashboard: Target, record: list[tuple[float, dict[str, int]]]) -> None:
         self._dashboard, self._record = dashboard, record
 
     async def follow(self, origin: float) -> None:
-        """Ask until cancelled; `origin` is the loop time at which measuring starts."""
+        """Poll until cancelled; `origin` is the event loop's time at which measuring starts."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                found = await asyncio.wait_for(self._ask(), _TIMEOUT_S)
-                self._record.append((loop.time() - origin, running(found)))
+                applications = await asyncio.wait_for(self._ask(), _TIMEOUT_S)
+                self._record.append((loop.time() - origin, running(applications)))
             except (OSError, asyncio.TimeoutError, RayscoreError, ValueError):
                 pass
             await asyncio.sleep(_EVERY_S)
@@ -44,7 +45,7 @@ class ReplicaWatch:
         target = self._dashboard
         reader, writer = await asyncio.open_connection(target.host, target.port, ssl=target.tls)
         try:
-            # HTTP/1.0: the answer is one piece and ends with the connection.
+            # HTTP/1.0: the server closes the connection after the answer, so reading to the end yields all of it.
             path = f"{target.base}/api/serve/applications/"
             writer.write(f"GET {path} HTTP/1.0\r\nhost: {target.host}\r\naccept: application/json\r\n\r\n".encode())
             received = await reader.read(-1)
@@ -57,10 +58,10 @@ class ReplicaWatch:
 
 
 def running(document: Mapping[str, Any]) -> dict[str, int]:
-    """Running replicas by deployment in an answer of `/api/serve/applications/`."""
-    found: dict[str, int] = {}
+    """Number of RUNNING replicas by deployment, from the JSON of the dashboard's `/api/serve/applications/`."""
+    counts: dict[str, int] = {}
     for application in document.get("applications", {}).values():
         for name, deployment in application.get("deployments", {}).items():
             states = [replica.get("state") for replica in deployment.get("replicas", [])]
-            found[name] = found.get(name, 0) + states.count("RUNNING")
-    return found
+            counts[name] = counts.get(name, 0) + states.count("RUNNING")
+    return counts

@@ -1,4 +1,4 @@
-"""A load test's result as JSON for programs and as Markdown for people."""
+"""Report of a load test: JSON for programs, Markdown for people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Setup:
-    """What was asked for."""
+    """Options of the run; `bodies` is the number of different request bodies, `started_at` an ISO time in UTC."""
 
     url: str
     profile: str
@@ -37,7 +37,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Result:
-    """All that a report tells."""
+    """All contents of a report: options, summary, verdict by objective, seconds, and running replicas over time."""
 
     setup: Setup
     figures: LoadSummary
@@ -48,52 +48,52 @@ class Result:
 
     @property
     def held(self) -> bool:
-        """True when every term of the objective was held, or none was asked."""
+        """True when every objective was held, or none was asked for."""
         return all(judged.held for judged in self.verdict)
 
 
 def document(result: Result) -> dict[str, Any]:
-    """The JSON document; times in ms, a figure that does not exist is null."""
-    found = result.figures
+    """The report as a JSON object; latencies in ms, other times in s; null for a figure without values."""
+    summary = result.figures
     return {
         "format": _FORMAT,
         "setup": vars(result.setup),
         "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
         "interrupted": result.interrupted,
-        "requests": found.requests,
-        "errors": found.errors,
-        "unfinished": found.unfinished,
-        "asked_rps": round(found.asked_rps, 3),
-        "achieved_rps": round(found.achieved_rps, 3),
-        "latency_ms": _ms(found.latency),
-        "outcomes": {kind: {"count": count, "ms": _ms(times)} for kind, (count, times) in found.kinds.items()},
-        "statuses": found.statuses,
+        "requests": summary.requests,
+        "errors": summary.errors,
+        "unfinished": summary.unfinished,
+        "asked_rps": round(summary.asked_rps, 3),
+        "achieved_rps": round(summary.achieved_rps, 3),
+        "latency_ms": _all_ms(summary.latency),
+        "outcomes": {kind: {"count": count, "ms": _all_ms(times)} for kind, (count, times) in summary.kinds.items()},
+        "statuses": summary.statuses,
         "generator": {
-            "lateness_ms": _ms(found.lateness),
-            "cpu_share": round(found.cpu_share, 4),
-            "under_way": {"mean": round(found.under_way_mean, 1), "max": found.under_way_max},
+            "lateness_ms": _all_ms(summary.lateness),
+            "cpu_share": round(summary.cpu_share, 4),
+            "under_way": {"mean": round(summary.under_way_mean, 1), "max": summary.under_way_max},
         },
         "slo": {"held": result.held, "terms": [_term(judged) for judged in result.verdict]} if result.verdict else None,
-        "seconds": [{**vars(second), "p50": _one(second.p50), "p99": _one(second.p99)} for second in result.seconds],
+        "seconds": [{**vars(second), **_all_ms({"p50": second.p50, "p99": second.p99})} for second in result.seconds],
         "replicas": [{"at": round(at, 2), **counts} for at, counts in result.replicas],
     }
 
 
 def markdown(result: Result) -> str:
-    """The summary: setup, table of latencies, errors, verdict."""
-    setup, found = result.setup, result.figures
+    """The report as Markdown: options, table of latencies in ms, errors, verdict."""
+    setup, summary = result.setup, result.figures
     lines = [
         f"## Load test of {setup.url}",
         "",
         f"{setup.profile}, at most {setup.rps:,g} requests/s for {setup.duration_s:g} s after {setup.warmup_s:g} s of "
         f"warm-up, {setup.started_at}" + (". **Interrupted: what was measured so far**" if result.interrupted else ""),
         "",
-        f"- asked {found.asked_rps:,.1f} requests/s, achieved {found.achieved_rps:,.1f}; "
-        f"{found.requests:,} requests, {found.errors:,} errors"
-        + (f", {found.unfinished:,} unfinished" if found.unfinished else ""),
-        f"- under way {found.under_way_mean:.1f} on average, {found.under_way_max:,} at most, "
+        f"- asked {summary.asked_rps:,.1f} requests/s, achieved {summary.achieved_rps:,.1f}; "
+        f"{summary.requests:,} requests, {summary.errors:,} errors"
+        + (f", {summary.unfinished:,} unfinished" if summary.unfinished else ""),
+        f"- under way {summary.under_way_mean:.1f} on average, {summary.under_way_max:,} at most, "
         f"on up to {setup.connections:,} connections",
-        f"- the generator: {_shown(found.lateness['p99'])} ms late (p99), {found.cpu_share:.0%} of a CPU",
+        f"- the generator: {_shown(summary.lateness['p99'])} ms late (p99), {summary.cpu_share:.0%} of a CPU",
         "",
         *_table(result),
         *_judgement(result),
@@ -102,13 +102,21 @@ def markdown(result: Result) -> str:
 
 
 def write_json(path: Path, result: Result) -> None:
-    """Write the document; raises DataError when the place cannot be written to."""
+    """Write the JSON report.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     with atomic_file(path) as partial:
         partial.write_text(json.dumps(document(result), indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def write_markdown(path: Path, result: Result) -> None:
-    """Write the summary; raises DataError when the place cannot be written to."""
+    """Write the Markdown report.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     with atomic_file(path) as partial:
         partial.write_text(markdown(result), "utf-8")
 
@@ -116,11 +124,11 @@ def write_markdown(path: Path, result: Result) -> None:
 def _table(result: Result) -> Iterable[str]:
     yield "| latency, ms | requests | " + " | ".join(QUANTILES) + " |"
     yield "|---|" + "---:|" * (len(QUANTILES) + 1)
-    found = result.figures
-    failed = f", failed ones as at least {result.setup.timeout_s:g} s" if found.errors else ""
-    yield _row(f"all{failed}", found.requests, found.latency)
-    if found.errors:
-        for kind, (count, times) in found.kinds.items():
+    summary = result.figures
+    failed = f", failed ones as at least {result.setup.timeout_s:g} s" if summary.errors else ""
+    yield _row(f"all{failed}", summary.requests, summary.latency)
+    if summary.errors:
+        for kind, (count, times) in summary.kinds.items():
             yield _row(kind, count, times)
 
 
@@ -155,11 +163,11 @@ def _term(judged: LoadVerdict) -> dict[str, Any]:
     }
 
 
-def _ms(times: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _one(value) for name, value in times.items()}
+def _all_ms(times: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _ms_or_none(value) for name, value in times.items()}
 
 
-def _one(seconds: float) -> float | None:
+def _ms_or_none(seconds: float) -> float | None:
     return None if math.isnan(seconds) else round(seconds * 1e3, 4)
 
 

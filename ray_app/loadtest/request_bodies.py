@@ -1,4 +1,4 @@
-"""What a load test sends: bodies from a file, or the service's own example varied over entities."""
+"""Request bodies of a load test: from a file, or the service's own example for many entities."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _KEY_TEXT = "Key of the online features"
 
 
 def bodies(document: Mapping[str, Any] | None, mix: Path | None) -> list[bytes]:
-    """Request bodies, to be sent round and round: at most 100,000.
+    """Load or make the JSON request bodies, at most 100,000; the generator sends them in turn, again and again.
 
     Args:
-        document: the service's OpenAPI document, when it has one.
-        mix: JSON lines, each line one body; or Parquet, each row one body of the service's fields.
+        document: the service's OpenAPI document; None when it has none.
+        mix: JSON lines, each line one body; or Parquet, each row one body with the fields that the service knows. None
+            takes the example of the OpenAPI document, with 1,000 different entities.
 
     Raises:
-        ConfigError: the document is needed and is not there, or not that of this service.
-        DataError: the file is missing, empty, or not what its name says.
+        ConfigError: the OpenAPI document is needed and is missing, or does not describe a Row with an example.
+        DataError: the file is missing, empty, or does not have the expected format.
     """
     if mix is None:
         return _examples(_row_schema(document))
@@ -64,15 +65,15 @@ def _table(path: Path, schema: Mapping[str, Any]) -> list[bytes]:
     source = open_source(path)
     source.require(schema.get("required", []))
     columns = [name for name in source.schema.names if name in schema["properties"]]
-    found: list[bytes] = []
+    encoded: list[bytes] = []
     for batch in iter_batches(path, columns):
-        rows = batch.slice(0, MAX_BODIES - len(found)).to_pylist()
-        found += [_body({name: value for name, value in row.items() if value is not None}, path) for row in rows]
-        if len(found) >= MAX_BODIES:
+        rows = batch.slice(0, MAX_BODIES - len(encoded)).to_pylist()
+        encoded += [_body({name: value for name, value in row.items() if value is not None}, path) for row in rows]
+        if len(encoded) >= MAX_BODIES:
             break
-    if not found:
+    if not encoded:
         raise DataError(f"--mix {path}: holds no row")
-    return found
+    return encoded
 
 
 def _body(row: Mapping[str, Any], path: Path) -> bytes:
@@ -83,17 +84,17 @@ def _body(row: Mapping[str, Any], path: Path) -> bytes:
 
 
 def _lines(path: Path) -> list[bytes]:
-    found = []
+    encoded = []
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(islice(lines, MAX_BODIES), 1):
                 if line.strip():
-                    found.append(_line(line.strip(), f"--mix {path}, line {number}"))
+                    encoded.append(_line(line.strip(), f"--mix {path}, line {number}"))
     except OSError as exc:
         raise DataError(f"--mix {path}: cannot be read: {exc.strerror}") from exc
-    if not found:
+    if not encoded:
         raise DataError(f"--mix {path}: holds no line")
-    return found
+    return encoded
 
 
 def _line(line: bytes, where: str) -> bytes:

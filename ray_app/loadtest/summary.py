@@ -1,4 +1,4 @@
-"""The figures of a run: rates, latencies, errors, and what is known about the generator itself."""
+"""Summary of a run: rates, latencies, errors, and how busy and late the generator itself was."""
 
 from __future__ import annotations
 
@@ -13,73 +13,77 @@ from ray_app.loadtest.samples import Measured, kind_of
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """All times in s, all rates in requests/s, warm-up left out."""
+    """Figures of a whole run without warm-up; times in s, rates in requests/s, latencies by percentile name."""
 
     requests: int
-    """Requests that are over."""
+    """Number of requests that have ended."""
     errors: int
-    """Of them, those not answered with 2xx."""
+    """Number of those that were not answered with 2xx."""
     unfinished: int
-    """Requests that were under way at an interruption."""
+    """Number of requests under way when the run was interrupted."""
     asked_rps: float
+    """Scheduled requests/s."""
     achieved_rps: float
-    """Answers with 2xx a second, up to the last of them."""
+    """Answers with 2xx per s, up to the last of them."""
     finished_rps: float
-    """The same for all requests, failed ones included."""
+    """Ended requests per s, failed ones included, up to the last of them."""
     latency: dict[str, float]
-    """From due to answered, over all requests; one that failed counts with no less than the time limit."""
+    """From due to answered, over all requests; a failed one counts with the time limit at least."""
     latency_sent: dict[str, float]
-    """The same from sent to answered: without the generator's own lateness."""
+    """As `latency`, but from sent to answered: without the generator's own lateness."""
     waited: dict[str, float]
-    """From due to answered or failed, each as it was: what the generator's lateness is held against."""
+    """From due to answered or failed, failures as measured; the generator's lateness is compared with it."""
     lateness: dict[str, float]
-    """From due to sent."""
+    """From due to sent: the generator's own delay."""
     kinds: dict[str, tuple[int, dict[str, float]]]
-    """Count and latency by kind of outcome."""
+    """Number of requests and their latency by kind of outcome."""
     statuses: dict[str, int]
+    """Number of answers by HTTP status."""
     cpu_share: float
+    """CPU time of the generator per s; 1 is one full core."""
     under_way_mean: float
+    """Mean number of requests queued or waiting for their answer; `under_way_max` is the largest."""
     under_way_max: int
 
 
 def figures(run: Run, duration_s: float) -> LoadSummary:
-    """Sum up a run whose schedule was `duration_s` long."""
-    seen = run.samples.measured()
+    """Summarize a run whose schedule was `duration_s` long; an interrupted one up to its interruption."""
+    measured = run.samples.measured()
     asked_s = max(min(duration_s, run.seconds), 1e-9)
     due = run.samples.due
     return LoadSummary(
-        requests=len(seen.due),
-        errors=int((~seen.good).sum()),
+        requests=len(measured.due),
+        errors=int((~measured.good).sum()),
         unfinished=run.samples.unfinished,
         asked_rps=float(((due >= 0) & (due <= asked_s)).sum() / asked_s),
-        achieved_rps=_rate(seen, seen.good, asked_s),
-        finished_rps=_rate(seen, np.ones(len(seen.due), bool), asked_s),
-        latency=percentiles(seen.judged(seen.latency)),
-        latency_sent=percentiles(seen.judged(seen.latency - seen.lateness)),
-        waited=percentiles(seen.latency),
-        # Requests that are still under way were sent as well, late or not.
+        achieved_rps=_rate(measured, measured.good, asked_s),
+        finished_rps=_rate(measured, np.ones(len(measured.due), bool), asked_s),
+        latency=percentiles(measured.judged(measured.latency)),
+        latency_sent=percentiles(measured.judged(measured.latency - measured.lateness)),
+        waited=percentiles(measured.latency),
+        # Over all requests sent, also those without an answer yet.
         lateness=percentiles(run.samples.lateness[(due >= 0) & ~np.isnan(run.samples.lateness)]),
-        kinds=_kinds(seen),
-        statuses=seen.statuses(),
+        kinds=_kinds(measured),
+        statuses=measured.statuses(),
         cpu_share=run.cpu_share,
         under_way_mean=float(np.mean(run.under_way)) if run.under_way else 0.0,
         under_way_max=max(run.under_way, default=0),
     )
 
 
-def _rate(seen: Measured, chosen: np.ndarray, asked_s: float) -> float:
-    ends = (seen.due + seen.latency)[chosen]
+def _rate(measured: Measured, chosen: np.ndarray, asked_s: float) -> float:
+    ends = (measured.due + measured.latency)[chosen]
     return len(ends) / max(asked_s, float(ends.max())) if len(ends) else 0.0
 
 
-def _kinds(seen: Measured) -> dict[str, tuple[int, dict[str, float]]]:
-    names = np.array([kind_of(outcome) for outcome in seen.outcome.tolist()], dtype=object)
-    return {kind: (count, percentiles(seen.latency[names == kind])) for kind, count in seen.kinds().items()}
+def _kinds(measured: Measured) -> dict[str, tuple[int, dict[str, float]]]:
+    names = np.array([kind_of(outcome) for outcome in measured.outcome.tolist()], dtype=object)
+    return {kind: (count, percentiles(measured.latency[names == kind])) for kind, count in measured.kinds().items()}
 
 
 @dataclass(frozen=True)
 class Second:
-    """One second of a run; latencies in s by due time, failures as in Figures, NaN when nothing was due."""
+    """One second of a run; p50 and p99 in s of the requests due in it, failures as in LoadSummary, NaN for none."""
 
     start: int
     asked: int
@@ -90,17 +94,17 @@ class Second:
 
 
 def seconds(run: Run) -> list[Second]:
-    """The run second by second: asked and latency by due time, achieved and errors by when they ended."""
-    seen = run.samples.measured()
-    if not len(seen.due):
+    """The run second by second: asked and latencies by due time, achieved and errors by the time of their end."""
+    measured = run.samples.measured()
+    if not len(measured.due):
         return []
-    judged = seen.judged(seen.latency)
-    began, ended = seen.due.astype(int), (seen.due + seen.latency).astype(int)
-    found = []
+    judged = measured.judged(measured.latency)
+    due, ended = measured.due.astype(int), (measured.due + measured.latency).astype(int)
+    rows = []
     for start in range(int(ended.max()) + 1):
-        here = percentiles(judged[began == start])
-        at_end = seen.good[ended == start]
-        good = int(at_end.sum())
-        asked = int((began == start).sum())
-        found.append(Second(start, asked, good, len(at_end) - good, here["p50"], here["p99"]))
-    return found
+        latency = percentiles(judged[due == start])
+        outcomes = measured.good[ended == start]
+        good = int(outcomes.sum())
+        asked = int((due == start).sum())
+        rows.append(Second(start, asked, good, len(outcomes) - good, latency["p50"], latency["p99"]))
+    return rows

@@ -1,4 +1,4 @@
-"""The HTTP client of the load test: persistent connections, one request at a time on each, many in all."""
+"""HTTP/1.1 client of the load test: a pool of persistent connections, each with one request at a time."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ _IDLE = -1
 
 
 class ConnectionPool:
-    """Sends requests on whichever connection is free, and opens another when none is, up to a limit.
+    """Sends requests on a free connection, and opens another when there is none, up to a limit.
 
-    Past the limit requests wait here, while their latency counts on. Belongs to the running event loop.
+    Past the limit requests wait in a queue; their latency counts from their due time all the same. Create and use it
+    inside a running event loop; it is not thread-safe.
 
     Args:
-        target: where to.
-        bodies: request bodies, sent round and round.
-        samples: where outcomes are written; requests are named by their place in it.
-        origin: loop time of the samples' time 0.
-        connections: most connections.
-        timeout_s: time from a request's due time at which it is given up, with its connection.
+        target: the service.
+        bodies: request bodies; request number i sends body i modulo their number.
+        samples: receives latency and outcome of each request; a request is identified by its index in it.
+        origin: time of the event loop at which the samples' time is 0.
+        connections: most connections at once.
+        timeout_s: time limit in s, from a request's due time; its connection is closed with it.
+
+    Raises:
+        Unreachable: the target's host name cannot be resolved.
     """
 
     def __init__(
@@ -49,15 +53,15 @@ class ConnectionPool:
         self._opening: set[asyncio.Task[None]] = set()
         self._closed = False
         self.finished: list[int] = []
-        """Requests that are over, in the order in which they ended; the progress line empties it."""
+        """Indices of the requests that ended since the progress line last emptied this list, in that order."""
 
     @property
     def under_way(self) -> int:
-        """Requests that wait here or for their answer."""
+        """Number of requests that are queued or wait for their answer."""
         return len(self._waiting) + len(self._open) - len(self._idle)
 
     def submit(self, index: int) -> None:
-        """Send a request now, or as soon as a connection is free."""
+        """Send a request now when a connection is free, else queue it."""
         if self._idle and not self._waiting:
             self._send(self._idle.popleft(), index)
         else:
@@ -65,34 +69,34 @@ class ConnectionPool:
             self._pump()
 
     def release(self, connection: Connection) -> None:
-        """Take back a connection whose answer has come."""
+        """Return a connection to the pool after its answer has arrived."""
         self._idle.append(connection)
         if self._waiting:
             self._pump()
 
     def forget(self, connection: Connection) -> None:
-        """Take out a connection that has ended; others are opened for those who wait."""
+        """Remove a closed connection, and open another when requests are queued."""
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         self._pump()
 
     def finish(self, index: int, outcome: int) -> None:
-        """Note how a request ended."""
+        """Record the latency and the outcome of a request: an HTTP status or a code of `samples`."""
         self._samples.latency[index] = self._loop.time() - self._due[index]
         self._samples.outcome[index] = outcome
         self.finished.append(index)
 
     def expire(self) -> None:
-        """Give up the requests whose time is over; to be called every now and then."""
-        late = self._loop.time() - self._timeout
-        while self._waiting and self._due[self._waiting[0]] < late:
+        """End the requests that are past their time limit as TIMEOUT; the caller repeats this every few ms."""
+        oldest = self._loop.time() - self._timeout
+        while self._waiting and self._due[self._waiting[0]] < oldest:
             self.finish(self._waiting.popleft(), TIMEOUT)
-        for connection in [one for one in self._open if one.request != _IDLE and self._due[one.request] < late]:
+        for connection in [c for c in self._open if c.request != _IDLE and self._due[c.request] < oldest]:
             connection.give_up()
 
     async def close(self) -> None:
-        """Close every connection; requests under way stay without an outcome."""
+        """Close every connection; requests without an answer keep the outcome PENDING."""
         self._closed = True
         for task in self._opening:
             task.cancel()
@@ -125,64 +129,64 @@ class ConnectionPool:
         try:
             await asyncio.wait_for(opened, self._timeout)
         except asyncio.TimeoutError:
-            # The requests that waited for it have run out of time as well: expire() sees to them.
+            # No outcome to record: the requests that waited for it are past their limit too, and expire() ends them.
             self._loop.call_soon(self._pump)
             return
         except OSError:
             self._failed(REFUSED)
             return
         if connection.ended:
-            # It was closed before this task went on, and will not be told again.
+            # Closed by the peer before this task resumed: connection_lost() has run already and will not run again.
             self._failed(RESET)
             return
         self._open.add(connection)
         self.release(connection)
 
     def _failed(self, outcome: int) -> None:
-        """Note an attempt to connect that came to nothing, and go on with those who wait."""
-        # The request that has waited for longest is why there was an attempt: it fails with it.
+        """Fail the oldest queued request after a failed attempt to connect, and try again for the others."""
+        # One attempt is made for each queued request, so one request fails with it: the oldest.
         if self._waiting:
             self.finish(self._waiting.popleft(), outcome)
         self._loop.call_soon(self._pump)
 
 
 class Connection(asyncio.Protocol):
-    """One persistent connection of a pool."""
+    """One persistent connection of a pool, with at most one request at a time."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self.request = _IDLE
-        """The request whose answer is awaited; -1 when none is."""
+        """Index of the request whose answer is awaited; -1 when the connection is idle."""
 
     @property
     def ended(self) -> bool:
-        """True before it is made and after it is lost."""
+        """True while there is no open connection: before it is made and after it is lost."""
         return self._transport is None
 
     def send(self, index: int, content: bytes) -> None:
-        """Send a request; the one before must be over."""
+        """Send the bytes of request `index`; the previous one must have ended."""
         self.request = index
         if self._transport:
             self._transport.write(content)
 
     def give_up(self) -> None:
-        """End the request as timed out, and the connection: the answer may still come, and nobody waits for it."""
+        """End the request as TIMEOUT and close: a late answer would be taken for that of the next request."""
         self._end(TIMEOUT)
 
     def abort(self) -> None:
-        """Close at once, without a word about a request under way."""
+        """Close at once; a request under way gets no outcome."""
         self.request = _IDLE
         if self._transport:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Called by asyncio when the connection is open."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Collect an answer; when it is whole, the connection is free again."""
+        """Called by asyncio with received bytes; a complete answer ends the request and frees the connection."""
         self._received = self._received + data if self._received else data
         if self.request == _IDLE:
             self.abort()
@@ -190,7 +194,7 @@ class Connection(asyncio.Protocol):
             self._read(closed=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """A request under way has failed, unless the close is what ends its answer."""
+        """Called by asyncio at the close; ends a request under way as RESET, unless closing is what ends its answer."""
         if self.request != _IDLE and self._received and exc is None:
             self._read(closed=True)
         if self.request != _IDLE:

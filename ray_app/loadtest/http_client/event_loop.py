@@ -1,4 +1,8 @@
-"""An event loop that wakes up on time: epoll counts in ms and rounds up, which is too coarse for a load test."""
+"""An asyncio event loop with timers exact to microseconds, for sending requests on time.
+
+asyncio's own selector waits with epoll, whose timeout is in whole ms and rounded up: each request would be up to 1 ms
+late, as long as a whole prediction takes.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,13 @@ Result = TypeVar("Result")
 
 
 class _FineSelector(selectors.EpollSelector):
-    """Waits by select(2), which counts in us, for the one descriptor of epoll, which can watch many."""
+    """Waits with select(2), whose timeout is in us, on the single file descriptor of the epoll instance.
+
+    So select's limit of 1024 descriptors does not apply to the connections, which epoll watches.
+    """
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for at most `timeout` s for events."""
+        """Wait for at most `timeout` s and return the ready descriptors, as EpollSelector does."""
         if timeout is not None and timeout > 0:
             select.select([self], [], [], timeout)
             timeout = 0
@@ -24,7 +31,10 @@ class _FineSelector(selectors.EpollSelector):
 
 
 def run_on_time(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end on such a loop, without the pauses of garbage collection meanwhile."""
+    """Run a coroutine to its end on such a loop and return its result.
+
+    Garbage collection is off meanwhile: a collection stops the loop, and requests that are due then would leave late.
+    """
     loop = asyncio.SelectorEventLoop(_FineSelector())
     gc.collect()
     gc.disable()

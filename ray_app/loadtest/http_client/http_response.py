@@ -1,4 +1,7 @@
-"""Reading HTTP/1.1 answers: just enough to know the status, and where the answer ends."""
+"""A minimal parser of HTTP/1.1 responses: the status, and where the response ends.
+
+The load generator needs no more, and an HTTP library costs ms in the event loop that has to send on time.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ _MAX_HEAD = 65_536
 
 
 class BadResponse(RayscoreError):
-    """The bytes are no HTTP/1 answer."""
+    """The received bytes are not an HTTP/1 response."""
 
 
 class Response(NamedTuple):
-    """A whole answer: where its body begins and where it ends in what was received."""
+    """A complete response; its body is `received[start:end]`."""
 
     status: int
     start: int
@@ -24,21 +27,21 @@ class Response(NamedTuple):
 
 
 def parse(received: bytes, closed: bool = False) -> Response | None:
-    """Read an answer from all bytes received for it; None while it is not whole.
+    """Parse all bytes received for a response; None while it is incomplete.
 
     Args:
         received: bytes since the request was sent.
-        closed: the peer has closed, which ends a body of undeclared length.
+        closed: True when the peer has closed, which ends a body that declares no length.
 
     Raises:
-        BadResponse: not HTTP/1, or a length that is none.
+        BadResponse: not HTTP/1, or a malformed status or length.
     """
     head_end = received.find(b"\r\n\r\n")
     if not received.startswith(_HTTP[: len(received)]) or (head_end < 0 and len(received) > _MAX_HEAD):
         raise BadResponse(f"not an HTTP/1 answer: {received[:40]!r}")
     if head_end < 0:
         return None
-    # With the line break that ends its last field.
+    # Including the line break of the last header field, so that every field ends with one.
     head = received[: head_end + 2].lower()
     status = _number(head[9:12], 10)
     keep_alive = b"\r\nconnection: close\r\n" not in head and head.startswith(b"http/1.1")
@@ -62,7 +65,7 @@ def _field(head: bytes, name: bytes) -> bytes | None:
 
 def _number(digits: bytes, base: int) -> int:
     digits = digits.strip()
-    # int() alone would take "-1", "+1" and "1_000".
+    # int() alone would accept "-1", "+1" and "1_000".
     if not digits.isalnum():
         raise BadResponse(f"{digits!r} is not a number")
     try:
@@ -72,11 +75,11 @@ def _number(digits: bytes, base: int) -> int:
 
 
 def _end_of_chunks(received: bytes, at: int) -> int | None:
-    """Where a chunked body ends, trailers included; None while it is not whole."""
+    """Offset at which a chunked body ends, trailers included; None while it is incomplete."""
     while (line_end := received.find(b"\r\n", at)) >= 0:
         size = _number(received[at:line_end].partition(b";")[0], 16)
         if size == 0:
-            # From the line break on: the blank line follows at once, or after the trailers.
+            # Searched from this line break on, because the blank line follows at once when there are no trailers.
             end = received.find(b"\r\n\r\n", line_end)
             return None if end < 0 else end + 4
         at = line_end + 2 + size + 2

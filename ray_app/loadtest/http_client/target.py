@@ -1,4 +1,4 @@
-"""The service under test: its address, the bytes of a request to it, and what it says about itself."""
+"""The service under test: its address, the bytes of a request to it, and its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CONTROL_TIMEOUT_S = 5.0
 
 
 class Unreachable(RayscoreError):
-    """The service did not answer before the test; its text says what was tried."""
+    """The service cannot be reached before the test; the message says what was tried."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """An address as the user named it. `base` is the path under which the routes are, without a final slash."""
+    """Address of a service. `base` is its route prefix without a final slash; `tls` is None for plain HTTP."""
 
     host: str
     port: int
@@ -30,12 +30,12 @@ class Target:
 
     @property
     def url(self) -> str:
-        """The address in full."""
+        """The address as `http://host:port/base`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.base}"
 
     def post(self, body: bytes) -> bytes:
-        """One whole HTTP/1.1 request for a prediction."""
+        """The bytes of a complete HTTP/1.1 request `POST /predict` with this JSON body."""
         host = urlsplit(self.url).netloc
         head = (
             f"POST {self.base}/predict HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
@@ -44,10 +44,10 @@ class Target:
         return head.encode() + body
 
     def resolve(self) -> str:
-        """The numeric address, looked up once: a name server is not what is measured.
+        """The first IP address of the host; resolved once per run, so that DNS is not part of the latency.
 
         Raises:
-            Unreachable: the name is not known.
+            Unreachable: the host name cannot be resolved.
         """
         try:
             return str(socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0][4][0])
@@ -55,14 +55,14 @@ class Target:
             raise Unreachable(f"{self.url}: the host's name cannot be resolved: {exc}") from exc
 
     def document(self) -> dict[str, Any] | None:
-        """The service's OpenAPI document; None when it has none.
+        """Fetch the service's OpenAPI document; None when it has none.
 
         Raises:
-            Unreachable: nothing answered.
+            Unreachable: no HTTP answer within 5 s.
         """
         url = f"{self.url}/openapi.json"
         try:
-            # Without the environment's proxies: requests go to the named address and nowhere else.
+            # trust_env=False ignores HTTP_PROXY and the like: requests go to the named address and nowhere else.
             with httpx.Client(trust_env=False, timeout=_CONTROL_TIMEOUT_S) as client:
                 answer = client.get(url)
         except httpx.HTTPError as exc:
@@ -72,17 +72,17 @@ class Target:
                 "Start it with `serve run ray_app:graph`, or name another address with --url"
             ) from exc
         try:
-            found = answer.json() if answer.status_code == 200 else None
+            parsed = answer.json() if answer.status_code == 200 else None
         except ValueError:
             return None
-        return found if isinstance(found, dict) else None
+        return parsed if isinstance(parsed, dict) else None
 
 
 def parse_url(url: str) -> Target:
-    """Read `http://host:port`, with a path when the service has a route prefix.
+    """Parse `http://host:port` or `https://host:port`, with a path when the service has a route prefix.
 
     Raises:
-        ConfigError: not such an address.
+        ConfigError: the text is not such an address.
     """
     try:
         parts = urlsplit(url)
