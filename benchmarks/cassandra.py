@@ -15,10 +15,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from benchmarks import machine
-from benchmarks.cassandra_graph import WARM_UP_S, Graph
-from benchmarks.cassandra_reads import CONCURRENT, OURS, SINGLES, VIEW, Stored, compare, warm, with_frozen_node
-from benchmarks.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.results import machine
+from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.workloads.cassandra_graph import WARM_UP_S, Graph
+from benchmarks.workloads.cassandra_reads import (
+    CONCURRENT,
+    OURS,
+    SINGLES,
+    VIEW,
+    Stored,
+    compare,
+    warm,
+    with_frozen_node,
+)
 from data.cli.terminal import err, run_cli
 from data.online_store.cassandra.store import CassandraStore
 from tests.support.cassandra import Node, ring

@@ -21,8 +21,8 @@ from pathlib import Path
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from benchmarks import machine
-from benchmarks.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.results import machine
+from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
 from data.cli.terminal import err, run_cli
 from data.errors import RayscoreError
 from data.schema.use_case import load_use_case

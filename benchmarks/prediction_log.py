@@ -21,14 +21,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import machine
-from benchmarks.figures import markdown_table, short, write_section
-from benchmarks.kinds import GRAPH, KINDS
 from benchmarks.peers.environments import FOLDER
-from benchmarks.report import OTHERS, SATURATED, Load, serving_cpu
-from benchmarks.servers import Server, ServerFailed, running
+from benchmarks.results import machine
+from benchmarks.results.figures import markdown_table, short, write_section
+from benchmarks.results.serving_report import OTHERS, SATURATED, Load, serving_cpu
+from benchmarks.servers.kinds import GRAPH, KINDS
+from benchmarks.servers.running import Server, ServerFailed, running
 from benchmarks.serving import check_answers, measure
-from benchmarks.workload import Workload, prepare
+from benchmarks.workloads.serving import Workload, prepare
 from data.cli.terminal import err, run_cli
 from data.prediction_log.files import read_log
 

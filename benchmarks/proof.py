@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.figures import markdown_table
+from benchmarks.results.figures import markdown_table
 from data.cli.terminal import run_cli
 from data.errors import DataError
 from data.prediction_log.files import read_log

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from benchmarks import machine
-from benchmarks.bench import Bench
-from benchmarks.figures import markdown_table, write_section
-from benchmarks.trials import TRIALS, Asked, Table
+from benchmarks.results import machine
+from benchmarks.results.figures import markdown_table, write_section
+from benchmarks.servers.service import Bench
+from benchmarks.workloads.fault_trials import TRIALS, Asked, Table
 from data.cli.terminal import err, run_cli
 
 _PACKAGES = ("ray", "onnxruntime", "numpy", "uvicorn")

@@ -24,8 +24,9 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 
-from benchmarks import machine, processes
-from benchmarks.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.results import machine
+from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.servers import processes
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster
 from data.schema.use_case import load_use_case

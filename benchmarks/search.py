@@ -18,8 +18,8 @@ from typing import NamedTuple
 import optuna
 import xgboost
 
-from benchmarks import machine
-from benchmarks.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.results import machine
+from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster
 from data.schema.use_case import Search, load_use_case

@@ -21,15 +21,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks import picture, processes, report
-from benchmarks.figures import write_section
-from benchmarks.kinds import KINDS, Kind
-from benchmarks.open_load import MEASURING
+from benchmarks.clients.open_loop import MEASURING
 from benchmarks.peers import environments
 from benchmarks.peers.environments import NotInstalled
-from benchmarks.report import LOST, OTHERS, SATURATED, Load, Outcome, serving_cpu
-from benchmarks.servers import HOST, Server, ServerFailed, running
-from benchmarks.workload import Workload, prepare
+from benchmarks.results import comparison_plot, serving_report
+from benchmarks.results.figures import write_section
+from benchmarks.results.serving_report import LOST, OTHERS, SATURATED, Load, Outcome, serving_cpu
+from benchmarks.servers import processes
+from benchmarks.servers.kinds import KINDS, Kind
+from benchmarks.servers.running import HOST, Server, ServerFailed, running
+from benchmarks.workloads.serving import Workload, prepare
 from data.cli.terminal import EXIT_ERROR, err, run_cli
 
 _TOLERANCE = 1e-6
@@ -106,7 +107,7 @@ def _run_load(
 
     All of them until the last answer, which comes after the asked time when the server is behind.
     """
-    command = [sys.executable, "-m", "benchmarks.load", HOST, str(server.port), str(workload.bodies)]
+    command = [sys.executable, "-m", "benchmarks.clients.load_process", HOST, str(server.port), str(workload.bodies)]
     command += ["--rate" if load.is_open else "--connections", str(load.size), "--dialect", server.kind.dialect]
     command += ["--seconds", str(seconds), "--warm-up", str(warm_up)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -153,11 +154,11 @@ def _write(args: argparse.Namespace, outcome: Outcome) -> None:
         return
     apart = [name for name in args.servers if KINDS[name].apart and name not in outcome.absent]
     drawing = args.out.with_name(args.plot) if args.out else None
-    text = report.section(outcome, environments.versions(apart, args.environments), drawing)
+    text = serving_report.section(outcome, environments.versions(apart, args.environments), drawing)
     print(text)
     if drawing:
-        picture.draw(drawing, outcome)
-        write_section(args.out, report.section_name(args.processes), text)
+        comparison_plot.draw(drawing, outcome)
+        write_section(args.out, serving_report.section_name(args.processes), text)
 
 
 def _say(round_: int, kind: Kind, load: Load, figures: dict[str, float]) -> None:

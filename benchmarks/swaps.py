@@ -23,9 +23,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks import machine
-from benchmarks.figures import markdown_table, short, write_section
-from benchmarks.processes import pss_mib
+from benchmarks.results import machine
+from benchmarks.results.figures import markdown_table, short, write_section
+from benchmarks.servers.processes import pss_mib
 from data.cli.terminal import err, run_cli
 from ray_app.loadtest.percentiles import percentiles
 from tests.support.application import Workplace, serve_command

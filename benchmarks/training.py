@@ -17,9 +17,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import machine, tables
-from benchmarks.figures import markdown_table, medians, short, spread, write_section
-from benchmarks.processes import descendants, pss_mib
+from benchmarks.results import machine
+from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.servers.processes import descendants, pss_mib
+from benchmarks.workloads import training_table
 from data.cli.terminal import err, run_cli
 from data.errors import RayscoreError
 from tune.dataset.shards import shard_bytes
@@ -56,13 +57,13 @@ def main(argv: Sequence[str]) -> int:
         folder = Path(name)
         if shutil.disk_usage(folder).free < args.rows * _TABLE_BYTES_A_ROW * 2:
             raise RunFailed(f"{folder}: {args.rows * _TABLE_BYTES_A_ROW * 2 / 1e9:.0f} GB are needed; see --folder")
-        table = tables.write(folder / "table", args.rows)
-        prepared = run(["benchmarks.fits", "prepare", str(table), str(folder / "shards")], folder)
+        table = training_table.write(folder / "table", args.rows)
+        prepared = run(["benchmarks.workloads.training_fits", "prepare", str(table), str(folder / "shards")], folder)
         _say("streamed into shards", prepared)
         samples: Samples = {}
         for _ in range(args.repeat):
             for kind in args.kinds:
-                fit = ["benchmarks.fits", kind, str(folder / "shards"), str(args.rounds)]
+                fit = ["benchmarks.workloads.training_fits", kind, str(folder / "shards"), str(args.rounds)]
                 samples.setdefault(kind, []).append(run(fit, folder))
                 _say(_KINDS[kind], samples[kind][-1])
         whole = _whole(folder, table, args.trials) if args.trials else None
@@ -99,7 +100,7 @@ def run(command: Sequence[str], folder: Path) -> dict[str, float]:
 
 def _whole(folder: Path, table: Path, trials: int) -> dict[str, float]:
     use_case = folder / "large.toml"
-    use_case.write_text(tables.USE_CASE)
+    use_case.write_text(training_table.USE_CASE)
     command = ["tune", "--data", str(table), "--use-case", str(use_case), "--trials", str(trials)]
     figures = run(command, folder)
     _say("the whole command", figures)
@@ -119,7 +120,7 @@ def _report(
     whole: Mapping[str, float] | None,
 ) -> str:
     rows = int(prepared["train rows"])
-    encoded = shard_bytes(rows, tables.FEATURES) / 2**20
+    encoded = shard_bytes(rows, training_table.FEATURES) / 2**20
     middle = {kind: medians(rounds) for kind, rounds in samples.items()}
     alone = middle["alone"]["seconds"] if "alone" in middle else float("nan")
     lines = []
@@ -139,10 +140,11 @@ def _report(
     head = ["fit", "s", "spread", "of alone", "ms a round", "peak MiB", "of the rows"]
     parts = [
         f"### {args.rows:,} rows",
-        f"{args.rows:,} rows, {tables.FEATURES} features, {args.rounds} rounds of depth 6 on the {rows:,} train rows "
-        f"({encoded:,.0f} MiB as float32). *s* is the fit with the start of its processes, without that of Ray; *of "
-        "alone* is that beside XGBoost alone; *peak* is the memory of all processes, Ray's own and its object store "
-        "included, and *of the rows* how often the float32 rows would fit into it.",
+        f"{args.rows:,} rows, {training_table.FEATURES} features, {args.rounds} rounds of depth 6 on the "
+        f"{rows:,} train rows ({encoded:,.0f} MiB as float32). *s* is the fit with the start of its "
+        "processes, without that of Ray; *of alone* is that beside XGBoost alone; *peak* is the memory of all "
+        "processes, Ray's own and its object store included, and *of the rows* how often the "
+        "float32 rows would fit into it.",
         machine.describe("benchmarks.training", argv, _PACKAGES) + f"\n- medians of {args.repeat} rounds",
         markdown_table(head, lines),
         f"Streaming the table into shards took {short(prepared['seconds'])} s and {short(prepared['peak MiB'])} MiB.",
@@ -159,7 +161,7 @@ def _report(
 
 def _scaling(one: Mapping[str, float], two: Mapping[str, float]) -> list[str]:
     """What is known of a round with one and two actors, and what follows from it for more."""
-    reduced = two["histograms a round"] * tables.FEATURES * _BINS * _BYTES_A_BIN
+    reduced = two["histograms a round"] * training_table.FEATURES * _BINS * _BYTES_A_BIN
     rows = []
     for actors in _ACTORS:
         share = one["seconds a round"] / actors
@@ -171,9 +173,10 @@ def _scaling(one: Mapping[str, float], two: Mapping[str, float]) -> list[str]:
     return [
         f"A round of two actors with one thread each took {short(two['seconds a round'] * 1000)} ms, of one actor "
         f"with two threads {short(one['seconds a round'] * 1000)} ms. A round reduces "
-        f"{two['histograms a round']:.1f} histograms of {tables.FEATURES} features, {_BINS} bins and {_BYTES_A_BIN} "
-        f"bytes: {reduced / 1e6:.2f} MB; {two['bytes a round'] / 1e6:.2f} MB went over the loopback interface. On "
-        "paper, for actors of two cores each on machines of their own with 10 Gbit/s and 0.1 ms between them "
+        f"{two['histograms a round']:.1f} histograms of {training_table.FEATURES} features, {_BINS} bins and "
+        f"{_BYTES_A_BIN} bytes: {reduced / 1e6:.2f} MB; {two['bytes a round'] / 1e6:.2f} MB went over the loopback "
+        "interface. "
+        "On paper, for actors of two cores each on machines of their own with 10 Gbit/s and 0.1 ms between them "
         "(ring all-reduce, one a level of the trees):",
         markdown_table(["actors", "boosting ms", "sending ms", "waiting ms", "round ms", "times faster"], rows),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cassandra_reads import CONCURRENT, OURS, SINGLES, Stored, compare, with_frozen_node
+from benchmarks.workloads.cassandra_reads import CONCURRENT, OURS, SINGLES, Stored, compare, with_frozen_node
 from data.settings import Settings
 from tests.support.cassandra import Node
 

@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.figures import (
+from benchmarks.clients.open_loop import Route, run_at_rate
+from benchmarks.peers.dialects import DIALECTS
+from benchmarks.peers.environments import PACKAGES, NotInstalled, python_of, requirements
+from benchmarks.peers.fastapi_xgboost import XgboostModel
+from benchmarks.peers.scoring import Scorer, request_model
+from benchmarks.results.comparison_plot import draw
+from benchmarks.results.figures import (
     markdown_table,
     medians,
     percentiles_ms,
@@ -23,14 +29,8 @@ from benchmarks.figures import (
     spread,
     write_section,
 )
-from benchmarks.open_load import Route, run_at_rate
-from benchmarks.peers.dialects import DIALECTS
-from benchmarks.peers.environments import PACKAGES, NotInstalled, python_of, requirements
-from benchmarks.peers.fastapi_xgboost import XgboostModel
-from benchmarks.peers.scoring import Scorer, request_model
-from benchmarks.picture import draw
-from benchmarks.report import SATURATED, Load, Outcome, section
-from benchmarks.workload import prepare
+from benchmarks.results.serving_report import SATURATED, Load, Outcome, section
+from benchmarks.workloads.serving import prepare
 from data.online_store.sqlite import SqliteStore
 from data.transform.encoding import Transform
 from ray_app.inference.feature_fetch import LocalFeatures

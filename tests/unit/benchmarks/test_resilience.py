@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.resilience import main
-from benchmarks.starts import phases
+from benchmarks.servers.replica_starts import phases
 from data.cli.terminal import run_cli
 from tests.support.models import card_bundle
 from tests.support.paced_load import Outcome

@@ -1,7 +1,7 @@
 """Clients that are connected and ask for nothing, in a process of their own.
 
-`python -m benchmarks.crowd HOST PORT COUNT` opens the connections, sends one request on each, prints how many are
-open, and keeps them until its standard input ends; then it prints how many are still open.
+`python -m benchmarks.clients.idle_connections HOST PORT COUNT` opens the connections, sends one request on
+each, prints how many are open, and keeps them until its standard input ends; then it prints how many are still open.
 """
 
 from __future__ import annotations

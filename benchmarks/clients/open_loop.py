@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.figures import percentiles_ms
+from benchmarks.results.figures import percentiles_ms
 from ray_app.loadtest.arrival_schedule import Profile, arrivals
 from ray_app.loadtest.generator import LoadPlan, generate
 from ray_app.loadtest.http_client.target import Target

@@ -1,4 +1,4 @@
-"""One final fit in a process of its own, timed: `python -m benchmarks.fits KIND SHARDS ROUNDS`.
+"""One final fit in a process of its own, timed: `python -m benchmarks.workloads.training_fits KIND SHARDS ROUNDS`.
 
 Each fit is done twice, with a tenth of the rounds first: the difference is what the rounds cost, the rest is the
 start. With `prepare TABLE FOLDER` it streams the table into shards instead. Prints one JSON object.
@@ -23,7 +23,7 @@ import ray.train
 import xgboost
 from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
 
-from benchmarks import tables
+from benchmarks.workloads import training_table
 from data.distributed.ray_cluster import cluster
 from data.schema.use_case import Metric, parse_use_case
 from data.settings import load_settings
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _prepare(table: Path, folder: Path) -> dict[str, float]:
-    use_case = parse_use_case(tables.USE_CASE, "benchmarks.tables")
+    use_case = parse_use_case(training_table.USE_CASE, "benchmarks.workloads.training_table")
     with cluster(CORES):
         started = time.perf_counter()
         found = open_source(table)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks import processes
-from benchmarks.cassandra_reads import warm
+from benchmarks.servers import processes
+from benchmarks.workloads.cassandra_reads import warm
 from data.errors import RayscoreError
 from data.online_store.cassandra.store import CassandraStore
 from data.schema.use_case import load_use_case

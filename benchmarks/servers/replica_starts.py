@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from benchmarks.bench import Bench
+from benchmarks.servers.service import Bench
 
 Found = TypeVar("Found")
 

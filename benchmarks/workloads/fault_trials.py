@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.bench import Bench
-from benchmarks.figures import short
-from benchmarks.starts import phases, replace
+from benchmarks.results.figures import short
+from benchmarks.servers.replica_starts import phases, replace
+from benchmarks.servers.service import Bench
 from ray_app.loadtest.arrival_schedule import Profile
 from ray_app.loadtest.percentiles import percentiles
 from tests.support.paced_load import Outcome, Pace, paced, run_paced
@@ -252,7 +252,7 @@ def _capacity(bench: Bench, sent: Sequence[bytes], bound_ms: float, rate: float)
 @contextmanager
 def _crowd(bench: Bench, count: int) -> Iterator[tuple[int, Callable[[], int]]]:
     """Idle connections: how many were opened, and what tells at the end how many still are, and closes them."""
-    command = [sys.executable, "-m", "benchmarks.crowd", HOST, str(bench.port), str(count)]
+    command = [sys.executable, "-m", "benchmarks.clients.idle_connections", HOST, str(bench.port), str(count)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         opened = int(process.stdout.readline())

@@ -15,7 +15,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import PreparedStatement, tuple_factory
 
-from benchmarks.figures import percentiles_ms
+from benchmarks.results.figures import percentiles_ms
 from data.errors import RayscoreError, StoreUnavailable
 from data.online_store import StoredRow
 from data.online_store.cassandra.driver import contact_points

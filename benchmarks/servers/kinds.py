@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import processes
 from benchmarks.peers.dialects import DIALECTS, Dialect
 from benchmarks.peers.environments import ROOT, python_of
 from benchmarks.peers.given import Given
+from benchmarks.servers import processes
 from ray_app.environment.serve_environment import serve_environment
 
 GRAPH, FUSED, FASTAPI, XGBOOST, RAY_TUTORIAL = "graph", "fused", "fastapi", "fastapi-xgboost", "ray-tutorial"
@@ -56,7 +56,7 @@ def _ours(name: str) -> Kind:
     return Kind(
         name,
         f"rayscore {name}",
-        lambda told, ports: ["-m", "benchmarks.ray_server", name, str(told.bundle)],
+        lambda told, ports: ["-m", "benchmarks.servers.ray_server", name, str(told.bundle)],
         apart=False,
         on_ray=True,
         role=processes.ray_role,

@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from benchmarks.figures import short
-from benchmarks.kinds import FASTAPI, KINDS, OURS
-from benchmarks.report import SATURATED, Figures, Load, Outcome, serving_cpu
+from benchmarks.results.figures import short
+from benchmarks.results.serving_report import SATURATED, Figures, Load, Outcome, serving_cpu
+from benchmarks.servers.kinds import FASTAPI, KINDS, OURS
 
 _OURS, _YARDSTICK, _PEER = "#1f5fa8", "#4a4a4a", "#b9b9b9"
 _MARKERS = "o^sDv"

@@ -1,7 +1,8 @@
 """The HTTP load generator, a process of its own, so that its cost is not the servers'.
 
-`python -m benchmarks.load HOST PORT BODIES.json --connections 64` is a closed loop: N connections, each sends when its
-answer has come. With `--rate 300` it is open: requests leave on a fixed schedule, and latency counts from when each
+`python -m benchmarks.clients.load_process HOST PORT BODIES.json --connections 64` is a closed loop: N
+connections, each sends when its answer has come.
+With `--rate 300` it is open: requests leave on a fixed schedule, and latency counts from when each
 was due. Prints the line `measuring` when warm-up ends and one JSON object when all ends. No client library: on a
 small machine the generator's own cost would be most of what is measured.
 """
@@ -19,9 +20,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import cast
 
-from benchmarks.figures import percentiles_ms
-from benchmarks.open_load import MEASURING, Route, run_at_rate
+from benchmarks.clients.open_loop import MEASURING, Route, run_at_rate
 from benchmarks.peers.dialects import DIALECTS
+from benchmarks.results.figures import percentiles_ms
 from ray_app.loadtest.http_client.event_loop import run_on_time
 from ray_app.loadtest.http_client.http_response import parse
 
@@ -138,7 +139,7 @@ async def run(
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.clients.load_process", description=__doc__)
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("bodies", type=Path, help="JSON file: a list of requests, sent round and round")

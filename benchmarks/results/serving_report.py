@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import machine, processes
-from benchmarks.figures import markdown_table, medians, short, spread
-from benchmarks.kinds import FASTAPI, GRAPH, KINDS, RAY_TUTORIAL
+from benchmarks.results import machine
+from benchmarks.results.figures import markdown_table, medians, short, spread
+from benchmarks.servers import processes
+from benchmarks.servers.kinds import FASTAPI, GRAPH, KINDS, RAY_TUTORIAL
 
 OTHERS, SATURATED, LOST, LATE = "others", "saturated", "lost", "late"
 _LATENCY = ("p50", "p99", "p99.9")

@@ -23,7 +23,7 @@ from tune.registry.traffic_rules import TrafficRules
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.servers.ray_server", description=__doc__)
     parser.add_argument("kind", choices=("graph", "fused"))
     parser.add_argument("bundle", type=Path)
     args = parser.parse_args(argv)

@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
-from benchmarks import kinds, processes
-from benchmarks.kinds import Kind
 from benchmarks.peers.given import Given
-from benchmarks.workload import Workload
+from benchmarks.servers import kinds, processes
+from benchmarks.servers.kinds import Kind
+from benchmarks.workloads.serving import Workload
 from data.errors import RayscoreError
 from ray_app.environment.ports import free_port
 

@@ -1,0 +1,1 @@
+"""What is measured: requests, tables to train on, reads of a store, faults."""
