@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     """Folder of the prediction log, on every machine with a gateway; default `predictions` in the var folder."""
     prediction_log_flush_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
     """How often the prediction log is written, in seconds: a crash loses no more than that."""
+    prediction_log_max_age_days: Annotated[float, Field(ge=0, le=36_500)] = 30.0
+    """Finished files of the prediction log that were begun before so many days are removed; 0: none is, by age."""
+    prediction_log_max_mb: Annotated[int, Field(ge=0)] = 10_240
+    """Most MiB of finished files that a prediction log's folder keeps, the oldest are removed first; 0: no limit."""
     prediction_log_entity_key: Annotated[SecretStr, Field(min_length=16, max_length=64)] | None = None
     """Key with which the prediction log hashes entities, 16 to 64 characters; without one they are kept as they are."""
 

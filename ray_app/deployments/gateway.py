@@ -39,6 +39,7 @@ from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.monitoring.scrape import CONTROL, PAGE, Ask, OwnMetrics, ReportedMetrics, Scrape
 from ray_app.monitoring.scrape import PATH as METRICS
 from ray_app.prediction_log.log import LogOptions, PredictionLog, Sampling
+from ray_app.prediction_log.retention import Retention
 from ray_app.rollout.metrics import RolloutMetrics
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.shadow_comparison import SHADOWS
@@ -171,9 +172,13 @@ def _prediction_log(served: ReplicaSpec, metrics: GatewayMetrics) -> PredictionL
         return None
     key = s.prediction_log_entity_key
     options = LogOptions(
-        s.prediction_log_path, sampling, key.get_secret_value().encode() if key else None, s.prediction_log_flush_s
+        s.prediction_log_path,
+        sampling,
+        key.get_secret_value().encode() if key else None,
+        s.prediction_log_flush_s,
+        keep=Retention(s.prediction_log_max_age_days * 86_400, s.prediction_log_max_mb * 2**20),
     )
-    log = PredictionLog(replica_id(), served.manifest, options, metrics.log_rows)
+    log = PredictionLog(replica_id(), served.manifest, options, metrics.log_rows, on_removed=metrics.log_files_removed)
     metrics.watch_log_disk(lambda: log.disk_free)
     return log
 

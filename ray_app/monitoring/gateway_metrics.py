@@ -89,6 +89,10 @@ class GatewayMetrics:
             "rayscore_prediction_log_rows_total", "Rows of the prediction log by how they ended.", "outcome"
         )
         self._logged = {outcome: logged.labels(replica, outcome) for outcome in ("written", "dropped", "lost")}
+        files = self._counter(
+            "rayscore_prediction_log_removed_files_total", "Files of the prediction log removed, by reason.", "reason"
+        )
+        self._removed = {reason: files.labels(replica, reason) for reason in ("age", "size")}
         self._epoch = self._gauge("rayscore_traffic_epoch", "Epoch of the traffic rules in force.").labels(replica)
         self._info = self._gauge("rayscore_model_info", "Always 1; the champion served.", "model", "version")
         self.serve(model, version, 0)
@@ -132,6 +136,10 @@ class GatewayMetrics:
     def log_rows(self, outcome: str, rows: int) -> None:
         """Count rows of the prediction log by outcome: "written", "dropped" or "lost"."""
         self._logged[outcome].inc(rows)
+
+    def log_files_removed(self, reason: str, files: int) -> None:
+        """Count files of the prediction log that were removed because of their "age" or of the log's "size"."""
+        self._removed[reason].inc(files)
 
     def watch_log_disk(self, free_share: Callable[[], float]) -> None:
         """Export the free share (0 to 1) of the prediction log's disk; `free_share` is called at every scrape."""

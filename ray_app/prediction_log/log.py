@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 from data.distributed.child_process import start_child
 from ray_app.inference.observers import Answered, Failed
+from ray_app.prediction_log.retention import KEEP_ALL, Retention
 from ray_app.prediction_log.writer_pipe import WriterPipe
-from ray_app.prediction_log.writer_process import FREE, LOST, WRITTEN, WriterOptions, frame
+from ray_app.prediction_log.writer_process import FREE, LOST, REMOVED, WRITTEN, WriterOptions, frame
 from tune.registry.bundle import BundleManifest
 
 logger = logging.getLogger("ray.serve")
@@ -62,6 +63,8 @@ class LogOptions:
     limit: int = 20_000
     rotate_s: float = 600.0
     rotate_bytes: int = 64 * 1024 * 1024
+    keep: Retention = KEEP_ALL
+    prune_s: float = 60.0
 
 
 Count = Callable[[str, int], None]
@@ -78,6 +81,7 @@ class PredictionLog:
         options: how it is kept.
         count: told what became of rows.
         draw: uniform numbers for the sampling.
+        on_removed: called with why files were removed ("age" or "size"), and how many.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class PredictionLog:
         options: LogOptions,
         count: Count = lambda outcome, rows: None,
         draw: Callable[[], float] = random.random,
+        on_removed: Count = lambda reason, files: None,
     ) -> None:
         schema = manifest.schema_
         self._options = options
@@ -101,10 +106,13 @@ class PredictionLog:
                 options.flush_s,
                 options.rotate_s,
                 options.rotate_bytes,
+                options.keep,
+                options.prune_s,
             )
         )
         self._count = count
         self._draw = draw
+        self._on_removed = on_removed
         self._sequence = 0
         self._rows: list[tuple[Any, ...]] = []
         self._lock = threading.Lock()
@@ -198,10 +206,12 @@ class PredictionLog:
 
     def _hear(self, reports: Sequence[dict[str, Any]]) -> None:
         for report in reports:
-            self.disk_free = report[FREE]
+            self.disk_free = report.get(FREE, self.disk_free)
             for outcome in (WRITTEN, LOST):
                 if rows := report.get(outcome):
                     self._count(outcome, rows)
+            for reason, files in report.get(REMOVED, {}).items():
+                self._on_removed(reason, files)
 
     def _start_again(self) -> None:
         if self._writer is not None:

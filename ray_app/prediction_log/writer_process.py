@@ -25,12 +25,14 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.prediction_log.files import STREAM, log_schema
+from ray_app.prediction_log.retention import Retention, prune
 from ray_app.prediction_log.stream_files import LogStream, free_share, recover, to_parquet
 
 logger = logging.getLogger(__name__)
 
-WRITTEN, LOST, FREE = "written", "lost", "free"
-"""Keys of a printed line: rows on disk and rows that it refused since the line before, free share of the disk."""
+WRITTEN, LOST, FREE, REMOVED = "written", "lost", "free", "removed"
+"""Keys of a printed line: rows on disk and rows that it refused since the line before, free share of the disk; or files
+that were removed because of their age or size."""
 
 _LENGTH = 4
 _AGAIN_S = 10.0
@@ -68,7 +70,8 @@ class WriterOptions(NamedTuple):
 
     `features` and `online`: names in the order of the vector and of the stored values; `entity`: the request's column
     with the entity. `entity_key`: key to hash entities with, None to write them as they are. `flush_s`: seconds
-    between flushes; a crash loses no more. A stream becomes Parquet after `rotate_s` seconds or `rotate_bytes`.
+    between flushes; a crash loses no more. A stream becomes Parquet after `rotate_s` seconds or `rotate_bytes`. What is
+    not to be kept is removed every `prune_s` seconds.
     """
 
     replica: str
@@ -80,6 +83,8 @@ class WriterOptions(NamedTuple):
     flush_s: float
     rotate_s: float
     rotate_bytes: int
+    keep: Retention
+    prune_s: float
 
 
 def frame(content: object) -> bytes:
@@ -144,6 +149,7 @@ class _Writer:
         self._stream: LogStream | None = None
         self._unflushed = 0
         self._again_at = 0.0
+        self._prune_at = 0.0
 
     def run(self, pipe: _Pipe, frames: list[Any]) -> None:
         """Write what comes until the pipe ends, and finish the file."""
@@ -162,6 +168,7 @@ class _Writer:
                 pending += pipe.read(max(flush_at - now, 0.0))
             if now >= flush_at:
                 self._flush()
+                self._prune()
                 flush_at = time.monotonic() + self._options.flush_s
         while not pipe.ended:
             pending += pipe.read(None)
@@ -193,6 +200,17 @@ class _Writer:
         ):
             self._finish(stream)
 
+    def _prune(self) -> None:
+        """Remove what is not to be kept, every now and then."""
+        if time.monotonic() < self._prune_at:
+            return
+        try:
+            if removed := prune(self._options.folder, self._options.keep, time.time()):
+                _say({REMOVED: removed})
+        except OSError as exc:
+            logger.warning("prediction log: what is too old in %s stays: %s", self._options.folder, exc)
+        self._prune_at = time.monotonic() + self._options.prune_s
+
     def _opened(self) -> LogStream:
         if self._stream is None:
             day = self._options.folder / time.strftime("date=%Y-%m-%d", time.gmtime())
@@ -212,11 +230,8 @@ class _Writer:
 
     def _tell(self, outcome: str) -> None:
         """Say what became of the rows since the last flush: small ones wait in a buffer, only a flush tells of them."""
-        said = {outcome: self._unflushed, FREE: free_share(self._options.folder)}
+        _say({outcome: self._unflushed, FREE: free_share(self._options.folder)})
         self._unflushed = 0
-        # The gateway may be gone, and what it gave is written all the same.
-        with suppress(BrokenPipeError):
-            os.write(sys.stdout.fileno(), json.dumps(said).encode() + b"\n")
 
     def _give_up(self, exc: Exception) -> None:
         """The disk refuses: it is tried again later."""
@@ -274,3 +289,9 @@ class _Writer:
         if entity is None or key is None:
             return entity
         return hashlib.blake2b(entity.encode(), digest_size=16, key=key).hexdigest()
+
+
+def _say(report: dict[str, Any]) -> None:
+    # The gateway may be gone, and what it gave is written all the same.
+    with suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), json.dumps(report).encode() + b"\n")
