@@ -24,6 +24,10 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class RayscoreError(Exception):
@@ -110,6 +114,30 @@ class Overloaded(RayscoreError):
 
 class DeadlineExceeded(RayscoreError):
     """The time allowed for a request is spent."""
+
+
+class Fault(NamedTuple):
+    """What pydantic found wrong: the keys that lead to it, pydantic's name for its kind, and the reason in words."""
+
+    path: tuple[str, ...]
+    kind: str
+    reason: str
+
+    @property
+    def place(self) -> str:
+        """The keys joined by points; empty when the whole is at fault."""
+        return ".".join(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}" if self.path else self.reason
+
+
+def faults(exc: ValidationError) -> list[Fault]:
+    """All that pydantic found wrong, one at least, in its order."""
+    return [
+        Fault(tuple(map(str, each["loc"])), each["type"], each["msg"].removeprefix("Value error, "))
+        for each in exc.errors()
+    ]
 
 
 def disk_error(folder: Path, exc: OSError, outcome: str = "nothing was kept") -> DataError:

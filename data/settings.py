@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from data.errors import ConfigError
+from data.errors import ConfigError, faults
 
 PREFIX = "RAYSCORE_"
 # Settings travel to workers and replicas, which run in other working directories.
@@ -199,10 +199,10 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as exc:
-        error = exc.errors()[0]
-        name = ".".join(str(part) for part in error["loc"])
+        fault = faults(exc)[0]
+        name = fault.place
         if not name:
-            raise ConfigError(f"settings: {error['msg'].removeprefix('Value error, ')}") from exc
-        raise ConfigError(f"setting {PREFIX}{name.upper()} (or '{name}' in {config_path()}): {error['msg']}") from exc
+            raise ConfigError(f"settings: {fault}") from exc
+        raise ConfigError(f"setting {PREFIX}{name.upper()} (or '{name}' in {config_path()}): {fault.reason}") from exc
     except ValueError as exc:
         raise ConfigError(f"{config_path()}: not valid TOML: {exc}") from exc

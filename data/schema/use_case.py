@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from functools import cached_property
 from importlib import resources
@@ -16,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
-from data.errors import ConfigError
+from data.errors import ConfigError, Fault, faults
 from data.schema.duration import parse_duration
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, PolicyTable, Slice
@@ -247,25 +248,24 @@ def parse_use_case(text: str, origin: str) -> UseCase:
     try:
         return UseCase.model_validate(raw)
     except ValidationError as exc:
-        lines = [f"{origin}: {_explain(error, text)}" for error in exc.errors()]
+        lines = [f"{origin}: {_explain(fault, text)}" for fault in faults(exc)]
         raise ConfigError("\n".join(lines)) from exc
 
 
-def _explain(error: Any, text: str) -> str:
-    path = [str(part) for part in error["loc"]]
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(path)
-        near = difflib.get_close_matches(path[-1], known, n=1)
+def _explain(fault: Fault, text: str) -> str:
+    message = fault.reason
+    if fault.kind == "extra_forbidden":
+        known = _known_keys(fault.path)
+        near = difflib.get_close_matches(fault.path[-1], known, n=1)
         message = f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; known: {', '.join(known)}"
-    elif error["type"] == "missing":
+    elif fault.kind == "missing":
         message = "is required"
-    line = _line_of(path, text)
-    place = ".".join(path) + (f" (line {line})" if line else "")
+    line = _line_of(fault.path, text)
+    place = fault.place + (f" (line {line})" if line else "")
     return f"{place}: {message}" if place else message
 
 
-def _known_keys(path: list[str]) -> list[str]:
+def _known_keys(path: Sequence[str]) -> list[str]:
     """The keys that belong where the last of `path` stands."""
     model = UseCase
     inside: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
@@ -282,7 +282,7 @@ def _known_keys(path: list[str]) -> list[str]:
     return sorted(name for name in model.model_fields if not (model is Feature and name == "name"))
 
 
-def _line_of(path: list[str], text: str) -> int | None:
+def _line_of(path: Sequence[str], text: str) -> int | None:
     """Best guess at the line that declares the deepest key of `path` which the text mentions."""
     start, found = 0, None
     lines = text.splitlines()

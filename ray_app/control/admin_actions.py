@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data.errors import ConfigError
+from data.errors import ConfigError, faults
 from ray_app.control.controller import Controller
 from ray_app.control.registry_state import PREVIOUS_TAG, following
 from ray_app.control.rule_change import ChangeRefused, Origin, RuleChange
@@ -83,9 +83,7 @@ def begin(control: Controller, action: str, told: dict[str, Any], source: str, n
     try:
         read = kind.model_validate(told)
     except ValidationError as exc:
-        error = exc.errors()[0]
-        at = ".".join(str(part) for part in error["loc"])
-        raise ConfigError(f"{action}: {at + ': ' if at else ''}{error['msg']}") from exc
+        raise ConfigError(f"{action}: {faults(exc)[0]}") from exc
     origin = Origin("admin", source, read.why or action)
     return act(control, read, origin, now)
 

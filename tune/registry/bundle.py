@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from data.errors import BundleError
+from data.errors import BundleError, faults
 from data.schema.feature_schema import FeatureSchema, Scalar
 from data.schema.model_policy import Calibration
 from data.schema.use_case import Entity
@@ -218,7 +218,7 @@ def _parse_manifest(text: bytes, origin: str) -> BundleManifest:
             raise BundleError(f"{origin}: bundle format {found!r}; this version reads format {FORMAT}")
         return BundleManifest.model_validate(raw)
     except (ValueError, AttributeError) as exc:
-        detail = exc.errors()[0]["msg"] if isinstance(exc, ValidationError) else str(exc)
+        detail = str(faults(exc)[0]) if isinstance(exc, ValidationError) else str(exc)
         raise BundleError(f"{origin}: {MANIFEST} is damaged: {detail}") from exc
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from data.errors import ConfigError
+from data.errors import ConfigError, faults
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -150,9 +150,7 @@ def parse_rules(decoded: Any, where: str) -> TrafficRules:
     try:
         return TrafficRules.model_validate(decoded)
     except ValidationError as exc:
-        error = exc.errors()[0]
-        at = ".".join(str(part) for part in error["loc"])
-        raise ConfigError(f"{where}: {at + ': ' if at else ''}{error['msg'].removeprefix('Value error, ')}") from exc
+        raise ConfigError(f"{where}: {faults(exc)[0]}") from exc
 
 
 def _count(challenger: Challenger) -> int:
