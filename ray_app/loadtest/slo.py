@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from data.errors import ConfigError
+from data.schema.slo_terms import ValueKind, parse_terms
 from ray_app.loadtest.percentiles import QUANTILES
 
 ERRORS = "errors"
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_FORM = "write for example p99=5ms,errors=0 or p50=800us,p99.9=0.1s,errors=0.1%"
+_TAKES = {**dict.fromkeys(QUANTILES, (ValueKind.TIME,)), ERRORS: (ValueKind.COUNT, ValueKind.PERCENT)}
+_EXAMPLE = "p99=5ms,errors=0 or p50=800us,p99.9=0.1s,errors=0.1%"
 
 
 class Objective(NamedTuple):
@@ -44,24 +42,5 @@ def parse_slo(text: str) -> tuple[Objective, ...]:
     Raises:
         ConfigError: an unknown name, a bound without a unit, a name given twice, or an empty text.
     """
-    terms = tuple(_term(part.strip()) for part in text.split(","))
-    names = [term.name for term in terms]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"--slo {text}: {name} is given twice")
-    return terms
-
-
-def _term(text: str) -> Objective:
-    name, _, bound = (part.strip() for part in text.partition("="))
-    if name == ERRORS:
-        match = re.fullmatch(_NUMBER + "(%?)", bound)
-        if not match or (not match[2] and "." in match[1]):
-            raise ConfigError(f"--slo {text}: errors need a whole number or a percentage; {_FORM}")
-        return Objective(text, name, float(match[1]) / (100 if match[2] else 1), bool(match[2]))
-    if name not in QUANTILES:
-        raise ConfigError(f"--slo {text}: '{name}' is none of {', '.join(QUANTILES)}, {ERRORS}; {_FORM}")
-    match = re.fullmatch(_NUMBER + r"\s*(us|ms|s)", bound)
-    if not match:
-        raise ConfigError(f"--slo {text}: {name} needs a time with its unit us, ms or s; {_FORM}")
-    return Objective(text, name, float(match[1]) * _UNITS[match[2]])
+    terms = parse_terms(text, _TAKES, _EXAMPLE)
+    return tuple(Objective(each.text, each.name, each.value, each.kind is ValueKind.PERCENT) for each in terms)

@@ -7,14 +7,13 @@ it out can be started over and finds it again. `RolloutOrder` is what a person w
 from __future__ import annotations
 
 import json
-import re
 from enum import Enum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from data.errors import ConfigError
-from data.schema.duration import parse_duration
+from data.errors import ConfigError, faults
+from data.schema.slo_terms import ANY_PERCENTILE, ValueKind, parse_terms
 from tune.registry.traffic_rules import Version
 
 ROLLOUT_TAG = "rayscore.rollout"
@@ -22,6 +21,13 @@ ROLLOUT_TAG = "rayscore.rollout"
 ORDER_TAG = "rayscore.order"
 """Tag of the registered model: the last order as JSON. Control only reads it."""
 
+_TAKES = {
+    ANY_PERCENTILE: (ValueKind.TIME, ValueKind.OFF),
+    "errors": (ValueKind.NUMBER, ValueKind.PERCENT),
+    "drift": (ValueKind.NUMBER, ValueKind.OFF),
+    "decisions": (ValueKind.NUMBER, ValueKind.FACTOR, ValueKind.OFF),
+}
+_EXAMPLE = "p99=5ms,errors=0.1%,drift=0.1,decisions=2x"
 _MOST_EVENTS = 16
 _LONGEST_EVENT = 120
 _LONGEST_REASON = 900
@@ -187,7 +193,7 @@ def new_rollout(**given: Any) -> Rollout:
     try:
         return Rollout(**given)
     except ValidationError as exc:
-        raise ConfigError(_first(exc)) from exc
+        raise ConfigError(str(faults(exc)[0])) from exc
 
 
 def parse_steps(text: str) -> tuple[float, ...]:
@@ -204,18 +210,18 @@ def parse_slo(text: str) -> Slo:
     `off` instead of a value: that one is not judged. Raises ConfigError naming the term.
     """
     given: dict[str, Any] = {}
-    for term in filter(None, (part.strip() for part in text.split(","))):
-        name, _, value = term.partition("=")
-        try:
-            given |= _term(name.strip(), value.strip())
-        except (ValueError, ConfigError) as exc:
-            raise ConfigError(
-                f"--slo {term}: expected terms such as p99=5ms, errors=0.1%, drift=0.1, decisions=2x"
-            ) from exc
+    for term in parse_terms(text, _TAKES, _EXAMPLE) if text.strip() else ():
+        value = None if term.kind is ValueKind.OFF else term.value
+        if term.name in _TAKES:
+            given[term.name] = value
+        elif "latency_s" in given:
+            raise ConfigError(f"--slo {text}: give one percentile, a rollout is judged by one")
+        else:
+            given |= {"latency_s": value} if value is None else {"percentile": float(term.name[1:]), "latency_s": value}
     try:
         return Slo(**given)
     except ValidationError as exc:
-        raise ConfigError(f"--slo {text}: {_first(exc)}") from exc
+        raise ConfigError(f"--slo {text}: {faults(exc)[0]}") from exc
 
 
 def percents(steps: tuple[float, ...]) -> str:
@@ -223,33 +229,13 @@ def percents(steps: tuple[float, ...]) -> str:
     return ",".join(f"{step:g}" for step in steps)
 
 
-def _term(name: str, value: str) -> dict[str, Any]:
-    if re.fullmatch(r"p[0-9]+(\.[0-9]+)?", name):
-        if value == "off":
-            return {"latency_s": None}
-        return {"percentile": float(name[1:]), "latency_s": parse_duration(value)}
-    if name == "errors":
-        return {"errors": float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)}
-    if name == "drift":
-        return {"drift": None if value == "off" else float(value)}
-    if name == "decisions":
-        return {"decisions": None if value == "off" else float(value.removesuffix("x"))}
-    raise ValueError(name)
-
-
 def _parse(model: type[_Model], text: str, tag: str) -> _Model:
     try:
         return model.model_validate(json.loads(text))
     except ValidationError as exc:
-        raise ConfigError(f"tag {tag}: {_first(exc)}") from exc
+        raise ConfigError(f"tag {tag}: {faults(exc)[0]}") from exc
     except ValueError as exc:
         raise ConfigError(f"tag {tag} is not JSON: {exc}") from exc
-
-
-def _first(exc: ValidationError) -> str:
-    error = exc.errors()[0]
-    at = ".".join(str(part) for part in error["loc"])
-    return f"{at + ': ' if at else ''}{error['msg'].removeprefix('Value error, ')}"
 
 
 def _cut(text: str, longest: int) -> str:

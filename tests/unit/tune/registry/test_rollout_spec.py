@@ -33,11 +33,19 @@ def test_objectives():
     assert parse_slo("p99=5.44ms").latency_s == 0.0054, "two digits are told apart"
 
 
-@pytest.mark.parametrize("text", ["p99", "p99=fast", "p10=5ms", "errors=60%", "errors=off", "speed=1", "drift=2"])
+@pytest.mark.parametrize(
+    "text", ["p99", "p99=fast", "p99=5ms,p99=6ms", "p10=5ms", "errors=60%", "errors=off", "speed=1", "drift=2"]
+)
 def test_wrong_objectives(text: str):
     """A term that is not one is refused by name."""
     with pytest.raises(ConfigError, match=text.partition("=")[0] if "p10" not in text else "percentile"):
         parse_slo(text)
+
+
+def test_second_percentile_is_refused():
+    """A rollout is judged by one percentile: with two the first would be lost without a word."""
+    with pytest.raises(ConfigError, match="p50=1ms,p99=5ms: give one percentile"):
+        parse_slo("p50=1ms,p99=5ms")
 
 
 def test_tag_holds_all():
