@@ -75,7 +75,12 @@ class _PlainProgress:
         of = f" of {self._total:,}" if self._total else ""
         seconds = time.monotonic() - self._started
         rate = f"{self._done / max(seconds, 1e-9):,.0f} {self._unit}/s"
-        err.print(f"{self._title}: {self._done:,}{of} {self._unit}, {rate}, {seconds:.1f} s", markup=False)
+        note(f"{self._title}: {self._done:,}{of} {self._unit}, {rate}, {seconds:.1f} s")
+
+
+def note(text: str) -> None:
+    """Show a line on stderr as it is, beside the outcome, which is on stdout."""
+    err.print(text, markup=False)
 
 
 def run_cli(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
@@ -86,7 +91,7 @@ def run_cli(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         err.print(f"error: {exc}", markup=False, style="red")
         return EXIT_ERROR
     except KeyboardInterrupt:
-        err.print("interrupted; what was complete is kept", markup=False)
+        note("interrupted; what was complete is kept")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data.cli.terminal import err
+from data.cli.terminal import note
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.filesystems import absolute
@@ -35,10 +35,9 @@ def prepared_table(
         yield source, prepare(source, use_case)
         return
     shards = settings.var_dir / "shards" / use_case.name
-    err.print(
+    note(
         f"{found.rows:,} rows are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
-        f"allows in memory: streamed to {shards}; the search sees a sample of {fits:,}, the final fit every train row",
-        markup=False,
+        f"allows in memory: streamed to {shards}; the search sees a sample of {fits:,}, the final fit every train row"
     )
     try:
         yield prepare_streaming(found, use_case, shards, fits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xgboost
 
-from data.cli.terminal import err
+from data.cli.terminal import note
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from tune.dataset.encoded_examples import PreparedDataset
@@ -46,16 +46,16 @@ def _learn(
     prepared: PreparedDataset,
     journal: TrialLog,
 ) -> PublishedModel:
-    _say(f"{source.rows:,} rows, {source.labels.mean():.2%} with label 1, split by {use_case.strategy}")
+    note(f"{source.rows:,} rows, {source.labels.mean():.2%} with label 1, split by {use_case.strategy}")
     alarms = find_alarms(source, prepared, use_case)
     for alarm in alarms:
-        _say(f"{'LEAK?' if alarm.leak else 'note:'} {alarm.column} {alarm.text}")
+        note(f"{'LEAK?' if alarm.leak else 'note:'} {alarm.column} {alarm.text}")
     tracker = MlflowRuns(settings.tracking_uri, settings.artifact_dir, use_case.name)
     with open_study(use_case, plan, source, prepared, journal, tracker) as (run_id, trials):
         best = best_trial(trials)
-        _say(f"final fit on the cluster: trial {best.number}, {best.rounds} rounds")
+        note(f"final fit on the cluster: trial {best.number}, {best.rounds} rounds")
         booster = _final_model(use_case, prepared, best, plan.seed)
-        _say("figures, plots and model card")
+        note("figures, plots and model card")
         return finish(use_case, source, prepared, booster, trials, alarms, settings, tracker, run_id)
 
 
@@ -63,7 +63,3 @@ def _final_model(use_case: UseCase, prepared: PreparedDataset, best: Trial, seed
     """Fit the best trial's parameters and rounds on the train rows."""
     params = {**base_params(use_case.search.metric, 1, seed), **best.params}
     return fit_distributed(params, prepared.final, best.rounds)
-
-
-def _say(text: str) -> None:
-    err.print(text, markup=False)

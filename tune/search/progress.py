@@ -8,7 +8,7 @@ from types import TracebackType
 
 from rich.status import Status
 
-from data.cli.terminal import err
+from data.cli.terminal import err, note
 from tune.search.trial import Trial, best_trial
 
 _PLAIN_EVERY_S = 5.0
@@ -34,7 +34,7 @@ class TrialProgress:
     ) -> None:
         self._status.stop()
         if self._trials:
-            err.print(self._line(), markup=False)
+            note(self._line())
 
     def advance(self, trial: Trial) -> None:
         """Count one finished trial."""
@@ -43,7 +43,7 @@ class TrialProgress:
             self._status.update(self._line())
         elif time.monotonic() - self._shown >= _PLAIN_EVERY_S:
             self._shown = time.monotonic()
-            err.print(self._line(), markup=False)
+            note(self._line())
 
     def _line(self) -> str:
         done, best = len(self._trials), best_trial(self._trials)
