@@ -21,7 +21,7 @@ import xgboost
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
 from data.cli.terminal import err, run_cli
-from data.distributed.ray_cluster import cluster
+from data.distributed.ray_cluster import cluster, free_cpus
 from data.schema.use_case import Search, load_use_case
 from data.sources.parquet import write_table
 from tests.support.models import card_table
@@ -30,7 +30,7 @@ from tune.dataset.training_table import load_training_table
 from tune.search.asha import rungs
 from tune.search.mlflow_runs import MlflowRuns
 from tune.search.mlflow_uploader import MlflowUploader
-from tune.search.ray_tune import SearchJob, Workers, free_cpus, plan_workers, search
+from tune.search.ray_tune import SearchJob, Workers, plan_workers, search
 from tune.search.sampler import SamplerName, distribution, make_sampler
 from tune.search.trial import Trial
 from tune.search.trial_scheduler import TrialScheduler
@@ -160,7 +160,7 @@ def main(argv: Sequence[str]) -> int:
         started = time.perf_counter()
         with cluster():
             ray_start = time.perf_counter() - started
-            workers = plan_workers(free_cpus(), len(prepared.train.y), args.trials, args.concurrency)
+            workers = plan_workers(sum(free_cpus(wanted=1)), len(prepared.train.y), args.trials, args.concurrency)
             entries: dict[str, Callable[[int], list[Ended]]] = {
                 OURS: lambda seed: ray_search(declared, prepared, args.trials, seed, workers, None),
                 PEERS[False]: lambda seed: optuna_search(declared, prepared, args.trials, seed, every_core=False),

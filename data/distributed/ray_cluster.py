@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray._private.state import available_resources_per_node
 
 from data.errors import ConfigError
 
 AUTH_MODE = "RAY_AUTH_MODE"
 _NICENESS = "RAY_worker_niceness"
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
+_LOOK_AGAIN_S = 0.1
 
 
 def set_auth_mode() -> None:
@@ -57,3 +60,20 @@ def cluster(num_cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def free_cpus(wanted: int | None = None, patience_s: float = 30.0) -> list[int]:
+    """The free CPUs of each node; what ran just before may take some seconds to give back its own.
+
+    Args:
+        wanted: look again until so many are free in all; by default until every CPU of the cluster is.
+        patience_s: after this many seconds the answer is what is free, however little.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        # Ray has no public way to ask for the free resources of each node; its own libraries ask so.
+        free = [int(node.get("CPU", 0)) for node in available_resources_per_node().values()]
+        enough = int(ray.cluster_resources().get("CPU", 0)) if wanted is None else wanted
+        if sum(free) >= enough or time.monotonic() > deadline:
+            return free
+        time.sleep(_LOOK_AGAIN_S)

@@ -33,7 +33,6 @@ ATTEMPTS = 4
 """How often a trial is begun when its worker dies. Tune's own count is not used: it loses a trial whose worker dies
 between two."""
 
-_CPU_PATIENCE_S = 30.0
 _ROWS_PER_THREAD = 100_000
 _ROWS_AT_ONCE = 500_000
 _REFUSED = "refused"
@@ -85,16 +84,6 @@ def plan_workers(free_cpus: int, rows: int, trials: int, concurrency: int | None
         raise ConfigError(f"--concurrency {concurrency}: the cluster has {free_cpus} free CPUs")
     at_once = min(concurrency or (free_cpus if rows >= _ROWS_AT_ONCE else 1), trials)
     return Workers(at_once, min(max(rows // _ROWS_PER_THREAD, 1), free_cpus // at_once))
-
-
-def free_cpus() -> int:
-    """The cluster's free CPUs; what ran just before may take some seconds to give back its own."""
-    deadline = time.monotonic() + _CPU_PATIENCE_S
-    while True:
-        free = int(ray.available_resources().get("CPU", 0))
-        if free >= 1 or time.monotonic() > deadline:
-            return free
-        time.sleep(0.2)
 
 
 def search(

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from data.cli.terminal import err
+from data.cli.terminal import note
+from data.distributed.ray_cluster import free_cpus
 from data.errors import RegistryUnavailable
 from data.schema.use_case import UseCase
 from data.settings import Settings
@@ -18,7 +19,7 @@ from tune.dataset.training_table import TrainingTable
 from tune.search.mlflow_runs import MlflowRuns
 from tune.search.mlflow_uploader import MlflowUploader
 from tune.search.progress import TrialProgress
-from tune.search.ray_tune import SearchJob, Workers, free_cpus, plan_workers, search
+from tune.search.ray_tune import SearchJob, Workers, plan_workers, search
 from tune.search.sampler import SamplerName, make_sampler
 from tune.search.trial import Trial, best_trial
 from tune.search.trial_log import TrialLog, TrialLogHead
@@ -63,7 +64,7 @@ class Study:
         schedule = TrialScheduler(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
         job = SearchJob(declared, prepared.train, prepared.validation, plan.seed)
         metric = declared.metric.value
-        with MlflowUploader(self._tracker, self.run_id, metric, say) as spool:
+        with MlflowUploader(self._tracker, self.run_id, metric, note) as spool:
             self._catch_up(spool)
             with TrialProgress(plan.trials, metric, self.trials) as progress:
 
@@ -73,7 +74,7 @@ class Study:
                     spool.put([trial])
                     progress.advance(trial)
 
-                search(job, schedule, workers, on_trial, say, scratch)
+                search(job, schedule, workers, on_trial, note, scratch)
             spool.drain()
         return sorted(self.trials, key=lambda trial: trial.number)
 
@@ -121,9 +122,9 @@ def open_study(
         RayscoreError: what the search raises.
     """
     for run_id in tracker.kill_left_over(_owner(journal), journal.run_id()):
-        say(f"run {run_id} was left by a process that is gone: it is KILLED now")
+        note(f"run {run_id} was left by a process that is gone: it is KILLED now")
     study = _resume(use_case, plan, source, tracker, journal) if plan.resume else None
-    workers = plan_workers(free_cpus(), len(prepared.train.y), plan.trials, plan.concurrency)
+    workers = plan_workers(sum(free_cpus(wanted=1)), len(prepared.train.y), plan.trials, plan.concurrency)
     study = study or _start(use_case, plan, source, tracker, journal, workers)
     with _ending(tracker, study.run_id):
         yield study.run_id, study.run(prepared, workers, journal.path.with_name(f".{use_case.name}.ray"))
@@ -139,7 +140,7 @@ def _resume(
     tracker.reopen(head.run_id)
     study = Study(use_case, plan, tracker, journal, head)
     study.trials += [trial for trial in finished if trial.number < plan.trials]
-    say(f"resuming: {len(study.trials)} of {plan.trials} trials are done")
+    note(f"resuming: {len(study.trials)} of {plan.trials} trials are done")
     return study
 
 
@@ -189,9 +190,4 @@ def _said(what: str) -> Iterator[None]:
     try:
         yield
     except RegistryUnavailable as exc:
-        say(f"{what}: {exc}")
-
-
-def say(text: str) -> None:
-    """Show one line on stderr."""
-    err.print(text, markup=False)
+        note(f"{what}: {exc}")

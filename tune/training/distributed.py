@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,12 +27,12 @@ import xgboost
 import xgboost_ray
 import xgboost_ray.main
 import xgboost_ray.session
-from ray._private.state import available_resources_per_node
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from xgboost.collective import CommunicatorContext
 
+from data.distributed.ray_cluster import free_cpus
 from data.errors import DataError, TrainingFailed
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.dataset.shards import Shards, shares
@@ -72,7 +71,7 @@ def fit_distributed(
         TrainingFailed: actors died again and again, found no free CPUs, or XGBoost refused the parameters.
         DataError: a shard cannot be read.
     """
-    free = _settled_cpus()
+    free = free_cpus(patience_s=_CPU_PATIENCE_S)
     actors = min(actors or max(sum(map(bool, free)), 1), source.rows)
     rows = _Rows(source, actors, params.get("max_bin"), usable)
     for left in reversed(range(_TRIES)):
@@ -163,17 +162,6 @@ def cpus_of_an_actor(free: Sequence[int], actors: int) -> int:
     """Most CPUs that each of `actors` actors can have on nodes with so many free ones; 1 when not all find a place."""
     fitting = (cpus for cpus in range(max(free, default=1), 1, -1) if sum(node // cpus for node in free) >= actors)
     return next(fitting, 1)
-
-
-def _settled_cpus() -> list[int]:
-    """The free CPUs of each node; a search that has just ended may still be giving back its own."""
-    deadline = time.monotonic() + _CPU_PATIENCE_S
-    while True:
-        free, all_ = (int(found.get("CPU", 0)) for found in (ray.available_resources(), ray.cluster_resources()))
-        if free >= all_ or time.monotonic() > deadline:
-            # Ray has no public way to ask for the free resources of each node; its own libraries ask so.
-            return [int(node.get("CPU", 0)) for node in available_resources_per_node().values()]
-        time.sleep(0.1)
 
 
 def _starved(actors: int, free: Sequence[int]) -> TrainingFailed:
