@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from data.cli.terminal import err
 from data.errors import ConfigError, ModelNotFound, RayscoreError
+from data.schema.feature_schema import Source
 from data.schema.use_case import UseCase, load_use_case
 from data.settings import PREFIX, Settings
 from data.sources.parquet import read_table
@@ -223,7 +224,7 @@ def _predict(settings: Settings, use_case: UseCase, table: Path) -> None:
 def _requests(use_case: UseCase, table: Path) -> list[tuple[str, dict[str, Any]]]:
     """Titled request bodies: a fraud, an ordinary row, and an entity that is not in the online store."""
     entity = use_case.entity.column if use_case.entity else ""
-    columns = [entity, *(f.name for f in use_case.features.values() if f.source.value == "request")]
+    columns = [entity, *(f.name for f in use_case.features.values() if f.source is Source.REQUEST)]
     rows = read_table(table, [*columns, use_case.label])
     requests = []
     for title, label in (("a row that was fraud", 1), ("a row that was not", 0)):

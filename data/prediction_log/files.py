@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import DataError
+from data.schema.value_source import ValueSource
 
 STREAM = ".arrows"
 PARQUET = ".parquet"
 NAMES = b"features"
 """Key of the schema's metadata that holds the feature names as JSON, in the order of `vector`."""
 
-REQUEST, ONLINE, DEFAULT = "request", "online", "default"
-_SOURCES = {"r": REQUEST, "o": ONLINE, "d": DEFAULT}
+_BY_LETTER = {source.letter: source for source in ValueSource}
 
 COLUMNS = pa.schema(
     [
@@ -44,7 +44,7 @@ COLUMNS = pa.schema(
         pa.field("online", pa.string()),
     ]
 )
-"""`vector` is what was scored; `sources` has a letter a feature (r request, o online store, d default); `sent` and
+"""`vector` is what was scored; `sources` has a letter a feature (`ValueSource.letter`: r, o or d); `sent` and
 `online` are the raw values as JSON, by name. `sequence` counts the rows of a replica that were to be logged: a gap is
 a row that was lost."""
 
@@ -100,9 +100,9 @@ def read_file(file: Path) -> LogFile:
     return LogFile(table, _features(file, table.schema), True)
 
 
-def sources(letters: str) -> list[str]:
-    """Where each feature's value came from: "request", "online" or "default"."""
-    return [_SOURCES[letter] for letter in letters]
+def sources(letters: str) -> list[ValueSource]:
+    """Where each feature's value came from."""
+    return [_BY_LETTER[letter] for letter in letters]
 
 
 def _read_stream(file: Path) -> LogFile:

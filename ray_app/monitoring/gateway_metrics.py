@@ -10,6 +10,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
+from data.schema.value_source import ValueSource
 from ray_app.monitoring.histogram import SECONDS, Histograms
 from ray_app.prediction import Prediction
 
@@ -62,9 +63,9 @@ class GatewayMetrics:
             reason: failures.labels(replica, reason) for reason in (STORE_UNAVAILABLE, STAGE_ERROR, DAMAGED_ROW)
         }
         sources = self._counter("rayscore_feature_source_total", "Where feature values came from.", "source")
-        self._from_request = sources.labels(replica, "request")
-        self._from_online = sources.labels(replica, "online")
-        self._from_default = sources.labels(replica, "default")
+        self._from_request, self._from_online, self._from_default = (
+            sources.labels(replica, source.value) for source in ValueSource
+        )
         degraded = self._counter("rayscore_degraded_total", "Answers given without the online store.")
         self.degraded = degraded.labels(replica)
         self.request_seconds = self._histogram(

@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.prediction_log.files import STREAM, log_schema
+from data.schema.value_source import ValueSource
 from ray_app.prediction_log.retention import Retention, prune
 from ray_app.prediction_log.stream_files import LogStream, free_share, recover, to_parquet
 
@@ -38,6 +39,7 @@ _LENGTH = 4
 _AGAIN_S = 10.0
 _READ_BYTES = 1 << 20
 _NICE = 5
+_REQUEST, _ONLINE, _DEFAULT = (source.letter for source in ValueSource)
 """Callers go first."""
 
 
@@ -266,10 +268,14 @@ class _Writer:
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _sources(self, row: Entry) -> str:
-        """Where each feature's value came from, a letter a feature; `data.prediction_log.files` says what they mean."""
+        """Where each feature's value came from, a letter a feature."""
         stored = row.online or ()
         return "".join(
-            "r" if sent is not None else "o" if stored and at is not None and stored[at] is not None else "d"
+            _REQUEST
+            if sent is not None
+            else _ONLINE
+            if stored and at is not None and stored[at] is not None
+            else _DEFAULT
             for sent, at in zip(row.encoded, self._stored_at, strict=True)
         )
 

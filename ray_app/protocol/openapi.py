@@ -26,7 +26,7 @@ def example(manifest: BundleManifest) -> dict[str, Any]:
     if manifest.entity is not None:
         body[manifest.entity.column] = "user_1" if manifest.entity.type == "string" else 1
     for feature in manifest.schema_.features:
-        if feature.source.value == "request" and row[feature.name] is not None:
+        if feature.source is Source.REQUEST and row[feature.name] is not None:
             body[feature.name] = row[feature.name]
     return body
 
@@ -135,7 +135,7 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
         properties[manifest.entity.column] = {"type": kind, "description": "Key of the online features"}
         required.append(manifest.entity.column)
     for feature in manifest.schema_.features:
-        if feature.source.value != "online":
+        if feature.source is not Source.ONLINE:
             properties[feature.name] = _feature(feature)
             required += [feature.name] if feature.required else []
     if manifest.key is not None:
@@ -150,7 +150,7 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
 
 
 def _feature(feature: Feature) -> dict[str, Any]:
-    where = {"request": "", "either": "If left out, read from the online store."}[feature.source.value]
+    where = "If left out, read from the online store." if feature.source is Source.EITHER else ""
     default = f"Default {feature.default!r}." if feature.default is not None else ""
     words = feature.vocabulary if feature.vocabulary and len(feature.vocabulary) <= _SHOWN_CATEGORIES else ()
     known = f"Known: {', '.join(words)}." if words else ""

@@ -18,6 +18,7 @@ from data.errors import (
     StoreUnavailable,
     VersionUnavailable,
 )
+from data.schema.value_source import ValueSource
 from data.transform.encoding import Transform
 from ray_app.prediction import Prediction
 from ray_app.protocol.row_parser import RefusedItem
@@ -92,14 +93,14 @@ class ResponseRenderer:
         encoder = self._encoders[i]
         feature = encoder.feature
         value: Any = feature.default
-        source = "default"
+        source = ValueSource.DEFAULT
         if prediction.row.encoded[i] is not None:
-            value, source = prediction.row.values[feature.name], "request"
+            value, source = prediction.row.values[feature.name], ValueSource.REQUEST
         elif prediction.lookup.online is not None and feature.name in self._stored_at:
             stored = prediction.lookup.online.values[self._stored_at[feature.name]]
             if stored is not None:
-                value, source = stored, "online"
-        shown: dict[str, Any] = {"value": value, "source": source}
+                value, source = stored, ValueSource.ONLINE
+        shown: dict[str, Any] = {"value": value, "source": source.value}
         if value is not None and encoder.unseen(value):
             shown["unseen"] = True
         return shown

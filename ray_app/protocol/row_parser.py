@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.errors import InvalidRow, RayscoreError
+from data.schema.feature_schema import Source
 from data.transform.encoding import Transform, json_type
 from ray_app.prediction import Row
 from tune.registry.bundle import BundleManifest
@@ -28,7 +29,7 @@ class RowParser:
 
     def __init__(self, manifest: BundleManifest, transform: Transform) -> None:
         self._encoders = transform.encoders
-        self._online_only = {f.name for f in manifest.schema_.features if f.source.value == "online"}
+        self._online_only = {f.name for f in manifest.schema_.features if f.source is Source.ONLINE}
         self._required = {f.name for f in manifest.schema_.features if f.required}
         self._entity = manifest.entity
         self._key = manifest.key

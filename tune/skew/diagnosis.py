@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.schema.feature_schema import FeatureSchema, FeatureType
+from data.schema.value_source import ValueSource
 from data.transform.encoding import Transform
 from tune.registry.bundle import Bundle
 from tune.skew.row_comparison import ALONE, ANOTHER_VALUE, SCORE_TOLERANCE, FieldDifference, RowMismatch
@@ -78,8 +79,8 @@ def _kind(line: FieldDifference, kind: FeatureType) -> FaultKind:
     if kind is not FeatureType.CATEGORY and line.offline_value == 0 and line.online != 0:
         return FaultKind.ZERO
     if line.sent is not None:
-        return FaultKind.DROPPED if line.used.source != "request" else FaultKind.OTHER_VALUE
-    return FaultKind.STORE if line.used.source in ("online", "default") else FaultKind.OTHER_VALUE
+        return FaultKind.DROPPED if line.used.source != ValueSource.REQUEST else FaultKind.OTHER_VALUE
+    return FaultKind.STORE if line.used.source in (ValueSource.ONLINE, ValueSource.DEFAULT) else FaultKind.OTHER_VALUE
 
 
 def _in_words(line: FieldDifference) -> str:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from data.prediction_log.files import LogFile, log_files, read_file, sources
 from data.schema.feature_schema import FeatureSchema, FeatureType
+from data.schema.value_source import ValueSource
 from data.transform.encoding import Transform
 from tune.registry.bundle import Bundle
 from tune.skew.row_comparison import RowComparer, SentRow, ServedRow, SkewProof, UsedValue
@@ -61,7 +62,7 @@ def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
     sent, online = _sent(row), json.loads(row["online"] or "{}")
     used = {}
     for feature, source in zip(schema.features, sources(row["sources"]), strict=True):
-        values = {"request": sent, "online": online}.get(source, {feature.name: feature.default})
+        values = {ValueSource.REQUEST: sent, ValueSource.ONLINE: online}.get(source, {feature.name: feature.default})
         used[feature.name] = UsedValue(values.get(feature.name), source)
     return ServedRow(str(row["request_id"]), float(row["probability"]), used, row["vector"])
 

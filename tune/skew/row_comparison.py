@@ -17,12 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 from data.schema.feature_schema import Scalar
+from data.schema.value_source import ValueSource
 from data.transform.encoding import FeatureEncoder, Transform
 from tune.registry.bundle import Bundle
 from tune.training.onnx_export import OnnxScorer
 
-REQUEST, ONLINE, DEFAULT = "request", "online", "default"
-"""Where the service says that a value came from."""
 SCORE_TOLERANCE = 1e-6
 """Scores are the same within this: eight times the rounding of a float32 near 1, for sums taken in another order."""
 SHOWN = 10
@@ -46,7 +45,7 @@ class SentRow(NamedTuple):
 
 
 class UsedValue(NamedTuple):
-    """One feature as the service says it used it; `source` is request, online or default.
+    """One feature as the service says it used it; `source` is the name of a `ValueSource`, unless the service says something else.
 
     `unseen`: the service counts the value as an unknown category; None when it does not say.
     """
@@ -198,15 +197,15 @@ class RowComparer:
         implied = _float32(encoder.encode(used.value))
         online = implied if scored is None else scored
         if value is not None:
-            offline_value, offline, expected = value, code, (REQUEST,)
+            offline_value, offline, expected = value, code, (ValueSource.REQUEST,)
         elif feature.online and self._stored is not None and held is not None:
             offline_value = held.get(feature.name)
             offline = _float32(encoder.encode(offline_value))
-            expected = (DEFAULT if offline_value is None else ONLINE,)
+            expected = (ValueSource.DEFAULT if offline_value is None else ValueSource.ONLINE,)
         elif feature.online:
-            offline_value, offline, expected = used.value, implied, (ONLINE, DEFAULT)
+            offline_value, offline, expected = used.value, implied, (ValueSource.ONLINE, ValueSource.DEFAULT)
         else:
-            offline_value, offline, expected = feature.default, _float32(encoder.missing), (DEFAULT,)
+            offline_value, offline, expected = feature.default, _float32(encoder.missing), (ValueSource.DEFAULT,)
         fault = _fault(encoder, used, online, offline, expected)
         return FieldDifference(feature.name, value, used, online, offline_value, offline, fault)
 
