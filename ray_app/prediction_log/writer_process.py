@@ -39,8 +39,8 @@ _LENGTH = 4
 _AGAIN_S = 10.0
 _READ_BYTES = 1 << 20
 _NICE = 5
-_REQUEST, _ONLINE, _DEFAULT = (source.letter for source in ValueSource)
 """Callers go first."""
+_SENT, _STORED, _DEFAULT = (source.letter for source in ValueSource)
 
 
 class Entry(NamedTuple):
@@ -271,11 +271,7 @@ class _Writer:
         """Where each feature's value came from, a letter a feature."""
         stored = row.online or ()
         return "".join(
-            _REQUEST
-            if sent is not None
-            else _ONLINE
-            if stored and at is not None and stored[at] is not None
-            else _DEFAULT
+            _SENT if sent is not None else _STORED if stored and at is not None and stored[at] is not None else _DEFAULT
             for sent, at in zip(row.encoded, self._stored_at, strict=True)
         )
 

@@ -45,7 +45,7 @@ class SentRow(NamedTuple):
 
 
 class UsedValue(NamedTuple):
-    """One feature as the service says it used it; `source` is the name of a `ValueSource`, unless the service says something else.
+    """One feature as the service says it used it; `source` is the word of a `ValueSource`, or what the service says.
 
     `unseen`: the service counts the value as an unknown category; None when it does not say.
     """
