@@ -31,7 +31,7 @@ from tune.search.asha import rungs
 from tune.search.mlflow_runs import MlflowRuns
 from tune.search.mlflow_uploader import MlflowUploader
 from tune.search.ray_tune import SearchJob, Workers, plan_workers, search
-from tune.search.sampler import SamplerName, distribution, make_sampler
+from tune.search.sampler import Sampler, SamplerName, distribution
 from tune.search.trial import Trial
 from tune.search.trial_scheduler import TrialScheduler
 from tune.training.boosting import base_params, best_round
@@ -110,7 +110,7 @@ def ray_search(
 ) -> list[Ended]:
     """Ours, on the running cluster; with a tracker also logged, and ended when MLflow has all."""
     schedule = TrialScheduler(
-        make_sampler(SamplerName.TPE, declared.space, seed), declared.max_rounds, trials, workers.lag, []
+        Sampler(SamplerName.TPE, declared.space, seed), declared.max_rounds, trials, workers.lag, []
     )
     job = SearchJob(declared, prepared.train, prepared.validation, seed)
     ended, started = [], time.perf_counter()

@@ -14,7 +14,7 @@ from tune.dataset.encoded_examples import PreparedDataset, prepare
 from tune.dataset.training_table import TrainingTable, fingerprint
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation, judge
 from tune.evaluation.leakage import find_alarms
-from tune.search.space import sample
+from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial import Trial, best_trial
 from tune.training.boosting import Boosting, base_params
 from tune.training.final_model import FinalModel, complete
@@ -40,9 +40,9 @@ def search_in_process(use_case: UseCase, prepared: PreparedDataset, count: int) 
     """Trials one after the other, every third of them stopped early."""
     searched = use_case.search
     train, validation = (xgboost.DMatrix(part.x, part.y) for part in (prepared.train, prepared.validation))
-    trials = []
+    trials, sampler = [], Sampler(SamplerName.RANDOM, searched.space, 0)
     for number in range(count):
-        params = sample(searched.space, 0, number)
+        params = sampler.ask(number)
         stopped = number % 3 == 2
         boosting = Boosting(
             {**base_params(searched.metric, 1, 0), **params}, searched.metric, train, validation, 40, 10

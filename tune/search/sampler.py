@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Protocol
 
 import numpy as np
 import optuna
@@ -17,7 +16,7 @@ from optuna.distributions import (
 )
 
 from data.schema.use_case import Range
-from tune.search.space import Params, bounds, sample
+from tune.search.space import Params, bounds
 from tune.search.trial import Trial
 
 
@@ -25,70 +24,46 @@ class SamplerName(str, Enum):
     """The samplers that the command line offers."""
 
     TPE = "tpe"
+    """Tree-structured Parzen estimator."""
     RANDOM = "random"
-
-
-class Sampler(Protocol):
-    """Draws the parameters of trials in the order of their numbers.
-
-    What `ask` returns depends on the seed, the number, and which trials were told before: on nothing else, so that
-    a resumed search goes on as an unbroken one.
-    """
-
-    def ask(self, number: int) -> Params:
-        """The parameters of trial `number`; trials that were asked for and not told are under way."""
-        ...
-
-    def replay(self, number: int, params: Params) -> None:
-        """Stand in for `ask` with what it returned before the interruption."""
-        ...
-
-    def tell(self, trial: Trial) -> None:
-        """Take an ended trial into account."""
-        ...
-
-
-class RandomSampler:
     """Every trial independent of all others."""
 
-    def __init__(self, space: Mapping[str, Range], seed: int) -> None:
-        self._space, self._seed = space, seed
 
-    def ask(self, number: int) -> Params:
-        """See `Sampler`."""
-        return sample(self._space, self._seed, number)
-
-    def replay(self, number: int, params: Params) -> None:
-        """Nothing to do."""
-
-    def tell(self, trial: Trial) -> None:
-        """Nothing to learn."""
+_SAMPLERS: dict[SamplerName, Callable[[int], optuna.samplers.BaseSampler]] = {
+    SamplerName.TPE: lambda seed: optuna.samplers.TPESampler(seed=seed),
+    SamplerName.RANDOM: lambda seed: optuna.samplers.RandomSampler(seed=seed),
+}
 
 
-class TpeSampler:
-    """Optuna's tree-structured Parzen estimator; a trial stopped early counts as Optuna's own pruned ones do."""
+class Sampler:
+    """Draws the parameters of trials in the order of their numbers, by a sampler of Optuna.
 
-    def __init__(self, space: Mapping[str, Range], seed: int) -> None:
-        self._seed = seed
+    What `ask` returns depends on the seed, the number, and which trials were told before (by chance: not on these): on
+    nothing else, so that a resumed search goes on as an unbroken one. A trial stopped early counts as Optuna's own
+    pruned ones do.
+    """
+
+    def __init__(self, name: SamplerName, space: Mapping[str, Range], seed: int) -> None:
+        self._make, self._seed = _SAMPLERS[name], seed
         self._distributions = {name: distribution(space[name]) for name in sorted(space)}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(direction="maximize", sampler=self._fresh(0))
         self._asked: dict[int, optuna.Trial] = {}
 
     def ask(self, number: int) -> Params:
-        """See `Sampler`."""
+        """The parameters of trial `number`; trials that were asked for and not told are under way."""
         # A random state of its own for each trial: what was drawn before an interruption need not be drawn again.
         self._study.sampler = self._fresh(number)
         self._asked[number] = self._study.ask(self._distributions)
         return dict(self._asked[number].params)
 
     def replay(self, number: int, params: Params) -> None:
-        """See `Sampler`."""
+        """Stand in for `ask` with what it returned before the interruption."""
         self._study.enqueue_trial(params)
         self._asked[number] = self._study.ask(self._distributions)
 
     def tell(self, trial: Trial) -> None:
-        """See `Sampler`."""
+        """Take an ended trial into account."""
         asked = self._asked.pop(trial.number)
         if trial.stopped_early:
             asked.report(trial.score, len(trial.history))
@@ -96,14 +71,9 @@ class TpeSampler:
         else:
             self._study.tell(asked, trial.score)
 
-    def _fresh(self, number: int) -> optuna.samplers.TPESampler:
+    def _fresh(self, number: int) -> optuna.samplers.BaseSampler:
         (state,) = np.random.SeedSequence([self._seed, number]).generate_state(1)
-        return optuna.samplers.TPESampler(seed=int(state))
-
-
-def make_sampler(name: SamplerName, space: Mapping[str, Range], seed: int) -> Sampler:
-    """The sampler of that name."""
-    return TpeSampler(space, seed) if name is SamplerName.TPE else RandomSampler(space, seed)
+        return self._make(int(state))
 
 
 def distribution(declared: Range) -> BaseDistribution:

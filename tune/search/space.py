@@ -1,10 +1,10 @@
-"""The search space: which XGBoost parameters vary, checked before anything runs, sampled reproducibly."""
+"""The search space: which XGBoost parameters vary, checked before anything runs."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,27 +15,6 @@ from data.schema.use_case import Range, Search
 from tune.training.boosting import base_params, first_line
 
 Params = dict[str, Any]
-
-
-def sample(space: Mapping[str, Range], seed: int, trial: int) -> Params:
-    """The parameters of trial number `trial`: a function of its arguments alone, so a resumed search repeats none."""
-    rng = np.random.default_rng([seed, trial])
-    return {name: _draw(space[name], rng) for name in sorted(space)}
-
-
-def _draw(declared: Range, rng: np.random.Generator) -> float | int | str:
-    if declared.choices is not None:
-        return declared.choices[int(rng.integers(len(declared.choices)))]
-    low, high = bounds(declared)
-    if not declared.integer:
-        return float(f"{_uniform(low, high, declared.log, rng):.6g}")
-    # An integer n stands for the stretch from n - 0.5 to n + 0.5, so that the ends are as likely as the rest.
-    value = round(_uniform(max(low - 0.5, low / 2) if declared.log else low - 0.5, high + 0.5, declared.log, rng))
-    return int(min(max(value, math.ceil(low)), math.floor(high)))
-
-
-def _uniform(low: float, high: float, log: bool, rng: np.random.Generator) -> float:
-    return math.exp(rng.uniform(math.log(low), math.log(high))) if log else float(rng.uniform(low, high))
 
 
 def bounds(declared: Range) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from tune.search.mlflow_runs import MlflowRuns
 from tune.search.mlflow_uploader import MlflowUploader
 from tune.search.progress import TrialProgress
 from tune.search.ray_tune import SearchJob, Workers, plan_workers, search
-from tune.search.sampler import SamplerName, make_sampler
+from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial import Trial, best_trial
 from tune.search.trial_log import TrialLog, TrialLogHead
 from tune.search.trial_scheduler import TrialScheduler
@@ -60,7 +60,7 @@ class Study:
             KeyboardInterrupt: Ctrl-C; likewise.
         """
         declared, plan = self._use_case.search, self._plan
-        sampler = make_sampler(plan.sampler, declared.space, plan.seed)
+        sampler = Sampler(plan.sampler, declared.space, plan.seed)
         schedule = TrialScheduler(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
         job = SearchJob(declared, prepared.train, prepared.validation, plan.seed)
         metric = declared.metric.value

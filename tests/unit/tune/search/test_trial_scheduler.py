@@ -6,11 +6,10 @@ import random
 
 import pytest
 
-from data.schema.use_case import Range
+from data.schema.use_case import DEFAULT_SPACE, Range
 from tests.support.search import DECLARED, trial
 from tune.search.asha import SuccessiveHalving, climb, rungs
-from tune.search.sampler import RandomSampler, SamplerName, TpeSampler, make_sampler
-from tune.search.space import sample
+from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial_scheduler import TrialScheduler
 
 SPACE = {**DECLARED.space, "grow_policy": Range(choices=("depthwise", "lossguide"))}
@@ -30,9 +29,9 @@ def ended(assignment):
     return trial(assignment.number, history, params=assignment.params)
 
 
-def play(lag, trials=30, seed=3, finished=(), shuffled=0):
+def play(lag, trials=30, seed=3, finished=(), shuffled=0, name=SamplerName.TPE):
     """Run a schedule to its end, ending what is under way in an order that chance decides."""
-    schedule = TrialScheduler(TpeSampler(SPACE, seed), 40, trials, lag, finished)
+    schedule = TrialScheduler(Sampler(name, SPACE, seed), 40, trials, lag, finished)
     chance, under_way, done = random.Random(shuffled), [], []
     while True:
         while len(under_way) < lag and (assignment := schedule.plan()) is not None:
@@ -58,18 +57,19 @@ def test_same_seed_same_trials_whoever_ends_first(lag):
     assert by_number(play(lag, seed=4)) != first
 
 
+@pytest.mark.parametrize("name", SamplerName)
 @pytest.mark.parametrize("lag", [1, 6])
 @pytest.mark.parametrize("kept", [1, 12, 29])
-def test_resumed_schedule_goes_on_as_an_unbroken_one(lag, kept):
-    """Whatever was finished, in whatever order and with holes, the rest is the same."""
-    whole = play(lag, shuffled=1)
-    rest = play(lag, finished=whole[:kept], shuffled=5)
+def test_resumed_schedule_goes_on_as_an_unbroken_one(lag, kept, name):
+    """Whatever the sampler, and whatever was finished, in whatever order and with holes, the rest is the same."""
+    whole = play(lag, shuffled=1, name=name)
+    rest = play(lag, finished=whole[:kept], shuffled=5, name=name)
     assert by_number([*whole[:kept], *rest]) == by_number(whole)
 
 
 def test_nothing_is_planned_before_what_it_must_know_of():
     """With a lag of two the third trial waits for the first, and not for the second."""
-    schedule = TrialScheduler(RandomSampler(SPACE, 0), 40, 5, 2, [])
+    schedule = TrialScheduler(Sampler(SamplerName.RANDOM, SPACE, 0), 40, 5, 2, [])
     first, second = schedule.plan(), schedule.plan()
     assert schedule.plan() is None
     schedule.end(ended(second))
@@ -82,7 +82,7 @@ def test_tpe_learns_where_the_good_parameters_are():
     """After its start at random TPE asks nearer to the optimum than chance does, seed after seed."""
     for seed in range(2):
         learned = [score(each.params) for each in by_number(play(1, 60, seed))[30:]]
-        chance = [score(sample(SPACE, seed, number)) for number in range(30)]
+        chance = [score(each.params) for each in by_number(play(1, 30, seed, name=SamplerName.RANDOM))]
         assert sum(learned) / len(learned) > sum(chance) / len(chance) + 0.05
 
 
@@ -95,7 +95,7 @@ def test_asked_parameters_lie_in_the_space():
         "d": Range(choices=("x", 2)),
     }
     for name in SamplerName:
-        sampler = make_sampler(name, space, 0)
+        sampler = Sampler(name, space, 0)
         for number in range(40):
             asked = sampler.ask(number)
             sampler.tell(trial(number, [0.1 * asked["a"]], params=asked))
@@ -107,8 +107,26 @@ def test_asked_parameters_lie_in_the_space():
 
 
 def test_random_parameters_depend_on_seed_and_number_alone():
-    """`--sampler random` draws what `sample` says."""
-    assert RandomSampler(SPACE, 7).ask(5) == sample(SPACE, 7, 5)
+    """By chance a trial's parameters are the same in any order and whatever was told, and lie in the space."""
+    forwards, backwards = (Sampler(SamplerName.RANDOM, DEFAULT_SPACE, 1) for _ in range(2))
+    drawn = []
+    for number in range(50):
+        drawn.append(forwards.ask(number))
+        forwards.tell(trial(number, [number / 50], params=drawn[-1]))
+    assert [backwards.ask(number) for number in reversed(range(50))] == drawn[::-1]
+    assert len({str(params) for params in drawn}) == 50
+    assert Sampler(SamplerName.RANDOM, DEFAULT_SPACE, 2).ask(0) != drawn[0]
+    for name, declared in DEFAULT_SPACE.items():
+        assert all(declared.low <= params[name] <= declared.high for params in drawn)
+
+
+def test_every_integer_and_choice_is_drawn():
+    """By chance both ends of a whole-number range and every choice come up."""
+    space = {"max_depth": Range(low=1, high=4, integer=True, log=True), "grow_policy": Range(choices=("a", "b"))}
+    sampler = Sampler(SamplerName.RANDOM, space, 0)
+    drawn = [sampler.ask(number) for number in range(200)]
+    assert {params["max_depth"] for params in drawn} == {1, 2, 3, 4}
+    assert {params["grow_policy"] for params in drawn} == {"a", "b"}
 
 
 def test_rungs_stand_at_a_tenth_and_its_triples():

@@ -8,8 +8,8 @@ import xgboost
 from sklearn.metrics import f1_score
 
 from data.errors import ConfigError
-from data.schema.use_case import DEFAULT_SPACE, Metric, Range, Search
-from tune.search.space import check_space, sample
+from data.schema.use_case import Metric, Range, Search
+from tune.search.space import check_space
 from tune.training.boosting import Boosting, base_params, best_round, fit
 
 
@@ -73,24 +73,6 @@ def test_refused_parameter_is_named():
     with pytest.raises(ConfigError, match="max_depth") as caught:
         fit({**base_params(Metric.AUC, 1, 0), "max_depth": -3}, Metric.AUC, train, validation, 5, 5)
     assert "Stack trace" not in str(caught.value)
-
-
-def test_samples_depend_on_seed_and_number_only():
-    """A trial's parameters are the same in any order and any run, and lie in their ranges."""
-    backwards = [sample(DEFAULT_SPACE, 1, number) for number in reversed(range(50))][::-1]
-    assert backwards == [sample(DEFAULT_SPACE, 1, number) for number in range(50)]
-    assert len({str(params) for params in backwards}) == 50
-    assert sample(DEFAULT_SPACE, 2, 0) != backwards[0]
-    for name, declared in DEFAULT_SPACE.items():
-        assert all(declared.low <= params[name] <= declared.high for params in backwards)
-
-
-def test_every_integer_and_choice_is_drawn():
-    """Both ends of a whole-number range and every choice come up."""
-    space = {"max_depth": Range(low=1, high=4, integer=True, log=True), "grow_policy": Range(choices=("a", "b"))}
-    drawn = [sample(space, 0, number) for number in range(200)]
-    assert {params["max_depth"] for params in drawn} == {1, 2, 3, 4}
-    assert {params["grow_policy"] for params in drawn} == {"a", "b"}
 
 
 @pytest.mark.parametrize(
