@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
 
 from data.settings import Settings
 from ray_app.transport.handshake import Handshake
@@ -28,11 +30,15 @@ class ReplicaSpec:
     packed: dict[str, bytes]
     secret: bytes
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what was unpacked here: every replica would get it a second time.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def bundles(self) -> dict[str, Bundle]:
         """The bundles by version."""
         return {version: Bundle.from_bytes(packed) for version, packed in self.packed.items()}
 
-    @property
+    @cached_property
     def manifest(self) -> BundleManifest:
         """The manifest of the champion that the application was built with; the others share its contract."""
         return Bundle.from_bytes(self.packed[self.rules.champion]).manifest
