@@ -22,7 +22,7 @@ install: $(VENV)/installed ## make the environment in .venv
 
 .PHONY: demo
 demo: $(VENV)/installed ## from generated data to live predictions on port 8000, until Ctrl-C
-	@exec $(BIN)/python -m ray_app demo
+	@exec $(BIN)/rayscore demo
 
 .PHONY: serve
 serve: $(VENV)/installed ## serve the champion on port 8000

@@ -138,7 +138,7 @@ def graph(args: argparse.Namespace, folder: Path) -> Part:
         rows.append([store, *shown, f"{wobble:.0%}"])
     text = (
         "## Cassandra: the served graph\n\n"
-        f"Open loop: `python -m ray_app loadtest` at {args.rate:g} requests a second for {args.load_seconds:g} s after "
+        f"Open loop: `rayscore loadtest` at {args.rate:g} requests a second for {args.load_seconds:g} s after "
         f"{WARM_UP_S:g} s of warm-up, each for one of {cards:,} stored cards. One replica each of gateway, feature "
         "fetch and model, one Cassandra node (also while SQLite is measured) and the load generator share the machine; "
         "the node has answered reads at full speed for 20 s before. Latencies in ms from when a request was due; "

@@ -1,7 +1,7 @@
 """Batch scoring from Parquet to Parquet beside raw ONNX Runtime on a float32 matrix in memory, for each core.
 
 Four ways take turns in every round: ONNX Runtime in one process a core, ONNX Runtime with a thread a core, our
-scoring of chunks in one process a core without Ray, and the command `python -m ray_app score` on a running cluster.
+scoring of chunks in one process a core without Ray, and the command `rayscore score` on a running cluster.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def _report(
     ]
     if whole:
         parts.append(
-            f"`python -m tune` with {args.trials} trials, from the table to the registered model: "
+            f"`rayscore tune` with {args.trials} trials, from the table to the registered model: "
             f"{short(whole['command s'])} s, {short(whole['peak MiB'])} MiB at most."
         )
     if {"actors-1", "actors-2"} <= set(middle):
@@ -188,7 +188,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=100, help="boosting rounds (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="times that each fit is measured (default %(default)s)")
     parser.add_argument("--kinds", nargs="+", choices=list(_KINDS), default=list(_KINDS), help="default: all")
-    parser.add_argument("--trials", type=int, default=0, help="also run python -m tune with so many trials")
+    parser.add_argument("--trials", type=int, default=0, help="also run rayscore tune with so many trials")
     parser.add_argument("--folder", type=Path, help="where tables go while it runs (default: the temporary folder)")
     parser.add_argument("--out", type=Path, help="Markdown file to write the section into, e.g. docs/training.md")
     return parser.parse_args(argv)

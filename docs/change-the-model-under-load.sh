@@ -4,7 +4,7 @@
 # the registry; the exit code is 1 when anything failed. RPS sets the load (default 150 requests/s).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ -x .venv/bin/python ] || make install
+[ -x .venv/bin/rayscore ] || make install
 PATH="$PWD/.venv/bin:$PATH"
 
 mkdir -p var
@@ -108,11 +108,11 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say "two versions of a model"
-run generate python -m data generate "$table" --rows 40000 --entities 2000 --end today
-run "tune 1" python -m tune --data "$table" --trials 3 --seed 1
-run "promote 1" python -m tune promote 1
-run materialize python -m data materialize "$table"
-run "tune 2" python -m tune --data "$table" --trials 3 --seed 2
+run generate rayscore generate "$table" --rows 40000 --entities 2000 --end today
+run "tune 1" rayscore tune --data "$table" --trials 3 --seed 1
+run "promote 1" rayscore promote 1
+run materialize rayscore materialize "$table"
+run "tune 2" rayscore tune --data "$table" --trials 3 --seed 2
 
 say "serve, and ask for ${RPS:=150} predictions a second from here on"
 show serve run ray_app:graph
@@ -125,7 +125,7 @@ until curl -sf -o /dev/null "$url/ready"; do
   sleep 0.5
 done
 wait_until 60 's["control"]["settled"] and len(s["replicas"]) == 4'
-command=(python -m ray_app loadtest --url "$url" --rps "$RPS" --duration 900 --warmup 0 --timeout 15 --slo errors=0)
+command=(rayscore loadtest --url "$url" --rps "$RPS" --duration 900 --warmup 0 --timeout 15 --slo errors=0)
 command+=(--mix "$table" --out "$story/load")
 show "${command[@]}"
 "${command[@]}" > "$story/load.log" 2>&1 &
@@ -133,7 +133,7 @@ load=$!
 
 say "version 2 answers nobody, but whoever asks for it by name: is it served as it was trained?"
 change "version 2 by name" weight '{"version": "2", "weight": 0}'
-run "skew proof" python -m tune skew 2 --url "$url" --rate 1000
+run "skew proof" rayscore skew 2 --url "$url" --rate 1000
 
 say "version 2 listens in"
 change "version 2 as shadow" weight '{"version": "2", "weight": 100, "mode": "shadow"}'
@@ -142,27 +142,27 @@ admin status | python -c 'import json, sys; print(json.load(sys.stdin)["shadows"
 
 # Quick searches end at trees of other sizes, whose scores lie elsewhere while decisions agree: drift is not judged.
 say "version 2 answers few, then more, then all; meanwhile a model replica and Control are killed"
-run "rollout" python -m tune rollout start 2 --steps 5,25,100 --hold 8s --min-requests 50 --slo p99=2s,drift=off
+run "rollout" rayscore rollout start 2 --steps 5,25,100 --hold 8s --min-requests 50 --slo p99=2s,drift=off
 kill_one Model
 wait_until 60 's["rollout"]["weight"] == 25'
 before=$(admin status | python -c 'import json, sys; print(json.load(sys.stdin)["control"]["name"])')
 kill_one Control
 wait_until 60 "s['control']['name'] != '$before' and s['control']['settled']"
 wait_until 120 's["rollout"]["state"] == "done" and s["rollout"]["weight"] == 100'
-run "status" python -m tune rollout status
+run "status" rayscore rollout status
 
 say "through the gates, skew proof included: version 2 becomes the champion"
-run "promote 2" python -m tune promote 2 --skew-proof "$url" --rate 1000
+run "promote 2" rayscore promote 2 --skew-proof "$url" --rate 1000
 wait_until 30 's["rules"]["champion"] == "2"'
 
 say "back to version 1, by one command"
-run "rollback" python -m tune rollout rollback
+run "rollback" rayscore rollout rollback
 wait_until 30 's["rules"]["champion"] == "1" and not s["rules"]["challengers"]'
 
 say "there and back again by the admin door"
 change "all to version 2" weight '{"version": "2", "weight": 100}'
 sleep 3
-run "rollback --url" python -m tune rollout rollback --url "$url"
+run "rollback --url" rayscore rollout rollback --url "$url"
 sleep 3
 wait_until 60 'not s["registry"]["owed"] and len(s["replicas"]) == 4'
 

@@ -23,6 +23,7 @@ import httpx
 import pyarrow.compute as pc
 
 from data.cli.terminal import err
+from data.distributed.child_process import PACKAGES, child_command
 from data.errors import ConfigError, ModelNotFound, RayscoreError
 from data.schema.feature_schema import Source
 from data.schema.use_case import UseCase, load_use_case
@@ -56,15 +57,15 @@ class _Steps:
     done: list[tuple[str, float]] = field(default_factory=list)
 
     def run(self, title: str, command: Sequence[str], reuse: str | None = None) -> None:
-        """Run `python -m COMMAND` as a step, or say what is reused instead."""
+        """Run `rayscore COMMAND` as a step, or say what is reused instead."""
         self._say(title)
         if reuse:
             err.print(f"      reused: {reuse}", markup=False)
             self.done.append((title, 0.0))
             return
         started = time.monotonic()
-        err.print(f"      $ python -m {shlex.join(command)}", markup=False, style="dim")
-        with _child([sys.executable, "-m", *command], self.environment) as child:
+        err.print(f"      $ rayscore {shlex.join(command)}", markup=False, style="dim")
+        with _child(child_command("ray_app.cli.rayscore", "main", *command), self.environment) as child:
             code = child.wait()
         if code:
             raise DemoFailed(f"step '{title}' ended with exit code {code}; its message is above")
@@ -98,7 +99,9 @@ def run(settings: Settings, plan: DemoOptions) -> int:
     table, report = folder / f"transactions_{plan.rows}.parquet", folder / "validation.html"
     steps = _Steps(_environment(settings), total=7)
     _prepare(steps, settings, plan, use_case, table, report)
-    command = [str(Path(sys.executable).with_name("serve")), "run", "ray_app:graph"]
+    # Without --app-dir `serve` imports from the working directory first, where a `data.py` may lie.
+    serve = str(Path(sys.executable).with_name("serve"))
+    command = [serve, "run", "--app-dir", str(PACKAGES), "ray_app:graph"]
     log = folder / "serve.log"
     with log.open("w") as output, _child(command, steps.environment, output) as server:
         with steps.timed("serve run ray_app:graph"):
@@ -114,17 +117,17 @@ def run(settings: Settings, plan: DemoOptions) -> int:
 def _prepare(
     steps: _Steps, settings: Settings, plan: DemoOptions, use_case: UseCase, table: Path, report: Path
 ) -> None:
-    generate = ["data", "generate", str(table), "--rows", str(plan.rows), "--end", "today"]
+    generate = ["generate", str(table), "--rows", str(plan.rows), "--end", "today"]
     steps.run("generate transactions", generate, f"{table}" if table.exists() else None)
-    validate = ["data", "validate", str(table), "--report", str(report)]
+    validate = ["validate", str(table), "--report", str(report)]
     steps.run("validate them", validate, f"{report}" if report.exists() else None)
     champion = _champion(settings, use_case)
     tune = ["tune", "--data", str(table), "--trials", str(plan.trials)]
     steps.run(f"tune XGBoost, {plan.trials} trials", tune, champion)
-    steps.run("promote through the gates", ["tune", "promote"], champion)
+    steps.run("promote through the gates", ["promote"], champion)
     store = settings.sqlite_path if settings.store == "sqlite" else None
     stored = f"{store}" if champion and store is not None and store.exists() else None
-    steps.run("materialize into the online store", ["data", "materialize", str(table)], stored)
+    steps.run("materialize into the online store", ["materialize", str(table)], stored)
 
 
 def _champion(settings: Settings, use_case: UseCase) -> str | None:

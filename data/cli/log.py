@@ -1,4 +1,4 @@
-"""`python -m data log`: the prediction log on the screen, as JSON lines, or as one table."""
+"""`rayscore log`: the prediction log on the screen, as JSON lines, or as one table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
+from data.cli.options import positive
 from data.cli.terminal import err
 from data.prediction_log.files import LogFile, read_log, sources
 from data.settings import load_settings
@@ -22,6 +23,21 @@ _SHOWN = ("answered_at", "request_id", "entity", "version", "probability", "labe
 _BESIDES = ("vector", "sources", "sent", "online")
 
 out = Console(highlight=False, soft_wrap=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = (
+        "Read the prediction log of a service: what was answered, from which features, by which version."
+    )
+    parser.epilog = "example: rayscore log --last 20"
+    add = parser.add_argument
+    add("folder", type=Path, nargs="?", help="folder of the log (default: that of the settings)")
+    add("--last", type=positive, default=10, metavar="N", help="rows to show (default %(default)s)")
+    add("--entity", help="only rows of this entity, as it is written in the log")
+    add("--version", help="only rows of this version of the model")
+    add("--json", action="store_true", help="print one JSON object a row, features by name")
+    add("--out", type=Path, help="write the rows as one Parquet file, a column a feature, instead")
 
 
 def run(args: argparse.Namespace) -> int:

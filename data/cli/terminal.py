@@ -23,6 +23,11 @@ Advance = Callable[[int], None]
 """Report that so many more units are done."""
 
 
+def say(text: str) -> None:
+    """Print a line of the command's outcome, as it is."""
+    sys.stdout.write(f"{text}\n")
+
+
 @contextmanager
 def progress(title: str, total: int | None, unit: str = "rows") -> Iterator[Advance]:
     """Show progress with a rate on stderr: a bar on a terminal, else a line every few seconds and at the end."""

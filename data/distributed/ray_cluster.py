@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray._private.state import available_resources_per_node
+from ray.job_config import JobConfig
 
+from data.distributed.child_process import PACKAGES
 from data.errors import ConfigError
 
 AUTH_MODE = "RAY_AUTH_MODE"
@@ -25,6 +29,22 @@ def set_auth_mode() -> None:
     Unset, the mode depends on whether some earlier program left a token file in the home folder.
     """
     os.environ.setdefault(AUTH_MODE, "disabled")
+
+
+class WorkerPath(JobConfig):
+    """Lets the workers of a job import our packages from where this process did.
+
+    Ray puts the driver's working directory first on the path of its workers, so that a `data.py` there, or a folder
+    `data/`, would be imported in place of our package. By the time of the call below Ray has noted its folders, none
+    where the job's files came with it (`ray job submit --working-dir`); where the packages are installed, workers find
+    them unasked.
+    """
+
+    def _serialize(self) -> str:
+        if self._py_driver_sys_path:
+            installed = str(PACKAGES) in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+            self._py_driver_sys_path = [] if installed else [str(PACKAGES)]
+        return super()._serialize()
 
 
 @contextmanager
@@ -47,13 +67,16 @@ def cluster(num_cpus: int | None = None) -> Iterator[None]:
         set_auth_mode()
         # At Ray's own niceness of 15 anything else on the machine stalls the workers' threads at every barrier.
         os.environ.setdefault(_NICENESS, "0")
-    own = (
+    options: dict[str, Any] = (
         {}
         if address
         else {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     )
+    # A client of ray:// leaves its job to a server elsewhere, which could not read a class of ours.
+    if not (address or "").startswith("ray://"):
+        options["job_config"] = WorkerPath()
     try:
-        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
+        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as exc:
         raise ConfigError(f"no Ray cluster at RAY_ADDRESS={address}: {exc}") from exc
     try:

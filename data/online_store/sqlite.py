@@ -1,6 +1,6 @@
 """The online store in one SQLite file: the embedded default, for one machine.
 
-Written by `python -m data materialize`, read by the feature-fetch replicas. The file is in WAL mode, so
+Written by `rayscore materialize`, read by the feature-fetch replicas. The file is in WAL mode, so
 readers and a writer do not wait for each other.
 """
 
@@ -30,7 +30,7 @@ _WRITE = """INSERT INTO feature_rows (entity, view, event_us, payload) VALUES (?
 ON CONFLICT (entity, view) DO UPDATE SET event_us = excluded.event_us, payload = excluded.payload
 WHERE excluded.event_us > feature_rows.event_us
    OR (excluded.event_us = feature_rows.event_us AND excluded.payload > feature_rows.payload)"""
-_MATERIALIZE = "write rows first: `python -m data materialize`"
+_MATERIALIZE = "write rows first: `rayscore materialize`"
 _READ_WAIT_S = 0.005  # a reader waits on the event loop, so it may wait no longer than this
 _FILE_CHECK_S = 1.0
 _KEYS_A_QUERY = 500  # SQLite before 3.32 refuses a statement of more than 999 parameters

@@ -79,7 +79,7 @@ def parquet_files(path: Path | str) -> list[Path]:
     inside = (file for file in path.rglob("*.parquet") if file.is_file())
     files = sorted(f for f in inside if not any(part[0] in "._" for part in f.relative_to(path).parts))
     if not files:
-        raise DataError(f"{path}: the folder holds no .parquet file; 'python -m data convert' makes them from CSV")
+        raise DataError(f"{path}: the folder holds no .parquet file; 'rayscore convert' makes them from CSV")
     return files
 
 

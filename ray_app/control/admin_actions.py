@@ -108,7 +108,7 @@ def _promote(control: Controller, told: _Promote, origin: Origin, now: float) ->
         known = ", ".join(live) or "none"
         raise ChangeRefused(
             f"version {told.version} answers nobody yet: only a live challenger is promoted here (there are: {known}); "
-            "`python -m tune promote` promotes any version that passes the gates"
+            "`rayscore promote` promotes any version that passes the gates"
         )
     rules = following(control.rules, told.version)
     return control.propose(rules, origin, now, base=told.epoch, moves_champion=True)

@@ -12,7 +12,7 @@ from ray.serve import Application
 from ray.serve.config import HTTPOptions
 
 from data.cli.terminal import EXIT_ERROR, err
-from data.distributed.ray_cluster import set_auth_mode
+from data.distributed.ray_cluster import WorkerPath, set_auth_mode
 from data.errors import RayscoreError
 from data.settings import Settings, load_settings
 from ray_app.control.served_models import find_served
@@ -45,7 +45,13 @@ def application(*, fused: bool = False) -> Application:
 def start_local(settings: Settings) -> None:
     """Start Ray on this machine, with its dashboard, and Serve on the settings' host and port."""
     set_auth_mode()
-    ray.init(address="local", namespace="serve", logging_level=logging.WARNING, include_dashboard=True)
+    ray.init(
+        address="local",
+        namespace="serve",
+        job_config=WorkerPath(),
+        logging_level=logging.WARNING,
+        include_dashboard=True,
+    )
     serve.start(http_options=HTTPOptions(host=settings.http_host, port=settings.http_port))
 
 

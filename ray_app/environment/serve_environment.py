@@ -98,7 +98,7 @@ def slow_reason() -> str | None:
     if os.environ.get("RAY_SERVE_THROUGHPUT_OPTIMIZED") != "1":
         return (
             "Ray Serve runs on its slow default settings, because the variables of the fast path were not set "
-            'when Ray started. Start Ray with them: eval "$(python -m ray_app env)" before `ray start`.'
+            'when Ray started. Start Ray with them: eval "$(rayscore env)" before `ray start`.'
         )
     if os.environ.get(_HA_PROXY) != "1":
         return "HAProxy cannot run here, so requests pass through Ray Serve's Python proxy, which is slower."

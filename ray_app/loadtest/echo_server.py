@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
+from data.distributed.child_process import start_child
 from ray_app.loadtest.http_client.target import Target, Unreachable
 
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -32,16 +32,20 @@ def echo_server() -> Iterator[Target]:
     Raises:
         Unreachable: the process did not start.
     """
-    command = [sys.executable, "-m", "ray_app.loadtest.echo_server"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with start_child("ray_app.loadtest.echo_server") as process:
         try:
-            port = process.stdout.readline().strip() if process.stdout else ""
+            port = process.stdout.readline().strip() if process.stdout else b""
             if not port:
                 raise Unreachable("the echo server of the calibration did not start; its message is above")
             yield Target("127.0.0.1", int(port))
         finally:
             process.terminate()
             process.wait(_STOP_TIMEOUT_S)
+
+
+def serve() -> None:
+    """Serve on a free port, which is printed, until the parent is gone."""
+    asyncio.run(_serve())
 
 
 async def _serve() -> None:
@@ -51,7 +55,3 @@ async def _serve() -> None:
     sys.stdout.flush()
     # The parent holds the other end of stdin: it is closed when the parent ends, even by SIGKILL, and ends the server.
     await loop.run_in_executor(None, sys.stdin.read)
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve())

@@ -38,6 +38,7 @@ LEAVES = (
 
 ENVIRONMENT = {
     "data/settings.py": "reads the settings",
+    "data/cli/command_line.py": "reads the line that a shell asks to complete",
     "data/distributed/ray_cluster.py": "reads RAY_ADDRESS, sets Ray's token mode",
     "data/__init__.py": "tells ONNX Runtime to collect no usage data",
     "ray_app/environment/serve_environment.py": "reads and sets Ray Serve's variables",
@@ -110,6 +111,17 @@ def test_rollback_by_the_admin_door_loads_no_mlflow():
     """Who is in a hurry waits neither for a training library nor for MLflow, which alone takes a second to load."""
     code = "from tune.__main__ import main\ntry: main(['rollout', '--help'])\nexcept SystemExit: pass"
     assert loaded(code).isdisjoint({*HEAVY, "numpy", "pyarrow"} - {"httpx"})
+
+
+def test_listing_the_commands_loads_none():
+    """`rayscore --help`, and `rayscore rollout --help`, load no library but those that write on a terminal."""
+    code = "from ray_app.cli.rayscore import LINE\ntry: LINE.main(sys.argv[1:])\nexcept SystemExit: pass"
+    listed = loaded(f"import sys\n{code}", "--help")
+    assert listed.isdisjoint({*HEAVY, "numpy", "pyarrow", "pydantic"})
+    assert not {
+        name for name in listed if name.startswith(("data.cli.generate", "tune.cli.search", "ray_app.cli.score"))
+    }
+    assert loaded(f"import sys\n{code}", "rollout", "--help").isdisjoint({*HEAVY, "numpy", "pyarrow"} - {"httpx"})
 
 
 def test_imports_follow_the_contracts():

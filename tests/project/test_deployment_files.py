@@ -12,6 +12,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from data.distributed.child_process import child_command
 from data.settings import PREFIX, Settings
 from ray_app.environment.serve_environment import SERVE_ENVIRONMENT
 from tests.support.metrics import every_metric
@@ -119,13 +120,11 @@ def test_image_holds_the_packages() -> None:
 
 def test_bootstrap_speaks_the_command_line() -> None:
     """Every option in the bootstrap script is one that the command's help names."""
-    commands = re.findall(r"python -m .+", (DEPLOY / "bootstrap.sh").read_text("utf-8"))
+    commands = re.findall(r"rayscore .+", (DEPLOY / "bootstrap.sh").read_text("utf-8"))
     assert commands
     for words in map(shlex.split, commands):
-        verb = [words[3]] if not words[3].startswith("-") else []
-        shown = subprocess.run(
-            [sys.executable, *words[1:3], *verb, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        command = child_command("ray_app.cli.rayscore", "main", words[1], "--help")
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[\w-]+", shown.stdout))
 
 

@@ -11,11 +11,15 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from data import __main__ as data
 from data.schema.feature_schema import Feature, FeatureType, Source
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
 from data.schema.use_case import Entity, Metric, Range, Search, Split, UseCase, parse_use_case
+from ray_app import __main__ as ray_app
+from ray_app.cli.rayscore import LINE as RAYSCORE
 from tests.support.metrics import every_metric
 from tests.support.serving import door, run
+from tune import __main__ as tune
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -31,11 +35,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "decision.cost": Cost,
     "slices": Slice,
 }
-COMMANDS = {
-    "data": ("generate", "convert", "validate", "materialize", "get", "draft", "log"),
-    "tune": ("search", "list", "show", "compare", "promote", "skew", "rollout", "traffic"),
-    "ray_app": ("score", "demo", "loadtest", "env"),
-}
+LINES = {"rayscore": RAYSCORE, "data": data.LINE, "tune": tune.LINE, "ray_app": ray_app.LINE}
 DEFAULTS = {"tune": "search"}
 GUIDES = {
     "data": ["data.md", "prediction-log.md"],
@@ -44,7 +44,9 @@ GUIDES = {
 }
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_COMMAND = re.compile(r"python -m (data|tune|ray_app|benchmarks\.\w+)\b([^\n`#|&;)]*)")
+_CODE = re.compile(r"^```.*?^```|`[^`]+`", re.M | re.S)
+_COMMAND = re.compile(r"(?:python -m (?=data|tune|ray_app|benchmarks)|(?<![\w./-])(?=rayscore ))([\w.]+)([^\n`#|&;)]*)")
+_ALTERNATIVE = re.compile(r" / ([a-z]+)\b")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -81,12 +83,23 @@ def names(cell: str) -> list[str]:
 
 def help_of(module: str, command: str | None, capsys: pytest.CaptureFixture[str]) -> str:
     """What `--help` prints; fails when there is no such command."""
-    main = import_module(module if "." in module else f"{module}.__main__").main
+    main = LINES[module].main if module in LINES else import_module(module).main
     with pytest.raises(SystemExit) as left:
         main([*([command] if command else []), "--help"])
     printed = capsys.readouterr()
-    assert left.value.code == 0, f"python -m {module} {command}: {printed.err}"
+    assert left.value.code == 0, f"{module} {command}: {printed.err}"
     return printed.out
+
+
+def check_command(module: str, rest: str, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fail unless the command, those named beside it by slashes, and the options that it is shown with exist."""
+    command = DEFAULTS.get(module)
+    if module in LINES and (word := re.match(r" ([a-z]+)\b", rest)):
+        command = word[1]
+        for name in (command, *_ALTERNATIVE.findall(rest)):
+            assert name in LINES[module].commands, f"{where}: {module}{rest}"
+    known = _OPTION.findall(help_of(module, command, capsys))
+    assert set(_OPTION.findall(rest)) <= set(known), f"{where}: {module}{rest}"
 
 
 @by_page
@@ -104,22 +117,48 @@ def test_links_resolve(page: Path):
 
 @by_page
 def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]):
-    """Every `python -m` command of a page exists and knows the options that it is shown with."""
-    text = page.read_text("utf-8").replace("\\\n", " ")
-    for module, rest in _COMMAND.findall(text):
-        command = DEFAULTS.get(module)
-        if module in COMMANDS and (word := re.match(r" ([a-z]+)\b", rest)):
-            command = word[1]
-            assert command in COMMANDS[module], f"{page.name}: python -m {module}{rest}"
-        known = _OPTION.findall(help_of(module, command, capsys))
-        assert set(_OPTION.findall(rest)) <= set(known), f"{page.name}: python -m {module}{rest}"
+    """Every `rayscore` and `python -m` command of a page exists and knows the options that it is shown with."""
+    code = "\n".join(_CODE.findall(page.read_text("utf-8"))).replace("\\\n", " ")
+    for module, rest in _COMMAND.findall(code):
+        check_command(module, rest, page.name, capsys)
+
+
+def test_pages_show_commands():
+    """The pages are full of commands, so that the check above checks something."""
+    code = "\n".join(match for page in PAGES for match in _CODE.findall(page.read_text("utf-8")))
+    shown = {word for module, rest in _COMMAND.findall(code) if module == "rayscore" for word in rest.split()[:1]}
+    assert set(RAYSCORE.commands) <= shown
+
+
+@pytest.mark.parametrize("command", [None, *RAYSCORE.commands])
+def test_help_shows_commands_that_exist(command: str | None, capsys: pytest.CaptureFixture[str]):
+    """Every example in a help text is a command of ours with its options."""
+    for module, rest in _COMMAND.findall(help_of("rayscore", command, capsys).replace("rayscore COMMAND", "")):
+        if not rest.startswith(" [-h]"):
+            check_command(module, rest, f"rayscore {command} --help", capsys)
+
+
+def test_messages_name_commands_that_exist(capsys: pytest.CaptureFixture[str]):
+    """Every command that an error, an alert, a script or the console puts in quotes for the user exists."""
+    files = [*ROOT.glob("docs/*.sh"), *(ROOT / "deploy").rglob("*.*ml"), *(ROOT / "ray_app").rglob("*.js")]
+    files += [file for package in ("data", "tune", "ray_app") for file in (ROOT / package).rglob("*.py")]
+    named = [
+        (file.name, rest)
+        for file in files
+        for rest in re.findall(
+            r"[`'\"( ]rayscore( [a-z]+ --[a-z][a-z-]*|(?<=`rayscore) [a-z]+)", file.read_text("utf-8")
+        )
+    ]
+    assert named
+    for where, rest in named:
+        check_command("rayscore", rest, where, capsys)
 
 
 @pytest.mark.parametrize("module", GUIDES)
 def test_options_are_documented(module: str, capsys: pytest.CaptureFixture[str]):
     """Every option of every command is in the page of its package."""
     documented = {option for page in GUIDES[module] for option in _OPTION.findall(doc(page))}
-    for command in COMMANDS[module]:
+    for command in LINES[module].commands:
         options = set(_OPTION.findall(help_of(module, command, capsys))) - {"--help"}
         assert options <= documented, command
 

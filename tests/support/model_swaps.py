@@ -111,7 +111,7 @@ class Versions:
         self.registry.set_tag(NAME, TRAFFIC_TAG, text)
 
     def order(self, action: RolloutAction, identity: str = "0000abcd", **declared: Any) -> None:
-        """Write an order as `python -m tune rollout` does, but for the look whether it makes sense; steps start one."""
+        """Write an order as `rayscore rollout` does, but for the look whether it makes sense; steps start one."""
         given = {"id": identity, "use_case": NAME, "version": GOOD, "champion": "1", "min_requests": 1, **declared}
         # On a busy machine all is slow now and then: errors alone end these.
         rollout = new_rollout(**given, slo=parse_slo("p99=off,drift=off,decisions=off")) if declared else None

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from data.schema.use_case import UseCase
-from data.settings import Settings
+from data.schema.use_case import UseCase, load_use_case
+from data.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from tune.registry.model_versions import ModelCatalog
     from tune.registry.registry import Registry
+
+
+# Tables keep their cells whole in a file or a pipe, whose width is nobody's.
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 class CommandContext:
@@ -44,3 +50,9 @@ class CommandContext:
     def show(self, table: Table) -> None:
         """Print a table."""
         self.out.print(table)
+
+
+def open_context(args: argparse.Namespace) -> CommandContext:
+    """Return the context for the use case that `--use-case` or the settings name; raises ConfigError."""
+    settings = load_settings(use_case=args.use_case)
+    return CommandContext(settings, load_use_case(settings.use_case), _out)

@@ -1,4 +1,4 @@
-"""`python -m tune rollout`: start, watch and end a rollout by way of the registry's tags.
+"""`rayscore rollout`: start, watch and end a rollout by way of the registry's tags.
 
 Who serves reads the order within a second and writes what became of it; this command waits a moment for that. A
 rollback may also go by a service's admin door: it is in force at once, and takes no MLflow.
@@ -14,10 +14,11 @@ from datetime import datetime, timezone
 
 from rich.table import Table
 
+from data.cli.options import add_use_case
 from data.cli.terminal import EXIT_REFUSED
 from data.errors import ConfigError, ModelNotFound
 from data.schema.duration import parse_duration
-from tune.cli.context import CommandContext
+from tune.cli.context import CommandContext, open_context
 from tune.registry.rollout_spec import (
     ORDER_TAG,
     ROLLOUT_TAG,
@@ -39,19 +40,17 @@ _STATUS = "status"
 _TAKEN_S = 10.0
 _LOOK_AGAIN_S = 0.2
 _EXAMPLES = """examples:
-  python -m tune rollout start 4 --steps 1,5,25,100 --hold 10m --slo p99=5ms,errors=0.1%
-  python -m tune rollout status
-  python -m tune rollout rollback
-  python -m tune rollout rollback --url http://127.0.0.1:8000
+  rayscore rollout start 4 --steps 1,5,25,100 --hold 10m --slo p99=5ms,errors=0.1%
+  rayscore rollout status
+  rayscore rollout rollback
+  rayscore rollout rollback --url http://127.0.0.1:8000
 
 exit codes: 0 done, 1 refused or not taken up by anything that serves, 2 could not run
 """
 
 
-def add_rollout(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.set_defaults(run=run)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
     actions = [
         RolloutAction.START.value,
@@ -72,9 +71,10 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
     add("--alpha", type=float, default=0.05, help="chance that a good version is rolled back (default: 0.05)")
     add("--min-requests", type=int, default=300, metavar="N", help="requests of each step at least (default: 300)")
     add("--url", help="of rollback: the service to ask by its admin door, with the token in RAYSCORE_ADMIN_TOKEN")
+    add_use_case(parser)
 
 
-def run(args: argparse.Namespace, desk: CommandContext) -> int:
+def run(args: argparse.Namespace) -> int:
     """Carry out the command and return the exit code.
 
     Raises:
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace, desk: CommandContext) -> int:
         RegistryUnavailable: MLflow does not answer.
         ServiceError: the service at `--url` does not answer, or wants another token.
     """
+    desk = open_context(args)
     if args.url is not None:
         return _by_door(args, desk)
     if args.action == _STATUS:
@@ -115,7 +116,7 @@ def _by_door(args: argparse.Namespace, desk: CommandContext) -> int:
 
 def _declared(args: argparse.Namespace, desk: CommandContext) -> Rollout:
     if args.model is None:
-        raise ConfigError("rollout start: name the version, e.g. python -m tune rollout start 4")
+        raise ConfigError("rollout start: name the version, e.g. rayscore rollout start 4")
     name = desk.use_case.name
     running = _kept(desk)
     if running is not None and not running.state.over:

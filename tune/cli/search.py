@@ -1,4 +1,4 @@
-"""`python -m tune search`: search, fit, register a challenger; told in figures, and promoted if it is asked for."""
+"""`rayscore tune`: search, fit, register a challenger; told in figures, and promoted if it is asked for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from data.cli.options import add_use_case
 from data.distributed.ray_cluster import cluster
 from data.errors import ConfigError
 from data.settings import Settings
-from tune.cli.context import CommandContext
+from tune.cli.context import CommandContext, open_context
+from tune.cli.list import HEADLINE
 from tune.cli.promote import print_verdict
-from tune.cli.versions import HEADLINE
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.pipeline.pipeline import learn
 from tune.pipeline.publication import PublishedModel
@@ -23,9 +24,10 @@ from tune.search.sampler import SamplerName
 from tune.search.study import SearchPlan
 
 
-def add_search(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.set_defaults(run=_search)
+    parser.description = "Search for a model on a table, fit it, and register it as the challenger."
+    parser.epilog = "example: rayscore tune --data var/train.parquet --trials 20 --promote"
     parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="Parquet file or folder to learn from")
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="trials of the search (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same trials (default: 0)")
@@ -38,9 +40,19 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: by rows and free CPUs)")
     parser.add_argument("--promote", action="store_true", help="promote the outcome if it passes the gates")
+    add_use_case(parser)
 
 
-def _search(args: argparse.Namespace, desk: CommandContext) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Search, tell what came of it, promote if it is asked for, and return the exit code.
+
+    Raises:
+        ConfigError: an option is wrong, or the Ray cluster does not answer.
+        DataError: the table cannot be read, or is not fit to learn from.
+        TrainingFailed: no trial came to an end.
+        RegistryUnavailable: MLflow does not answer.
+    """
+    desk = open_context(args)
     for option in ("trials", "concurrency"):
         value = getattr(args, option)
         if value is not None and value < 1:
@@ -59,7 +71,7 @@ def _search(args: argparse.Namespace, desk: CommandContext) -> int:
     _print_learned(learned, desk, time.monotonic() - started)
     if args.promote:
         return print_verdict(promote(desk.registry, desk.use_case, learned.version), desk)
-    desk.say(f"promote it: python -m tune promote --use-case {desk.settings.use_case}")
+    desk.say(f"promote it: rayscore promote --use-case {desk.settings.use_case}")
     return 0
 
 

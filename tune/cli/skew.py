@@ -1,4 +1,4 @@
-"""`python -m tune skew`, and the skew proof of `promote`: options in, a proof and what it found in words out."""
+"""`rayscore skew`, and the skew proof of `promote`: options in, a proof and what it found in words out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from data.cli.options import add_use_case
 from data.cli.terminal import EXIT_REFUSED, progress
 from data.errors import ConfigError
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
-from tune.cli.context import CommandContext
+from tune.cli.context import open_context
 from tune.promotion.promotion import Prove, read_holdout
 from tune.registry.bundle import Bundle
 from tune.registry.registry import ResolvedModel
@@ -32,12 +33,12 @@ DEFAULT_ROWS = 10_000
 _DEFAULT_RATE = 2000.0
 
 
-def add_skew(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `skew` takes."""
-    parser.set_defaults(run=_run)
     parser.add_argument("model", metavar="VERSION|ALIAS", nargs="?", help="default: the champion that is served")
     parser.add_argument("--url", help="of the service to replay rows through, e.g. http://127.0.0.1:8000")
     add_options(parser)
+    add_use_case(parser)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +109,7 @@ def _by_replay(args: argparse.Namespace, url: str, rows: int, use_case: UseCase)
     return make
 
 
-def _run(args: argparse.Namespace, desk: CommandContext) -> int:
+def run(args: argparse.Namespace) -> int:
     """Make the proof of one version, by default of the one that is served, print it, and return the exit code.
 
     Raises:
@@ -116,6 +117,7 @@ def _run(args: argparse.Namespace, desk: CommandContext) -> int:
         ServiceError: the service does not answer, or serves another use case or version.
         ModelNotFound: the version, or its holdout, is not in the registry.
     """
+    desk = open_context(args)
     use_case = desk.use_case
     make = prover(args, args.url, use_case)
     if make is None:

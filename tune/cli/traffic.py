@@ -1,4 +1,4 @@
-"""`python -m tune traffic`: show the traffic rules that the registry keeps, or replace them by a file's."""
+"""`rayscore traffic`: show the traffic rules that the registry keeps, or replace them by a file's."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 
 from rich.table import Table
 
+from data.cli.options import add_use_case
 from data.errors import ConfigError
-from tune.cli.context import CommandContext
+from tune.cli.context import CommandContext, open_context
 from tune.registry.rollout_spec import ROLLOUT_TAG, parse_rollout
 from tune.registry.traffic_rules import CHAMPION, TRAFFIC_TAG, Mode, TrafficRules, load_rules, parse_rules
 
 _EXAMPLES = """examples:
-  python -m tune traffic show
-  python -m tune traffic set rules.toml
+  rayscore traffic show
+  rayscore traffic set rules.toml
 
 a rules file:
   use_case = "card_fraud"
@@ -27,16 +28,15 @@ a rules file:
 """
 
 
-def add_traffic(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.set_defaults(run=run)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
     parser.add_argument("action", choices=["show", "set"], help="what to do")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="of set: the rules, TOML or JSON")
+    add_use_case(parser)
 
 
-def run(args: argparse.Namespace, desk: CommandContext) -> int:
+def run(args: argparse.Namespace) -> int:
     """Carry out the command and return the exit code.
 
     Raises:
@@ -44,12 +44,13 @@ def run(args: argparse.Namespace, desk: CommandContext) -> int:
         ModelNotFound: the rules name a version that is not registered.
         RegistryUnavailable: MLflow does not answer.
     """
+    desk = open_context(args)
     if args.action == "show":
         if args.file is not None:
             raise ConfigError("traffic show takes no file")
         return _show(desk)
     if args.file is None:
-        raise ConfigError("traffic set: name the file of the rules, e.g. python -m tune traffic set rules.toml")
+        raise ConfigError("traffic set: name the file of the rules, e.g. rayscore traffic set rules.toml")
     return _set(desk, load_rules(args.file), str(args.file))
 
 

@@ -50,7 +50,7 @@ def _by_time(table: pa.Table, column: str, fractions: tuple[float, float]) -> Sp
     if absent:
         raise DataError(
             f"column '{column}': {absent:,} rows have no time, so they cannot be split by time; "
-            "remove them (python -m data validate lists them) or set split.strategy = 'random'"
+            "remove them (rayscore validate lists them) or set split.strategy = 'random'"
         )
     order = np.argsort(times, kind="stable")
     ordered = times[order]

@@ -81,7 +81,7 @@ def sketch_times(table: pa.Table, column: str) -> TimeSketch:
     if absent:
         raise DataError(
             f"column '{column}': {absent:,} rows have no time, so they cannot be split by time; "
-            "remove them (python -m data validate lists them) or set split.strategy = 'random'"
+            "remove them (rayscore validate lists them) or set split.strategy = 'random'"
         )
     weight = max(len(times) // _POINTS, 1)
     return TimeSketch(times[::weight].copy(), weight)

@@ -203,7 +203,7 @@ def translated(action: str, where: str, exc: BaseException) -> StoreError:
         exc: the driver's error.
     """
     if isinstance(exc, InvalidRequest) and "does not exist" in str(exc):
-        return StoreUnavailable(f"{where} has no feature table ({exc.args[0]}): run `python -m data materialize`")
+        return StoreUnavailable(f"{where} has no feature table ({exc.args[0]}): run `rayscore materialize`")
     error = StoreUnavailable if passing(exc) else StoreError
     return error(f"cannot {action} {where}: {type(exc).__name__}: {_reason(exc)}")
 

@@ -222,7 +222,7 @@ class CassandraStore:
         keyspace = keyspaces.get(self._keyspace)
         if keyspace is None or "feature_rows" not in (keyspace.tables or {}):
             name = f"{self._keyspace}.feature_rows"
-            raise StoreUnavailable(f"{self._where} has no table {name}; write rows first: `python -m data materialize`")
+            raise StoreUnavailable(f"{self._where} has no table {name}; write rows first: `rayscore materialize`")
 
     def _prepare(self, query: str) -> PreparedStatement:
         statement = self._session.prepare(query.format(self._keyspace))

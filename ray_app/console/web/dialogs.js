@@ -87,7 +87,7 @@ const ACTIONS = {
       text:
         `Version ${version} becomes the champion: it answers everybody whom no other challenger has, and the registry's alias moves to it. ` +
         `Version ${data.champion} answers nobody any more; a rollback brings it back. ` +
-        `No gate is asked here: python -m tune promote does that.${noted(data, version, "ends")}`,
+        `No gate is asked here: rayscore promote does that.${noted(data, version, "ends")}`,
       after: liveShares(version, without(data, version)),
     }),
     told: () => ({ name: "promote", version }),

@@ -9,7 +9,7 @@ const STATES = { running: "busy", paused: "warn", aborted: "warn", rolled_back: 
 export function rollout({ data, now }) {
   const it = data.rollout;
   if (!it) {
-    return h("p", { class: "muted" }, "None yet. ", h("code", null, "python -m tune rollout start VERSION"), " raises a version's share step by step while it keeps to its objectives.");
+    return h("p", { class: "muted" }, "None yet. ", h("code", null, "rayscore rollout start VERSION"), " raises a version's share step by step while it keeps to its objectives.");
   }
   return [
     h("p", { class: "lead" }, h("b", null, `v${it.version}`), ` against champion v${it.champion} `, h("span", { class: `pill ${STATES[it.state]}` }, h("b", null, it.state.replace("_", " ")))),

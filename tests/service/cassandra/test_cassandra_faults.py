@@ -258,7 +258,7 @@ def test_wrong_contact_points(text: str):
 @pytest.mark.cassandra
 def test_reader_without_table(node: Node):
     """A reader makes neither keyspace nor table: it names the command that does."""
-    with pytest.raises(StoreUnavailable, match=r"no table nothing_here\.feature_rows.*python -m data materialize"):
+    with pytest.raises(StoreUnavailable, match=r"no table nothing_here\.feature_rows.*rayscore materialize"):
         CassandraStore(node.settings(cassandra_keyspace="nothing_here"), "v@1")
 
 

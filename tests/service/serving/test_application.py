@@ -59,7 +59,7 @@ def test_features_come_from_request_then_store_then_default(graph: Workplace) ->
 
 
 def test_batch_scores_equal_the_live_answers_bit_for_bit(graph: Workplace) -> None:
-    """`python -m ray_app score` gives each row the very probability that HTTP gives it, the key carried along."""
+    """`rayscore score` gives each row the very probability that HTTP gives it, the key carried along."""
     rows = _rows(graph, 300)
     names = ("device_trust_score", "velocity_last_24h", "cardholder_age")
     done = graph.run("ray_app", "score", str(graph.folder / "card.parquet"), str(graph.folder / "scores.parquet"))

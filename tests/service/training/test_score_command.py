@@ -1,4 +1,4 @@
-"""`python -m ray_app score`: what is asked is refused or done, and a run that was ended goes on."""
+"""`rayscore score`: what is asked is refused or done, and a run that was ended goes on."""
 
 from __future__ import annotations
 

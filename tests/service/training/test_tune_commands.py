@@ -1,4 +1,4 @@
-"""`python -m tune` from the command line to the registry."""
+"""`rayscore tune` from the command line to the registry."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cards(tmp_path):
 
 
 def tune(*argv):
-    """Run the command as `python -m tune` does and return the exit code."""
+    """Run the command as `rayscore tune` does and return the exit code."""
     return run_cli(main, [str(word) for word in argv])
 
 

@@ -59,7 +59,7 @@ def raises(error: type[Exception], call: Callable[[], object]) -> bool:
 
 def test_missing_file_says_what_to_do(file: Path):
     """A reader does not make the file: it names the command that does."""
-    with pytest.raises(StoreUnavailable, match=r"no online store at .*online\.db.*python -m data materialize"):
+    with pytest.raises(StoreUnavailable, match=r"no online store at .*online\.db.*rayscore materialize"):
         SqliteStore(file, "v@1")
     assert not file.parent.exists()
 

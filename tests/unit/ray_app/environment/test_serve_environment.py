@@ -53,7 +53,7 @@ def started(folder: Path, name: str, *arguments: str, **environment: str) -> dic
 
 
 def test_command_prints_the_environment_for_a_shell():
-    """`python -m ray_app env` prints exports that a shell takes, one for each variable."""
+    """`rayscore env` prints exports that a shell takes, one for each variable."""
     words = shlex.split(output([sys.executable, "-m", "ray_app", "env"]))
     parsed = dict(word.split("=", 1) for word in words[1::2])
     assert set(words[::2]) == {"export"}
@@ -119,7 +119,7 @@ def test_this_process_is_no_serve_run():
 @pytest.mark.parametrize(
     ("variables", "word"),
     [
-        ({}, 'eval "$(python -m ray_app env)"'),
+        ({}, 'eval "$(rayscore env)"'),
         ({"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}, "HAProxy cannot run here"),
         ({"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", HAPROXY: "0"}, "HAProxy cannot run here"),
         ({HAPROXY: "1"}, "slow default settings"),

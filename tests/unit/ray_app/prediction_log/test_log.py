@@ -162,7 +162,7 @@ def test_two_logs_share_a_folder(tmp_path: Path):
 
 
 def test_command_shows_and_writes_the_log(tmp_path: Path, written, capsys: pytest.CaptureFixture[str]):
-    """`python -m data log` shows the last rows, or JSON with the features by name, or writes one wide table."""
+    """`rayscore log` shows the last rows, or JSON with the features by name, or writes one wide table."""
     assert main(["log", str(tmp_path), "--last", "2"]) == 0
     assert "r199" in capsys.readouterr().out
     assert main(["log", str(tmp_path), "--last", "1", "--json"]) == 0

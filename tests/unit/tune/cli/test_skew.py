@@ -1,4 +1,4 @@
-"""`python -m tune skew` and `promote --skew-proof` from registry and service to exit code."""
+"""`rayscore skew` and `promote --skew-proof` from registry and service to exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RATE = ("--rate", "1e6")
 
 
 def tune(*argv) -> int:
-    """Run the command as `python -m tune` does and return the exit code."""
+    """Run the command as `rayscore tune` does and return the exit code."""
     return run_cli(main, [str(word) for word in argv])
 
 

@@ -1,4 +1,4 @@
-"""The `loadtest` command: options, the progress line on stderr, exit codes."""
+"""`rayscore loadtest`: the options, the live line, the exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,25 +36,22 @@ _SPARE_FILES = 64
 _CALIBRATION_BODY = b'{"echo": "' + b"x" * 180 + b'"}'
 
 _EXAMPLES = """examples:
-  python -m ray_app loadtest --rps 600 --duration 30 --slo p99=5ms,errors=0
-  python -m ray_app loadtest --rps 2000 --duration 60 --profile step --dashboard http://127.0.0.1:8265 --out var/step
-  python -m ray_app loadtest --rps 300 --mix var/demo/transactions_100000.parquet
-  python -m ray_app loadtest --calibrate
+  rayscore loadtest --rps 600 --duration 30 --slo p99=5ms,errors=0
+  rayscore loadtest --rps 2000 --duration 60 --profile step --dashboard http://127.0.0.1:8265 --out var/step
+  rayscore loadtest --rps 300 --mix var/demo/transactions_100000.parquet
+  rayscore loadtest --calibrate
 
 exit codes: 0 SLO held or none asked, 1 SLO missed, 2 could not run, 3 the generator was the limit, 130 interrupted
 """
 
 
-def add_command(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m ray_app`."""
-    parser = commands.add_parser(
-        "loadtest",
-        help="send requests on a fixed schedule and judge the answers",
-        description="Sends predictions to a running service at an asked rate, whether or not answers come, and "
-        "measures each from the time at which it was due. Sends to the named addresses only.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = (
+        "Sends predictions to a running service at an asked rate, whether or not answers come, and "
+        "measures each from the time at which it was due. Sends to the named addresses only."
     )
+    parser.epilog = _EXAMPLES
     add = parser.add_argument
     add("--url", default="http://127.0.0.1:8000", help="the service (default: %(default)s)")
     add("--rps", type=_positive, default=100.0, metavar="N", help="requests a second (default: %(default)g)")
@@ -69,7 +65,6 @@ def add_command(commands: Any) -> None:
     add("--out", type=Path, metavar="DIR", help="write report.json, report.md and report.png there")
     add("--dashboard", metavar="URL", help="Ray's dashboard, for replicas over time, e.g. http://127.0.0.1:8265")
     add("--calibrate", action="store_true", help="measure the generator's own ceiling instead")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`python -m ray_app loadtest`: exit codes, reports and mixes, against a real server."""
+"""`rayscore loadtest`: exit codes, reports and mixes, against a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `score` command: score a Parquet table with the champion, in parallel on a Ray cluster; resumable."""
+"""`rayscore score`: a table through the champion, spread over the cluster, resumed where it was ended."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from data.cli.options import add_use_case
 from data.cli.terminal import err, progress
 from data.distributed.ray_cluster import cluster
 from data.distributed.ray_tasks import Placement, has_node, run_tasks
@@ -21,28 +21,25 @@ from ray_app.control.served_models import find_champion
 from tune.registry.bundle import Bundle
 
 _EXAMPLES = """examples:
-  python -m ray_app score in.parquet out.parquet
-  python -m ray_app score --carry all transactions/ scored/
-  python -m ray_app score --carry transaction_id,amount --concurrency 8 --label pool=batch transactions/ scored/
+  rayscore score in.parquet out.parquet
+  rayscore score --carry all transactions/ scored/
+  rayscore score --carry transaction_id,amount --concurrency 8 --label pool=batch transactions/ scored/
 
 exit codes: 0 done, 2 could not run, 130 interrupted; after the last two the same command goes on with what is done
 """
 
 
-def add_command(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m ray_app`."""
-    parser = commands.add_parser(
-        "score",
-        help="score a Parquet file or folder with the champion",
-        description="Writes the probability, the label and the model's version for each row, beside the columns that "
-        "--carry names. Online features that the table lacks are read from the store.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = (
+        "Writes the probability, the label and the model's version for each row, beside the columns that "
+        "--carry names. Online features that the table lacks are read from the store."
     )
+    parser.epilog = _EXAMPLES
     add = parser.add_argument
     add("input", type=Path, metavar="IN", help="Parquet file or folder")
     add("output", type=Path, metavar="OUT", help="file (ends in .parquet) or folder to write")
-    add("--use-case", help="name or file of the use case (default: RAYSCORE_USE_CASE)")
+    add_use_case(parser)
     add("--alias", help="registry alias to score with (default: RAYSCORE_MODEL_ALIAS, champion)")
     add("--bundle", type=Path, metavar="DIR", help="score with a bundle's folder instead of the registry")
     add(
@@ -61,7 +58,6 @@ def add_command(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="run on nodes of the cluster with this Ray label only; may be repeated",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,42 @@
+"""`rayscore draft`: a use-case file for a table that nobody has described yet."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from data.cli.terminal import say
+from data.sources import use_case_draft
+from data.sources.parquet import atomic_file
+
+_EXAMPLE = "example: rayscore draft table.parquet --label target --out my_case.toml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Look at a table and write a use-case file for it, good enough to train at once."
+    parser.epilog = _EXAMPLE
+    add = parser.add_argument
+    add("path", type=Path, help="Parquet file or folder")
+    add("--label", required=True, help="column to predict; holds 0 and 1, or false and true")
+    add("--entity", help="column with the key of the online store")
+    add("--time", help="column with the event time")
+    add("--key", help="column that identifies a row")
+    add("--name", help="name of the use case (default: from the path)")
+    add("--out", type=Path, help="file to write (default: print)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write or print the draft and return the exit code.
+
+    Raises:
+        DataError: the table cannot be read, or a named column is not there or not fit for what it is named for.
+    """
+    text = use_case_draft.draft(args.path, args.label, args.entity, args.time, args.key, args.name)
+    if args.out is None:
+        say(text.removesuffix("\n"))
+        return 0
+    with atomic_file(args.out) as partial:
+        partial.write_text(text, "utf-8")
+    say(f"{args.out}: written; look it over, then: rayscore tune --use-case {args.out} --data {args.path}")
+    return 0

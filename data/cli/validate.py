@@ -1,0 +1,65 @@
+"""`rayscore validate`: a table against a use case, in figures, in a report, and the bad rows apart."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from data.cli.options import add_source, use_case_of
+from data.cli.terminal import EXIT_REFUSED, progress, say
+from data.distributed.ray_cluster import cluster
+from data.distributed.ray_data import stream
+from data.sources.filesystems import absolute
+from data.sources.parquet import ParquetSource, atomic_file, open_source, write_table
+from data.validation import report, validation
+
+_EXAMPLE = "example: rayscore validate transactions.parquet --report report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description = "Check a table against a use case. Exit code 0: clean, 1: problems found, 2: could not run."
+    parser.epilog = _EXAMPLE
+    add_source(parser)
+    parser.add_argument(
+        "--report", type=Path, help="report to write, .html or .md; the bad rows go beside it as Parquet"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the table, print what was found, and return the exit code.
+
+    Raises:
+        ConfigError: the use case or the report's name is wrong.
+        DataError: the table cannot be read, or lacks a column.
+    """
+    use_case = use_case_of(args)
+    source = open_source(absolute(args.path))
+    validation.check_source(source, use_case)
+    if args.report:
+        report.check_name(args.report)
+    with cluster(), progress("validate", source.rows) as advance:
+        parts: list[validation.ChunkFindings] = []
+        for part in stream(source.chunks, validation.checker(use_case, time.time_ns() // 1000)):
+            parts.append(part)
+            advance(part.chunk.rows)
+    done = validation.merge(source, use_case, parts)
+    say(report.summary(done))
+    if args.report:
+        _write_report(args.report, source, done)
+    return 0 if done.clean else EXIT_REFUSED
+
+
+def _write_report(target: Path, source: ParquetSource, done: validation.Validation) -> None:
+    with atomic_file(target) as partial:
+        partial.write_text(report.render(done, target), "utf-8")
+    say(f"report: {target}")
+    bad = target.with_name(f"{target.stem}.bad_rows.parquet")
+    if len(done.bad_rows):
+        table = validation.bad_rows(source, done)
+        write_table(table, bad)
+        capped = f", the first of {len(done.bad_rows):,}" if table.num_rows < len(done.bad_rows) else ""
+        say(f"bad rows: {bad} ({table.num_rows:,} rows{capped})")
+    else:
+        bad.unlink(missing_ok=True)

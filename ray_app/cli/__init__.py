@@ -1,0 +1,1 @@
+"""The commands of the serving side, and `rayscore`, which has all commands."""

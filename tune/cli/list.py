@@ -1,0 +1,39 @@
+"""`rayscore list`: what is registered."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timezone
+
+from rich.table import Table
+
+from data.cli.options import add_use_case
+from tune.cli.context import open_context
+
+HEADLINE = ("auc", "pr_auc", "f1")
+"""Figures that a version is listed with."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_use_case(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the versions and return the exit code; raises RegistryUnavailable when MLflow does not answer."""
+    desk = open_context(args)
+    versions = desk.catalog.list(desk.use_case.name)
+    if not versions:
+        desk.say(f"no version of '{desk.use_case.name}' is registered at {desk.settings.tracking_uri}")
+        return 0
+    table = Table("version", "aliases", "made (UTC)", *HEADLINE, "run", box=None)
+    for each in versions:
+        made = datetime.fromtimestamp(each.created_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")
+        figures = [_short(each.tags.get(name)) for name in HEADLINE]
+        table.add_row(each.version, ", ".join(each.aliases), made, *figures, each.run_id)
+    desk.show(table)
+    return 0
+
+
+def _short(figure: str | None) -> str:
+    return f"{float(figure):.4f}" if figure else ""
