@@ -99,13 +99,16 @@ class _Connection(asyncio.Protocol):
             self._cut("bad frame")
             return
         for frame in frames:
+            # Closing does not take back what is in this chunk: a refused peer may have sent its calls along with
+            # its hello, or another hello.
+            if self._transport.is_closing():
+                return
             if not self._welcome:
                 self._greet(frame)
             elif frame.kind == FrameKind.CALL:
                 self._begin(frame)
             else:
                 self._cut("unexpected frame")
-                return
 
     def pause_writing(self) -> None:
         """A peer that does not read its answers gets no further calls taken."""

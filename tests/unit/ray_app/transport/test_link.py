@@ -67,6 +67,28 @@ def test_a_peer_that_does_not_fit_is_refused_and_counted(
     assert sum("refused" in record.message for record in caplog.records) == 1
 
 
+def test_what_follows_a_refused_hello_is_not_looked_at() -> None:
+    """A fitting hello and a call in the same chunk as a refused hello are not answered: one refusal, and the end."""
+    called: list[bytes] = []
+
+    def handler(payload: bytes) -> bytes:
+        called.append(payload)
+        return payload
+
+    async def run() -> tuple[bytes, Counter[str]]:
+        async with serving(handler) as (server, port):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            refused = encode(FrameKind.HELLO, 0, Handshake(b"other", "Model", "f1").encode())
+            fitting = encode(FrameKind.HELLO, 0, HELLO.encode())
+            writer.write(refused + fitting + encode(FrameKind.CALL, 1, b"let me in", 1000))
+            said = await asyncio.wait_for(reader.read(), 60)
+            writer.close()
+            return said, server.cut_off
+
+    assert asyncio.run(run()) == (encode(FrameKind.REFUSED, 0, b"secret"), Counter(secret=1))
+    assert called == []
+
+
 @given(st.binary(min_size=1, max_size=200))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_hostile_peer_costs_only_its_own_connection(garbage: bytes) -> None:
