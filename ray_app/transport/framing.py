@@ -59,7 +59,10 @@ class FrameReader:
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
         self.max_payload = max_payload
-        self._buffer = b""
+        self._begun = bytearray()
+        """The incomplete frame, as far as it came."""
+        self._needed = 0
+        """Bytes that there must be of it before a look is worth it: its header, then all of it."""
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes, in order.
@@ -67,19 +70,26 @@ class FrameReader:
         Raises:
             BadFrame: an unknown kind or a payload over the limit, said by the header alone.
         """
-        buffer = self._buffer + data if self._buffer else data
+        if not self._begun:
+            return self._cut(data)
+        # Appended in place, and cut once it is whole: to join anew for every chunk would copy a large frame as often
+        # as it has chunks.
+        self._begun += data
+        return self._cut(self._begun) if len(self._begun) >= self._needed else []
+
+    def _cut(self, buffer: bytes | bytearray) -> list[Frame]:
         frames: list[Frame] = []
-        at, end = 0, len(buffer)
+        at, end, needed = 0, len(buffer), _HEADER.size
         while end - at >= _HEADER.size:
             kind, call_id, budget_ms, length = _HEADER.unpack_from(buffer, at)
             if kind not in _KINDS:
                 raise BadFrame(f"kind {kind} is none of this protocol's")
             if length > self.max_payload:
                 raise BadFrame(f"payload of {length:,} bytes, at most {self.max_payload:,} are taken")
-            stop = at + _HEADER.size + length
-            if stop > end:
+            needed = _HEADER.size + length
+            if at + needed > end:
                 break
-            frames.append(Frame(kind, call_id, budget_ms, buffer[at + _HEADER.size : stop]))
-            at = stop
-        self._buffer = buffer[at:]
+            frames.append(Frame(kind, call_id, budget_ms, bytes(buffer[at + _HEADER.size : at + needed])))
+            at, needed = at + needed, _HEADER.size
+        self._begun, self._needed = bytearray(buffer[at:]), needed
         return frames

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,27 @@ def test_frames_survive_any_cut_of_the_stream(frames: list[Frame], data: st.Data
     found = [f for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) for f in reader.feed(stream[a:b])]
 
     assert frames == found
+
+
+def test_a_large_frame_in_many_chunks_is_copied_a_few_times() -> None:
+    """What reading a frame allocates grows with its size, not with its size times the number of chunks."""
+    size, chunk = 4 << 20, 16 << 10
+    stream = encode(FrameKind.ANSWER, 1, bytes(size))
+    chunks = [stream[at : at + chunk] for at in range(0, len(stream), chunk)]
+    reader = FrameReader()
+    frames: list[Frame] = []
+    allocated = 0
+    tracemalloc.start()
+    try:
+        for each in chunks:
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            frames += reader.feed(each)
+            allocated += tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert [len(frame.payload) for frame in frames] == [size]
+    assert allocated < 8 * size
 
 
 @given(FRAMES.filter(bool))
