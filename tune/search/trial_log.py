@@ -41,7 +41,7 @@ class TrialLog:
         """Keep the journal to this process inside the block; the system lets go of it however the process ends.
 
         Raises:
-            ConfigError: another process has it.
+            ConfigError: another process has it, or its folder is on a file system that cannot lock.
         """
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +52,11 @@ class TrialLog:
             except BlockingIOError as exc:
                 raise ConfigError(
                     f"another search writes to {self.path}: wait for its end, or set RAYSCORE_VAR_DIR to another folder"
+                ) from exc
+            except OSError as exc:
+                # ENOLCK and its like, on a network file system without a lock daemon: it says nothing of who has it.
+                raise ConfigError(
+                    f"{lock.name} cannot be locked: {exc.strerror}; set RAYSCORE_VAR_DIR to a folder on a local disk"
                 ) from exc
             yield
 

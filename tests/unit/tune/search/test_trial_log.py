@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -50,6 +54,20 @@ def test_torn_line_is_dropped_and_the_next_one_is_whole(journal):
     journal.finish()
     with pytest.raises(ConfigError, match="nothing to resume"):
         journal.read("k")
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EIO, errno.EOPNOTSUPP])
+def test_a_file_system_that_cannot_lock_is_told_from_another_search(journal, code, monkeypatch):
+    """A lock that fails for another reason than being held is told by that reason, and its file is closed."""
+
+    def fail(file: IO[str], operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("tune.search.trial_log.fcntl.flock", fail)
+    with pytest.raises(ConfigError, match=f"cannot be locked: {os.strerror(code)}.*RAYSCORE_VAR_DIR"), journal.held():
+        raise AssertionError("the block was entered without the lock")
+    opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert str(journal.path.with_suffix(".lock")) not in opened
 
 
 def test_parameters_come_back_to_the_last_digit(journal):
