@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from data.errors import ControlUnavailable
 from ray_app.control.messages import BYSTANDER, ReplicaReport
+from ray_app.control.supervised_loop import SupervisedLoop
 from tune.registry.traffic_rules import TrafficRules
 
 _EVERY_S = 1.0
@@ -46,18 +47,18 @@ class MetricsReporter:
         self._line = line
         self._extras = extras
         self._count = 0
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+        self.loop = SupervisedLoop("the report to Control", self._tell)
+        """What keeps the reports going, with the count of its failures and the health check."""
+        self.loop.start()
 
     async def stop(self) -> None:
         """Report no more."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await self.loop.stop()
 
-    async def _follow(self) -> None:
-        while True:
-            self._count += 1
-            extras = {name: give() for name, give in self._extras.items()}
-            # While Control is away there is nobody to tell, and nothing that cannot wait.
-            with suppress(ControlUnavailable):
-                await self._line.tell(ReplicaReport(*self._named, self._count, -1, {}, self._rules, extras=extras))
-            await asyncio.sleep(_EVERY_S)
+    async def _tell(self) -> None:
+        self._count += 1
+        extras = {name: give() for name, give in self._extras.items()}
+        # While Control is away there is nobody to tell, and nothing that cannot wait.
+        with suppress(ControlUnavailable):
+            await self._line.tell(ReplicaReport(*self._named, self._count, -1, {}, self._rules, extras=extras))
+        await asyncio.sleep(_EVERY_S)

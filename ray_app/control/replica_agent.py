@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from data.errors import ControlUnavailable, RayscoreError
 from ray_app.control.messages import Directive, ReplicaReport
+from ray_app.control.supervised_loop import SupervisedLoop
 from tune.registry.traffic_rules import TrafficRules
 
 logger = logging.getLogger("ray.serve")
@@ -81,7 +82,8 @@ class ReplicaAgent:
         self._refused: dict[str, str] = {}
         self._thread = ThreadPoolExecutor(1, "load-version")
         self._loader: asyncio.Task[None] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.loop = SupervisedLoop("the exchange with Control", self._exchange)
+        """What keeps the exchange going, with the count of its failures and the health check."""
 
     async def start(self) -> None:
         """Take over what Control wants held now, when it says so soon, and follow it from then on.
@@ -90,20 +92,23 @@ class ReplicaAgent:
         """
         try:
             directive = await asyncio.wait_for(self._line.changes(self.report(), self._known), _START_S)
+            if directive is not None:
+                self._act(directive)
         except (ControlUnavailable, asyncio.TimeoutError):
-            directive = None
-        if directive is not None:
-            self._act(directive)
-            if self._loader is not None:
-                await asyncio.wait([self._loader], timeout=_LOADED_S)
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+            pass
+        except Exception:
+            # It can serve what it was built with; the loop meets the same error, counts it, and tells the health check.
+            logger.exception("the first exchange with Control failed")
+        if self._loader is not None:
+            await asyncio.wait([self._loader], timeout=_LOADED_S)
+        self.loop.start()
 
     async def stop(self) -> None:
         """Follow no more."""
-        for task in (self._task, self._loader):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        await self.loop.stop()
+        if self._loader is not None:
+            self._loader.cancel()
+            await asyncio.wait([self._loader])
         self._thread.shutdown(wait=False)
 
     def report(self) -> ReplicaReport:
@@ -120,22 +125,33 @@ class ReplicaAgent:
             extras,
         )
 
-    async def _follow(self) -> None:
-        while True:
-            try:
-                directive = await self._line.changes(self.report(), self._known)
-            except ControlUnavailable:
-                await asyncio.sleep(_AGAIN_S)
-                continue
-            if directive is not None:
-                self._act(directive)
+    async def _exchange(self) -> None:
+        """Report, wait for a directive for as long as Control holds the call open, and act on it."""
+        try:
+            directive = await self._line.changes(self.report(), self._known)
+        except ControlUnavailable:
+            await asyncio.sleep(_AGAIN_S)
+            return
+        if directive is not None:
+            self._act(directive)
+        else:
+            self._begin_loading()
 
     def _act(self, directive: Directive) -> None:
         self._directive = directive
-        self._known = (directive.control, directive.seq)
         self._settle()
         self._refused = {digest: why for digest, why in self._refused.items() if digest in directive.wanted.values()}
-        if self._missing() and (self._loader is None or self._loader.done()):
+        self._begin_loading()
+        # Last: Control says a directive again until it is known, also one that failed half-way.
+        self._known = (directive.control, directive.seq)
+
+    def _begin_loading(self) -> None:
+        """See that what is missing is being loaded; raises what the last load ended with, if that was unexpected."""
+        ended = self._loader if self._loader is not None and self._loader.done() else None
+        if ended is not None:
+            self._loader = None
+            ended.result()
+        if self._loader is None and self._missing():
             self._loader = asyncio.get_running_loop().create_task(self._load())
 
     def _settle(self) -> None:

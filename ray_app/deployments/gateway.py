@@ -23,7 +23,7 @@ from ray_app.control.replica_agent import ReplicaAgent
 from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.direct_ingress import offer
 from ray_app.deployments.replica import follow, problem_of, replica_id
-from ray_app.deployments.replica_metrics import ModelMetrics, ProcessMetrics, StoreMetrics
+from ray_app.deployments.replica_metrics import ControlLoopMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stage_connections import reach
 from ray_app.environment.serve_environment import slow_reason
@@ -75,6 +75,8 @@ class _Ingress:
         metrics.registry.register(ProcessMetrics(replica_id(), name))
         page = OwnMetrics(name, metrics.registry)
         self._follower = await follow(served, kind, lanes, control, {**extras, PAGE: page})
+        if self._follower is not None:
+            metrics.registry.register(ControlLoopMetrics(replica_id(), name, self._follower.loop))
         scrape = Scrape(replica_id(), page, (name, *stages, CONTROL), _ask(control, self._follower))
         forward = _forward(control)
         routes = {
@@ -98,6 +100,11 @@ class _Ingress:
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What `ray_app.control.autoscaling` decides by."""
         return {BUSY: self._meter.read()}
+
+    async def check_health(self) -> None:
+        """Raise when Control is followed no more, so that Serve starts another replica in this one's place."""
+        if self._follower is not None:
+            self._follower.loop.check()
 
 
 @serve.ingress()

@@ -13,6 +13,7 @@ from pathlib import Path
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.monitoring.histogram import family
@@ -45,6 +46,24 @@ class ProcessMetrics(Collector):
         if _STATM.exists():
             memory.add_metric(self._values, int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
         return [cpu, started, memory]
+
+
+class ControlLoopMetrics(Collector):
+    """How often a replica's exchange with Control failed in a way that nobody foresaw."""
+
+    def __init__(self, replica: str, deployment: str, loop: SupervisedLoop) -> None:
+        self._values = [replica, deployment]
+        self._loop = loop
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric families of this moment."""
+        failures = CounterMetricFamily(
+            "rayscore_control_loop_failures",
+            "Unexpected failures of the replica's exchange with Control.",
+            labels=["replica", "deployment"],
+        )
+        failures.add_metric(self._values, self._loop.failures)
+        return [failures]
 
 
 class StoreMetrics(Collector):

@@ -14,9 +14,16 @@ from data.errors import ConfigError
 from ray_app.control.autoscaling import BUSY, IN_FLIGHT, BusyMeter
 from ray_app.control.messages import MODEL
 from ray_app.control.metrics_reporter import MetricsReporter
+from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.replica import busy, follow, problem_of, replica_id
-from ray_app.deployments.replica_metrics import LinkMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
+from ray_app.deployments.replica_metrics import (
+    ControlLoopMetrics,
+    LinkMetrics,
+    ModelMetrics,
+    ProcessMetrics,
+    StoreMetrics,
+)
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stage_connections import link_host
 from ray_app.inference.feature_fetch import FeatureServer, local_features
@@ -37,10 +44,22 @@ class _Stage:
         self._handler = handler
         self._links = LinkServer(handler, served.hello(name))
         self._meter = BusyMeter()
-        registry = CollectorRegistry()
+        self._names = replica, name
+        self._control_loop: SupervisedLoop | None = None
+        self._registry = CollectorRegistry()
         for each in (ProcessMetrics(replica, name), LinkMetrics(replica, name, self._links), board(replica)):
-            registry.register(each)
-        return OwnMetrics(name, registry)
+            self._registry.register(each)
+        return OwnMetrics(name, self._registry)
+
+    def _watch(self, loop: SupervisedLoop) -> None:
+        """Count the failures of what speaks with Control, and make it part of the replica's health."""
+        self._control_loop = loop
+        self._registry.register(ControlLoopMetrics(*self._names, loop))
+
+    async def check_health(self) -> None:
+        """Raise when Control is reached no more, so that Serve starts another replica in this one's place."""
+        if self._control_loop is not None:
+            self._control_loop.check()
 
     async def call(self, request: bytes) -> bytes:
         """Answer a call that came by Serve's handle."""
@@ -70,7 +89,8 @@ class FeatureFetch(_Stage):
         page = self._open(served, FeatureServer(features).call, lambda replica: StoreMetrics(replica, features))
         if control is not None:
             line, contract = ControlClient(control), served.manifest.contract
-            self._bystander = MetricsReporter(replica_id(), contract, served.rules, line, {PAGE: page, BUSY: busy()})
+            self._reporter = MetricsReporter(replica_id(), contract, served.rules, line, {PAGE: page, BUSY: busy()})
+            self._watch(self._reporter.loop)
 
     async def ping(self) -> str | None:
         """Return what is wrong with the store, None when it answers."""
@@ -89,7 +109,9 @@ class Model(_Stage):
         shelf = ModelCache(served.rules, served.bundles())
         board = partial(ModelMetrics, held=shelf.held, model=shelf.model)
         page = self._open(served, ModelServer(shelf.model).call, board)
-        self._follower = await follow(served, MODEL, shelf, control, {PAGE: page})
+        self._agent = await follow(served, MODEL, shelf, control, {PAGE: page})
+        if self._agent is not None:
+            self._watch(self._agent.loop)
 
     async def ping(self) -> str | None:
         """Return None: a model that does not score never becomes a replica."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,8 +15,15 @@ from prometheus_client.registry import Collector
 
 from data.online_store.sqlite import SqliteStore
 from ray_app.control.messages import FUSED, ReplicaReport
+from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.control_metrics import ControlMetrics
-from ray_app.deployments.replica_metrics import LinkMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
+from ray_app.deployments.replica_metrics import (
+    ControlLoopMetrics,
+    LinkMetrics,
+    ModelMetrics,
+    ProcessMetrics,
+    StoreMetrics,
+)
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
@@ -108,6 +117,7 @@ def stage_boards() -> list[Collector]:
             StoreMetrics("f1", LocalFeatures(lambda: store)),
             ModelMetrics("m1", lambda: {"1": digest}, lambda wanted: model),
             LinkMetrics("m1", "Model", server),
+            ControlLoopMetrics("m1", "Model", SupervisedLoop("the test", partial(asyncio.sleep, 1.0))),
         ]
 
 

@@ -54,6 +54,24 @@ def test_it_tells_again_and_again_also_after_control_was_gone(monkeypatch: pytes
     assert extras == sorted(set(extras))
 
 
+def test_a_report_that_cannot_be_made_is_counted_and_made_again(monkeypatch: pytest.MonkeyPatch):
+    """What there is to be told fails once: that is counted, and the next reports go out."""
+    monkeypatch.setattr(module, "_EVERY_S", 0.001)
+
+    async def scenario() -> int:
+        line, pages = Said(), iter([1])
+        reporter = MetricsReporter("f1", "contract", RULES, line, {"metrics": lambda: next(pages)})
+        await until(lambda: reporter.loop.failures > 0)
+        pages = iter(range(100_000))
+        before = len(line.reports)
+        await until(lambda: len(line.reports) > before)
+        reporter.loop.check()
+        await reporter.stop()
+        return reporter.loop.failures
+
+    assert run(scenario()) >= 1
+
+
 def test_bystanders_are_known_by_their_reports_until_they_fall_silent():
     """What a bystander told is there while it reports, and gone some seconds after its last word."""
     known = ReplicaStates(frozenset())

@@ -64,6 +64,7 @@ class Said:
         self.directive: Directive | None = None
         self.changed = asyncio.Event()
         self.gone = False
+        self.tell_error: Exception | None = None
 
     def say(self, directive: Directive | None) -> None:
         """Have this said to whoever asks."""
@@ -72,7 +73,7 @@ class Said:
 
     async def changes(self, report: ReplicaReport, known: tuple[str, int]) -> Directive | None:
         """Wait for news."""
-        await self.tell(report)
+        self._hear(report)
         directive = self.directive
         if directive is not None and (directive.control, directive.seq) != known:
             return directive
@@ -85,6 +86,11 @@ class Said:
 
     async def tell(self, report: ReplicaReport) -> None:
         """Take note."""
+        if self.tell_error is not None:
+            raise self.tell_error
+        self._hear(report)
+
+    def _hear(self, report: ReplicaReport) -> None:
         if self.gone:
             raise ControlUnavailable("gone")
         self.reports.append(report)
@@ -207,5 +213,46 @@ def test_what_a_late_switch_frees_is_dropped():
         said.say(Directive("c", 1, {"2": "d2"}, rules("2", 2)))
         await until(lambda: said.reports[-1].rules.epoch == 2)
         assert holding.words == {"2": "d2"}
+
+    follow(scenario)
+
+
+def test_an_unexpected_error_does_not_end_the_exchange():
+    """A report that cannot be made is counted, and Control is followed again as soon as it can be."""
+
+    async def scenario(holding: Holding, said: Said, follower: ReplicaAgent) -> None:
+        await follower.start()
+        holding.words, words = None, holding.words  # pyright: ignore
+        await until(lambda: follower.loop.failures > 0)
+        holding.words = words
+        said.say(Directive("c", 1, {"1": "d1", "2": "d2"}, rules("2", 2)))
+        await until(lambda: holding.rules.epoch == 2)
+        follower.loop.check()
+
+    follow(scenario)
+
+
+def test_a_load_that_ends_unexpectedly_is_counted_and_begun_again():
+    """What a load fails with beside the load itself is no silent end: what is missing is loaded after it."""
+
+    async def scenario(holding: Holding, said: Said, follower: ReplicaAgent) -> None:
+        said.tell_error = KeyError("a line of its own")
+        await follower.start()
+        said.say(Directive("c", 1, {"1": "d1", "2": "d2", "3": "d3"}, rules("1", 1)))
+        await until(lambda: follower.loop.failures > 0)
+        said.tell_error = None
+        await until(lambda: said.reports[-1].held == {"1": "d1", "2": "d2", "3": "d3"})
+
+    follow(scenario)
+
+
+def test_a_replica_starts_though_control_says_what_it_cannot_follow():
+    """The first directive fails it: the replica answers by what it was built with, and the failure is counted after."""
+
+    async def scenario(holding: Holding, said: Said, follower: ReplicaAgent) -> None:
+        said.say(Directive("c", 1, {"1": "d1"}, None))  # pyright: ignore
+        await follower.start()
+        await until(lambda: follower.loop.failures > 0)
+        assert holding.rules.epoch == 1
 
     follow(scenario)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from data.errors import StoreUnavailable
+from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.replica_metrics import LinkMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
+from ray_app.deployments.stages import FeatureFetch, Model
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.transport.client import CallFailed, LinkRefused, open_link
@@ -44,6 +47,33 @@ def test_a_store_that_is_away_is_told(tmp_path: Path):
     assert found["rayscore_store_keys_total", "outcome=failed"] == 2
     assert found["rayscore_store_read_seconds_count", ""] == 1
     assert found["rayscore_store_open", ""] == 0
+
+
+async def _broken() -> None:
+    raise ZeroDivisionError("unforeseen")
+
+
+@pytest.mark.parametrize("kind", [Model, FeatureFetch])
+def test_a_stage_that_fails_to_speak_with_control_says_so_and_is_unhealthy(kind: type[Model] | type[FeatureFetch]):
+    """Its failures are a metric of its page, and after a minute of nothing else Serve's health check of it fails."""
+
+    async def scenario() -> None:
+        clock = iter(range(0, 10**6, 30))
+        loop = SupervisedLoop("the exchange", _broken, lambda: float(next(clock)), pause_s=0.001)
+        stage = object.__new__(kind)
+        stage._names, stage._registry = ("r1", kind.__name__), CollectorRegistry()
+        stage._watch(loop)
+        await stage.check_health()
+        loop.start()
+        await until(lambda: loop.failures >= 2)
+        page = samples(generate_latest(stage._registry).decode())
+        assert page["rayscore_control_loop_failures_total", f"deployment={kind.__name__}"] >= 2
+        with pytest.raises(RuntimeError, match="the exchange has failed"):
+            for _ in range(3):
+                await stage.check_health()
+        await loop.stop()
+
+    run(scenario())
 
 
 def test_models_are_told_by_the_versions_held():
