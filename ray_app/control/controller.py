@@ -17,14 +17,25 @@ from typing import Any
 from ray_app.control.messages import Directive, ReplicaReport
 from ray_app.control.registry_state import PREVIOUS_TAG, PendingWrites, RegistrySnapshot, RegistryState, same
 from ray_app.control.replica_states import ReplicaStates
-from ray_app.control.rule_change import UNSHOWN, ChangeConflict, ChangeRefused, Origin, Outcome, Refusal, RuleChange
+from ray_app.control.rule_change import (
+    REGISTRY,
+    UNSHOWN,
+    ChangeConflict,
+    ChangeRefused,
+    Origin,
+    Outcome,
+    Refusal,
+    RuleChange,
+    require_servable,
+)
 from ray_app.control.version_set import HeldBundle, VersionSet
 from tune.registry.traffic_rules import TRAFFIC_TAG, TrafficRules
 
 _SETTLE_S = 1.5
 """A new Control listens for so long to what the replicas answer by before it says anything."""
 _SETTLE_ALONE_S = 10.0
-_PREPARE_S = 60.0
+_ASK_AGAIN_S = 60.0
+"""After so long what the registry itself asked for is tried once more."""
 _MOST_REFUSALS = 20
 
 
@@ -84,7 +95,9 @@ class Controller:
         self.truth.read(registered)
         if not self.settled:
             return
-        origin = Origin("registry")
+        origin = Origin(REGISTRY)
+        if self.pending is None:
+            self.truth.renew(now)
         try:
             asked = self.truth.news(self.rules, now)
         except ChangeRefused as exc:
@@ -100,7 +113,15 @@ class Controller:
     def fetched(self, held: HeldBundle, now: float) -> None:
         """Take a bundle that was fetched and is fit to serve."""
         self.versions.put(held)
+        if self.pending is not None and not self._unfetched(self.pending):
+            self.pending.unfetched = ""
         self._advance(now)
+
+    def unavailable(self, problem: str) -> None:
+        """Take note that the registry does not answer, or not as it should."""
+        self.truth.problem = problem
+        if self.pending is not None and self._unfetched(self.pending):
+            self.pending.unfetched = problem
 
     def unfit(self, version: str, reason: str) -> None:
         """Take note that a version cannot serve: a change that names it is refused, and it is not fetched again."""
@@ -140,6 +161,8 @@ class Controller:
         except ChangeRefused as exc:
             self._refuse(change, str(exc))
             raise
+        if self.pending is not None and not instead:
+            self._give_up(self.pending, self.pending.unavailable(self._unfetched(self.pending), now), now)
         if self.pending is not None:
             self.pending.outcome, self.pending.reason = Outcome.SUPERSEDED, "another change took its place"
             self.pending = None
@@ -158,9 +181,8 @@ class Controller:
             self._settle(now)
         if self.settled:
             self.steer(self, now)
-        pending = self.pending
-        if pending is not None and now - pending.since > _PREPARE_S and not self.missing():
-            self._refuse(pending, f"not every replica held its versions after {_PREPARE_S:g} s")
+        if self.pending is not None and (reason := self.pending.overdue(self._unfetched(self.pending), now)):
+            self._give_up(self.pending, reason, now)
         self._advance(now)
 
     def directive(self) -> Directive | None:
@@ -223,28 +245,28 @@ class Controller:
         return self.pending is not None and same(rules, self.pending.rules)
 
     def _check(self, rules: TrafficRules, base: int | None, moves_champion: bool, instead: bool) -> None:
-        most = self.versions.limits.versions
         if not self.settled:
             raise ChangeConflict("Control has just started; try again in a moment")
         if base is not None and base != self.rules.epoch:
             raise ChangeConflict(f"the change is for epoch {base}, and epoch {self.rules.epoch} is in force")
-        if self.pending is not None and not instead:
+        if self.pending is not None and not instead and not self._may_pass(rules, self.pending):
             raise ChangeConflict("another change is being prepared; try again when it is over")
-        if rules.use_case != self.rules.use_case:
-            raise ChangeRefused(f"the rules are of use case '{rules.use_case}', '{self.rules.use_case}' is served")
-        if len(rules.versions) > most:
-            named = len(rules.versions)
-            raise ChangeRefused(f"the rules name {named} versions, at most {most} are held (RAYSCORE_VERSIONS_HELD)")
-        together = len({*rules.versions, *self.rules.versions})
-        if together > most:
-            raise ChangeRefused(
-                f"the old and the new rules name {together} versions together, at most {most} are held "
-                "(RAYSCORE_VERSIONS_HELD): take one out first"
-            )
-        if rules.champion != self.rules.champion and not moves_champion:
-            raise ChangeRefused(
-                f"the champion is version {self.rules.champion}: promote version {rules.champion} first"
-            )
+        require_servable(rules, self.rules, self.versions.limits.versions, moves_champion)
+
+    def _unfetched(self, change: RuleChange) -> list[str]:
+        """Versions of a change whose bundles are not at hand."""
+        return self.versions.missing(change.rules.versions)
+
+    def _may_pass(self, rules: TrafficRules, pending: RuleChange) -> bool:
+        """True when the change under way waits for a registry that does not answer, and these rules need none."""
+        return bool(pending.unfetched) and not self.versions.missing(rules.versions)
+
+    def _give_up(self, change: RuleChange, reason: str, now: float) -> None:
+        """Refuse a change for lack of time, or of a registry."""
+        if self._unfetched(change) and change.origin.who == REGISTRY:
+            # The alias or tag stands as it was put: without another look it would be served only after a restart.
+            self.truth.ask_again(now + _ASK_AGAIN_S)
+        self._refuse(change, reason)
 
     def _advance(self, now: float) -> None:
         """Go as far as is possible: have versions loaded, commit, drop."""

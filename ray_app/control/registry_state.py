@@ -44,6 +44,7 @@ class RegistryState:
         """Why the registry's word is not to be had, None when it is."""
         self._acted_on: RegistrySnapshot | None = None
         self._early_since: float | None = None
+        self._again_at: float | None = None
         self._tags: dict[str, str] = {}
         self._champion: str | None = None
 
@@ -56,6 +57,16 @@ class RegistryState:
         """Take what the registry says."""
         self.registered = registered
         self.problem = None if registered.champion else NO_CHAMPION
+
+    def ask_again(self, at: float) -> None:
+        """Note that what the registry asked for could not be fetched from it: it is news once more, from `at` on."""
+        self._again_at = at
+
+    def renew(self, now: float) -> None:
+        """Let what could not be fetched be news, once its time has come."""
+        # What is owed goes first: until it is written, the registry's word is older than what is in force.
+        if self._again_at is not None and now >= self._again_at and self.owed is None:
+            self._acted_on = self._again_at = None
 
     def news(self, rules: TrafficRules, now: float) -> TrafficRules | None:
         """The rules that the registry asks for since it was asked last, None for nothing new.

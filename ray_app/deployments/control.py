@@ -92,7 +92,7 @@ class ControlPlane:
         self._thread = ThreadPoolExecutor(1, "registry")
         self._told: tuple[int, RuleChange | None] = (0, None)
         self._changed = asyncio.Event()
-        self._heard = asyncio.Event()
+        self._stirred = asyncio.Event()
         self._poke = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._tick()), loop.create_task(self._watch())]
@@ -143,9 +143,10 @@ class ControlPlane:
             return 422, {"outcome": "refused", "reason": str(exc), "epoch": self._control.rules.epoch}
         self._spread()
         self._poke.set()
-        await self._until_over(change)
-        if change.epoch is not None:
-            await self._until_answered_by(change.epoch)
+        await self._until(lambda: change.over, _CHANGE_S)
+        if (epoch := change.epoch) is not None:
+            # A gateway that falls silent is not waited for.
+            await self._until(lambda: self._control.replicas.answer_by(epoch), _ANSWERED_BY_S)
         return _STATUSES[change.outcome], change.plain()
 
     async def check_health(self) -> None:
@@ -159,9 +160,13 @@ class ControlPlane:
             self._bystanders.hear(report, time.monotonic())
             return
         self._control.hear(report, time.monotonic())
-        heard, self._heard = self._heard, asyncio.Event()
-        heard.set()
+        self._stir()
         self._spread()
+
+    def _stir(self) -> None:
+        """Have the conditions that are waited for looked at again."""
+        stirred, self._stirred = self._stirred, asyncio.Event()
+        stirred.set()
 
     def _look(self, name: str) -> Any:
         if name == "audit":
@@ -178,21 +183,14 @@ class ControlPlane:
             self._told = state
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
+            self._stir()
 
-    async def _until_over(self, change: RuleChange) -> None:
-        deadline = time.monotonic() + _CHANGE_S
-        while not change.over and (left := deadline - time.monotonic()) > 0:
-            try:
-                await asyncio.wait_for(self._changed.wait(), min(left, _TICK_S))
-            except asyncio.TimeoutError:
-                continue
-
-    async def _until_answered_by(self, epoch: int) -> None:
-        """Wait for the gateways' word that they answer by these rules; one that falls silent is not waited for."""
-        deadline = time.monotonic() + _ANSWERED_BY_S
-        while not self._control.replicas.answer_by(epoch) and (left := deadline - time.monotonic()) > 0:
+    async def _until(self, holds: Callable[[], bool], most_s: float) -> None:
+        """Wait until reports or decisions make a condition hold, for `most_s` seconds at most."""
+        deadline = time.monotonic() + most_s
+        while not holds() and (left := deadline - time.monotonic()) > 0:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._heard.wait(), left)
+                await asyncio.wait_for(self._stirred.wait(), left)
 
     async def _tick(self) -> None:
         while True:
@@ -219,7 +217,7 @@ class ControlPlane:
                 if self._view.wants_list(time.monotonic()):
                     self._view.listed = await self._blocking(self._source.listed)
             except ModelError as exc:
-                self._control.truth.problem = str(exc)
+                self._control.unavailable(str(exc))
             self._spread()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._poke.wait(), _TICK_S)

@@ -70,6 +70,10 @@ class World:
         self.audit: list[dict[str, Any]] = []
         self.registry: dict[str, Any] = {"champion": (first or rules()).champion, "tags": {}}
         self.there = {str(version): held(str(version)) for version in range(1, 10)}
+        self.slow = False
+        """Bundles are on their way, and do not arrive."""
+        self.no_files = False
+        """The registry answers, and its files are not to be had."""
         self.most = most
         self.control = self.start(first or rules())
         self.replicas = [Replica(self, f"{kind}{i}", kind) for kind in (GATEWAY, MODEL) for i in (1, 2)]
@@ -94,8 +98,10 @@ class World:
             self.now += 0.1
             self.control.tick(self.now)
             self.poll()
-            for version in self.control.missing():
-                if version in self.there:
+            for version in self.control.missing() if not self.slow else ():
+                if self.registry["champion"] == "down" or self.no_files:
+                    self.control.unavailable("no answer")
+                elif version in self.there:
                     self.control.fetched(self.there[version], self.now)
                 else:
                     self.control.unfit(version, "is not in the registry")
@@ -105,7 +111,7 @@ class World:
     def poll(self) -> None:
         """Read the registry, and write what it is owed."""
         if self.registry["champion"] == "down":
-            self.control.truth.problem = "down"
+            self.control.unavailable("down")
             return
         self.control.see(RegistrySnapshot(self.registry["champion"], dict(self.registry["tags"])), self.now)
         if owed := self.control.owed:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ray_app.control.registry_state import PREVIOUS_TAG, TRAFFIC_TAG
-from ray_app.control.rule_change import ChangeConflict
+from ray_app.control.rule_change import ChangeConflict, Outcome
 from tests.support.control import World, rules
 from tune.registry.traffic_rules import BUCKETS
 
@@ -133,6 +133,75 @@ def test_while_the_registry_is_down_changes_go_on_and_are_written_later():
     world.step(2)
     assert json.loads(world.registry["tags"][TRAFFIC_TAG])["epoch"] == 2
     assert world.control.rules.epoch == 2
+
+
+def wait(world: World, seconds: int) -> None:
+    """Let time pass, with all that goes on in it."""
+    for _ in range(seconds):
+        world.now += 0.9
+        world.step()
+
+
+@pytest.mark.parametrize("fault", ["down", "no files"])
+def test_a_change_whose_bundles_the_registry_does_not_give_is_refused(fault: str):
+    """It does not stand in everybody's way for as long as the registry is down: refused, and the next is taken."""
+    world = World(rules("1", ("2", 20)))
+    world.no_files = fault == "no files"
+    world.registry["champion"] = "down" if fault == "down" else "1"
+    change = world.propose(rules("1", ("3", 20)))
+    wait(world, 15)
+    with pytest.raises(ChangeConflict, match="another change is being prepared"):
+        world.propose(rules("1", ("4", 20)))
+    wait(world, 10)
+    assert change.outcome is Outcome.REFUSED
+    assert change.reason.startswith("registry unavailable: version 3 was not to be had in 2")
+    assert world.control.rules.epoch == 1
+    assert not world.propose(rules("1", ("4", 20))).over
+    wait(world, 25)
+    world.no_files, world.registry["champion"] = False, "1"
+    again = world.propose(rules("1", ("4", 20)))
+    world.step(3)
+    assert again.outcome is Outcome.COMMITTED
+
+
+def test_what_needs_nothing_of_the_registry_does_not_wait_for_it():
+    """A weight of a version that all hold is changed at once, though another change waits for a bundle."""
+    world = World(rules("1", ("2", 20)))
+    world.no_files = True
+    stuck = world.propose(rules("1", ("2", 20), ("3", 5)))
+    world.step(2)
+    assert world.propose(rules("1", ("2", 50))).outcome is Outcome.COMMITTED
+    assert (stuck.outcome, stuck.reason.split(":")[0]) == (Outcome.REFUSED, "registry unavailable")
+    world.step(2)
+    assert {replica.rules.epoch for replica in world.replicas} == {2}
+
+
+def test_a_slow_registry_is_waited_for():
+    """A bundle that is on its way for half a minute ends no change, and is given up after a whole one."""
+    world = World()
+    world.slow = True
+    change = world.propose(rules("1", ("2", 20)))
+    wait(world, 40)
+    assert not change.over
+    wait(world, 25)
+    assert (change.outcome, change.reason.split(":")[0]) == (Outcome.REFUSED, "registry unavailable")
+    world.slow = False
+    again = world.propose(rules("1", ("2", 20)))
+    world.step(3)
+    assert again.outcome is Outcome.COMMITTED
+
+
+def test_a_champion_that_could_not_be_fetched_is_tried_again():
+    """The alias was moved while files were out of reach: refused after a while, and taken up when they are back."""
+    world = World(rules("1", ("2", 20)))
+    world.no_files, world.registry["champion"] = True, "3"
+    wait(world, 30)
+    assert world.control.pending is None
+    assert world.propose(rules("1", ("2", 50))).outcome is Outcome.COMMITTED
+    world.no_files = False
+    wait(world, 60)
+    assert (world.control.rules.champion, world.registry["champion"]) == ("3", "3")
+    assert [each.weight for each in world.control.rules.challengers] == [50]
 
 
 def test_a_control_that_is_started_over_takes_over_what_replicas_answer_by():
