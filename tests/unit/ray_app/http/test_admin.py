@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import httpx
 import pytest
 from pydantic import SecretStr
 
 from data.errors import ConfigError
 from data.settings import Settings, load_settings
-from ray_app.control.audit_log import AuditLog
 from ray_app.environment.haproxy import ATTEMPT
 from ray_app.http.admin import AdminRoutes
 from ray_app.protocol.responses import HttpProblem
@@ -141,23 +137,3 @@ def test_the_token_is_never_printed(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError, match="RAYSCORE_ADMIN_TOKEN") as refused:
         load_settings()
     assert "short-secret" not in str(refused.value)
-
-
-def test_the_audit_log_is_one_line_an_entry_and_goes_on(tmp_path: Path):
-    """Entries are appended, and read again after a restart; a line cut short is passed over."""
-    file = tmp_path / "var" / "audit.jsonl"
-    AuditLog(file)({"who": "admin", "epoch": 2})
-    with file.open("ab") as half:
-        half.write(b'{"who": "adm\n')
-    again = AuditLog(file)
-    again({"who": "registry", "epoch": 3})
-    assert [entry["epoch"] for entry in again.recent] == [2, 3]
-    assert json.loads(file.read_text().splitlines()[-1])["who"] == "registry"
-
-
-def test_an_audit_log_that_cannot_be_written_is_counted(tmp_path: Path):
-    """Changes go on; what was not written is counted."""
-    (tmp_path / "file").write_text("")
-    audit = AuditLog(tmp_path / "file" / "audit.jsonl")
-    audit({"who": "admin"})
-    assert (audit.lost, len(audit.recent)) == (1, 1)
