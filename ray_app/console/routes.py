@@ -6,6 +6,7 @@ What changes something goes by the admin door, with its token; nothing here need
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import time
 from collections.abc import Callable, Mapping
@@ -69,7 +70,9 @@ class ConsoleRoutes:
         """What is known now, at most a second old; raises ControlUnavailable."""
         asked = self._asked
         if asked is None or (asked.done() and self._clock() - self._answered_at >= _KEPT_S):
-            asked = self._asked = asyncio.get_running_loop().create_task(self._ask())
+            # An empty context: others wait for it too, and Serve cancels the calls of a request whose client has left,
+            # which it finds by the context that they were made in.
+            asked = self._asked = contextvars.Context().run(asyncio.get_running_loop().create_task, self._ask())
             # Whoever asked may have left by the time that it fails.
             asked.add_done_callback(lambda task: task.cancelled() or task.exception())
         return RouteReply(200, responses.JSON, await asyncio.shield(asked), {"cache-control": "no-store"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import re
 from typing import Any
@@ -14,7 +15,7 @@ from data.errors import ControlUnavailable, RayscoreError
 from ray_app.console.routes import ConsoleRoutes
 from ray_app.protocol.route import RouteReply, RouteRequest
 from tests.support.http_requests import ask, problem
-from tests.support.serving import door, run
+from tests.support.serving import door, run, until
 
 GET_DATA = RouteRequest("GET", "/console/data", b"", {}, b"", "10.0.0.1")
 
@@ -136,6 +137,38 @@ def test_one_who_leaves_takes_the_answer_from_nobody():
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.sleep(0)
+        watched.gate.set()
+        return await second
+
+    assert run(look())["times"] == 1
+
+
+def test_what_serve_cancels_for_one_who_leaves_is_nobody_elses():
+    """Serve cancels the calls made in the context of a request whose client is gone: not the shared one."""
+    calls_of_request = contextvars.ContextVar[list[asyncio.Future[bool]]]("calls_of_request")
+
+    class AsServe(Watched):
+        begun = False
+
+        async def forward(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
+            call = asyncio.ensure_future(self.gate.wait())
+            self.begun = True
+            calls_of_request.get([]).append(call)
+            await call
+            return await super().forward(action, told, source)
+
+    async def viewer(watched: Watched, calls: list[asyncio.Future[bool]]) -> Any:
+        calls_of_request.set(calls)
+        return await watched.data()
+
+    async def look() -> Any:
+        watched, calls = AsServe(), []
+        watched.gate.clear()
+        first, second = (asyncio.ensure_future(viewer(watched, each)) for each in (calls, []))
+        await until(lambda: watched.begun)
+        for each in (first, *calls):
+            each.cancel()
+        await asyncio.wait([first])
         watched.gate.set()
         return await second
 
