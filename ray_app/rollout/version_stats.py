@@ -24,7 +24,8 @@ SCORE_EDGES = 1 / (1 + np.exp(-np.arange(-14, 15) / 2))
 
 _FOLD = 256
 _MOST_VERSIONS = 20
-_MOST_ENTITIES = 50_000
+_ENTITIES_REMEMBERED = 25_000
+"""Of a version, in each of two generations: about 5 MB where a version has answered for so many."""
 
 
 def _zeros(edges: np.ndarray) -> np.ndarray:
@@ -40,7 +41,8 @@ class VersionStats:
         errors: requests of which rows failed with status 500 and above.
         refused: requests of which rows were refused (any other status).
         latencies: of the answered requests, by LATENCY_EDGES_S and one more for those above.
-        scores: by SCORE_EDGES and one more; one answer an entity, so that one which asks often counts no more.
+        scores: by SCORE_EDGES and one more; one answer an entity, so that one which asks often counts no more. With
+            more than 25,000 entities, one that is not heard of while so many others are may count again.
         positives: of these, how many were labelled 1.
         rows: rows that it was given, however they went.
         refused_rows: of these, those that were refused.
@@ -117,13 +119,20 @@ def merged(reports: Iterable[Mapping[str, VersionStats]]) -> dict[str, VersionSt
 
 
 class _EntityScores:
-    """One version's tally, and the entities whose scores are in it."""
+    """The statistics of one version, and the entities whose scores are in them, so that each counts once.
 
-    __slots__ = ("seen", "tally")
+    They are forgotten in two generations: an entity counts again only after `_ENTITIES_REMEMBERED` others at least,
+    and twice as many are kept at most. To forget all of them at once would let a card that pays every minute count
+    again just after it was counted. Kept are 64-bit hashes: two entities that share one are one in 10^10 at this size,
+    and an entity may be text of any length.
+    """
+
+    __slots__ = ("newer", "older", "tally")
 
     def __init__(self) -> None:
         self.tally = VersionStats()
-        self.seen: set[str] = set()
+        self.newer: set[int] = set()
+        self.older: set[int] = set()
 
     def add(self, rows: Sequence[Answered], latencies: Sequence[float]) -> None:
         fresh = [row for row in rows if self._fresh(row.prediction.row.entity)]
@@ -138,12 +147,14 @@ class _EntityScores:
     def _fresh(self, entity: str | None) -> bool:
         if entity is None:
             return True
-        if entity in self.seen:
-            return False
-        if len(self.seen) >= _MOST_ENTITIES:
-            self.seen.clear()
-        self.seen.add(entity)
-        return True
+        key = hash(entity)
+        known = key in self.newer or key in self.older
+        if key not in self.newer:
+            # Also of one that is known: who keeps asking stays known.
+            if len(self.newer) >= _ENTITIES_REMEMBERED:
+                self.older, self.newer = self.newer, set()
+            self.newer.add(key)
+        return not known
 
 
 class VersionStatsTable:

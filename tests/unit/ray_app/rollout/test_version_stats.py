@@ -9,6 +9,7 @@ import pytest
 from data.errors import Overloaded
 from ray_app.inference.observers import Answered, Failed
 from ray_app.prediction import Lookup, Prediction, Row
+from ray_app.rollout import version_stats as module
 from ray_app.rollout.metrics import RolloutMetrics
 from ray_app.rollout.slo_judge import SloJudge
 from ray_app.rollout.version_stats import VersionStats, VersionStatsTable, merged
@@ -66,6 +67,34 @@ def test_an_entity_counts_once():
         tallies.answered([answered(entity=entity)])
     tally = tallies.report()["2"]
     assert (tally.answered, tally.scored) == (6, 4)
+
+
+def test_entities_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch):
+    """However many entities come by, so many are remembered at most; one that keeps asking counts once all the same."""
+    monkeypatch.setattr(module, "_ENTITIES_REMEMBERED", 100)
+    tallies = VersionStatsTable()
+    for other in range(2000):
+        tallies.answered([answered(entity="busy"), answered(entity=f"card {other}")])
+        if other % 50 == 0:
+            tallies.report()
+            scores = tallies._pages["2"]
+            assert len(scores.newer) + len(scores.older) <= 200
+    assert tallies.report()["2"].scored == 2001
+
+
+def test_an_entity_that_was_not_heard_of_for_long_counts_again(monkeypatch: pytest.MonkeyPatch):
+    """It is remembered for as many others as are remembered, and forgotten after twice as many."""
+    monkeypatch.setattr(module, "_ENTITIES_REMEMBERED", 10)
+    tallies = VersionStatsTable()
+
+    def scored_after(others: int) -> int:
+        before = tallies.report()["2"].scored
+        for entity in [*(str(n) for n in range(others)), "rare"]:
+            tallies.answered([answered(entity=entity + f" {before}" if entity != "rare" else entity)])
+        return tallies.report()["2"].scored - before - others
+
+    tallies.answered([answered(entity="rare")])
+    assert [scored_after(9), scored_after(20)] == [0, 1]
 
 
 def test_tallies_add_up_and_subtract():
