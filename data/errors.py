@@ -11,6 +11,7 @@ RayscoreError
 |   +-- ModelNotFound      the registry has no such model, version or alias
 |   +-- RegistryUnavailable  the registry could not be reached
 |   |   +-- RegistryRefused  the registry was reached and said no
+|   +-- PromotionConflict  the champion changed while a version was judged against it
 |   +-- SchemaMismatch     two sides were built from different feature schemas
 |   +-- VersionUnavailable no replica that answers holds the version
 +-- ServiceError           a running service does not answer, or not as it was asked
@@ -86,6 +87,10 @@ class RegistryUnavailable(ModelError):
 
 class RegistryRefused(RegistryUnavailable):
     """The registry was reached and said no: to ask again brings nothing."""
+
+
+class PromotionConflict(ModelError):
+    """The champion changed while a version was judged against it; nothing was promoted."""
 
 
 class SchemaMismatch(ModelError):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from data.errors import ModelNotFound
+from data.errors import ModelNotFound, PromotionConflict
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 from tune.promotion.gates import Gate, check_gates
@@ -23,12 +23,16 @@ Prove = Callable[[ResolvedModel, pa.Table], SkewProof]
 
 
 class PromotionVerdict(NamedTuple):
-    """What the gates said of one version. `proof` is the skew proof, when one was made."""
+    """What the gates said of one version.
+
+    `proof` is the skew proof, when one was made; `champion` the version that was the champion then, None without one.
+    """
 
     version: str
     gates: list[Gate]
     bundle: Bundle
     proof: SkewProof | None
+    champion: str | None
 
     @property
     def passed(self) -> bool:
@@ -54,12 +58,15 @@ def judge(
         ServiceError: the service of the skew proof does not answer, or not as the version.
     """
     candidate = registry.resolve(use_case.name, alias_or_version)
-    champion = _champion(registry, use_case.name, candidate)
+    present = _champion_version(registry, use_case.name)
+    # By its number: the alias may move between two look-ups.
+    other = present not in (None, candidate.version)
+    champion = registry.resolve(use_case.name, present) if present and other else None
     holdout = read_holdout(registry, candidate)
     proof = prove(candidate, holdout) if prove else None
     bundle, own = (champion.bundle, _own_holdout(registry, champion)) if champion else (None, None)
     gates = check_gates(use_case, holdout, candidate.bundle, bundle, proof, new_schema, own)
-    return PromotionVerdict(candidate.version, gates, candidate.bundle, proof)
+    return PromotionVerdict(candidate.version, gates, candidate.bundle, proof, present)
 
 
 def promote(
@@ -72,10 +79,12 @@ def promote(
     """Make a version the champion when it passes every gate; the verdict tells.
 
     Raises:
+        PromotionConflict: another version became the champion meanwhile; nothing is promoted.
         as `judge`.
     """
     verdict = judge(registry, use_case, alias_or_version, prove, new_schema)
     if verdict.passed:
+        _require_same_champion(registry, use_case.name, verdict)
         registry.set_alias(use_case.name, CHAMPION, verdict.version)
     return verdict
 
@@ -94,9 +103,17 @@ def _own_holdout(registry: Registry, champion: ResolvedModel) -> pa.Table | None
         return None
 
 
-def _champion(registry: Registry, name: str, candidate: ResolvedModel) -> ResolvedModel | None:
-    try:
-        champion = registry.resolve(name, CHAMPION)
-    except ModelNotFound:
-        return None
-    return None if champion.version == candidate.version else champion
+def _champion_version(registry: Registry, name: str) -> str | None:
+    return registry.state(name).aliases.get(CHAMPION)
+
+
+def _require_same_champion(registry: Registry, name: str, verdict: PromotionVerdict) -> None:
+    """Refuse a verdict on another champion than the one there is: gates take minutes, and a skew proof longer."""
+    # MLflow sets an alias unconditionally: between this look and the write a few milliseconds remain.
+    present = _champion_version(registry, name)
+    if present != verdict.champion:
+        before, now = (f"version {each}" if each else "no version" for each in (verdict.champion, present))
+        raise PromotionConflict(
+            f"version {verdict.version} is not promoted: it was judged while {before} was the {CHAMPION}, and "
+            f"{now} is the {CHAMPION} now; promote again, to judge it against that one"
+        )

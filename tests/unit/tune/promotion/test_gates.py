@@ -7,7 +7,7 @@ import functools
 import pyarrow as pa
 import pytest
 
-from data.errors import ModelNotFound
+from data.errors import ModelNotFound, PromotionConflict
 from data.schema.model_policy import Gates, Slice
 from data.schema.use_case import Split, UseCase, load_use_case
 from data.sources.parquet import write_table
@@ -240,6 +240,27 @@ def test_rollback_is_judged_by_the_floors_alone(tmp_path):
     assert (verdict.passed, registry.version("card_fraud", CHAMPION).version) == (True, "1")
     back = {row.name: row.verdict for row in promote(registry, use_case(), "2").gates}
     assert back[AGAINST] == "passed", "version 1 learned from no row of version 2's holdout"
+
+
+@pytest.mark.parametrize(("before", "now"), [("1", "3"), (None, "3")])
+def test_champion_that_changed_while_a_version_was_judged_is_not_replaced(registry, before, now):
+    """Compare-and-set: whoever was promoted during the skew proof stays, and the error names both champions."""
+    given = use_case(max_loss_to_champion=1.0).model_copy(update={"slices": ()})
+    registry.publish(
+        card_bundle(), MlflowRuns(registry.tracking_uri, registry.artifact_dir, "card_fraud").start("c", {})
+    )
+    if before:
+        registry.set_alias("card_fraud", CHAMPION, before)
+
+    def prove(model, holdout):
+        registry.set_alias("card_fraud", CHAMPION, now)
+        return SkewProof(model.version, 10, compared=10)
+
+    with pytest.raises(PromotionConflict) as refused:
+        promote(registry, given, "2", prove)
+    assert f"judged while {f'version {before}' if before else 'no version'} was the champion" in str(refused.value)
+    assert f"version {now} is the champion now; promote again" in str(refused.value)
+    assert registry.version("card_fraud", CHAMPION).version == now
 
 
 def test_judging_promotes_nothing(registry):
