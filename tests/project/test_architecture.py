@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.support.models import card_bundle
 from tests.support.serving import FULL
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("data", "tune", "ray_app")
 HEAVY = ("ray", "pandas", "xgboost", "mlflow", "sklearn", "matplotlib", "onnx", "onnxmltools", "cassandra", "httpx")
 LEAVES = (
     "data.schema.feature_schema",
@@ -133,7 +141,7 @@ def test_imports_follow_the_contracts():
 
 def sources() -> list[Path]:
     """Every module of the three packages."""
-    return sorted(file for package in ("data", "tune", "ray_app") for file in (ROOT / package).rglob("*.py"))
+    return sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 
 
 def touches_environment(tree: ast.Module) -> bool:
@@ -197,8 +205,105 @@ def test_only_one_module_knows_the_prefix():
     assert readers == []
 
 
-@pytest.mark.parametrize("package", ["data", "tune", "ray_app"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_package_says_what_it_is(package: str):
     """Every module of a package begins with its place in the flow."""
     for file in sorted((ROOT / package).rglob("*.py")):
         assert ast.get_docstring(ast.parse(file.read_text("utf-8"))), file
+
+
+_MAP_ROW = re.compile(r"^\| `((?:data|tune|ray_app)/[^`]+)` \| (.+?) \| (.*?) ?\| (\d*) ?\|$", re.M)
+
+
+class MapRow(NamedTuple):
+    """A row of the map in docs/architecture.md: a folder with its files, or a module of a package's top level."""
+
+    path: str
+    holds: str
+    files: tuple[str, ...]
+    level: str
+
+    def line(self) -> str:
+        """The row as Markdown."""
+        files = " ".join(f"`{name}`" for name in self.files)
+        return f"| `{self.path}` | {self.holds} | {files} | {self.level} |"
+
+
+def layer_levels(contracts: list[dict[str, Any]]) -> dict[str, str]:
+    """The level of each folder and module in the layers of import-linter's contracts, by path; the lowest is 1."""
+    levels = {}
+    for contract in contracts:
+        for package in contract.get("containers", ()):
+            for level, layer in enumerate(reversed(contract["layers"]), 1):
+                levels |= {f"{package}/{name.strip()}": str(level) for name in layer.split("|")}
+    return levels
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """The names of a folder's files in order, but for what every package has."""
+    common = ("__init__.py", "__main__.py")
+    return tuple(sorted(file.name for file in folder.iterdir() if file.is_file() and file.name not in common))
+
+
+def tree(root: Path, levels: dict[str, str]) -> dict[str, MapRow]:
+    """What the map should hold by path; a folder within a folder has the level of the outer one."""
+    rows = []
+    for package in PACKAGES:
+        rows += [MapRow(f"{package}/{name}", "", (), "") for name in files_of(root / package)]
+        # Of the files that there are: a checkout may still have the empty folders of another branch.
+        folders = {path.parent for path in (root / package).rglob("*") if path.is_file()} - {root / package}
+        folders = {folder for folder in folders if folder.name != "__pycache__"}
+        rows += [MapRow(f"{folder.relative_to(root).as_posix()}/", "", files_of(folder), "") for folder in folders]
+    found = {}
+    for row in rows:
+        outermost = "/".join(row.path.split("/")[:2]).removesuffix(".py")
+        found[row.path] = row._replace(level=levels.get(outermost, ""))
+    return found
+
+
+def map_changes(text: str, expected: dict[str, MapRow]) -> list[str]:
+    """The lines to take out of a page with the map (`- `) and to put in (`+ `), so that it shows what is expected."""
+    documented = [
+        MapRow(path, holds, tuple(re.findall(r"`([^`]+)`", files)), level)
+        for path, holds, files, level in _MAP_ROW.findall(text)
+    ]
+    changes = []
+    for row in documented:
+        actual = expected.get(row.path)
+        if actual is None:
+            changes.append(f"- {row.line()}")
+        elif sorted(row.files) != list(actual.files) or row.level != actual.level:
+            changes += [f"- {row.line()}", f"+ {actual._replace(holds=row.holds).line()}"]
+    missing = expected.keys() - {row.path for row in documented}
+    return changes + [f"+ {expected[path]._replace(holds='WHAT IT HOLDS').line()}" for path in sorted(missing)]
+
+
+def test_map_of_the_folders_is_the_tree():
+    """The map in docs/architecture.md has every folder and file of the packages, no other, each with its level."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    expected = tree(ROOT, layer_levels(project["tool"]["importlinter"]["contracts"]))
+    changes = map_changes((ROOT / "docs" / "architecture.md").read_text("utf-8"), expected)
+    assert not changes, "change these lines of docs/architecture.md:\n" + "\n".join(changes)
+
+
+def test_changes_of_the_map_are_named(tmp_path: Path):
+    """A new folder, a new module, a new file, a file that went and another level each give the lines to change."""
+    for path in ("data/new/a.py", "data/changed/b.py", "data/changed/__init__.py", "data/top.py", "tune/same/c.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "ray_app").mkdir()
+    contract = {"containers": ["data"], "layers": ["new", "changed | top"]}
+    text = "\n".join(
+        (
+            "| `data/changed/` | Things | `b.py` `gone.py` | 1 |",
+            "| `data/gone/` | Nothing | `z.py` | 2 |",
+            "| `tune/same/` | The same | `c.py` |  |",
+        )
+    )
+    assert map_changes(text, tree(tmp_path, layer_levels([contract]))) == [
+        "- | `data/changed/` | Things | `b.py` `gone.py` | 1 |",
+        "+ | `data/changed/` | Things | `b.py` | 1 |",
+        "- | `data/gone/` | Nothing | `z.py` | 2 |",
+        "+ | `data/new/` | WHAT IT HOLDS | `a.py` | 2 |",
+        "+ | `data/top.py` | WHAT IT HOLDS |  | 1 |",
+    ]
