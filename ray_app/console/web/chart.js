@@ -1,4 +1,4 @@
-// A line chart over the last minutes, one colour a version; solid lines for the main figure, dashed for the other.
+// Line chart of the last minutes: one colour per model version, the main figure solid, a second one dashed.
 
 import { h, s, show } from "./dom.js";
 
@@ -7,7 +7,7 @@ const EDGE = { left: 4, right: 4, top: 14, bottom: 20 };
 const PLOT = HEIGHT - EDGE.top - EDGE.bottom;
 const SPANS_MIN = [3, 6, 9, 15];
 
-/** How many minutes charts show: as few as hold all that is known, so that the first ones fill them too. */
+/** Minutes that charts span: the shortest span that holds the whole history, so that a short one fills the width. */
 export function spanOf(history, now) {
   const known = (now - (history.at[0] ?? now) + 5) / 60;
   return SPANS_MIN.find((span) => span >= known) ?? SPANS_MIN.at(-1);
@@ -15,8 +15,8 @@ export function spanOf(history, now) {
 
 export class LineChart {
   /**
-   * `lines` are {label, dashed, of(columns, i, seconds)}, each a figure of one version in one step, null for none;
-   * `log` draws on a logarithmic axis; `text` writes a figure.
+   * `lines` are {label, dashed, of(columns, i, seconds)}: `of` returns a version's figure in step i, null for none;
+   * `log` makes the value axis logarithmic; `text` formats a figure.
    */
   constructor({ title, unit, lines, log = false, text }) {
     Object.assign(this, { title, unit, lines, log, text });
@@ -39,7 +39,7 @@ export class LineChart {
     new ResizeObserver(() => this.draw()).observe(this.svg);
   }
 
-  /** Draw a history as `/console/data` has it; `now` is in seconds since 1970, `colour` numbers a version's colour. */
+  /** Draw the `history` of `/console/data`; `now` is in s since 1970, `colour(version)` is the index of its colour. */
   update(history, now, colour) {
     this.history = history;
     this.now = now;
@@ -59,13 +59,13 @@ export class LineChart {
     const width = this.svg.clientWidth;
     if (!this.history || !width) return;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-    const values = this.series.flatMap((each) => each.values).filter((value) => value !== null && (!this.log || value > 0));
+    const values = this.series.flatMap((series) => series.values).filter((value) => value !== null && (!this.log || value > 0));
     const ticks = this.log ? logTicks(values) : linearTicks(Math.max(0, ...values));
     const y = this.scale(ticks);
     this.x = (at) => EDGE.left + ((at - this.now + this.span) / this.span) * (width - EDGE.left - EDGE.right);
     this.y = y;
-    const paths = this.series.map((each) =>
-      s("path", { class: `line c${this.colour(each.version)}${each.line.dashed ? " dashed" : ""}`, d: this.path(each.values) }),
+    const paths = this.series.map((series) =>
+      s("path", { class: `line c${this.colour(series.version)}${series.line.dashed ? " dashed" : ""}`, d: this.path(series.values) }),
     );
     show(this.svg, this.grid(ticks, y, width), paths, s("g", { class: "cross" }));
     this.svg.setAttribute("aria-label", `${this.title}. ${this.summary() || "Nothing yet."}`);
@@ -105,7 +105,7 @@ export class LineChart {
         const x = this.x(this.history.at[i]);
         if (x < EDGE.left) return "";
         const point = `${pen}${x.toFixed(1)} ${this.y(value).toFixed(1)}`;
-        // A point that stands alone is a dot: a line of no length, with round ends.
+        // A point without neighbours shows as a dot: a line of length 0 with round caps. Otherwise it would be invisible.
         const dot = pen === "M" ? "h0" : "";
         pen = "L";
         return point + dot;
@@ -113,14 +113,14 @@ export class LineChart {
       .join("");
   }
 
-  last(each) {
-    return each.values[each.values.length - 1] ?? null;
+  last(series) {
+    return series.values[series.values.length - 1] ?? null;
   }
 
   summary() {
     return this.series
-      .filter((each) => this.last(each) !== null)
-      .map((each) => `Version ${each.version} ${each.line.label} ${this.text(this.last(each))} ${this.unit}.`)
+      .filter((series) => this.last(series) !== null)
+      .map((series) => `Version ${series.version} ${series.line.label} ${this.text(this.last(series))} ${this.unit}.`)
       .join(" ");
   }
 
@@ -128,15 +128,15 @@ export class LineChart {
     const versions = Object.keys(this.history.versions);
     if (!versions.length) return h("li", { class: "muted" }, "Nothing was counted yet: figures come every 5 s.");
     return versions.map((version) => {
-      const own = this.series.filter((each) => each.version === version);
-      const figures = own.map((each) => (this.last(each) === null ? "–" : this.text(this.last(each)))).join(" / ");
+      const own = this.series.filter((series) => series.version === version);
+      const figures = own.map((series) => (this.last(series) === null ? "–" : this.text(this.last(series)))).join(" / ");
       return h("li", { "data-key": version }, h("span", { class: `swatch c${this.colour(version)}` }), `v${version} `, h("b", null, figures));
     });
   }
 
   point(event) {
     const at = this.now - this.span * (1 - event.offsetX / this.svg.clientWidth);
-    const distance = this.history?.at.map((each) => Math.abs(each - at)) ?? [];
+    const distance = this.history?.at.map((time) => Math.abs(time - at)) ?? [];
     this.pick(distance.length ? distance.indexOf(Math.min(...distance)) : null);
   }
 
@@ -156,13 +156,13 @@ export class LineChart {
     if (!cross) return;
     if (!known) return show(cross);
     const x = this.x(this.history.at[i]);
-    const shown = this.series.filter((each) => each.values[i] !== null);
-    const dots = shown.map((each) =>
-      s("circle", { class: `dot c${this.colour(each.version)}`, cx: x, cy: this.y(each.values[i]), r: 3 }),
+    const shown = this.series.filter((series) => series.values[i] !== null);
+    const dots = shown.map((series) =>
+      s("circle", { class: `dot c${this.colour(series.version)}`, cx: x, cy: this.y(series.values[i]), r: 3 }),
     );
     show(cross, s("line", { class: "rule strong", x1: x, x2: x, y1: EDGE.top, y2: HEIGHT - EDGE.bottom }), dots);
-    const rows = shown.map((each) =>
-      h("div", null, h("span", { class: `swatch c${this.colour(each.version)}` }), `v${each.version} ${each.line.label} `, h("b", null, this.text(each.values[i]))),
+    const rows = shown.map((series) =>
+      h("div", null, h("span", { class: `swatch c${this.colour(series.version)}` }), `v${series.version} ${series.line.label} `, h("b", null, this.text(series.values[i]))),
     );
     show(this.tip, h("div", { class: "muted" }, new Date(this.history.at[i] * 1000).toLocaleTimeString("en-GB")), rows);
     const right = x > this.svg.clientWidth / 2;
@@ -171,27 +171,27 @@ export class LineChart {
   }
 }
 
-/** Three to five round numbers from 0 to at least `most`. */
+/** Axis ticks: three to five round numbers from 0 to at least `most`. */
 export function linearTicks(most) {
   const rough = (most || 1) / 3;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((each) => each >= rough);
+  const step = [1, 2, 5, 10].map((m) => m * power).find((tick) => tick >= rough);
   return Array.from({ length: Math.max(Math.ceil((most || 1) / step - 1e-9), 1) + 1 }, (_, i) => i * step);
 }
 
-/** Powers of ten, or 1, 2, 5 and so on where they span little, from below the smallest to above the largest. */
+/** Ticks of a logarithmic axis that enclose the values: powers of ten, or 1, 2, 5, ... when the values span little. */
 export function logTicks(values) {
   const low = Math.min(...values, Infinity);
   if (low === Infinity) return [1, 10];
   const high = Math.max(...values);
   const all = [];
   for (let power = -2; power < 6; power++) for (const m of [1, 2, 5]) all.push(m * 10 ** power);
-  const first = Math.max(all.findLastIndex((each) => each <= low), 0);
-  const last = Math.max(all.findIndex((each) => each >= high), first + 1);
+  const first = Math.max(all.findLastIndex((tick) => tick <= low), 0);
+  const last = Math.max(all.findIndex((tick) => tick >= high), first + 1);
   const chosen = all.slice(first, last + 1);
   if (chosen.length <= 5) return chosen;
-  // Only whole powers between the ends, and none so near to an end that their words would touch.
+  // Only whole powers of ten between the ends, and none so near an end that their labels would overlap.
   const [bottom, top] = [chosen[0], chosen[chosen.length - 1]];
-  const between = chosen.filter((each) => Math.abs(Math.log10(each) % 1) < 1e-9 && each > 2.5 * bottom && 2.5 * each < top);
+  const between = chosen.filter((tick) => Math.abs(Math.log10(tick) % 1) < 1e-9 && tick > 2.5 * bottom && 2.5 * tick < top);
   return [bottom, ...between, top];
 }

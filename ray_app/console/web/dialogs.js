@@ -1,4 +1,4 @@
-// The dialogs: the token, and for every action what it will do, in words, before it is done.
+// Dialogs: the admin token, and one for each action, which says in words what will change before it is sent.
 
 import { byId, h, show, sized } from "./dom.js";
 import { weight } from "./format.js";
@@ -6,8 +6,8 @@ import { liveShares, shares } from "./overview.js";
 
 const PRESETS = [1, 5, 25, 50, 100];
 
-/** Ask for the token, or say how the door is opened. */
-export function unlockDialog(view, door, changed) {
+/** Ask for the admin token, or say how to start the service with one. */
+export function unlockDialog(view, admin, changed) {
   const dialog = byId("unlock");
   const title = h("h2", { id: "unlock-title" }, view.data && !view.data.admin_open ? "The admin door is closed" : "Unlock");
   if (view.data && !view.data.admin_open) {
@@ -18,15 +18,15 @@ export function unlockDialog(view, door, changed) {
     return open(dialog);
   }
   const field = h("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
-  const said = status();
+  const message = status();
   dialog.replaceChildren(frame(title, [
     h("p", null, "The admin token lets you change who answers whom. It is kept for this tab until you lock it or close it."),
     h("label", { for: "token" }, "Admin token"),
     field,
-    said,
+    message,
   ], [closer("Cancel"), h("button", { type: "submit", class: "primary" }, "Unlock")]));
   submits(dialog, async () => {
-    const answer = await door.unlock(byId("token").value.trim());
+    const answer = await admin.unlock(byId("token").value.trim());
     tell(dialog, answer);
     if (answer.kind !== "good") return;
     dialog.close();
@@ -35,10 +35,10 @@ export function unlockDialog(view, door, changed) {
   open(dialog);
 }
 
-/** Begin an action: `act` is weight, add, out, promote or rollback. */
-export function actionDialog(view, door, act, version, changed) {
+/** Open the dialog of an action; `act` is weight, add, out, promote or rollback, `changed` runs after the request. */
+export function actionDialog(view, admin, act, version, changed) {
   const dialog = byId("action");
-  const { title, body, words, told, danger, label } = ACTIONS[act](view, version);
+  const { title, body, words, request, danger, label } = ACTIONS[act](view, version);
   dialog.replaceChildren(frame(h("h2", { id: "action-title" }, title), [
     body ?? null,
     h("p", { class: "effect" }),
@@ -58,9 +58,9 @@ export function actionDialog(view, door, act, version, changed) {
   dialog.oninput = preview;
   preview();
   submits(dialog, async () => {
-    // The epoch is the one that was shown when the dialog was opened: whoever was faster is not overruled.
-    const { name, ...rest } = told();
-    const answer = await door.act(name, { ...rest, epoch: view.data.epoch, why: byId("why").value.trim() });
+    // The epoch shown when the dialog was opened: if the rules have changed since, the service refuses (409).
+    const { name, ...rest } = request();
+    const answer = await admin.act(name, { ...rest, epoch: view.data.epoch, why: byId("why").value.trim() });
     tell(dialog, answer);
     if (answer.kind !== "bad") done(dialog);
     changed();
@@ -68,6 +68,10 @@ export function actionDialog(view, door, act, version, changed) {
   open(dialog);
 }
 
+/**
+ * By action: the dialog's title, fields and button; `words` describes the effect of the present input, with the shares
+ * `after` it or that it is `wrong`; `request` is the admin route's name and body.
+ */
 const ACTIONS = {
   weight: (view, version) => weighing(view, version),
   add: (view) => weighing(view, null),
@@ -77,7 +81,7 @@ const ACTIONS = {
       text: `Version ${version} gets no traffic any more. ${rest(data, version)}`,
       after: liveShares(data.champion, without(data, version)),
     }),
-    told: () => ({ name: "weight", version, weight: null }),
+    request: () => ({ name: "weight", version, weight: null }),
     label: "Take it out",
     danger: true,
   }),
@@ -90,7 +94,7 @@ const ACTIONS = {
         `No gate is asked here: rayscore promote does that.${noted(data, version, "ends")}`,
       after: liveShares(version, without(data, version)),
     }),
-    told: () => ({ name: "promote", version }),
+    request: () => ({ name: "promote", version }),
     label: "Promote",
     danger: true,
   }),
@@ -98,9 +102,9 @@ const ACTIONS = {
     title: "Roll back",
     words: () => ({
       text: `${backInWords(data)}${noted(data, null, "ends")}`,
-      after: liveShares(data.rollback.champion, data.challengers.filter((each) => ![data.rollback.champion, ...data.rollback.out].includes(each.version))),
+      after: liveShares(data.rollback.champion, data.challengers.filter((challenger) => ![data.rollback.champion, ...data.rollback.out].includes(challenger.version))),
     }),
-    told: () => ({ name: "rollback" }),
+    request: () => ({ name: "rollback" }),
     label: "Roll back",
     danger: true,
   }),
@@ -108,50 +112,50 @@ const ACTIONS = {
 
 function weighing(view, version) {
   const { data } = view;
-  const now = data.challengers.find((each) => each.version === version);
-  const idle = data.versions.filter((each) => ["held", "registered"].includes(each.role)).map((each) => each.version);
+  const now = data.challengers.find((known) => known.version === version);
+  const idle = data.versions.filter((known) => ["held", "registered"].includes(known.role)).map((known) => known.version);
   const number = () => version ?? byId("version").value.trim();
   const mode = () => document.querySelector("#action input[name=mode]:checked").value;
-  const given = () => Number(byId("weight").value);
+  const percent = () => Number(byId("weight").value);
   return {
     title: version ? `Weight of version ${version}` : "Add a version",
     body: h("div", { class: "fields" }, [
       version ? null : [
         h("label", { for: "version" }, "Version"),
         h("input", { id: "version", type: "text", inputmode: "numeric", list: "idle", required: true, autocomplete: "off" }),
-        h("datalist", { id: "idle" }, idle.map((each) => h("option", { value: each }))),
+        h("datalist", { id: "idle" }, idle.map((version) => h("option", { value: version }))),
       ],
       h("fieldset", null, h("legend", null, "Mode"), radio("live", "Live: it answers", now?.mode !== "shadow"), radio("shadow", "Shadow: it only listens", now?.mode === "shadow")),
       h("label", { for: "weight" }, "Share of the entities, in percent"),
-      h("div", { class: "weigh" }, h("input", { id: "weight", type: "number", min: 0, max: 100, step: 0.01, value: now?.weight ?? 1, required: true }), PRESETS.map((each) => h("button", { type: "button", class: "quiet", "data-preset": each }, `${each} %`))),
+      h("div", { class: "weigh" }, h("input", { id: "weight", type: "number", min: 0, max: 100, step: 0.01, value: now?.weight ?? 1, required: true }), PRESETS.map((preset) => h("button", { type: "button", class: "quiet", "data-preset": preset }, `${preset} %`))),
     ]),
-    words: () => weighed(data, number(), mode(), given()),
-    told: () => ({ name: "weight", version: number(), weight: given(), mode: mode() }),
+    words: () => weighed(data, number(), mode(), percent()),
+    request: () => ({ name: "weight", version: number(), weight: percent(), mode: mode() }),
     label: "Set",
   };
 }
 
-function weighed(data, version, mode, given) {
+function weighed(data, version, mode, percent) {
   if (!/^[1-9][0-9]{0,9}$/.test(version)) return { text: "Name a registered version by its number.", wrong: true };
   if (version === data.champion) return { text: `Version ${version} is the champion: it has what the challengers leave.`, wrong: true };
-  if (!(given >= 0 && given <= 100)) return { text: "The share is a number from 0 to 100.", wrong: true };
-  const after = [...without(data, version), { version, weight: given, mode }];
+  if (!(percent >= 0 && percent <= 100)) return { text: "The share is a number from 0 to 100.", wrong: true };
+  const after = [...without(data, version), { version, weight: percent, mode }];
   const left = liveShares(data.champion, after)[0].weight;
-  if (left < -1e-9) return { text: `Other live challengers have ${weight(100 - left - given)}: at most ${weight(given + left)} is left to give.`, wrong: true };
-  const before = data.challengers.find((each) => each.version === version);
+  if (left < -1e-9) return { text: `Other live challengers have ${weight(100 - left - percent)}: at most ${weight(percent + left)} is left to give.`, wrong: true };
+  const before = data.challengers.find((challenger) => challenger.version === version);
   const was = before ? ` (now ${before.mode} ${weight(before.weight)})` : "";
   const text = mode === "live"
-    ? `Version ${version} answers ${weight(given)} of the entities${was}; champion ${data.champion} keeps ${weight(left)}. An entity that sees it now goes on seeing it.`
-    : `Version ${version} listens to ${weight(given)} of the entities${was} and answers nobody.`;
-  return { text: text + noted(data, version, given > 0 ? "pauses" : "ends"), after: liveShares(data.champion, after) };
+    ? `Version ${version} answers ${weight(percent)} of the entities${was}; champion ${data.champion} keeps ${weight(left)}. An entity that sees it now goes on seeing it.`
+    : `Version ${version} listens to ${weight(percent)} of the entities${was} and answers nobody.`;
+  return { text: text + noted(data, version, percent > 0 ? "pauses" : "ends"), after: liveShares(data.champion, after) };
 }
 
 function without(data, version) {
-  return data.challengers.filter((each) => each.version !== version);
+  return data.challengers.filter((challenger) => challenger.version !== version);
 }
 
 function rest(data, version) {
-  const was = data.challengers.find((each) => each.version === version);
+  const was = data.challengers.find((challenger) => challenger.version === version);
   const whose = was?.mode === "shadow" ? "What it was compared with is forgotten with it." : `Its ${weight(was?.weight ?? 0)} go back to champion ${data.champion}.`;
   return whose + noted(data, version, "ends");
 }
@@ -163,11 +167,11 @@ function backInWords({ rollback, champion }) {
   return `Live challenger${rollback.out.length > 1 ? "s" : ""} ${rollback.out.join(", ")} get${rollback.out.length > 1 ? "" : "s"} no traffic any more: champion ${champion} answers everybody. Shadows stay.`;
 }
 
-/** What becomes of a rollout whose version is concerned; null stands for any. */
+/** A sentence on what happens to a running rollout of `version` (null: of any version); empty when there is none. */
 function noted(data, version, becomes) {
-  const it = data.rollout;
-  const concerned = it && ["running", "paused"].includes(it.state) && (version === null || version === it.version);
-  return concerned ? ` The rollout of version ${it.version} ${becomes}.` : "";
+  const current = data.rollout;
+  const concerned = current && ["running", "paused"].includes(current.state) && (version === null || version === current.version);
+  return concerned ? ` The rollout of version ${current.version} ${becomes}.` : "";
 }
 
 function radio(value, words, checked) {
@@ -187,12 +191,12 @@ function status() {
 }
 
 function tell(dialog, { kind, words }) {
-  const said = dialog.querySelector(".said");
-  said.className = `said ${kind}`;
-  said.textContent = words;
+  const message = dialog.querySelector(".said");
+  message.className = `said ${kind}`;
+  message.textContent = words;
 }
 
-/** After the answer there is nothing left to press but Close. */
+/** After the answer, leave only the button Close. */
 function done(dialog) {
   dialog.querySelector("button[type=submit]").remove();
   dialog.querySelector("[data-close]").textContent = "Close";
@@ -200,7 +204,7 @@ function done(dialog) {
 }
 
 function open(dialog) {
-  // Every dialog is made anew: no handler and no text of the one before stays.
+  // The content was built anew by the caller, so nothing of the previous dialog is left.
   dialog.showModal();
   dialog.querySelector("input:not([type=radio]), [data-close]").focus();
 }
@@ -211,10 +215,10 @@ function submits(dialog, work) {
     const buttons = [...dialog.querySelectorAll("button")];
     const press = dialog.querySelector("button[type=submit]");
     if (!press || press.disabled) return;
-    buttons.forEach((each) => (each.disabled = true));
+    buttons.forEach((button) => (button.disabled = true));
     tell(dialog, { kind: "busy", words: "Asking…" });
     await work();
-    buttons.forEach((each) => (each.disabled = false));
+    buttons.forEach((button) => (button.disabled = false));
   };
 }
 

@@ -1,4 +1,4 @@
-// Builds and updates elements. Whatever the service says becomes a text node or an attribute, never markup.
+// Builds and updates elements. Data of the service only becomes text nodes and attributes, never markup: no injection.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,16 +12,16 @@ export function s(tag, properties, ...children) {
   return filled(document.createElementNS(SVG, tag), properties, children);
 }
 
-/** Give a node these children; nodes that are there already are changed, so that focus and selection stay. */
+/** Give a node these children, changing existing nodes in place, so that focus, selection and scroll position stay. */
 export function show(node, ...children) {
   const fresh = node.cloneNode(false);
   fresh.append(...nodes(children));
   adopt(node, fresh);
 }
 
-/** Give shares their widths: these come from data, and the page's policy lets no style be written into markup. */
+/** Set the widths of bar segments from `data-grow`, by script: the page's security policy forbids style attributes. */
 export function sized(within) {
-  for (const each of within.querySelectorAll("[data-grow]")) each.style.flexGrow = each.dataset.grow;
+  for (const segment of within.querySelectorAll("[data-grow]")) segment.style.flexGrow = segment.dataset.grow;
 }
 
 /** The element with this id. */
@@ -56,7 +56,7 @@ function morph(old, fresh) {
 
 function attributes(old, fresh) {
   for (const { name } of [...old.attributes]) {
-    // The state of a disclosure is its reader's, and styles are given by `sized`.
+    // Keep what is not from the data: `open` of <details> is set by the reader, `style` by `sized`.
     if (!fresh.hasAttribute(name) && name !== "open" && name !== "style") old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
@@ -64,6 +64,7 @@ function attributes(old, fresh) {
   }
 }
 
+/** Make the children of `old` those of `fresh`: matched by data-key where they have one, else by position. */
 function adopt(old, fresh) {
   const keyed = new Map([...old.children].filter((child) => child.dataset.key).map((child) => [child.dataset.key, child]));
   let next = old.firstChild;
@@ -79,8 +80,8 @@ function adopt(old, fresh) {
     morph(twin, child);
   }
   while (next) {
-    const gone = next;
+    const surplus = next;
     next = next.nextSibling;
-    gone.remove();
+    surplus.remove();
   }
 }

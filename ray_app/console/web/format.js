@@ -1,4 +1,4 @@
-// Figures and times as people read them.
+// Formats numbers, rates, percentages and times for display.
 
 const WHOLE = new Intl.NumberFormat("en-US");
 export const DASH = "–";
@@ -8,7 +8,7 @@ export function count(value) {
   return WHOLE.format(value);
 }
 
-/** A figure with three digits or so. */
+/** A number with two to three significant digits. */
 export function figure(value) {
   if (value === null || value === undefined) return DASH;
   if (value === 0) return "0";
@@ -16,7 +16,7 @@ export function figure(value) {
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.995 ? 2 : 3);
 }
 
-/** A rate: 58.2, 0.4, 0. */
+/** A rate: 58.2, 0.40, 0. */
 export function rate(value) {
   if (!value) return "0";
   return value >= 100 ? count(Math.round(value)) : value.toFixed(value >= 10 ? 1 : 2);
@@ -28,26 +28,26 @@ export function ms(value) {
   return value >= 1000 ? count(Math.round(value)) : String(Number(value.toPrecision(3)));
 }
 
-/** Percent of a weight: 5 %, 0.25 %. */
+/** A weight, given in percent: 5 %, 0.25 %. */
 export function weight(value) {
   return `${Number(value.toFixed(2))} %`;
 }
 
-/** A share as percent. */
+/** `part` of `whole` as a percentage. */
 export function share(part, whole) {
   if (!whole) return DASH;
   const percent = (100 * part) / whole;
   return `${percent === 0 ? "0" : percent < 0.01 ? "< 0.01" : Number(percent.toPrecision(3))} %`;
 }
 
-/** How long: 4 s, 3 min, 2 h, 5 d. */
+/** A duration in its largest unit: 4 s, 3 min, 2 h, 5 d. */
 export function duration(seconds) {
   if (seconds < 59.5) return `${Math.max(Math.round(seconds), 0)} s`;
   if (seconds < 3570) return `${Math.round(seconds / 60)} min`;
   return seconds < 129_600 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
 }
 
-/** A moment, given in seconds since 1970, with its time of day where it is of today, else with its date. */
+/** A point in time, given in s since 1970: the time of day if it is today, else date and time. */
 export function moment(at, now) {
   const date = new Date(at * 1000);
   const today = new Date(now * 1000).toDateString() === date.toDateString();

@@ -1,8 +1,8 @@
-// Asks for data every two seconds while the page is looked at, shows it, and says when it is old.
+// Polls /console/data every two seconds while the page is visible, renders it, and says when it is out of date.
 
+import { AdminClient } from "./admin_client.js";
 import { LineChart, spanOf } from "./chart.js";
 import { actionDialog, unlockDialog } from "./dialogs.js";
-import { Door } from "./door.js";
 import { byId, show, sized } from "./dom.js";
 import { duration, ms, rate } from "./format.js";
 import { health, tiles, traffic } from "./overview.js";
@@ -11,10 +11,10 @@ import { rollout, shadows } from "./rollout.js";
 import { trafficActions, versions } from "./versions.js";
 
 const EVERY_MS = 2000;
-const PATIENCE_MS = 5000;
+const TIMEOUT_MS = 5000;
 const COLOURS = 8;
 
-const door = new Door();
+const admin = new AdminClient();
 const colours = new Map();
 const state = { data: null, at: 0, problem: null, timer: 0, asking: false };
 
@@ -31,7 +31,7 @@ const charts = [
   }),
 ];
 
-/** A version keeps its colour as long as the page is open. */
+/** Index of a version's colour, which it keeps as long as the page is open. */
 function colour(version) {
   if (!colours.has(version)) colours.set(version, colours.size % COLOURS);
   return colours.get(version);
@@ -39,7 +39,7 @@ function colour(version) {
 
 function view() {
   const age = (performance.now() - state.at) / 1000;
-  return { data: state.data, now: (state.data?.at ?? 0) + age, colour, unlocked: Boolean(door.token) && state.data?.admin_open && !state.problem };
+  return { data: state.data, now: (state.data?.at ?? 0) + age, colour, unlocked: Boolean(admin.token) && state.data?.admin_open && !state.problem };
 }
 
 async function poll() {
@@ -59,22 +59,22 @@ async function poll() {
 
 async function ask() {
   try {
-    const response = await fetch("console/data", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    const response = await fetch("console/data", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!response.ok) throw response;
     state.data = await response.json();
     state.at = performance.now();
     state.problem = null;
   } catch (problem) {
-    state.problem = problem instanceof Response && problem.status === 503 ? await goesOn() : "The service does not answer.";
+    state.problem = problem instanceof Response && problem.status === 503 ? await explainControlOutage() : "The service does not answer.";
   }
 }
 
-/** Control does not answer: say whether predictions go on, which are not its business. */
-async function goesOn() {
+/** What to say when Control does not answer: predictions do not need it, so ask the gateway whether they go on. */
+async function explainControlOutage() {
   try {
-    const said = await (await fetch("ready", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) })).json();
-    const problems = Object.entries(said.problems ?? {}).map(([name, text]) => `${name}: ${text}`);
-    if (!("model" in (said.problems ?? {}))) return "Control does not answer. Predictions go on by the rules that were in force.";
+    const ready = await (await fetch("ready", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) })).json();
+    const problems = Object.entries(ready.problems ?? {}).map(([name, text]) => `${name}: ${text}`);
+    if (!("model" in (ready.problems ?? {}))) return "Control does not answer. Predictions go on by the rules that were in force.";
     return `Control does not answer, and the service is not ready: ${problems.join("; ")}.`;
   } catch {
     return "The service does not answer.";
@@ -88,8 +88,8 @@ function render() {
   lockButton();
   if (!now.data) return;
   const { data } = now;
-  // Colours go by the rules first, so that the champion has the first one.
-  for (const each of data.versions) if (each.role !== "registered") colour(each.version);
+  // Versions come in the order of the rules, so the champion gets the first colour.
+  for (const { role, version } of data.versions) if (role !== "registered") colour(version);
   document.title = `${data.use_case} v${data.champion} · rayscore`;
   show(byId("use-case"), data.use_case);
   show(byId("health"), health(now));
@@ -123,7 +123,7 @@ function age() {
 }
 
 function lockButton() {
-  const open = Boolean(door.token);
+  const open = Boolean(admin.token);
   const closed = state.data && !state.data.admin_open;
   byId("lock").dataset.act = open ? "lock" : "unlock";
   show(byId("lock"), open ? "Lock" : closed ? "Read-only" : "Unlock");
@@ -133,9 +133,9 @@ document.addEventListener("click", ({ target }) => {
   const pressed = target.closest?.("[data-act]");
   if (!pressed || pressed.disabled) return;
   const { act, version } = pressed.dataset;
-  if (act === "lock") door.lock();
-  if (act === "unlock") unlockDialog(view(), door, render);
-  else if (act !== "lock") actionDialog(view(), door, act, version, poll);
+  if (act === "lock") admin.lock();
+  if (act === "unlock") unlockDialog(view(), admin, render);
+  else if (act !== "lock") actionDialog(view(), admin, act, version, poll);
   render();
 });
 document.addEventListener("visibilitychange", () => document.hidden || poll());

@@ -1,9 +1,9 @@
-// The head of the page: how the service is, its figures of the last minute, and who answers whom.
+// Top of the page: health of the service, its figures of the last minute, and the split of the traffic.
 
 import { h } from "./dom.js";
 import { count, duration, figure, ms, rate, share, weight } from "./format.js";
 
-/** Pills that say what is well and what is not: [kind, text, more]. */
+/** Health as a list of labels: service, Control, registry, pending change, rollout. */
 export function health({ data }) {
   const pills = [service(data.problems), control(data.control), registry(data.registry)];
   if (data.pending) pills.push(["busy", "A change is being prepared", `for ${duration(data.pending.for_s)}`]);
@@ -21,8 +21,8 @@ function service(problems) {
   return problems.model ? ["bad", "Not ready", words] : ["warn", "Degraded", `answers go on with defaults; ${words}`];
 }
 
-function control(said) {
-  if (!said.settled) return ["busy", "Control is starting", "it listens to the replicas first"];
+function control({ settled }) {
+  if (!settled) return ["busy", "Control is starting", "it listens to the replicas first"];
   return ["good", "Control answers", ""];
 }
 
@@ -32,11 +32,11 @@ function registry({ problem, owed }) {
   return ["good", "Registry in step", ""];
 }
 
-/** The figures of the last minute, over all versions. */
+/** Figures of the last minute over all versions, the champion, and the epoch of the traffic rules. */
 export function tiles({ data, now }) {
   const { minute } = data;
-  const champion = data.versions.find((each) => each.version === data.champion);
-  const last = data.changes.filter((each) => each.outcome === "committed").at(-1);
+  const champion = data.versions.find((version) => version.version === data.champion);
+  const last = data.changes.filter((change) => change.outcome === "committed").at(-1);
   return [
     tile("Champion", `v${data.champion}`, best(champion?.metrics)),
     tile("Requests / s", rate(minute.per_s), "last minute"),
@@ -56,44 +56,44 @@ function withUnit(value) {
 }
 
 function best(metrics = {}) {
-  const [name, words] = [["pr_auc", "PR-AUC"], ["auc", "AUC"]].find(([each]) => each in metrics) ?? [];
+  const [name, words] = [["pr_auc", "PR-AUC"], ["auc", "AUC"]].find(([metric]) => metric in metrics) ?? [];
   return name ? `${words} ${figure(metrics[name])}` : "";
 }
 
-/** The live shares as one bar, and the shadows beneath it. */
+/** Traffic split of the live versions as a bar, and the shadow versions beneath it. */
 export function traffic(view) {
   const { data } = view;
-  const shadows = data.challengers.filter((each) => each.mode === "shadow");
+  const shadows = data.challengers.filter((challenger) => challenger.mode === "shadow");
   return [
     shares(view, liveShares(data.champion, data.challengers)),
-    shadows.map((each) =>
+    shadows.map((challenger) =>
       h(
         "div",
         { class: "listens" },
-        h("span", { class: `swatch hatched c${view.colour(each.version)}` }),
-        h("span", null, h("b", null, `v${each.version}`), ` listens to ${weight(each.weight)} of the entities, and answers nobody`),
+        h("span", { class: `swatch hatched c${view.colour(challenger.version)}` }),
+        h("span", null, h("b", null, `v${challenger.version}`), ` listens to ${weight(challenger.weight)} of the entities, and answers nobody`),
       ),
     ),
   ];
 }
 
-/** Versions with what each answers, in percent: the champion has what the live challengers leave. */
+/** Live versions with their weight in percent; the champion gets what the live challengers leave. */
 export function liveShares(champion, challengers) {
-  const live = challengers.filter((each) => each.mode === "live");
-  const given = live.reduce((sum, each) => sum + each.weight, 0);
-  return [{ version: champion, weight: 100 - given, role: "champion" }, ...live.map((each) => ({ ...each, role: "challenger" }))];
+  const live = challengers.filter((challenger) => challenger.mode === "live");
+  const challenged = live.reduce((sum, challenger) => sum + challenger.weight, 0);
+  return [{ version: champion, weight: 100 - challenged, role: "champion" }, ...live.map((challenger) => ({ ...challenger, role: "challenger" }))];
 }
 
-/** A bar of shares with its legend. */
+/** A stacked bar of weights in percent, with a legend. */
 export function shares(view, parts) {
-  const words = parts.map((each) => `version ${each.version} ${weight(each.weight)}`).join(", ");
+  const words = parts.map((part) => `version ${part.version} ${weight(part.weight)}`).join(", ");
   const segments = parts
-    .filter((each) => each.weight > 0)
-    .map((each) =>
+    .filter((part) => part.weight > 0)
+    .map((part) =>
       h(
         "span",
-        { "data-key": each.version, class: `segment c${view.colour(each.version)}`, "data-grow": each.weight },
-        each.weight >= 8 ? `v${each.version}` : null,
+        { "data-key": part.version, class: `segment c${view.colour(part.version)}`, "data-grow": part.weight },
+        part.weight >= 8 ? `v${part.version}` : null,
       ),
     );
   return [
@@ -101,14 +101,14 @@ export function shares(view, parts) {
     h(
       "ul",
       { class: "legend" },
-      parts.map((each) =>
+      parts.map((part) =>
         h(
           "li",
-          { "data-key": each.version },
-          h("span", { class: `swatch c${view.colour(each.version)}` }),
-          h("b", null, `v${each.version}`),
-          ` ${each.role} `,
-          h("b", { class: "share", "data-version": each.version }, weight(each.weight)),
+          { "data-key": part.version },
+          h("span", { class: `swatch c${view.colour(part.version)}` }),
+          h("b", null, `v${part.version}`),
+          ` ${part.role} `,
+          h("b", { class: "share", "data-version": part.version }, weight(part.weight)),
         ),
       ),
     ),

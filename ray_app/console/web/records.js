@@ -1,4 +1,4 @@
-// What happened and who is there: the last changes, the last refusals, the replicas.
+// Lists: the last changes of the traffic rules, the last refused requests for one, and the replicas.
 
 import { h } from "./dom.js";
 import { DASH, duration, moment, share, weight } from "./format.js";
@@ -6,45 +6,45 @@ import { DASH, duration, moment, share, weight } from "./format.js";
 const OUTCOMES = { committed: "good", refused: "bad", superseded: "warn", preparing: "busy" };
 const DEPLOYMENTS = { gateway: "Gateway", model: "Model", fused: "Fused", bystander: "FeatureFetch" };
 
-/** The last changes, newest first. */
+/** The last changes of the traffic rules, newest first. */
 export function changes({ data, now }) {
   if (!data.changes.length) return h("p", { class: "muted" }, "None since the audit log began.");
-  return h("ol", { class: "record" }, [...data.changes].reverse().map((each) => changed(each, now)));
+  return h("ol", { class: "record" }, [...data.changes].reverse().map((change) => changed(change, now)));
 }
 
-function changed(each, now) {
+function changed(change, now) {
   return h(
     "li",
     null,
-    h("time", { title: new Date(each.at * 1000).toISOString() }, moment(each.at, now)),
+    h("time", { title: new Date(change.at * 1000).toISOString() }, moment(change.at, now)),
     h(
       "div",
       null,
-      h("p", null, h("b", null, each.rules ? rulesInWords(each.rules) : "a change"), " ", h("span", { class: `tag ${OUTCOMES[each.outcome] ?? ""}` }, each.outcome === "committed" ? `epoch ${each.epoch}` : each.outcome)),
-      h("p", { class: "muted" }, [`by ${each.who ?? "?"}`, each.why].filter(Boolean).join(": ")),
-      each.reason ? h("p", { class: "reason" }, each.reason) : null,
+      h("p", null, h("b", null, change.rules ? rulesInWords(change.rules) : "a change"), " ", h("span", { class: `tag ${OUTCOMES[change.outcome] ?? ""}` }, change.outcome === "committed" ? `epoch ${change.epoch}` : change.outcome)),
+      h("p", { class: "muted" }, [`by ${change.who ?? "?"}`, change.why].filter(Boolean).join(": ")),
+      change.reason ? h("p", { class: "reason" }, change.reason) : null,
     ),
   );
 }
 
 /** Traffic rules in one line: champion v1, v2 5 %, v3 shadow 100 %. */
 function rulesInWords({ champion, challengers = [] }) {
-  const others = challengers.map((each) => `v${each.version} ${each.mode === "shadow" ? "shadow " : ""}${weight(each.weight)}`);
+  const others = challengers.map((challenger) => `v${challenger.version} ${challenger.mode === "shadow" ? "shadow " : ""}${weight(challenger.weight)}`);
   return [`champion v${champion}`, ...others].join(", ");
 }
 
-/** The last refusals, newest first. */
+/** The last refused changes, newest first. */
 export function refusals({ data, now }) {
   if (!data.refusals.length) return h("p", { class: "muted" }, "None since Control started.");
-  return h("ol", { class: "record" }, [...data.refusals].reverse().map((each) => h(
+  return h("ol", { class: "record" }, [...data.refusals].reverse().map((refusal) => h(
     "li",
     null,
-    h("time", { title: new Date(each.at * 1000).toISOString() }, moment(each.at, now)),
-    h("div", null, h("p", null, h("b", null, each.what), h("span", { class: "muted" }, ` by ${each.who}`)), h("p", { class: "reason" }, each.reason)),
+    h("time", { title: new Date(refusal.at * 1000).toISOString() }, moment(refusal.at, now)),
+    h("div", null, h("p", null, h("b", null, refusal.what), h("span", { class: "muted" }, ` by ${refusal.who}`)), h("p", { class: "reason" }, refusal.reason)),
   )));
 }
 
-/** Who holds what, by deployment. */
+/** Table of the replicas: deployment, loaded versions, epoch of the rules, CPU, time of the last report. */
 export function replicas({ data }) {
   if (!data.replicas.length) return h("p", { class: "muted" }, "None has reported yet.");
   const heads = ["Replica", "Holds", "Epoch", "CPU", "Heard"];
@@ -52,14 +52,14 @@ export function replicas({ data }) {
     "table",
     { class: "plain replicas" },
     h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))),
-    h("tbody", null, data.replicas.map((each) => h(
+    h("tbody", null, data.replicas.map((replica) => h(
       "tr",
-      { "data-key": each.replica },
-      h("th", { scope: "row" }, DEPLOYMENTS[each.kind] ?? each.kind, " ", h("code", null, each.replica.split("#").at(-1))),
-      h("td", null, each.held.map((version) => `v${version}`).join(", ") || DASH, each.refused ? h("span", { class: "tag bad" }, `refuses ${each.refused}`) : null),
-      h("td", { class: each.epoch === null || each.epoch === data.epoch ? null : "warn" }, String(each.epoch ?? DASH)),
-      h("td", { title: "of one core, in the last second" }, each.busy === null ? DASH : share(each.busy, 1)),
-      h("td", { class: each.silent_s > 2 ? "warn" : null }, `${duration(each.silent_s)} ago`),
+      { "data-key": replica.replica },
+      h("th", { scope: "row" }, DEPLOYMENTS[replica.kind] ?? replica.kind, " ", h("code", null, replica.replica.split("#").at(-1))),
+      h("td", null, replica.held.map((version) => `v${version}`).join(", ") || DASH, replica.refused ? h("span", { class: "tag bad" }, `refuses ${replica.refused}`) : null),
+      h("td", { class: replica.epoch === null || replica.epoch === data.epoch ? null : "warn" }, String(replica.epoch ?? DASH)),
+      h("td", { title: "of one core, in the last second" }, replica.busy === null ? DASH : share(replica.busy, 1)),
+      h("td", { class: replica.silent_s > 2 ? "warn" : null }, `${duration(replica.silent_s)} ago`),
     ))),
   ));
 }

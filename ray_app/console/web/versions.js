@@ -1,4 +1,4 @@
-// The table of versions: what each is, how it did on the holdout, how it does now, and what can be done with it.
+// Table of the model versions: role, holdout metrics, live metrics of the last minute, and the actions on model.
 
 import { h } from "./dom.js";
 import { count, day, ms, rate, share, weight } from "./format.js";
@@ -17,11 +17,11 @@ const HINTS = {
 };
 const SHOWN = 12;
 
-/** The table; versions that are merely registered fold away beyond the newest. */
+/** The table. Of the versions that no replica has loaded, only the newest are shown. */
 export function versions(view) {
   const { versions: all, champion } = view.data;
-  const base = all.find((each) => each.version === champion)?.metrics ?? {};
-  const shown = all.slice(0, Math.max(SHOWN, all.findLastIndex((each) => each.role !== "registered") + 1));
+  const base = all.find((model) => model.version === champion)?.metrics ?? {};
+  const shown = all.slice(0, Math.max(SHOWN, all.findLastIndex((model) => model.role !== "registered") + 1));
   const heads = ["Version", "Made", ...FIGURES.map(([, words]) => words), "Requests / s", "p50", "p99", "Errors", "Requests", "Held by", ""];
   return [
     h(
@@ -37,38 +37,38 @@ export function versions(view) {
           h("tr", { class: "groups" }, h("td", { colspan: 2 }), h("th", { colspan: 3, scope: "colgroup", title: "Each version was judged on its own holdout" }, "own holdout, and difference to the champion"), h("th", { colspan: 4, scope: "colgroup" }, "last minute"), h("th", { colspan: 2, scope: "colgroup" }, "in all"), h("td")),
           h("tr", null, heads.map((head) => (head ? h("th", { scope: "col" }, head) : h("td")))),
         ),
-        h("tbody", null, shown.map((each) => row(view, each, base))),
+        h("tbody", null, shown.map((model) => row(view, model, base))),
       ),
     ),
     all.length > shown.length ? h("p", { class: "muted" }, `and ${all.length - shown.length} older ones in the registry`) : null,
   ];
 }
 
-function row(view, each, base) {
-  const { minute, total } = each;
-  const idle = each.role === "held" || each.role === "registered";
+function row(view, model, base) {
+  const { minute, total } = model;
+  const idle = model.role === "held" || model.role === "registered";
   return h(
     "tr",
-    { "data-key": each.version, "data-version": each.version, class: idle ? "idle" : null },
-    h("th", { scope: "row" }, name(view, each)),
-    cell("Made", h("span", { title: each.created_at }, day(each.created_at))),
-    FIGURES.map(([key, words]) => cell(words, figured(each, base, key, view.data.champion))),
-    cell("Requests / s", minute.requests || (each.weight && each.role !== "shadow") ? rate(minute.per_s) : "–"),
+    { "data-key": model.version, "data-version": model.version, class: idle ? "idle" : null },
+    h("th", { scope: "row" }, name(view, model)),
+    cell("Made", h("span", { title: model.created_at }, day(model.created_at))),
+    FIGURES.map(([key, words]) => cell(words, figured(model, base, key, view.data.champion))),
+    cell("Requests / s", minute.requests || (model.weight && model.role !== "shadow") ? rate(minute.per_s) : "–"),
     cell("p50", timed(minute.p50_ms)),
     cell("p99", timed(minute.p99_ms)),
     cell("Errors", minute.requests ? share(minute.errors, minute.requests) : "–", minute.errors ? "bad" : ""),
     cell("Requests in all", total.requests ? count(total.requests) : "–"),
-    cell("Held by", each.held_by ? `${each.held_by} of ${each.of}` : "–", each.held_by && each.held_by < each.of ? "warn" : ""),
-    h("td", { class: "actions" }, actions(view, each)),
+    cell("Held by", model.held_by ? `${model.held_by} of ${model.of}` : "–", model.held_by && model.held_by < model.of ? "warn" : ""),
+    h("td", { class: "actions" }, actions(view, model)),
   );
 }
 
-function name(view, each) {
-  const role = each.role === "live" || each.role === "shadow" ? `${ROLES[each.role]} ${weight(each.weight)}` : ROLES[each.role];
+function name(view, model) {
+  const role = model.role === "live" || model.role === "shadow" ? `${ROLES[model.role]} ${weight(model.weight)}` : ROLES[model.role];
   return [
-    h("span", { class: `swatch ${each.role === "registered" ? "" : `c${view.colour(each.version)}`}${each.role === "shadow" ? " hatched" : ""}` }),
-    h("b", null, `v${each.version}`),
-    h("span", { class: `role ${each.role}`, title: HINTS[each.role] }, role),
+    h("span", { class: `swatch ${model.role === "registered" ? "" : `c${view.colour(model.version)}`}${model.role === "shadow" ? " hatched" : ""}` }),
+    h("b", null, `v${model.version}`),
+    h("span", { class: `role ${model.role}`, title: HINTS[model.role] }, role),
   ];
 }
 
@@ -80,18 +80,18 @@ function timed(value) {
   return value === null ? "–" : [ms(value), h("small", null, " ms")];
 }
 
-/** A figure, and by how much it is above or below the champion's. */
-function figured(each, base, key, champion) {
-  const value = each.metrics[key];
+/** A holdout metric, with its difference to the champion's. */
+function figured(model, base, key, champion) {
+  const value = model.metrics[key];
   if (value === undefined) return "–";
-  const difference = each.version === champion || base[key] === undefined ? 0 : value - base[key];
+  const difference = model.version === champion || base[key] === undefined ? 0 : value - base[key];
   const shown = Math.abs(difference).toFixed(3);
   if (shown === "0.000") return value.toFixed(3);
   const [kind, sign] = difference > 0 ? ["up", "+"] : ["down", "−"];
   return [value.toFixed(3), h("small", { class: kind }, ` ${sign}${shown}`)];
 }
 
-/** A button of an action; without the token it is there, and does nothing. */
+/** Button of an action; shown but disabled while the admin token is missing. */
 export function button(view, act, words, more = {}, kind = "") {
   const off = !view.unlocked || more.disabled;
   const title = view.unlocked ? more.title : "Unlock with the admin token first";
@@ -99,22 +99,22 @@ export function button(view, act, words, more = {}, kind = "") {
 }
 
 function actions(view, { version, role }) {
-  const of = (words) => ({ version, label: `${words} version ${version}` });
+  const labelled = (words) => ({ version, label: `${words} version ${version}` });
   if (role === "live") {
     return [
-      button(view, "weight", "Weight", of("Set the weight of")),
-      button(view, "promote", "Promote", of("Promote")),
-      button(view, "out", "Take out", of("Take out")),
+      button(view, "weight", "Weight", labelled("Set the weight of")),
+      button(view, "promote", "Promote", labelled("Promote")),
+      button(view, "out", "Take out", labelled("Take out")),
     ];
   }
   if (role === "shadow") {
-    return [button(view, "weight", "Weight", of("Set the weight of")), button(view, "out", "Take out", of("Take out"))];
+    return [button(view, "weight", "Weight", labelled("Set the weight of")), button(view, "out", "Take out", labelled("Take out"))];
   }
-  if (role === "held" || role === "registered") return button(view, "weight", "Give it a share", of("Give a share to"));
+  if (role === "held" || role === "registered") return button(view, "weight", "Give it a share", labelled("Give a share to"));
   return null;
 }
 
-/** The buttons beside the traffic: another version, and the way back. */
+/** Buttons in the traffic card: add a version, roll back. */
 export function trafficActions(view) {
   const { refused } = view.data.rollback;
   return [
