@@ -48,7 +48,7 @@ Part = tuple[str, str]
 
 def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # nodes have sessions of their own and would be left behind
+    signal.signal(signal.SIGTERM, _interrupt)  # unwinds, which ends the nodes; in sessions of their own they live on
     for name in args.parts:
         with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder:
             text, table = PARTS[name](args, Path(folder))
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def reads(args: argparse.Namespace, folder: Path) -> Part:
-    """Latency and CPU a key of one read at a time, by batch size."""
+    """Measure latency and CPU per key of sequential reads, by batch size; returns text and table."""
     rows: list[list[str]] = []
     for title, replicas, start in (("one node", 1, _one), ("three nodes, 3 replicas", 3, ring)):
         with _running(start, folder / str(replicas)) as nodes:
@@ -88,7 +88,7 @@ def reads(args: argparse.Namespace, folder: Path) -> Part:
 
 
 def frozen(args: argparse.Namespace, folder: Path) -> Part:
-    """Reads at a steady rate while one of three nodes is stopped, with and without a second replica."""
+    """Measure reads at a steady rate while one of three nodes is frozen, with and without speculative reads."""
     samples: dict[str, list[dict[str, float]]] = {title: [] for title in _CASES}
     with _running(ring, folder) as nodes:
         stored = Stored(nodes, 3, args.entities)
@@ -120,7 +120,7 @@ def frozen(args: argparse.Namespace, folder: Path) -> Part:
 
 
 def graph(args: argparse.Namespace, folder: Path) -> Part:
-    """The graph at a constant rate over each store."""
+    """Measure the served graph at a constant rate over Cassandra and over SQLite."""
     samples: dict[str, list[dict[str, float]]] = {}
     with _running(_one, folder / "node") as (node,):
         served = Graph(folder / "graph", node, args.entities)

@@ -1,4 +1,4 @@
-"""Rows a second of the commands that move rows: generate, convert, materialize, score.
+"""Benchmark of the commands that process tables, in rows/s: generate, convert, materialize, score.
 
 Each is run as a user runs it, as a process of its own with its own small Ray cluster. The rate is the one that the
 command reports for its work; the time is of the whole command, starting Python and Ray included.
@@ -37,7 +37,7 @@ Samples = dict[str, list[dict[str, float]]]
 
 
 class CommandFailed(RayscoreError):
-    """A measured command did not end well."""
+    """A measured command failed or reported no progress."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def measure(command: Sequence[str], environment: dict[str, str]) -> dict[str, float]:
-    """Run `python -m COMMAND`; returns rows/s, seconds of the whole command and, of materialize, rows written.
+    """Run `python -m COMMAND` and return its rows/s, its wall time in s and, for materialize, the rows written.
 
     Raises:
         CommandFailed: the exit code was not 0, or no progress was reported.

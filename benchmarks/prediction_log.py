@@ -1,4 +1,4 @@
-"""What the prediction log costs the callers: the graph with every answer logged beside the graph without a log.
+"""Benchmark of the prediction log: latency of the graph with every answer logged beside the graph without a log.
 
 Both run at once, so that a load on the one is followed by the same load on the other, in turn the one and the other
 first; one idles meanwhile. They are started anew a few times, because two processes that do the same differ by where
@@ -42,7 +42,7 @@ Samples = dict[tuple[str, Load], list[dict[str, float]]]
 
 
 class Logged(NamedTuple):
-    """Rows that the log has, and rows that are missing in it by their numbers."""
+    """Number of rows in the log, and of those missing, by the gaps in their sequence numbers."""
 
     rows: int
     missing: int
@@ -87,7 +87,7 @@ def _measure(
 
 
 def count_logged(folder: Path) -> Logged:
-    """Count the rows of all gateways that logged; raises ServerFailed when none did."""
+    """Count logged and missing rows over all gateways; raises ServerFailed when the log is empty."""
     newest: dict[str, int] = {}
     rows = 0
     for table in (file.table for file in read_log(folder) if file.table.num_rows):
@@ -100,7 +100,7 @@ def count_logged(folder: Path) -> Logged:
 
 
 def report(args: argparse.Namespace, argv: Sequence[str], samples: Samples, logged: Logged) -> str:
-    """The section of `docs/performance.md`."""
+    """Render the section of `docs/performance.md`."""
     rows, worst = [], 0.0
     for load in _LOADS:
         off, on = samples[OFF, load], samples[ON, load]

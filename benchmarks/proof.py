@@ -1,4 +1,4 @@
-"""Holds what clients were told while the model was changed against the registry: nothing failed, and nothing mixed.
+"""Checks a load test during which the model was changed: no request failed, and no answer mixed two versions.
 
 Reads what `docs/change-the-model-under-load.sh` leaves in its folder: the load test's report, the prediction log, the
 audit log of the changes, and when each command was given. Ends with 1 when a claim does not hold.
@@ -34,7 +34,7 @@ _SOON_S = 10.0
 
 
 class Rows(NamedTuple):
-    """Columns of the prediction log, in the order of arrival, which is in seconds since 1970."""
+    """Columns of the prediction log, one entry per answered row, ordered by arrival (s since 1970)."""
 
     replica: np.ndarray
     sequence: np.ndarray
@@ -46,12 +46,12 @@ class Rows(NamedTuple):
     """True for the rows of skew proofs, which ask for a version by name."""
 
     def pick(self, chosen: np.ndarray) -> Rows:
-        """Some of them."""
+        """The rows selected by a boolean mask or by indices."""
         return Rows(*(column[chosen] for column in self))
 
 
 class Claim(NamedTuple):
-    """One line of the proof."""
+    """One checked claim: its text, what was found, and whether it holds."""
 
     what: str
     found: str
@@ -96,7 +96,7 @@ _LEGEND = (
 
 
 def read_rows(folder: Path) -> Rows:
-    """The whole log; raises DataError when there is none or no row in it."""
+    """Read the whole prediction log; raises DataError when it is missing or empty."""
     tables = [file.table for file in read_log(folder) if file.table.num_rows]
     if not tables:
         raise DataError(f"{folder}: no row was logged")
@@ -112,12 +112,12 @@ def read_rows(folder: Path) -> Rows:
 
 
 def committed(audit: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The changes that came into force, in order."""
+    """The committed changes of the audit log, in order."""
     return [entry for entry in audit if entry["outcome"] == "committed"]
 
 
 def answers(report: Mapping[str, Any], asked: Rows) -> list[Claim]:
-    """Every request was answered with 2xx, and each answer is in the log; those cut off at the end may be."""
+    """Claim: every request got 2xx and each answer is in the log; requests cut off at the end may be logged too."""
     sent, good, cut = report["requests"], report["requests"] - report["errors"], report["unfinished"]
     more = len(asked.epoch) - good
     return [
@@ -127,7 +127,7 @@ def answers(report: Mapping[str, Any], asked: Rows) -> list[Claim]:
 
 
 def whole(rows: Rows) -> Claim:
-    """No gateway's numbers have a gap."""
+    """Claim: no gateway's sequence numbers have a gap."""
     lost = 0
     for replica in np.unique(rows.replica):
         numbers = rows.sequence[rows.replica == replica]
@@ -136,7 +136,7 @@ def whole(rows: Rows) -> Claim:
 
 
 def scored(rows: Rows, settings: Settings) -> Claim:
-    """Each answer has the score of the version that it names, recomputed from what was sent."""
+    """Claim: each answer has the score of the version that it names, recomputed from the request."""
     registry = Registry(settings.tracking_uri, settings.artifact_dir)
     compared = differing = 0
     for version, count in zip(*np.unique(rows.version, return_counts=True), strict=True):
@@ -149,13 +149,13 @@ def scored(rows: Rows, settings: Settings) -> Claim:
 
 
 def replayed(rows: Rows) -> Claim:
-    """Enough rows were replayed for a skew proof."""
+    """Claim: enough rows were replayed for a skew proof."""
     count = int(rows.replayed.sum())
     return Claim("rows of the two skew proofs", f"{count:,}", count >= 2 * _ENOUGH)
 
 
 def in_order(rows: Rows, changes: Sequence[Mapping[str, Any]]) -> Claim:
-    """No gateway goes back to older rules, and none answers by rules that were never committed."""
+    """Claim: no gateway returns to older rules, and none uses rules that were never committed."""
     back = 0
     for replica in np.unique(rows.replica):
         own = rows.pick(rows.replica == replica)
@@ -172,7 +172,7 @@ def in_order(rows: Rows, changes: Sequence[Mapping[str, Any]]) -> Claim:
 
 
 def sticky(asked: Rows, changes: Sequence[Mapping[str, Any]]) -> list[Claim]:
-    """Under the same rules an entity sees one version; while a version's weight rises, whoever sees it goes on to."""
+    """Claim: under the same rules an entity gets one version, and keeps a version whose weight rises."""
     sees: dict[int, dict[str, set[str]]] = {}
     for epoch, entity, version in zip(asked.epoch.tolist(), asked.entity, asked.version, strict=True):
         sees.setdefault(epoch, {}).setdefault(entity, set()).add(version)
@@ -199,20 +199,20 @@ def sticky(asked: Rows, changes: Sequence[Mapping[str, Any]]) -> list[Claim]:
 
 
 def killed(events: Sequence[Mapping[str, Any]]) -> Claim:
-    """A model replica and Control were killed."""
+    """Claim: a model replica and Control were killed during the test."""
     names = [event["name"].removeprefix("kill -9 of ") for event in events if event["name"].startswith("kill -9 of ")]
     return Claim("killed with SIGKILL meanwhile", ", ".join(names), {"Model", "Control"} <= set(names))
 
 
 def taken_back(changes: Sequence[Mapping[str, Any]]) -> Claim:
-    """The champion changed, and changed back."""
+    """Claim: the champion changed, and changed back."""
     champions = [changes[0]["before"]["champion"], *(change["rules"]["champion"] for change in changes)]
     turns = [champions[0]] + [now for before, now in pairwise(champions) if now != before]
     return Claim("champions, one after the other", ", ".join(turns), turns == ["1", "2", "1"])
 
 
 def effects(rows: Rows, changes: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A line for each change: by which command, and when it was in force."""
+    """One line per change: the command that caused it, and when it was in force."""
     lines = []
     for change in changes:
         before = rows.arrived[rows.epoch < change["epoch"]]
@@ -230,7 +230,7 @@ def effects(rows: Rows, changes: Sequence[Mapping[str, Any]], events: Sequence[M
 
 
 def _asked_by(change: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The command that was given last before a change, unless the rollout made it by itself after the command's end."""
+    """The last command before a change, unless the rollout made the change by itself after that command had ended."""
     given = [event for event in events if event["at"] <= change["at"]]
     patience_s = 0.0 if change["who"] == "rollout" else _SOON_S
     return given[-1] if given and change["at"] <= given[-1]["done"] + patience_s else None

@@ -1,4 +1,4 @@
-"""What becomes of answers when the load jumps, is too high, or replicas die, and whether replicas follow the load.
+"""Benchmark of resilience: load steps, overload, idle clients, killed replicas and autoscaling, measured by latency.
 
 Each trial starts a service of its own and loads it at a fixed rate, whether or not answers come. Latencies count
 from when a request was due. A trial takes one to two minutes.

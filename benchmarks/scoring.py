@@ -1,4 +1,4 @@
-"""Batch scoring from Parquet to Parquet beside raw ONNX Runtime on a float32 matrix in memory, for each core.
+"""Benchmark of batch scoring, Parquet to Parquet, against plain ONNX Runtime on a float32 matrix, per core.
 
 Four ways take turns in every round: ONNX Runtime in one process a core, ONNX Runtime with a thread a core, our
 scoring of chunks in one process a core without Ray, and the command `rayscore score` on a running cluster.

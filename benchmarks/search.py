@@ -1,4 +1,4 @@
-"""What Ray costs a search on a small table: against Optuna driving plain XGBoost in one process.
+"""Benchmark of the search on a small table: Ray Tune against Optuna driving XGBoost in one process.
 
 The peers have the space, the rounds, the split, the sampler and successive halving of the use case. They are run in
 turns with the search, on one machine, in one process that has everything imported.
@@ -46,7 +46,7 @@ LOGGED = "rayscore, logged to MLflow"
 
 
 class Ended(NamedTuple):
-    """A trial that ended, seconds after the start."""
+    """A finished trial, and the s from the start of the search to its end."""
 
     at: float
     rounds: int
@@ -55,7 +55,7 @@ class Ended(NamedTuple):
 
 
 class _Watch(xgboost.callback.TrainingCallback):
-    """Reports each round to Optuna; ends the fit by our rule: best metric, of equal ones the smallest log loss."""
+    """Reports each round to Optuna, and stops early by the product's rule: best metric, on ties the least log loss."""
 
     def __init__(self, trial: optuna.Trial, patience: int | None) -> None:
         self._trial, self._patience = trial, patience
@@ -75,7 +75,7 @@ class _Watch(xgboost.callback.TrainingCallback):
 def optuna_search(
     declared: Search, prepared: PreparedDataset, trials: int, seed: int, every_core: bool = True, own_rule: bool = True
 ) -> list[Ended]:
-    """The peer: one process, as its users write it; `own_rule`: fits end by the rule that ours end by."""
+    """Search with Optuna in one process; with `own_rule`, fits stop early by the product's rule."""
     threads = len(os.sched_getaffinity(0)) if every_core else 1
     train = xgboost.DMatrix(prepared.train.x, prepared.train.y, nthread=threads)
     validation = xgboost.DMatrix(prepared.validation.x, prepared.validation.y, nthread=threads)
@@ -108,7 +108,7 @@ def optuna_search(
 def ray_search(
     declared: Search, prepared: PreparedDataset, trials: int, seed: int, workers: Workers, tracker: MlflowRuns | None
 ) -> list[Ended]:
-    """Ours, on the running cluster; with a tracker also logged, and ended when MLflow has all."""
+    """Search with the product, on the running cluster; with a tracker, it ends once MLflow has every trial."""
     schedule = TrialScheduler(
         Sampler(SamplerName.TPE, declared.space, seed), declared.max_rounds, trials, workers.lag, []
     )
@@ -137,7 +137,7 @@ def ray_search(
 
 
 def figures(ended: Sequence[Ended], apart: bool) -> dict[str, float]:
-    """Seconds in all, of a further trial, and until the first worker works, which is `apart` from the former."""
+    """Figures in s: the whole search, each further trial, and the start of the first worker (`apart`)."""
     start = ended[0].at - ended[0].took if apart else 0.0
     return {
         "seconds": ended[-1].at - start,

@@ -1,4 +1,4 @@
-"""Latency, throughput, CPU and memory of the serving graph beside other ways to serve the same model.
+"""Benchmark of serving: latency, throughput, CPU and memory beside other servers with the same model.
 
 One server runs at a time. Every round starts each of them anew, holds its answers against the expected
 probabilities, and puts it under closed loops (each connection sends when its answer has come) and open loops (requests
@@ -72,7 +72,7 @@ def _measure_all(kind: Kind, workload: Workload, outcome: Outcome, round_: int) 
 
 
 def measure(server: Server, workload: Workload, load: Load, seconds: float, warm_up: float) -> dict[str, float]:
-    """Load a server once.
+    """Load a server once and return its figures.
 
     Returns latencies in ms, answers per second, CPU ms per answer by role (`cpu ROLE`), memory in MiB by role
     (`mib ROLE`), processes by role (`n ROLE`), the share of the machine that others used meanwhile, and whether the
@@ -124,7 +124,7 @@ def _run_load(
 
 
 def check_answers(server: Server, workload: Workload) -> None:
-    """Hold a server's answers against the expected probabilities; raises ServerFailed."""
+    """Compare a server's answers with the expected probabilities; raises ServerFailed when they differ."""
     tolerance = 0.0 if server.kind.exact else _TOLERANCE
     answers = server.ask(workload.checked)
     wrong = [

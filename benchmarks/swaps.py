@@ -1,4 +1,4 @@
-"""What changing the model costs: swaps under a fixed rate, with every answer checked, against the same without swaps.
+"""Benchmark of model changes under a fixed rate: latency with swaps and without, every answer checked.
 
 Two versions of 100 trees take each other's place, evenly over the measured seconds, in every other round. An answer is
 wrong when its probability is not the one that the version it names gives that row. With `--reload` the grace is zero,
@@ -43,7 +43,7 @@ _COLUMNS = ("user_id", "amount", "transaction_hour", "merchant_category", "forei
 
 @dataclass
 class Swaps:
-    """What became of the swaps; `took` in seconds from the request to the answer of the admin door."""
+    """Results of the swaps; `took` is the s from each admin request to its response."""
 
     took: list[float]
     refused: int = 0

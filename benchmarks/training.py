@@ -1,4 +1,4 @@
-"""The final fit on a large table: against XGBoost alone in one process, and Ray Train's XGBoostTrainer.
+"""Benchmark of the final fit on a large table, against plain XGBoost and Ray Train's XGBoostTrainer.
 
 Every fit is a process of its own, on the same encoded rows, in turns. What it needs of memory is the sum over all
 of its processes, Ray's included, of the proportional set size.
@@ -48,7 +48,7 @@ Samples = dict[str, list[dict[str, float]]]
 
 
 class RunFailed(RayscoreError):
-    """A measured process did not end well."""
+    """A measured process failed."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(command: Sequence[str], folder: Path) -> dict[str, float]:
-    """Run `python -m COMMAND`; returns the figures it prints, and the peak of its memory in MiB.
+    """Run `python -m COMMAND` and return the figures that it prints, and its peak memory in MiB.
 
     Raises:
         RunFailed: the exit code was not 0.

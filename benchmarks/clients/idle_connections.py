@@ -1,4 +1,4 @@
-"""Clients that are connected and ask for nothing, in a process of their own.
+"""Idle HTTP clients, in a process of their own: connections stay open and send no further request.
 
 `python -m benchmarks.clients.idle_connections HOST PORT COUNT` opens the connections, sends one request on
 each, prints how many are open, and keeps them until its standard input ends; then it prints how many are still open.

@@ -1,4 +1,4 @@
-"""The HTTP load generator, a process of its own, so that its cost is not the servers'.
+"""HTTP load generator of the serving benchmark, in a process of its own, so that its CPU is not the servers'.
 
 `python -m benchmarks.clients.load_process HOST PORT BODIES.json --connections 64` is a closed loop: N
 connections, each sends when its answer has come.
@@ -35,7 +35,7 @@ _STUCK_S = 10.0
 
 
 class Tally:
-    """What the connections saw while `counting`."""
+    """Latencies, errors and statuses of all connections, recorded while `counting` is True."""
 
     def __init__(self) -> None:
         self.counting = False
@@ -58,7 +58,7 @@ class Tally:
 
 
 class Connection(asyncio.Protocol):
-    """One persistent connection, one request at a time; where the server ends it, another takes its place."""
+    """One persistent connection with one request at a time; replaced by another when the server closes it."""
 
     def __init__(self, address: tuple[str, int], requests: list[bytes], first: int, tally: Tally) -> None:
         self._address = address
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
         self._opening = loop.create_task(loop.create_connection(lambda: self, *self._address))
 
     def stop(self) -> None:
-        """Close; a request that has waited for long counts as unanswered."""
+        """Close the connection; a request that has waited for long counts as unanswered."""
         if self._waiting and time.perf_counter() - self.sent_at > _STUCK_S:
             self._tally.failed("unanswered")
         self.stopped = True

@@ -1,4 +1,4 @@
-"""Open loop: the product's own load test, asked for a constant rate and for the figures of the benchmarks."""
+"""Open-loop load at a constant rate, by the product's own load generator, with the benchmarks' figures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _TIMEOUT_S = 2.0
 
 @dataclass(frozen=True)
 class Route(Target):
-    """A target whose predictions are asked for at a path of its own."""
+    """A load test target with another path than /predict, as other servers have."""
 
     path: str = "/predict"
 
     def post(self, body: bytes) -> bytes:
-        """One whole HTTP/1.1 request."""
+        """The bytes of a complete HTTP/1.1 request with this body."""
         head = (
             f"POST {self.path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\n\r\n"
@@ -38,7 +38,7 @@ class Route(Target):
 async def run_at_rate(
     target: Target, bodies: Sequence[bytes], rate: float, seconds: float, warm_up: float
 ) -> dict[str, object]:
-    """Send at a constant rate and return the figures: percentiles in ms from when each request was due.
+    """Send requests at a constant rate and return figures: percentiles in ms from when each request was due.
 
     A request without an answer after 2 s is given up; what was not answered with 2xx counts with no less than that.
     `lost` is the share of requests that were not answered with 200, `late` the p99 of the generator's own delay in ms.

@@ -1,4 +1,4 @@
-"""Servers to compare with: the same model, the same store and the same answer, as each framework's docs advise.
+"""Servers that rayscore is compared with: same model, store and answers, set up as each framework's docs advise.
 
 FastAPI runs in the project's own environment, whose packages it shares; every other peer has an environment of its
 own, made by `python -m benchmarks.peers install`. Peers import this package, `data` and

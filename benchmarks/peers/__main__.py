@@ -1,4 +1,4 @@
-"""Make the environments of the servers that the product is compared with.
+"""Install the virtual environments of the servers that the product is compared with.
 
 Each peer gets a virtual environment of its own with pinned packages, from the package index that pip is set up for.
 """

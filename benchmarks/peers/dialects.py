@@ -1,4 +1,4 @@
-"""How each server wants to be asked: path, body, and where in its reply the answer is."""
+"""Request and response format of each server: path, body, and where in a response the predictions are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def _as_is(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Dialect:
-    """`wrap` makes a server's body of a request, `unwrap` the answer of a decoded reply.
+    """A server's format: `wrap` turns a row into its request body, `unwrap` a decoded response into the prediction.
 
-    `ready` answers 200 when the server can be asked; with None a prediction itself is tried.
+    `ready` is a path that responds with 200 once the server is ready; None when only a prediction can tell.
     """
 
     path: str = "/predict"

@@ -1,4 +1,4 @@
-"""The virtual environment of each peer, made from its pinned requirements."""
+"""Virtual environments of the peers, installed from pinned requirements."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _DONE = "installed"
 
 
 class NotInstalled(RayscoreError):
-    """A peer has no whole environment; the text says why, as far as it is known."""
+    """A peer's virtual environment is missing, incomplete or outdated; the message says why, if known."""
 
 
 def requirements(peer: str) -> Path:
-    """The pinned requirements of a peer."""
+    """Path of a peer's pinned requirements file."""
     return Path(__file__).parent / "requirements" / f"{peer}.txt"
 
 
 def install(peer: str, folder: Path) -> None:
-    """Make a peer's environment anew; its failure is kept for `python_of` to tell.
+    """Create a peer's virtual environment anew; a failure is recorded, so that `python_of` can report it.
 
     Raises:
         NotInstalled: pip could not install it.
@@ -56,10 +56,10 @@ def install(peer: str, folder: Path) -> None:
 
 
 def python_of(peer: str, folder: Path) -> Path:
-    """The Python of a peer's environment.
+    """Path of the Python in a peer's virtual environment.
 
     Raises:
-        NotInstalled: it was not made, its making failed, or its pins have changed since.
+        NotInstalled: it was not created, its installation failed, or its pins have changed since.
     """
     home = folder.absolute() / peer
     if (home / "failed").exists():
@@ -72,7 +72,7 @@ def python_of(peer: str, folder: Path) -> Path:
 
 
 def versions(peers: Sequence[str], folder: Path) -> dict[str, str]:
-    """Version of each installed peer's package, by package."""
+    """Installed version of each peer's package, by package name."""
     found = {}
     for peer in peers:
         site = folder / peer / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"

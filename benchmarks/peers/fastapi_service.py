@@ -1,4 +1,4 @@
-"""The yardstick: FastAPI and uvicorn (uvloop, httptools) with ONNX Runtime, as a good engineer writes it by hand."""
+"""FastAPI and uvicorn (uvloop, httptools) with ONNX Runtime, written by hand: the baseline of the comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.peers.scoring import Scorer, open_scorer
 
 
 def create_app(scorer: Scorer) -> FastAPI:
-    """The service over a scorer."""
+    """Build the FastAPI application around a scorer."""
     app = FastAPI()
 
     async def predict(item: scorer.Item) -> Response:  # pyright: ignore[reportInvalidTypeForm]  made from the schema
@@ -27,12 +27,12 @@ def create_app(scorer: Scorer) -> FastAPI:
 
 
 def app() -> FastAPI:
-    """What each worker of uvicorn calls."""
+    """Application factory that each uvicorn worker calls."""
     return create_app(open_scorer())
 
 
 def run(factory: str) -> None:
-    """Serve what a function makes, named as `module:function`, until SIGTERM."""
+    """Serve the application of a factory, given as `module:function`, until SIGTERM."""
     uvicorn.run(
         factory,
         factory=True,

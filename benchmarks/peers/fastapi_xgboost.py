@@ -26,7 +26,7 @@ class XgboostModel:
 
 
 def app() -> FastAPI:
-    """What each worker of uvicorn calls."""
+    """Application factory that each uvicorn worker calls."""
     bundle = Bundle.load(given().bundle)
     return create_app(Scorer(bundle.manifest, given().store, XgboostModel(bundle.booster)))
 

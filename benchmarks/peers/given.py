@@ -1,4 +1,4 @@
-"""What a peer is told by whoever starts it, by way of its environment: frameworks import services in workers."""
+"""Parameters of a peer, passed as environment variables, because frameworks import services in worker processes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Given:
     processes: int = 1
 
     def environment(self) -> dict[str, str]:
-        """The variables that `given` reads."""
+        """The environment variables that `given` reads."""
         return {_PREFIX + name.upper(): str(value) for name, value in asdict(self).items()}
 
 
 def given() -> Given:
-    """What this process was told; KeyError without it."""
+    """Read the parameters of this process; raises KeyError when they are not set."""
     bundle, store, port, processes = (os.environ[_PREFIX + name] for name in ("BUNDLE", "STORE", "PORT", "PROCESSES"))
     return Given(Path(bundle), Path(store), int(port), int(processes))

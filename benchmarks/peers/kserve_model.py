@@ -12,7 +12,7 @@ from benchmarks.peers.scoring import open_scorer
 
 
 class CardFraud(kserve.Model):
-    """Opened anew in each worker process, which is handed a pickled model."""
+    """The model. Pickling passes its name only, so that each worker process opens the files anew."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

@@ -32,7 +32,7 @@ class CardFraud(MLModel):
 
 
 def write_settings(folder: Path, told: Given, grpc_port: int) -> None:
-    """The two files that `mlserver start` reads."""
+    """Write the two settings files that `mlserver start` reads."""
     server = {
         "host": "127.0.0.1",
         "http_port": told.port,

@@ -59,7 +59,7 @@ class Gateway:
 
 
 def main() -> None:
-    """Serve until the standard input ends."""
+    """Serve until standard input is closed."""
     told = given()
     features, model, gateway = (kind.options(num_replicas=told.processes) for kind in (FeatureFetch, Model, Gateway))
     try:

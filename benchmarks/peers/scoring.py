@@ -1,4 +1,4 @@
-"""What all peers share: the check of a request, the read of the store, the vector, the score and the answer.
+"""Code that all peers share: validation of a request, store read, feature vector, scoring and response.
 
 A framework is compared by what it adds to this. It is what a good engineer writes by hand for one model: no metrics,
 limits, detail, roll-out or fallbacks, and one inlined SQLite read, so that nothing slows a peer down.
@@ -33,13 +33,13 @@ _READ = "SELECT payload FROM feature_rows WHERE entity = ? AND view = ?"
 
 
 class Model(Protocol):
-    """Float32 of shape (n, k) to probabilities of shape (n,)."""
+    """Scores a float32 matrix of shape (n, k); returns probabilities of shape (n,)."""
 
     def score(self, matrix: np.ndarray) -> np.ndarray: ...
 
 
 class Stored(NamedTuple):
-    """What the store holds of an entity."""
+    """The online features that are stored for an entity."""
 
     values: tuple[Scalar | None, ...]
     age_s: float
@@ -56,7 +56,7 @@ class OnlineFeatures:
         self._reader = sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
 
     def get(self, entity: str) -> Stored | None:
-        """The entity's values; None when there are none, or they are too old."""
+        """Read an entity's features; None when it has none, or they are older than the TTL."""
         row = self._reader.execute(_READ, (entity, self._view)).fetchone()
         online = self._codec.unpack(row[0]) if row else None
         if online is None:
@@ -69,7 +69,7 @@ class OnlineFeatures:
 
 
 class Answers:
-    """From a checked request and its stored values to the model's vector, and from its score to the answer."""
+    """Builds the model's input vector from request and stored values, and the response from the score."""
 
     def __init__(self, manifest: BundleManifest, version: str = "1") -> None:
         self._threshold, self._key = manifest.threshold, manifest.key
@@ -79,7 +79,7 @@ class Answers:
         self._columns = [(e.feature.name, e.encode, stored.get(e.feature.name)) for e in encoders]
 
     def vector(self, values: dict[str, Any], stored: Stored | None) -> list[float]:
-        """The request's own values first, then the store's, then the defaults."""
+        """Input vector: each value from the request, else from the store, else the default."""
         vector = []
         for name, encode, at in self._columns:
             value = values.get(name)
@@ -89,7 +89,7 @@ class Answers:
         return vector
 
     def render(self, values: dict[str, Any], stored: Stored | None, probability: float) -> dict[str, Any]:
-        """The answer as the product gives it."""
+        """The response, in the product's format."""
         answer = {
             "probability": probability,
             "label": int(probability >= self._threshold),
@@ -104,7 +104,7 @@ class Answers:
 
 
 class Scorer:
-    """The whole way from a request to its answer, in one process."""
+    """Everything from request to response, in one process."""
 
     def __init__(self, manifest: BundleManifest, store: Path, model: Model) -> None:
         self.Item = request_model(manifest)
@@ -114,16 +114,16 @@ class Scorer:
         self._entity = manifest.entity.column if manifest.entity else ""
 
     def check(self, body: object) -> dict[str, Any]:
-        """A request's values; raises pydantic's ValidationError."""
+        """Validate a request body and return its values; raises pydantic's ValidationError."""
         # vars() instead of model_dump(): the fields are flat, and this is a tenth of its cost.
         return vars(self.Item.model_validate(body))
 
     def answer(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one checked request."""
+        """Response to one validated request."""
         return self.answers([values])[0]
 
     def answers(self, batch: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The answers to checked requests, in order, by one call of the model."""
+        """Responses to validated requests, in order, with one call of the model."""
         stored = [self._online.get(str(values[self._entity])) for values in batch]
         vectors = [self._answers.vector(*pair) for pair in zip(batch, stored, strict=True)]
         scores = self._model.score(np.array(vectors, np.float32)).tolist()
@@ -135,13 +135,13 @@ class Scorer:
 
 
 def open_scorer() -> Scorer:
-    """The scorer that this process was told to serve, on ONNX Runtime."""
+    """Open the scorer of this process's parameters (`given`), on ONNX Runtime."""
     bundle = Bundle.load(given().bundle)
     return Scorer(bundle.manifest, given().store, OnnxModel(bundle))
 
 
 def request_model(manifest: BundleManifest) -> type[BaseModel]:
-    """The body of a request, strict in types and names, from the bundle's schema."""
+    """Make the pydantic model of a request body from the bundle's schema; strict about types and names."""
     fields: dict[str, Any] = {f.name: _field(f) for f in manifest.schema_.features if f.source is not Source.ONLINE}
     if manifest.entity:
         kind = str if manifest.entity.type == "string" else int

@@ -1,4 +1,4 @@
-"""The comparison at a glance: latency, throughput and CPU of each server, as SVG or what the file's suffix says."""
+"""Plot of the serving comparison: latency, throughput and CPU of each server; format by the file's suffix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "rayscore", "f
 
 
 def draw(path: Path, outcome: Outcome) -> None:
-    """Write the picture whole or not at all."""
+    """Draw the plot and write it atomically."""
     result = outcome.medians()
     names = [name for name in KINDS if any(name == found for found, _ in result)]
     connections = sorted({load.size for _, load in result if not load.is_open})

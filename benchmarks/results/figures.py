@@ -1,4 +1,4 @@
-"""From samples to the tables of `docs/performance.md`: percentiles, medians over rounds, Markdown."""
+"""Statistics over benchmark rounds, and the Markdown tables and sections of `docs/performance.md`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ machine that each section describes, load generator included: compare within a t
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
-    """Percentiles of latencies in seconds, in milliseconds: each is a sample that was seen (nearest rank)."""
+    """Percentiles in ms of latencies in s, by nearest rank: each is one of the samples; NaN without samples."""
     if not seconds:
         return dict.fromkeys(PERCENTILES, float("nan"))
     ordered = sorted(seconds)
@@ -31,13 +31,13 @@ def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def spread(values: Sequence[float]) -> float:
-    """Largest less smallest value, as a share of the median; 0 for a single value."""
+    """Relative spread: (max - min) / median; 0 for a single value."""
     middle = statistics.median(values)
     return (max(values) - min(values)) / middle if middle else 0.0
 
 
 def short(value: float) -> str:
-    """Three significant digits, thousands separated."""
+    """Format with three significant digits and thousands separators; `-` for NaN."""
     if value != value:
         return "-"
     if abs(value) >= 100:
@@ -46,7 +46,7 @@ def short(value: float) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, padded so that it reads well on a terminal too; the first column is text."""
+    """A Markdown table with padded cells; the first column is aligned left, the others right."""
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -60,17 +60,17 @@ def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def replace_section(text: str, name: str, body: str) -> str:
-    """Put `body` between the markers of section `name`; a text without them gets them at its end."""
+    """Replace what is between the markers of section `name` with `body`; append the section if it has no markers."""
     start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
     section = f"{start}\n{body.strip()}\n{end}"
-    before, found, rest = text.partition(start)
-    if not found:
+    before, marker, rest = text.partition(start)
+    if not marker:
         return f"{text.rstrip()}\n\n{section}\n"
     return before + section + rest.partition(end)[2]
 
 
 def write_section(path: Path, name: str, body: str) -> None:
-    """Write one section of a Markdown file and leave the others as they are."""
+    """Replace or append one section of a Markdown file, atomically; other sections stay as they are."""
     text = path.read_text() if path.exists() else _INTRO
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.new")

@@ -1,4 +1,4 @@
-"""What the figures were taken on, and with which versions."""
+"""Description of the machine and the package versions of a measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def describe(module: str, argv: Sequence[str], packages: Sequence[str]) -> str:
-    """Markdown lines: command, date, machine, versions."""
+    """Markdown list of command, date, machine and versions."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     command = shlex.join(["python", "-m", module, *argv])

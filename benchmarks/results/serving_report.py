@@ -1,4 +1,4 @@
-"""The section of `docs/performance.md` on serving: what was measured, in tables of medians and ratios."""
+"""Renders the serving section of `docs/performance.md`: tables of medians over rounds, and of ratios."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Figures = dict[str, float]
 
 
 class Load(NamedTuple):
-    """So many connections of a closed loop, or so many requests a second of an open one."""
+    """A load: a number of connections in a closed loop, or a rate in requests/s in an open loop."""
 
     is_open: bool
     size: int
@@ -32,7 +32,7 @@ class Load(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What a run has brought: figures of every round by server and load, and the servers without figures."""
+    """Results of a benchmark run: figures of each round by server and load, and why servers have none."""
 
     args: argparse.Namespace
     argv: Sequence[str]
@@ -51,12 +51,12 @@ class Outcome:
 
 
 def section_name(count: int) -> str:
-    """The section that a run with so many processes writes."""
+    """Name of the section for a run with `count` processes."""
     return "benchmarks.serving" if count == 1 else "benchmarks.serving.processes"
 
 
 def section(outcome: Outcome, versions: Mapping[str, str], drawing: Path | None) -> str:
-    """The whole section as Markdown; `drawing` is the picture beside the page."""
+    """Render the section as Markdown; `drawing` is the file name of the plot beside the page."""
     args, result = outcome.args, outcome.medians()
     one = args.processes == 1
     parts = [
@@ -74,7 +74,7 @@ def section(outcome: Outcome, versions: Mapping[str, str], drawing: Path | None)
 
 
 def serving_cpu(figures: Figures) -> float:
-    """CPU ms a request of the processes that a request passes through."""
+    """CPU ms per request, summed over the processes that a request passes through."""
     return sum(v for name, v in figures.items() if name.startswith("cpu ") and name not in _BESIDE)
 
 

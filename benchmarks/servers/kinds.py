@@ -1,4 +1,4 @@
-"""The servers that are compared: what each is, how it is started, and where it is found."""
+"""The servers that the serving benchmark compares: command, environment and process roles of each."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _RAY_VARIABLES = ("RAY_", "RAYSCORE_")
 
 @dataclass(frozen=True)
 class Kind:
-    """One server.
+    """One kind of server.
 
-    `command` is what follows `python`; `apart` tells that it has an environment of its own; `role` names the part of
-    the server that a process is; `exact` that its probabilities equal ONNX Runtime's bit for bit; `variables` are
-    environment variables beyond those that every server is given.
+    `command` has the arguments after `python`; `apart` is True when it runs in a virtual environment of its own; `role`
+    names a process's part in the server; `exact` is True when its probabilities equal ONNX Runtime's bit for bit;
+    `variables` are environment variables beside those of every server.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Kind:
 
     @property
     def asked(self) -> Dialect:
-        """How it wants to be asked."""
+        """The server's request format."""
         return DIALECTS[self.dialect]
 
     def python(self, folder: Path) -> str:
-        """The interpreter of its environment, of those in `folder`; raises NotInstalled."""
+        """Path of its Python, in the virtual environments of `folder`; raises NotInstalled."""
         return str(python_of(self.name, folder)) if self.apart else sys.executable
 
 
@@ -106,7 +106,7 @@ KINDS = {kind.name: kind for kind in _ALL}
 
 
 def environment(kind: Kind, told: Given, var_dir: Path, ports: list[int], inherited: dict[str, str]) -> dict[str, str]:
-    """The environment of a server's process: what it is told, and none of this process's own settings of Ray."""
+    """Environment variables of a server's process; those of Ray that this process has are left out."""
     plain = {name: value for name, value in inherited.items() if not name.startswith(_RAY_VARIABLES)}
     plain |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "1", **told.environment()}
     ours = _our_settings(told, var_dir, ports) if kind.name in OURS else {}

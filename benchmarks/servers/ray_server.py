@@ -1,4 +1,4 @@
-"""Ray Serve with one bundle, as `serve run ray_app:graph` starts it, without a registry.
+"""Serve one bundle with the product's graph, as `serve run ray_app:graph` does, but without a registry.
 
 Runs until its standard input ends, so that it never outlives the benchmark that started it. The environment of
 the fast path must be set by whoever starts it.

@@ -1,4 +1,4 @@
-"""How long a model replica takes from the death of another to its first call, and what of it is spent on what."""
+"""Benchmark of replacing a killed model replica: time until the new one takes calls, by phase."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ print(*(after - before for before, after in zip(marks, marks[1:])))
 
 
 class Start(NamedTuple):
-    """One replacement; seconds from the kill, `process_s` negative for a process that Ray had in stock."""
+    """Times of one replacement in s from the kill; `process_s` is negative for a process that Ray had prestarted."""
 
     process_s: float
     named_s: float
@@ -48,7 +48,7 @@ class Start(NamedTuple):
 
 
 def replace(bench: Bench) -> Start:
-    """Kill one of two model replicas and wait until the gateway can call two again."""
+    """Kill one of two model replicas and time until the gateway can call two again."""
     before = set(bench.replicas("Model"))
     os.kill(min(before), signal.SIGKILL)
     killed = _now()
@@ -59,7 +59,7 @@ def replace(bench: Bench) -> Start:
 
 
 def phases(bundle: Path) -> list[float]:
-    """Seconds that a fresh process takes to import Ray, Serve's replica and ours, and to load and warm the model up.
+    """Time in s that a new process takes to import Ray, Serve's replica and ours, and to load and warm up the model.
 
     The fourth is the reading of the file, which a replica does not do.
     """

@@ -1,4 +1,4 @@
-"""Starting a server as processes of its own, asking whether it is ready, and ending it."""
+"""Starts a compared server as processes of its own, waits until it is ready, and stops it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOG_LINES = 30
 
 
 class ServerFailed(RayscoreError):
-    """A server did not start, answered otherwise than the others, or failed under load."""
+    """A server did not start, gave other answers than expected, or failed under load."""
 
 
 @dataclass
@@ -46,17 +46,17 @@ class Server:
 
     @property
     def role(self) -> Callable[[int], str]:
-        """Names the part of the server that a process is."""
+        """Function that names a process's part in the server."""
         return self.kind.role
 
     @property
     def pids(self) -> set[int]:
-        """All processes of the server."""
+        """Process ids of the server."""
         return processes.descendants(self.process.pid, self.mark)
 
     @property
     def log_end(self) -> str:
-        """The last lines that it wrote."""
+        """The last lines of the server's log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
     def ask(self, bodies: list[dict[str, object]]) -> list[dict[str, Any]]:
@@ -72,10 +72,10 @@ class Server:
 
 @contextmanager
 def running(kind: Kind, workload: Workload, count: int, environments: Path) -> Iterator[Server]:
-    """A ready server with `count` processes or replicas, ended with the block whatever happens in it.
+    """Run a server with `count` processes or replicas, ready, until the block ends.
 
     Raises:
-        ServerFailed: it ended or was not ready in time; the text holds the end of its log.
+        ServerFailed: it ended or was not ready in time; the message has the end of its log.
         NotInstalled: its environment is not in the folder `environments`.
     """
     server = _start(kind, workload, count, kind.python(environments))

@@ -1,4 +1,4 @@
-"""A service as a user runs it, with a model and a filled store, to be started as often as a benchmark likes."""
+"""Fixture of benchmarks: a trained model and a filled SQLite store, served by `serve run` as often as needed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _BODIES = 5_000
 
 
 class Bench:
-    """A folder with a champion of 100 trees and a SQLite store.
+    """A folder with a champion of 100 trees in its registry and a SQLite online store.
 
     Args:
-        folder: an empty one.
-        rows: of the table that the store is filled from.
+        folder: an empty folder.
+        rows: number of rows of the table that the store is filled from.
     """
 
     def __init__(self, folder: Path, rows: int) -> None:
@@ -41,11 +41,11 @@ class Bench:
 
     @property
     def port(self) -> int:
-        """Where it serves HTTP."""
+        """Port of the service on the loopback address."""
         return self._place.port
 
     def bodies(self, rows: int = 1) -> list[bytes]:
-        """Request bodies that leave the stored features out: one row each, or arrays of `rows`."""
+        """JSON request bodies without the stored features: one row each, or arrays of `rows` rows."""
         if rows == 1:
             return [json.dumps(row).encode() for row in self._rows]
         cut = range(0, len(self._rows) - rows + 1, rows)
@@ -53,7 +53,7 @@ class Bench:
 
     @contextmanager
     def serving(self, **variables: str) -> Iterator[None]:
-        """Run the graph with these environment variables until the block ends."""
+        """Run `serve run ray_app:graph` with these environment variables added until the block ends."""
         before = dict(self._place.environment)
         self._place.environment |= variables
         try:
@@ -64,10 +64,10 @@ class Bench:
             self._place.environment = before
 
     def replicas(self, deployment: str) -> list[int]:
-        """Pids of a deployment's replicas, those that start included."""
+        """Process ids of a deployment's replicas, including those that are starting."""
         return self._place.processes(f"ServeReplica:default:{deployment}")
 
     def links(self) -> dict[str, int]:
-        """By stage, the replicas that the gateway which answers can call: its series come first."""
+        """Replicas by stage that the scraped gateway is connected to; its own series come first in a scrape."""
         text = httpx.get(f"{self._place.url}/metrics", timeout=5, trust_env=False).text
         return {name: int(count) for name, count in reversed(_LINKS.findall(text))}

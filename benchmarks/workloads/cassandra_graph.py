@@ -1,4 +1,4 @@
-"""The served graph over SQLite or Cassandra, loaded by the product's own load test."""
+"""Load the served graph, over SQLite or Cassandra, with the product's own load test."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _STAGES = ("GATEWAY", "FEATURE", "MODEL")
 
 
 class GraphFailed(RayscoreError):
-    """A command failed, or the graph was not what limited the load test."""
+    """A command failed, or the load generator was the limit instead of the graph."""
 
 
 class Graph:
     """A champion of 100 trees, one table of cards, and both stores filled from it.
 
     Args:
-        folder: an empty one.
+        folder: an empty folder.
         node: a running Cassandra node.
-        rows: of the table, 20 for each card.
+        rows: number of rows of the table, 20 for each card.
 
     Raises:
         GraphFailed: a store could not be filled.
@@ -69,7 +69,7 @@ class Graph:
         self._mix.write_text("".join(json.dumps(body) + "\n" for body in bodies))
 
     def load(self, store: str, rate: float, seconds: float) -> dict[str, float]:
-        """Serve over one of `stores` and load it once.
+        """Serve the graph over one of `stores` and run one load test.
 
         Returns percentiles in ms, `errors`, `degraded` (answers without stored values) and `fetch ms`, the CPU of the
         feature-fetch replica a request.

@@ -1,4 +1,4 @@
-"""Reads of a Cassandra store from one process: ours beside the driver's plain ways, and ours with a frozen node."""
+"""Read from Cassandra in one process: `get_many` beside plain uses of the driver, and with a frozen node."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Samples = dict[tuple[str, int], list[dict[str, float]]]
 
 
 class ReadsFailed(RayscoreError):
-    """A way to read gave other rows than were written, or none at all."""
+    """A read returned other rows than were written, or none."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Rows that a cluster holds; the read timeout and all else are the product's defaults."""
+    """A table of generated rows in a cluster; settings are the product's defaults."""
 
     nodes: list[Node]
     replicas: int
@@ -51,11 +51,11 @@ class Stored:
 
     @property
     def keys(self) -> list[str]:
-        """Every stored key."""
+        """Entity keys of all rows."""
         return [f"user_{i}" for i in range(self.entities)]
 
     def settings(self, **fields: Any) -> Settings:
-        """Settings that lead to the cluster."""
+        """Settings that connect to the cluster."""
         hosts = ",".join(node.address for node in self.nodes)
         return Settings(
             store="cassandra",
@@ -66,7 +66,7 @@ class Stored:
         )
 
     def write(self) -> None:
-        """Make the table and write the rows, so often that a quorum's stragglers have them too."""
+        """Create the table and write all rows twice, so that replicas that missed a quorum write have them too."""
         payloads = np.random.default_rng(5).bytes(_PAYLOAD_BYTES * self.entities)
         cut = range(0, len(payloads), _PAYLOAD_BYTES)
         rows = [StoredRow(k, 1, payloads[i : i + _PAYLOAD_BYTES]) for k, i in zip(self.keys, cut, strict=True)]

@@ -1,4 +1,4 @@
-"""What is done to a running service: each trial starts one, loads it, does something to it, and says what it saw."""
+"""Trials of the resilience benchmark: each starts a service, loads it, disturbs it and tabulates what happened."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Row = list[str]
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command was told: the rate, the service level objective, the clients that are idle."""
+    """Options of a trial: rate, service level objective, number of idle clients."""
 
     rps: float
     slo_ms: float
@@ -46,7 +46,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Table:
-    """A trial's result: what it shows, and the rows beneath the header."""
+    """Result of a trial: explanation, header and rows of a table."""
 
     text: str
     header: Row
@@ -54,7 +54,7 @@ class Table:
 
 
 def step(bench: Bench, asked: Asked) -> Table:
-    """The rate goes from a tenth to all of it at once."""
+    """Trial: the rate jumps from a tenth to all of it."""
     seconds = 2 * asked.seconds
     pace = Pace(bench.bodies(), 2 * asked.rps, seconds, Profile.STEP)
     with bench.serving():
@@ -73,7 +73,7 @@ def step(bench: Bench, asked: Asked) -> Table:
 
 
 def kill(bench: Bench, asked: Asked) -> Table:
-    """A replica is killed with two of each running, and the next one when the first has been replaced."""
+    """Trial: with two replicas of each deployment, one is killed, and the next one once it has been replaced."""
     rows = []
     pace = Pace(bench.bodies(), asked.rps, asked.seconds)
     with bench.serving(**TWO):
@@ -90,7 +90,7 @@ def kill(bench: Bench, asked: Asked) -> Table:
 
 
 def idle(bench: Bench, asked: Asked) -> Table:
-    """Many clients are connected and ask for nothing."""
+    """Trial: many connected clients send nothing."""
     pace = Pace(bench.bodies(), asked.rps, asked.seconds)
     rows = []
     with bench.serving():
@@ -106,7 +106,7 @@ def idle(bench: Bench, asked: Asked) -> Table:
 
 
 def overload(bench: Bench, asked: Asked) -> Table:
-    """Five times as much is asked as the service can do."""
+    """Trial: the load is five times what the service can answer."""
     rows = []
     with bench.serving():
         for count, bound_ms, first in ((1, asked.slo_ms, _FIRST_RATE), (_ROWS, 5 * asked.slo_ms, _FIRST_RATE / 10)):
@@ -129,7 +129,7 @@ def overload(bench: Bench, asked: Asked) -> Table:
 
 
 def scale(bench: Bench, asked: Asked) -> Table:
-    """Gateways, the first to be busy, get more work than one should do, and then none."""
+    """Trial: gateways get more load than one is meant for, so that they scale up, and then none."""
     variables = {
         "RAYSCORE_TARGET_BUSY": f"{_TARGET_BUSY:g}",
         "RAYSCORE_GATEWAY_MAX_REPLICAS": "3",
@@ -159,7 +159,7 @@ def scale(bench: Bench, asked: Asked) -> Table:
 
 
 def start(bench: Bench, asked: Asked) -> Table:
-    """A model replica is killed with nothing else going on: when is there another, and what takes the time?"""
+    """Trial: a model replica is killed without load; how long until its replacement, and what takes the time."""
     with bench.serving(**TWO):
         found = [replace(bench) for _ in range(3)]
     alone = [phases(bench.bundle) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""What every server of a benchmark is given: one bundle, one SQLite store, one list of request bodies."""
+"""Common input of all compared servers: one bundle, one SQLite store, one list of request bodies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHECKED = 100
 
 @dataclass(frozen=True)
 class Workload:
-    """Files that servers and load generator read; `expected` are the probabilities of the first bodies."""
+    """Files for servers and load generator; `expected` are the probabilities for the first request bodies."""
 
     folder: Path
     bundle: Path
@@ -35,7 +35,7 @@ class Workload:
 
     @property
     def checked(self) -> list[dict[str, object]]:
-        """The bodies whose answers are `expected`."""
+        """The request bodies whose probabilities are in `expected`."""
         return json.loads(self.bodies.read_bytes())[: len(self.expected)]
 
 

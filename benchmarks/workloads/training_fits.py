@@ -1,6 +1,6 @@
-"""One final fit in a process of its own, timed: `python -m benchmarks.workloads.training_fits KIND SHARDS ROUNDS`.
+"""Time one final fit in a process of its own: `python -m benchmarks.workloads.training_fits KIND SHARDS ROUNDS`.
 
-Each fit is done twice, with a tenth of the rounds first: the difference is what the rounds cost, the rest is the
+Each fit runs twice, first with a tenth of the rounds: the difference gives the cost of a round without that of the
 start. With `prepare TABLE FOLDER` it streams the table into shards instead. Prints one JSON object.
 """
 
@@ -56,9 +56,9 @@ def _prepare(table: Path, folder: Path) -> dict[str, float]:
     use_case = parse_use_case(training_table.USE_CASE, "benchmarks.workloads.training_table")
     with cluster(CORES):
         started = time.perf_counter()
-        found = open_source(table)
+        source = open_source(table)
         fits = rows_in_memory(len(use_case.columns), load_settings().train_memory_mb)
-        _, prepared = prepare_streaming(found, use_case, folder, min(fits, found.rows))
+        _, prepared = prepare_streaming(source, use_case, folder, min(fits, source.rows))
         took = time.perf_counter() - started
     assert isinstance(prepared.final, Shards)
     save(prepared.final)
@@ -79,7 +79,7 @@ def _fit(kind: str, shards: Shards, rounds: int) -> dict[str, float]:
 
 
 def save(shards: Shards) -> None:
-    """Keep what is needed to read the shards from another process beside them, and a Parquet copy for the peer."""
+    """Write the shards' metadata beside them, for `load` in another process, and a Parquet copy for Ray Train."""
     (shards.folder / "shards.json").write_text(json.dumps([shards.features, shards.sizes]))
     copy = shards.folder / "parquet"
     copy.mkdir()
@@ -89,7 +89,7 @@ def save(shards: Shards) -> None:
 
 
 def load(folder: Path) -> Shards:
-    """The shards that `save` was given."""
+    """Open the shards that `save` described."""
     features, sizes = json.loads((folder / "shards.json").read_text())
     return Shards(folder, features, tuple((name, count) for name, count in sizes))
 
@@ -108,7 +108,7 @@ def _timed(fit: Fit, rounds: int) -> _Timed:
 
 
 def _alone(shards: Shards) -> Fit:
-    """XGBoost in this process on the rows in memory: what there is to reach."""
+    """XGBoost in this process on rows in memory: the lower bound of the fit's time."""
     blocks = list(shards.blocks(0, shards.rows))
     x, y = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
     return lambda rounds: xgboost.train(PARAMS, xgboost.QuantileDMatrix(x, y, nthread=CORES), rounds)
@@ -128,7 +128,7 @@ def _actors(count: int) -> Callable[[Shards], Fit]:
 
 
 def _ray_train(shards: Shards) -> Fit:
-    """The trainer as its documentation shows it, one worker with as many threads as there are cores."""
+    """Ray Train's XGBoostTrainer as its documentation shows it, one worker with a thread per core."""
 
     def per_worker(config: dict[str, Any]) -> None:
         frame = ray.train.get_dataset_shard("train").materialize().to_pandas()
@@ -150,9 +150,9 @@ def _ray_train(shards: Shards) -> Fit:
 
 
 def _histograms(booster: xgboost.Booster) -> int:
-    """Histograms that the trees took: one for each root, and one for each split whose children may be split again.
+    """Number of histograms built: one per root, and one per split whose children may be split again.
 
-    Of two children one is summed up, the other is what its parent has more (`subtraction trick`).
+    Of two children only one is built; the other is its parent's less the first (`subtraction trick`).
     """
     count = 0
     for tree in booster.get_dump(dump_format="json"):

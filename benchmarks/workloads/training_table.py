@@ -1,4 +1,4 @@
-"""A table of any size to train on: 12 features, some noisy signal, in time order, and its use case."""
+"""Generated training table of any size, in time order, with 12 features and a noisy signal; and its use case."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ split = { validation = 0.05, holdout = 0.05 }
 
 
 def write(folder: Path, rows: int) -> Path:
-    """Write the table as files of a million rows; the same rows for the same number."""
+    """Write the table as Parquet files of a million rows each; deterministic in the number of rows."""
     folder.mkdir(parents=True)
     for start in range(0, rows, _FILE_ROWS):
         table = _piece(start, min(_FILE_ROWS, rows - start))
