@@ -1,7 +1,13 @@
-"""Dividing rows into train, validation and holdout, as the use case declares."""
+"""Dividing rows into train, validation and holdout: one definition, whether the table is in memory or streams by.
+
+Every strategy orders the rows by a key and cuts the order where the declared fractions end; rows of equal keys stay
+together. By time the key is the event time. By entity it is a hash of the entity. At random it is a hash of the row's
+number, and the rows of either label are ordered apart, so that a rare one is in every part.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,76 +17,129 @@ from data.errors import DataError
 from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us
+from tune.dataset.fingerprint import column_hashes, mixed, row_numbers
+
+PARTS = 3
+"""Train, validation and holdout, numbered 0, 1 and 2."""
 
 
 class SplitRows(NamedTuple):
-    """Row numbers of each part, int64, ascending within the table (by time for the time strategy)."""
+    """Row numbers of each part, int64, ascending within the table."""
 
     train: np.ndarray
     validation: np.ndarray
     holdout: np.ndarray
 
 
-def split(table: pa.Table, labels: np.ndarray, use_case: UseCase) -> SplitRows:
-    """Divide `table` by the declared strategy; the same input gives the same parts.
+class SplitKeys(NamedTuple):
+    """What some rows are ordered by: `keys` int64 of shape (n,) within each stratum, `strata` uint8 of shape (n,)."""
 
-    time: the latest rows are the holdout, those before them validation; rows of one moment stay together.
-    random: at random, each label divided on its own, so that rare ones are in every part.
-    entity: at random, all rows of an entity in one part.
+    keys: np.ndarray
+    strata: np.ndarray
+
+    def of(self, stratum: int) -> np.ndarray:
+        """The keys of the rows of one stratum, ascending."""
+        return np.sort(self.keys[self.strata == stratum])
+
+
+@dataclass(frozen=True)
+class SplitOrder:
+    """How a use case orders rows: a function of the row alone, and of its number in the table."""
+
+    time: str | None
+    """Column of the event time, for the time strategy."""
+    entity: str | None
+    """Column of the entity, for the entity strategy."""
+    label: str | None
+    """Column of the label, where rows of either label are ordered apart."""
+    fractions: tuple[float, float]
+    """Shares of train and validation."""
+    seed: int
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns it looks at."""
+        return [name for name in (self.time, self.entity, self.label) if name]
+
+    @property
+    def strata(self) -> int:
+        """How many sets of rows are ordered apart."""
+        return 2 if self.label else 1
+
+    def keys(self, table: pa.Table, labels: np.ndarray | None, first_row: int = 0) -> SplitKeys:
+        """Return the keys of some rows.
+
+        Args:
+            table: the rows, with `columns`.
+            labels: their labels, uint8 of shape (n,); needed where the order has a `label`.
+            first_row: number of the first of them in the whole table.
+
+        Raises:
+            DataError: rows without event time.
+        """
+        strata = np.zeros(table.num_rows, np.uint8) if not self.label or labels is None else labels
+        if self.time:
+            return SplitKeys(_times(table, self.time), strata)
+        found = column_hashes(named_column(table, self.entity)) if self.entity else None
+        hashes = row_numbers(first_row, table.num_rows) if found is None else found
+        return SplitKeys((mixed(mixed(hashes, self.seed)) >> np.uint64(1)).astype(np.int64), strata)
+
+
+@dataclass(frozen=True)
+class TableSplit:
+    """Where one table is cut."""
+
+    order: SplitOrder
+    cuts: np.ndarray
+    """Of each stratum the first key of validation and the first of holdout, int64 of shape (strata, 2)."""
+
+    def parts(self, found: SplitKeys) -> np.ndarray:
+        """The part of each row, uint8 of shape (n,)."""
+        first, second = self.cuts[found.strata].T
+        return (found.keys >= first).astype(np.uint8) + (found.keys >= second).astype(np.uint8)
+
+
+def split_order(use_case: UseCase) -> SplitOrder:
+    """The order that a use case declares."""
+    declared, strategy = use_case.split, use_case.strategy
+    return SplitOrder(
+        time=use_case.event_time if strategy == "time" else None,
+        entity=use_case.entity.column if strategy == "entity" and use_case.entity else None,
+        label=use_case.label if strategy == "random" else None,
+        fractions=(1 - declared.validation - declared.holdout, declared.validation),
+        seed=declared.seed,
+    )
+
+
+def cut_ranks(rows: int, fractions: tuple[float, float]) -> list[int]:
+    """Of `rows` rows in order, the numbers of the two whose keys begin validation and holdout; at most the last."""
+    return [min(round(rows * share), max(rows - 1, 0)) for share in (fractions[0], sum(fractions))]
+
+
+def cut(order: SplitOrder, found: SplitKeys) -> TableSplit:
+    """Find the cuts of a table by the keys of all its rows."""
+    ordered = [found.of(stratum) for stratum in range(order.strata)]
+    # A stratum without rows is cut anywhere.
+    cuts = [keys[cut_ranks(len(keys), order.fractions)] if len(keys) else np.zeros(2, np.int64) for keys in ordered]
+    return TableSplit(order, np.array(cuts))
+
+
+def split(table: pa.Table, labels: np.ndarray, use_case: UseCase) -> SplitRows:
+    """Divide a table in memory by the declared strategy; the same input gives the same parts.
 
     Raises:
         DataError: rows without event time, or a part without both labels.
     """
-    declared = use_case.split
-    fractions = (1 - declared.validation - declared.holdout, declared.validation)
-    if use_case.strategy == "time":
-        parts = _by_time(table, str(use_case.event_time), fractions)
-    elif use_case.strategy == "entity" and use_case.entity is not None:
-        parts = _by_entity(named_column(table, use_case.entity.column), fractions, declared.seed)
-    else:
-        parts = _at_random(labels, fractions, declared.seed)
-    ones = np.array([labels[rows].sum() for rows in parts], np.int64)
-    refuse_one_sided(np.stack([[len(rows) for rows in parts] - ones, ones], axis=1), use_case)
-    return parts
+    order = split_order(use_case)
+    found = order.keys(table, labels)
+    part = cut(order, found).parts(found)
+    refuse_one_sided(np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2), use_case)
+    return rows_of(part)
 
 
-def _by_time(table: pa.Table, column: str, fractions: tuple[float, float]) -> SplitRows:
-    times = event_us(named_column(table, column), column)
-    absent = int((times == NO_TIME).sum())
-    if absent:
-        raise DataError(
-            f"column '{column}': {absent:,} rows have no time, so they cannot be split by time; "
-            "remove them (rayscore validate lists them) or set split.strategy = 'random'"
-        )
-    order = np.argsort(times, kind="stable")
-    ordered = times[order]
-    # Cutting before the first row of a moment keeps that moment whole.
-    first, second = (np.searchsorted(ordered, ordered[cut], "left") for cut in _cuts(len(order), fractions))
-    return SplitRows(order[:first], order[first:second], order[second:])
-
-
-def _at_random(labels: np.ndarray, fractions: tuple[float, float], seed: int) -> SplitRows:
-    rng = np.random.default_rng(seed)
-    pieces = []
-    for label in (0, 1):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        pieces.append(np.split(rows, _cuts(len(rows), fractions)))
-    return SplitRows(*(np.sort(np.concatenate(part)) for part in zip(*pieces, strict=True)))
-
-
-def _by_entity(column: pa.ChunkedArray, fractions: tuple[float, float], seed: int) -> SplitRows:
-    codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
-    sizes = np.bincount(codes)
-    entities = np.random.default_rng(seed).permutation(len(sizes))
-    ends = np.cumsum(sizes[entities])
-    group = np.searchsorted(np.asarray(_cuts(len(codes), fractions)), ends, "left").clip(0, 2)
-    part_of = np.empty(len(sizes), np.int64)
-    part_of[entities] = group
-    return SplitRows(*(np.flatnonzero(part_of[codes] == part) for part in range(3)))
-
-
-def _cuts(count: int, fractions: tuple[float, float]) -> list[int]:
-    return [round(count * fractions[0]), min(round(count * sum(fractions)), max(count - 1, 0))]
+def rows_of(part: np.ndarray) -> SplitRows:
+    """The rows of each part, from the part of each row."""
+    return SplitRows(*(np.flatnonzero(part == number) for number in range(PARTS)))
 
 
 def refuse_one_sided(counts: np.ndarray, use_case: UseCase, of: str = "") -> None:
@@ -93,3 +152,14 @@ def refuse_one_sided(counts: np.ndarray, use_case: UseCase, of: str = "") -> Non
             f"the {use_case.strategy} split leaves {of}the {name} part without both labels ({what}); "
             "give more rows, make the part larger (split.validation, split.holdout) or set split.strategy = 'random'"
         )
+
+
+def _times(table: pa.Table, column: str) -> np.ndarray:
+    times = event_us(named_column(table, column), column)
+    absent = int((times == NO_TIME).sum())
+    if absent:
+        raise DataError(
+            f"column '{column}': {absent:,} rows have no time, so they cannot be split by time; "
+            "remove them (python -m data validate lists them) or set split.strategy = 'random'"
+        )
+    return times

@@ -1,18 +1,18 @@
 """Large tables: streamed by Ray Data into encoded shards on disk, with a sample in memory to search on.
 
-Up to three passes, each a task a piece of the table: the event times (to cut by time), the words of the
-categories among the train rows, and all columns (digest, labels, shards, sample). No process ever holds more
-than one piece, and the driver holds the sample.
+Up to four passes, each a task a piece of the table: one or two over what rows are ordered by (to cut exactly), one
+over the words of the categories among the train rows, and one over all columns (digest, labels, shards, sample). No
+process ever holds more than one piece, and the driver holds the sample.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,19 +23,13 @@ from data.schema.use_case import UseCase
 from data.sources.parquet import Chunk, ParquetSource, chunk_batches
 from data.transform.encoding import Transform
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset, count_words, with_words
-from tune.dataset.fingerprint import content_sum, digest, row_numbers
+from tune.dataset.fingerprint import content_sum, digest, mixed, row_numbers
 from tune.dataset.shards import Shards, shard_bytes, shard_folder, write_shard
-from tune.dataset.split import SplitRows, refuse_one_sided
-from tune.dataset.streaming_split import (
-    PARTS,
-    Division,
-    TimeSketch,
-    divide_by_hash,
-    divide_by_time,
-    sketch_times,
-    uniform,
-)
+from tune.dataset.split import PARTS, SplitKeys, SplitOrder, TableSplit, refuse_one_sided, rows_of, split_order
+from tune.dataset.streaming_split import stream_split
 from tune.dataset.training_table import TrainingTable, read_labels
+
+Result = TypeVar("Result")
 
 _PIECE_ROWS = 262_144
 _WORDS_A_PIECE = 5_000
@@ -91,7 +85,7 @@ def _sample(source: ParquetSource, use_case: UseCase, found: Sequence[_Piece]) -
 def _prepared(
     source: TrainingTable, use_case: UseCase, schema: FeatureSchema, part: np.ndarray, shards: Shards
 ) -> PreparedDataset:
-    parts = SplitRows(*(np.flatnonzero(part == number) for number in range(PARTS)))
+    parts = rows_of(part)
     ones = [(len(rows) - int(source.labels[rows].sum()), int(source.labels[rows].sum())) for rows in parts]
     refuse_one_sided(np.array(ones), use_case, "the sample of ")
     transform = Transform(schema)
@@ -101,18 +95,26 @@ def _prepared(
     return PreparedDataset(schema, parts, train, validation, holdout, shards)
 
 
-def _divide(source: ParquetSource, use_case: UseCase) -> Division:
-    if use_case.strategy != "time":
-        return divide_by_hash(use_case)
-    sketches = stream(source.chunks, partial(_sketch, column=str(use_case.event_time)))
-    return divide_by_time([sketch for each in sketches for sketch in each], use_case)
+def _divide(source: ParquetSource, use_case: UseCase) -> TableSplit:
+    order = split_order(use_case)
+
+    def over(function: Callable[[SplitKeys], Result]) -> Iterator[Result]:
+        for found in stream(source.chunks, partial(_over_keys, order=order, function=function)):
+            yield from found
+
+    return stream_split(order, over)
 
 
-def _sketch(chunk: Chunk, column: str) -> list[TimeSketch]:
-    return [sketch_times(piece, column) for _, piece in _pieces(chunk, [column])]
+def _over_keys(chunk: Chunk, order: SplitOrder, function: Callable[[SplitKeys], Result]) -> list[Result]:
+    return [function(_keys(chunk, piece, first, order)) for first, piece in _pieces(chunk, order.columns)]
 
 
-def _fit_schema(source: ParquetSource, use_case: UseCase, division: Division) -> FeatureSchema:
+def _keys(chunk: Chunk, piece: pa.Table, first_row: int, order: SplitOrder) -> SplitKeys:
+    labels = read_labels(piece, order.label, chunk.path) if order.label else None
+    return order.keys(piece, labels, first_row)
+
+
+def _fit_schema(source: ParquetSource, use_case: UseCase, division: TableSplit) -> FeatureSchema:
     totals: dict[str, Counter[str]] = {name: Counter() for name in use_case.categories()}
     if totals:
         count = partial(_count_words, names=list(totals), division=division)
@@ -122,10 +124,11 @@ def _fit_schema(source: ParquetSource, use_case: UseCase, division: Division) ->
     return with_words(use_case, totals)
 
 
-def _count_words(chunk: Chunk, names: Sequence[str], division: Division) -> Mapping[str, dict[str, int]]:
+def _count_words(chunk: Chunk, names: Sequence[str], division: TableSplit) -> Mapping[str, dict[str, int]]:
     totals: dict[str, Counter[str]] = {name: Counter() for name in names}
-    for first_row, piece in _pieces(chunk, list(dict.fromkeys([*names, *division.columns]))):
-        train = piece.filter(pa.array(division.of(piece, first_row) == 0))
+    order = division.order
+    for first_row, piece in _pieces(chunk, list(dict.fromkeys([*names, *order.columns]))):
+        train = piece.filter(pa.array(division.parts(_keys(chunk, piece, first_row, order)) == 0))
         for name in names:
             totals[name].update(count_words(train, name))
     # Ties are broken by the word, so that the order of the work decides nothing.
@@ -154,7 +157,7 @@ class _Encoder:
 
     use_case: UseCase
     transform: Transform
-    division: Division
+    division: TableSplit
     share: float
     folder: Path
 
@@ -167,13 +170,19 @@ class _Encoder:
 
     def _piece(self, name: str, piece: pa.Table, first_row: int, path: Path) -> _Piece:
         labels = read_labels(piece, self.use_case.label, path)
-        part = self.division.of(piece, first_row)
+        part = self.division.parts(self.division.order.keys(piece, labels, first_row))
         train = np.flatnonzero(part == 0)
         if len(train):
             write_shard(self.folder, name, self.transform.matrix(piece.take(train)), labels[train])
-        drawn = np.flatnonzero(uniform(row_numbers(first_row, piece.num_rows), _SAMPLE_SEED) < self.share)
+        drawn = np.flatnonzero(_uniform(first_row, piece.num_rows) < self.share)
         counts = np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2)
         return _Piece((name, len(train)), content_sum(piece, first_row), counts, piece.take(drawn), part[drawn])
+
+
+def _uniform(first_row: int, count: int) -> np.ndarray:
+    """Draw a number in [0, 1) for each row from its number, whatever piece it is in."""
+    numbers = row_numbers(first_row, count)
+    return (mixed(mixed(numbers, _SAMPLE_SEED)) >> np.uint64(11)) / float(1 << 53)
 
 
 def _pieces(chunk: Chunk, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:

@@ -1,113 +1,129 @@
-"""Dividing a large table piece by piece: the part of a row from the row alone, and a few numbers for the table."""
+"""Where a table that streams by is cut: exactly where it would be in memory, with a few numbers kept of each piece.
+
+The key of a given rank is found in two passes. In the first each piece is sketched by some of its keys in order, with
+their ranks in the piece. Added up, the sketches say between which two keys the wanted one must lie. The second pass
+counts the keys below and collects, with their numbers, the different ones between: of each piece a few, because the
+bounds are at most a few keys of its sketch apart. So the driver holds a key and its rank for every 64 rows of a full
+piece, 25 MB of 100 million rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
-import pyarrow as pa
 
-from data.errors import DataError
-from data.schema.use_case import UseCase
-from data.transform.encoding import named_column
-from data.transform.event_time import NO_TIME, event_us
-from tune.dataset.fingerprint import column_hashes, mixed, row_numbers
+from tune.dataset.split import SplitKeys, SplitOrder, TableSplit, cut_ranks
 
-PARTS = 3
-"""Train, validation and holdout, numbered 0, 1 and 2."""
 _POINTS = 4096
+"""Keys in the sketch of a piece, one more at most."""
+
+Result = TypeVar("Result")
 
 
-class TimeSplit(NamedTuple):
-    """Train before `first`, validation before `second`, holdout from there; microseconds since 1970 UTC."""
+class KeySketch(NamedTuple):
+    """Some keys of a piece in order, the first and last among them, and their ranks in the piece."""
 
-    column: str
-    first: int
-    second: int
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns it looks at."""
-        return [self.column]
-
-    def of(self, table: pa.Table, first_row: int) -> np.ndarray:
-        """The part of each row, uint8 of shape (n,)."""
-        times = event_us(named_column(table, self.column), self.column)
-        return ((times >= self.first).astype(np.uint8) + (times >= self.second)).astype(np.uint8)
+    keys: np.ndarray
+    ranks: np.ndarray
 
 
-class HashSplit(NamedTuple):
-    """At random by a hash: of the entity, so that all rows of one are in one part, or of the row's number."""
+class Bracket(NamedTuple):
+    """The wanted key has rank `rank` among all of a stratum, and lies from `low` to `high` (inclusive)."""
 
-    entity: str | None
-    train: float
-    validation: float
-    seed: int
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns it looks at."""
-        return [self.entity] if self.entity else []
-
-    def of(self, table: pa.Table, first_row: int) -> np.ndarray:
-        """The part of each row, uint8 of shape (n,)."""
-        if self.entity:
-            values = column_hashes(named_column(table, self.entity))
-        else:
-            values = row_numbers(first_row, table.num_rows)
-        drawn = uniform(values, self.seed)
-        return ((drawn >= self.train).astype(np.uint8) + (drawn >= self.train + self.validation)).astype(np.uint8)
+    stratum: int
+    rank: int
+    low: int
+    high: int
 
 
-Division = TimeSplit | HashSplit
+class InBracket(NamedTuple):
+    """Of a piece: how many keys are below a bracket, and the different keys in it with how often each occurs."""
+
+    below: int
+    keys: np.ndarray
+    counts: np.ndarray
 
 
-class TimeSketch(NamedTuple):
-    """Event times of some rows: evenly spaced in rank, each standing for `weight` rows."""
+class Pass(Protocol):
+    """Reads the table once."""
 
-    times: np.ndarray
-    weight: int
+    def __call__(self, function: Callable[[SplitKeys], Result]) -> Iterable[Result]:
+        """Yield what `function`, which can be pickled, returns for the keys of each piece, in any order."""
+        ...
 
 
-def sketch_times(table: pa.Table, column: str) -> TimeSketch:
-    """Sketch the event times of some rows: exact up to 4,096 rows, else within a 4,096th of them.
+def stream_split(order: SplitOrder, over: Pass, points: int = _POINTS) -> TableSplit:
+    """Find the cuts of a table by passes over the keys of its pieces: the same cuts however the pieces are cut.
+
+    Args:
+        order: what rows are ordered by.
+        over: makes a pass.
+        points: keys in the sketch of a piece, at least.
 
     Raises:
-        DataError: a row has no time.
+        DataError: what a pass raises.
     """
-    times = np.sort(event_us(named_column(table, column), column))
-    absent = int(np.searchsorted(times, NO_TIME, "right"))
-    if absent:
-        raise DataError(
-            f"column '{column}': {absent:,} rows have no time, so they cannot be split by time; "
-            "remove them (rayscore validate lists them) or set split.strategy = 'random'"
+    sketches = list(over(partial(_sketch, strata=order.strata, points=points)))
+    brackets = [
+        bracket
+        for stratum in range(order.strata)
+        for bracket in _brackets(stratum, [each[stratum] for each in sketches], order.fractions)
+    ]
+    open_ = [bracket for bracket in brackets if bracket.low < bracket.high]
+    found = list(over(partial(_look_in, brackets=open_))) if open_ else []
+    settled = {bracket: _select(bracket, [each[at] for each in found]) for at, bracket in enumerate(open_)}
+    cuts = [settled.get(bracket, bracket.low) for bracket in brackets]
+    return TableSplit(order, np.array(cuts, np.int64).reshape(order.strata, 2))
+
+
+def _sketch(found: SplitKeys, strata: int, points: int) -> list[KeySketch]:
+    return [_sketch_of(found.of(stratum), points) for stratum in range(strata)]
+
+
+def _sketch_of(keys: np.ndarray, points: int) -> KeySketch:
+    ranks = np.arange(0, len(keys), max(len(keys) // points, 1))
+    if len(keys) and ranks[-1] != len(keys) - 1:
+        ranks = np.append(ranks, len(keys) - 1)
+    return KeySketch(keys[ranks], ranks)
+
+
+def _brackets(stratum: int, sketches: Sequence[KeySketch], fractions: tuple[float, float]) -> list[Bracket]:
+    rows = sum(int(sketch.ranks[-1]) + 1 for sketch in sketches if len(sketch.ranks))
+    if not rows:
+        return [Bracket(stratum, 0, 0, 0)] * 2
+    keys = np.concatenate([sketch.keys for sketch in sketches])
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    # A sketched key adds to the rows that are surely not above it those since the sketched key before it, and to the
+    # rows that may lie below any later key those up to the next.
+    surely = np.cumsum(np.concatenate([np.diff(each.ranks, prepend=-1) for each in sketches])[order])
+    steps = np.concatenate([np.diff(each.ranks, append=each.ranks[-1:] + 1) for each in sketches])[order]
+    at_most_before = np.cumsum(steps) - steps
+    return [
+        Bracket(
+            stratum,
+            rank,
+            int(keys[np.searchsorted(at_most_before, rank, "right") - 1]),
+            int(keys[np.searchsorted(surely, rank + 1, "left")]),
         )
-    weight = max(len(times) // _POINTS, 1)
-    return TimeSketch(times[::weight].copy(), weight)
+        for rank in cut_ranks(rows, fractions)
+    ]
 
 
-def divide_by_time(sketches: Iterable[TimeSketch], use_case: UseCase) -> TimeSplit:
-    """Cut where the use case's fractions of the sketched rows end; rows of one moment stay together."""
-    held = list(sketches)
-    times = np.concatenate([sketch.times for sketch in held])
-    weights = np.concatenate([np.full(len(sketch.times), sketch.weight) for sketch in held])
-    order = np.argsort(times, kind="stable")
-    before = np.cumsum(weights[order])
-    declared = use_case.split
-    ends = (1 - declared.validation - declared.holdout, 1 - declared.holdout)
-    at = [int(np.searchsorted(before, round(int(before[-1]) * end), "right")) for end in ends]
-    first, second = (int(times[order][min(index, len(times) - 1)]) for index in at)
-    return TimeSplit(str(use_case.event_time), first, second)
+def _look_in(found: SplitKeys, brackets: Sequence[Bracket]) -> list[InBracket]:
+    return [_in_bracket(found.of(bracket.stratum), bracket) for bracket in brackets]
 
 
-def divide_by_hash(use_case: UseCase) -> HashSplit:
-    """At random, as the use case declares: by entity or by row."""
-    declared = use_case.split
-    entity = use_case.entity.column if use_case.strategy == "entity" and use_case.entity else None
-    return HashSplit(entity, 1 - declared.validation - declared.holdout, declared.validation, declared.seed)
+def _in_bracket(keys: np.ndarray, bracket: Bracket) -> InBracket:
+    first, end = np.searchsorted(keys, bracket.low, "left"), np.searchsorted(keys, bracket.high, "right")
+    return InBracket(int(first), *np.unique(keys[first:end], return_counts=True))
 
 
-def uniform(values: np.ndarray, seed: int) -> np.ndarray:
-    """Draw a number in [0, 1) for each uint64 value, the same for the same value and seed."""
-    return (mixed(mixed(values, seed)) >> np.uint64(11)) / float(1 << 53)
+def _select(bracket: Bracket, found: Sequence[InBracket]) -> int:
+    keys, counts = (np.concatenate(parts) for parts in zip(*((each.keys, each.counts) for each in found), strict=True))
+    order = np.argsort(keys, kind="stable")
+    wanted = bracket.rank - sum(each.below for each in found)
+    return int(keys[order][np.searchsorted(np.cumsum(counts[order]), wanted, "right")])

@@ -34,10 +34,10 @@ def cards(tmp_path):
     return write_files(tmp_path / "cards", card_table(ROWS))
 
 
-def by_entity():
-    """The shipped use case, split by its entity."""
+def divided(strategy):
+    """The shipped use case, with a strategy of the split."""
     shipped = load_use_case("card_fraud")
-    return shipped.model_copy(update={"split": shipped.split.model_copy(update={"strategy": "entity"})})
+    return shipped.model_copy(update={"split": shipped.split.model_copy(update={"strategy": strategy})})
 
 
 def values(shards):
@@ -46,16 +46,17 @@ def values(shards):
     return np.concatenate(blocks)
 
 
-def test_whole_table_is_prepared_as_it_is_in_memory(ray_cluster, cards, tmp_path):
-    """A sample of everything, split by time: schema, parts, fingerprint and rows are those of the table in memory."""
-    use_case = load_use_case("card_fraud")
+@pytest.mark.parametrize("strategy", ["time", "random", "entity"])
+def test_whole_table_is_prepared_as_it_is_in_memory(ray_cluster, cards, tmp_path, strategy):
+    """A sample of everything, however split: schema, parts, fingerprint and rows are those of the table in memory."""
+    use_case = divided(strategy)
     source, prepared = prepare_streaming(open_source(cards), use_case, tmp_path / "shards", ROWS)
     whole = load_training_table(cards, use_case)
     expected = prepare(whole, use_case)
     assert source.fingerprint == whole.fingerprint
     assert source.table.equals(whole.table)
     assert prepared.schema == expected.schema
-    assert [part.tolist() for part in prepared.parts] == [sorted(part) for part in expected.parts]
+    assert [part.tolist() for part in prepared.parts] == [part.tolist() for part in expected.parts]
     train = np.column_stack([expected.train.x, expected.train.y])
     assert np.array_equal(values(prepared.shards), train, equal_nan=True)
     assert np.array_equal(prepared.holdout.x, expected.holdout.x, equal_nan=True)
@@ -76,7 +77,7 @@ def test_sample_is_bounded_and_the_shards_are_not(ray_cluster, cards, tmp_path):
 
 def test_entity_is_not_shared_between_parts(ray_cluster, cards, tmp_path):
     """Split by entity: no user of the train shards is in validation or holdout."""
-    source, prepared = prepare_streaming(open_source(cards), by_entity(), tmp_path / "shards", ROWS)
+    source, prepared = prepare_streaming(open_source(cards), divided("entity"), tmp_path / "shards", ROWS)
     users = np.array(source.table["user_id"])
     train, validation, holdout = (set(users[part]) for part in prepared.parts)
     assert not (train & validation or train & holdout or validation & holdout)

@@ -1,20 +1,27 @@
-"""Dividing a large table piece by piece."""
+"""One split: a table is cut the same way in memory and piece by piece."""
 
 from __future__ import annotations
 
+import itertools
+import pickle
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.schema.use_case import UseCase
-from tune.dataset.split import split
-from tune.dataset.streaming_split import divide_by_hash, divide_by_time, sketch_times
+from tune.dataset.split import SplitOrder, TableSplit, cut, rows_of, split, split_order
+from tune.dataset.streaming_split import stream_split
+
+STRATEGIES = ("time", "random", "entity")
 
 
-def use_case(**split_keys):
+def use_case(**split_keys) -> UseCase:
     """A small use case with every role declared."""
     return UseCase.model_validate(
         {
@@ -28,66 +35,101 @@ def use_case(**split_keys):
     )
 
 
-def table(rows=20_000, moments=5000, seed=0):
-    """Rows in random time order, some of them at the same second."""
+def table(rows: int, moments: int, entities: int, ones: float, seed: int = 0) -> pa.Table:
+    """Rows in random time order, many of them at the same moment, some without an entity."""
     rng = np.random.default_rng(seed)
     at = pa.array((1_700_000_000 + rng.integers(0, moments, rows)) * 1_000_000, pa.timestamp("us"))
-    who = [f"u{user}" for user in rng.integers(0, 600, rows)]
-    return pa.table({"a": rng.random(rows), "at": at, "who": who, "y": rng.integers(0, 2, rows)})
+    who = [f"u{user}" if user else None for user in rng.integers(0, entities, rows)]
+    labels = (rng.random(rows) < ones).astype(np.uint8)
+    return pa.table({"at": at, "who": pa.array(who, pa.string()), "y": labels})
 
 
-def pieces(whole, size):
-    """The table in pieces, with the number of the first row of each."""
-    return [(start, whole.slice(start, size)) for start in range(0, whole.num_rows, size)]
+class Pieces:
+    """A table that comes in pieces, and counts how often it is read."""
+
+    def __init__(self, order: SplitOrder, whole: pa.Table, ends: list[int]) -> None:
+        bounds = sorted({0, *(min(end, whole.num_rows) for end in ends), whole.num_rows})
+        pieces = [(first, whole.slice(first, end - first)) for first, end in itertools.pairwise(bounds)]
+        self.keys = [order.keys(piece, piece["y"].to_numpy(), first) for first, piece in pieces]
+        self.passes = 0
+
+    def __call__(self, function: Any) -> list[Any]:
+        """One pass, the last piece first; what is asked and answered travels as between processes."""
+        self.passes += 1
+        there = pickle.loads(pickle.dumps(function))
+        return [pickle.loads(pickle.dumps(there(keys))) for keys in reversed(self.keys)]
+
+    def parts(self, found: TableSplit) -> np.ndarray:
+        """The part of each row of the table, each piece divided on its own."""
+        return np.concatenate([found.parts(keys) for keys in self.keys])
 
 
-def divided(division, whole, size):
-    """Part of each row when the table comes in pieces."""
-    return np.concatenate([division.of(piece, start) for start, piece in pieces(whole, size)])
+fractions = st.floats(0.01, 0.44)
 
 
-def test_small_pieces_are_cut_where_a_table_in_memory_is():
-    """Up to 4,096 rows a piece the cut by time is that of the whole table in memory, row for row."""
-    whole = table()
-    division = divide_by_time([sketch_times(piece, "at") for _, piece in pieces(whole, 4000)], use_case())
-    in_memory = split(whole, whole["y"].to_numpy().astype(np.uint8), use_case())
-    parts = divided(division, whole, 4000)
-    assert [np.flatnonzero(parts == part).tolist() for part in range(3)] == [sorted(rows) for rows in in_memory]
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from(STRATEGIES),
+    st.tuples(fractions, fractions, st.integers(0, 2**40)),
+    st.tuples(st.integers(1, 400), st.integers(1, 500), st.integers(1, 80), st.floats(0, 1), st.integers(0, 10**6)),
+    st.lists(st.integers(1, 400), max_size=12),
+    st.integers(1, 9),
+)
+def test_any_table_is_divided_in_pieces_as_it_is_in_memory(strategy, declared, shape, ends, points):
+    """Whatever the strategy, fractions, table, pieces and size of the sketches: each row is in the same part."""
+    validation, holdout, seed = declared
+    order = split_order(use_case(strategy=strategy, validation=validation, holdout=holdout, seed=seed))
+    whole = table(*shape)
+    pieces = Pieces(order, whole, ends)
+    found = order.keys(whole, whole["y"].to_numpy())
+    in_memory = cut(order, found)
+    streamed = stream_split(order, pieces, points)
+    assert streamed.cuts.tolist() == in_memory.cuts.tolist()
+    assert pieces.parts(streamed).tolist() == in_memory.parts(found).tolist()
+    assert pieces.passes <= 2
 
 
-def test_large_pieces_are_cut_near_the_declared_fractions():
-    """A sketch of larger pieces keeps order and moments, and the sizes are right within a thousandth."""
-    whole = table(rows=60_000, moments=10**6)
-    division = divide_by_time([sketch_times(piece, "at") for _, piece in pieces(whole, 30_000)], use_case())
-    parts, times = divided(division, whole, 7000), whole["at"].to_numpy()
-    assert np.bincount(parts) / 60_000 == pytest.approx([0.6, 0.2, 0.2], abs=0.001)
-    assert times[parts == 0].max() < times[parts == 1].min()
-    assert times[parts == 1].max() < times[parts == 2].min()
+@settings(deadline=None)
+@given(st.sampled_from(STRATEGIES), fractions, fractions, st.integers(0, 10**6))
+def test_fractions_are_met_but_for_rows_that_stay_together(strategy, validation, holdout, seed):
+    """Each part has the declared share of the rows, give or take those of one key in each stratum and a rounding."""
+    order = split_order(use_case(strategy=strategy, validation=validation, holdout=holdout, seed=seed))
+    whole = table(2000, 300, 50, 0.1, seed)
+    found = order.keys(whole, whole["y"].to_numpy())
+    sizes = np.bincount(cut(order, found).parts(found), minlength=3)
+    together = np.unique(found.keys, return_counts=True)[1].max() * order.strata
+    assert sizes / 2000 == pytest.approx([1 - validation - holdout, validation, holdout], abs=(together + 2) / 2000)
 
 
-def test_entity_is_in_one_part_whatever_the_pieces():
-    """No entity is in two parts, and the pieces change nothing."""
-    whole, division = table(), divide_by_hash(use_case(strategy="entity"))
-    parts, who = divided(division, whole, 3000), np.array(whole["who"])
-    assert parts.tolist() == divided(division, whole, 20_000).tolist()
-    train, validation, holdout = (set(who[parts == part]) for part in range(3))
-    assert not (train & validation or train & holdout or validation & holdout)
-    assert np.bincount(parts) / 20_000 == pytest.approx([0.6, 0.2, 0.2], abs=0.05)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_large_pieces_are_cut_exactly_in_two_passes(strategy):
+    """With more rows than a sketch has keys the cuts are still exact: the split of the whole table, row for row."""
+    declared = use_case(strategy=strategy)
+    whole = table(60_000, 10**6, 20_000, 0.02)
+    pieces = Pieces(split_order(declared), whole, [25_000, 40_000])
+    streamed = rows_of(pieces.parts(stream_split(split_order(declared), pieces)))
+    in_memory = split(whole, whole["y"].to_numpy(), declared)
+    assert pieces.passes == 2
+    assert all(np.array_equal(one, other) for one, other in zip(streamed, in_memory, strict=True))
 
 
-def test_rows_at_random_are_the_same_for_the_same_seed():
-    """The part of a row depends on its number and the seed alone."""
-    whole = table()
-    first, again, other = (
-        divided(divide_by_hash(use_case(strategy="random", seed=seed)), whole, size)
-        for seed, size in ((0, 999), (0, 5000), (1, 5000))
-    )
-    assert first.tolist() == again.tolist() != other.tolist()
-    assert np.bincount(first) / 20_000 == pytest.approx([0.6, 0.2, 0.2], abs=0.02)
+def test_what_is_kept_of_a_piece_is_bounded():
+    """Of 400,000 rows in four pieces the first pass keeps the keys of a sketch, the second a few keys for each cut."""
+    order = split_order(use_case())
+    pieces, kept = Pieces(order, table(400_000, 10**9, 5, 0.5), [100_000, 200_000, 300_000]), []
+
+    def over(function: Any) -> list[Any]:
+        answers = pieces(function)
+        kept.append(sum(len(found.keys) for answer in answers for found in answer))
+        return answers
+
+    stream_split(order, over)
+    assert kept[0] <= 4 * (4096 + 4096 // 24 + 1)
+    assert kept[1] <= 2 * 4 * 3 * (100_000 // 4096)
 
 
 def test_row_without_time_is_refused():
     """A null event time cannot be placed; the error counts the rows and names the way out."""
     absent = pa.table({"at": pa.array([None, datetime(2024, 1, 1)], pa.timestamp("us"))})
     with pytest.raises(DataError, match=r"'at': 1 rows have no time.*split.strategy = 'random'"):
-        sketch_times(absent, "at")
+        split_order(use_case()).keys(absent, None)
