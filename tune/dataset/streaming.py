@@ -75,7 +75,7 @@ def prepare_streaming(
     return training, _prepared(training, use_case, schema, parts, shards._replace(folder=folder))
 
 
-def _sample(source: ParquetSource, use_case: UseCase, found: Sequence[_Piece]) -> TrainingTable:
+def _sample(source: ParquetSource, use_case: UseCase, found: Sequence[_EncodedPiece]) -> TrainingTable:
     table = pa.concat_tables([piece.sample for piece in found])
     schema = pa.schema([source.schema.field(name) for name in use_case.columns])
     whole = digest(schema, source.rows, sum(piece.content for piece in found))
@@ -138,7 +138,7 @@ def _count_words(chunk: Chunk, names: Sequence[str], division: TableSplit) -> Ma
     }
 
 
-class _Piece(NamedTuple):
+class _EncodedPiece(NamedTuple):
     """What is kept in memory of a piece once its train rows are on disk."""
 
     shard: tuple[str, int]
@@ -161,14 +161,14 @@ class _Encoder:
     share: float
     folder: Path
 
-    def __call__(self, chunk: Chunk) -> list[_Piece]:
+    def __call__(self, chunk: Chunk) -> list[_EncodedPiece]:
         pieces = enumerate(_pieces(chunk, self.use_case.columns))
         return [
             self._piece(f"{chunk.index:05d}-{number:03d}", piece, first_row, chunk.path)
             for number, (first_row, piece) in pieces
         ]
 
-    def _piece(self, name: str, piece: pa.Table, first_row: int, path: Path) -> _Piece:
+    def _piece(self, name: str, piece: pa.Table, first_row: int, path: Path) -> _EncodedPiece:
         labels = read_labels(piece, self.use_case.label, path)
         part = self.division.parts(self.division.order.keys(piece, labels, first_row))
         train = np.flatnonzero(part == 0)
@@ -176,7 +176,7 @@ class _Encoder:
             write_shard(self.folder, name, self.transform.matrix(piece.take(train)), labels[train])
         drawn = np.flatnonzero(_uniform(first_row, piece.num_rows) < self.share)
         counts = np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2)
-        return _Piece((name, len(train)), content_sum(piece, first_row), counts, piece.take(drawn), part[drawn])
+        return _EncodedPiece((name, len(train)), content_sum(piece, first_row), counts, piece.take(drawn), part[drawn])
 
 
 def _uniform(first_row: int, count: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from tune.evaluation.leakage import find_alarms
 from tune.pipeline.publication import PublishedModel, finish
 from tune.search.mlflow_runs import MlflowRuns
 from tune.search.space import check_space
-from tune.search.study import SearchPlan, journal_of, open_study
+from tune.search.study import SearchPlan, open_study, trial_log_of
 from tune.search.trial import Trial, best_trial
 from tune.search.trial_log import TrialLog
 from tune.training.boosting import base_params
@@ -32,10 +32,10 @@ def learn(use_case: UseCase, plan: SearchPlan, settings: Settings) -> PublishedM
         KeyboardInterrupt: Ctrl-C; finished trials are kept for `--resume`.
     """
     check_space(use_case.search, len(use_case.features))
-    journal = journal_of(use_case, settings)
+    trial_log = trial_log_of(use_case, settings)
     # Held before the table is taken in: a second search would clear the shards that the first one trains on.
-    with journal.held(), prepared_table(plan.data, use_case, settings) as (source, prepared):
-        return _learn(use_case, plan, settings, source, prepared, journal)
+    with trial_log.held(), prepared_table(plan.data, use_case, settings) as (source, prepared):
+        return _learn(use_case, plan, settings, source, prepared, trial_log)
 
 
 def _learn(
@@ -44,14 +44,14 @@ def _learn(
     settings: Settings,
     source: TrainingTable,
     prepared: PreparedDataset,
-    journal: TrialLog,
+    trial_log: TrialLog,
 ) -> PublishedModel:
     note(f"{source.rows:,} rows, {source.labels.mean():.2%} with label 1, split by {use_case.strategy}")
     alarms = find_alarms(source, prepared, use_case)
     for alarm in alarms:
         note(f"{'LEAK?' if alarm.leak else 'note:'} {alarm.column} {alarm.text}")
     tracker = MlflowRuns(settings.tracking_uri, settings.artifact_dir, use_case.name)
-    with open_study(use_case, plan, source, prepared, journal, tracker) as (run_id, trials):
+    with open_study(use_case, plan, source, prepared, trial_log, tracker) as (run_id, trials):
         best = best_trial(trials)
         note(f"final fit on the cluster: trial {best.number}, {best.rounds} rounds")
         booster = _final_model(use_case, prepared, best, plan.seed)

@@ -37,7 +37,7 @@ class MlflowRuns:
             self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, location)
 
     def start(self, name: str, params: Mapping[str, object], owner: str = "") -> str:
-        """Open a parent run and return its id; `owner` names the journal that it belongs to."""
+        """Open a parent run and return its id; `owner` names the trial log that it belongs to."""
         with speaking_to(self._uri):
             run = self._client.create_run(self._experiment, run_name=name, tags={_OWNER: owner})
             self._client.log_batch(run.info.run_id, params=_params(params))

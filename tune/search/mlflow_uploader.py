@@ -35,14 +35,14 @@ class MlflowUploader:
         self._changed = threading.Condition()
         self._closing = self._ended = False
         self._first_error: RegistryUnavailable | None = None
-        self._thread = threading.Thread(target=self._write_all, name="mlflow-spool", daemon=True)
+        self._thread = threading.Thread(target=self._write_all, name="mlflow-uploader", daemon=True)
 
     def __enter__(self) -> MlflowUploader:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: object, trace: object) -> None:
-        # After an error what was not logged stays in the journal; a moment is given to what is nearly done.
+        # After an error what was not logged stays in the trial log; a moment is given to what is nearly done.
         self._close(_FAREWELL_S if kind else _PATIENCE_S)
 
     def put(self, trials: Iterable[Trial]) -> None:

@@ -107,26 +107,29 @@ def search(
     """
     if schedule.exhausted:
         return
-    desk = _TrialExchange(schedule, on_trial, on_lost)
+    exchange = _TrialExchange(schedule, on_trial, on_lost)
     trainable = ray.tune.with_parameters(_XGBoostTrial, job=job, nthread=workers.nthread)
     with _quiet_tune(scratch) as storage:
         ray.tune.Tuner(
             ray.tune.with_resources(trainable, {"cpu": workers.nthread}),
             tune_config=ray.tune.TuneConfig(
-                search_alg=_Planner(desk), num_samples=-1, max_concurrent_trials=workers.concurrency, reuse_actors=True
+                search_alg=_Planner(exchange),
+                num_samples=-1,
+                max_concurrent_trials=workers.concurrency,
+                reuse_actors=True,
             ),
             run_config=ray.tune.RunConfig(
                 name="search",
                 storage_path=storage,
-                stop=_Halt(desk),
-                callbacks=[_Listener(desk)],
+                stop=_Halt(exchange),
+                callbacks=[_Listener(exchange)],
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
         ).fit()
-    if desk.failure is not None:
-        raise desk.failure
-    if not desk.exhausted:
+    if exchange.failure is not None:
+        raise exchange.failure
+    if not exchange.exhausted:
         raise SearchInterrupted
 
 
@@ -180,7 +183,7 @@ class _TrialExchange:
         self._losses: Counter[int] = Counter()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its parts for a restore of its own, which the journal makes needless.
+        # Tune pickles its parts for a restore of its own, which the trial log makes needless.
         return {}
 
     @property
@@ -223,21 +226,21 @@ class _TrialExchange:
 class _Planner(Searcher):
     """Tune's searcher: passes on what the schedule plans."""
 
-    def __init__(self, desk: _TrialExchange) -> None:
+    def __init__(self, exchange: _TrialExchange) -> None:
         super().__init__()
-        self._desk = desk
+        self._exchange = exchange
 
     def suggest(self, trial_id: str) -> Any:
-        if self._desk.exhausted:
+        if self._exchange.exhausted:
             return Searcher.FINISHED
-        assignment = self._desk.hand_out()
+        assignment = self._exchange.hand_out()
         return None if assignment is None else {"trial": assignment._asdict()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The listener has what is needed."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is what a search resumes from."""
+        """Nothing: the trial log is what a search resumes from."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
@@ -246,27 +249,27 @@ class _Planner(Searcher):
 class _Listener(ray.tune.Callback):
     """Tune's callback: hands in what trials report."""
 
-    def __init__(self, desk: _TrialExchange) -> None:
-        self._desk = desk
+    def __init__(self, exchange: _TrialExchange) -> None:
+        self._exchange = exchange
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._desk.hand_in(trial.last_result)
+        self._exchange.hand_in(trial.last_result)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._desk.lose(Assignment(**trial.config["trial"]))
+        self._exchange.lose(Assignment(**trial.config["trial"]))
 
 
 class _Halt(ray.tune.Stopper):
     """Tune's stopper: ends the search at once when there is a reason to."""
 
-    def __init__(self, desk: _TrialExchange) -> None:
-        self._desk = desk
+    def __init__(self, exchange: _TrialExchange) -> None:
+        self._exchange = exchange
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._desk.failure is not None
+        return self._exchange.failure is not None
 
 
 @contextmanager

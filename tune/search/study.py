@@ -1,4 +1,4 @@
-"""A search with what surrounds it: journal, MLflow run, progress, and what an interruption left."""
+"""A search with what surrounds it: trial log, MLflow run, progress, and what an interruption left."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Study:
     """An open search: its MLflow run and what is finished so far."""
 
     def __init__(
-        self, use_case: UseCase, plan: SearchPlan, tracker: MlflowRuns, journal: TrialLog, head: TrialLogHead
+        self, use_case: UseCase, plan: SearchPlan, tracker: MlflowRuns, trial_log: TrialLog, head: TrialLogHead
     ) -> None:
         self._use_case, self._plan = use_case, plan
-        self._tracker, self._journal, self._head = tracker, journal, head
+        self._tracker, self._trial_log, self._head = tracker, trial_log, head
         self.trials: list[Trial] = []
 
     @property
@@ -64,18 +64,18 @@ class Study:
         schedule = TrialScheduler(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
         job = SearchJob(declared, prepared.train, prepared.validation, plan.seed)
         metric = declared.metric.value
-        with MlflowUploader(self._tracker, self.run_id, metric, note) as spool:
-            self._catch_up(spool)
+        with MlflowUploader(self._tracker, self.run_id, metric, note) as uploader:
+            self._catch_up(uploader)
             with TrialProgress(plan.trials, metric, self.trials) as progress:
 
                 def on_trial(trial: Trial) -> None:
-                    self._journal.add(trial)
+                    self._trial_log.add(trial)
                     self.trials.append(trial)
-                    spool.put([trial])
+                    uploader.put([trial])
                     progress.advance(trial)
 
                 search(job, schedule, workers, on_trial, note, scratch)
-            spool.drain()
+            uploader.drain()
         return sorted(self.trials, key=lambda trial: trial.number)
 
     def close(self, workers: Workers) -> None:
@@ -91,14 +91,14 @@ class Study:
         with _said(f"registered, but run {self.run_id} could not be ended as FINISHED"):
             self._tracker.end(self.run_id, "FINISHED")
 
-    def _catch_up(self, spool: MlflowUploader) -> None:
+    def _catch_up(self, uploader: MlflowUploader) -> None:
         """Log what an interrupted search had finished and not logged."""
         if self.trials:
             logged = self._tracker.logged_trials(self.run_id)
-            spool.put(trial for trial in self.trials if trial.number not in logged)
+            uploader.put(trial for trial in self.trials if trial.number not in logged)
 
 
-def journal_of(use_case: UseCase, settings: Settings) -> TrialLog:
+def trial_log_of(use_case: UseCase, settings: Settings) -> TrialLog:
     """Where the searches of a use case keep their finished trials; one search at a time."""
     return TrialLog(settings.var_dir / "tune" / f"{use_case.name}.jsonl")
 
@@ -109,10 +109,10 @@ def open_study(
     plan: SearchPlan,
     source: TrainingTable,
     prepared: PreparedDataset,
-    journal: TrialLog,
+    trial_log: TrialLog,
     tracker: MlflowRuns,
 ) -> Iterator[tuple[str, list[Trial]]]:
-    """Run the search inside an MLflow run, which ends as the block does; the journal is held by the caller.
+    """Run the search inside an MLflow run, which ends as the block does; the trial log is held by the caller.
 
     Yields the id of the MLflow run and the trials by number; a block that ends well has registered them. The run ends
     FINISHED, FAILED (an error) or KILLED (Ctrl-C); one that a killed process left RUNNING is KILLED first.
@@ -121,31 +121,36 @@ def open_study(
         ConfigError: nothing to resume, or more trials at once than cores.
         RayscoreError: what the search raises.
     """
-    for run_id in tracker.kill_left_over(_owner(journal), journal.run_id()):
+    for run_id in tracker.kill_left_over(_owner(trial_log), trial_log.run_id()):
         note(f"run {run_id} was left by a process that is gone: it is KILLED now")
-    study = _resume(use_case, plan, source, tracker, journal) if plan.resume else None
+    study = _resume(use_case, plan, source, tracker, trial_log) if plan.resume else None
     workers = plan_workers(sum(free_cpus(wanted=1)), len(prepared.train.y), plan.trials, plan.concurrency)
-    study = study or _start(use_case, plan, source, tracker, journal, workers)
+    study = study or _start(use_case, plan, source, tracker, trial_log, workers)
     with _ending(tracker, study.run_id):
-        yield study.run_id, study.run(prepared, workers, journal.path.with_name(f".{use_case.name}.ray"))
+        yield study.run_id, study.run(prepared, workers, trial_log.path.with_name(f".{use_case.name}.ray"))
     # First of all: whatever fails from here on must not have --resume register the search once more.
-    journal.finish()
+    trial_log.finish()
     study.close(workers)
 
 
 def _resume(
-    use_case: UseCase, plan: SearchPlan, source: TrainingTable, tracker: MlflowRuns, journal: TrialLog
+    use_case: UseCase, plan: SearchPlan, source: TrainingTable, tracker: MlflowRuns, trial_log: TrialLog
 ) -> Study:
-    head, finished = journal.read(_key(use_case, plan, source))
+    head, finished = trial_log.read(_key(use_case, plan, source))
     tracker.reopen(head.run_id)
-    study = Study(use_case, plan, tracker, journal, head)
+    study = Study(use_case, plan, tracker, trial_log, head)
     study.trials += [trial for trial in finished if trial.number < plan.trials]
     note(f"resuming: {len(study.trials)} of {plan.trials} trials are done")
     return study
 
 
 def _start(
-    use_case: UseCase, plan: SearchPlan, source: TrainingTable, tracker: MlflowRuns, journal: TrialLog, workers: Workers
+    use_case: UseCase,
+    plan: SearchPlan,
+    source: TrainingTable,
+    tracker: MlflowRuns,
+    trial_log: TrialLog,
+    workers: Workers,
 ) -> Study:
     params = {
         "data": str(plan.data),
@@ -156,15 +161,15 @@ def _start(
         "seed": plan.seed,
         "sampler": plan.sampler.value,
     }
-    run_id = tracker.start(f"tune {use_case.name}", params, _owner(journal))
+    run_id = tracker.start(f"tune {use_case.name}", params, _owner(trial_log))
     head = TrialLogHead(key=_key(use_case, plan, source), run_id=run_id, lag=workers.lag)
-    journal.start(head)
-    return Study(use_case, plan, tracker, journal, head)
+    trial_log.start(head)
+    return Study(use_case, plan, tracker, trial_log, head)
 
 
-def _owner(journal: TrialLog) -> str:
+def _owner(trial_log: TrialLog) -> str:
     """Whose a run is: another machine may have a file of the same name."""
-    return f"{socket.gethostname()}:{journal.path}"
+    return f"{socket.gethostname()}:{trial_log.path}"
 
 
 def _key(use_case: UseCase, plan: SearchPlan, source: TrainingTable) -> str:

@@ -73,7 +73,7 @@ def fit_distributed(
     """
     free = free_cpus(patience_s=_CPU_PATIENCE_S)
     actors = min(actors or max(sum(map(bool, free)), 1), source.rows)
-    rows = _Rows(source, actors, params.get("max_bin"), usable)
+    rows = _FitMatrix(source, actors, params.get("max_bin"), usable)
     for left in reversed(range(_TRIES)):
         library = _Library()
         try:
@@ -88,7 +88,7 @@ def fit_distributed(
     raise AssertionError("the last try returns or raises")
 
 
-def _boost(params: Mapping[str, Any], rows: _Rows, rounds: int, actors: int, cpus: int) -> xgboost.Booster:
+def _boost(params: Mapping[str, Any], rows: _FitMatrix, rounds: int, actors: int, cpus: int) -> xgboost.Booster:
     # A checkpoint is of no use here; the library makes one after the first round all the same.
     ray_params = xgboost_ray.RayParams(
         num_actors=actors, cpus_per_actor=cpus, checkpoint_frequency=rounds + 1, verbose=False
@@ -97,7 +97,7 @@ def _boost(params: Mapping[str, Any], rows: _Rows, rounds: int, actors: int, cpu
     return xgboost_ray.train(distributed, rows, num_boost_round=rounds, ray_params=ray_params)
 
 
-class _Rows(xgboost_ray.RayDMatrix):
+class _FitMatrix(xgboost_ray.RayDMatrix):
     """The rows of a fit as xgboost_ray hands them to its actors: where they are, not what they hold."""
 
     def __init__(self, source: EncodedExamples | Shards, actors: int, max_bin: int | None, usable: float) -> None:
@@ -142,7 +142,7 @@ def _prepare_actor(rank: int) -> None:
     main._RabitContext = partial(_context, rank)
 
 
-def _matrix(rows: _Rows, loaded: Mapping[str, Any]) -> xgboost.DMatrix:
+def _matrix(rows: _FitMatrix, loaded: Mapping[str, Any]) -> xgboost.DMatrix:
     try:
         return rows.build(loaded["data"], loaded["nthread"])
     except DataError as exc:

@@ -69,13 +69,13 @@ def build_matrix(source: Blocks, part: range, nthread: int, max_bin: int | None,
     Raises:
         DataError: a shard cannot be read.
     """
-    rows = _Rows(source, part, None if cache is None else str(cache))
+    rows = _BlockIterator(source, part, None if cache is None else str(cache))
     kind = xgboost.QuantileDMatrix if cache is None else xgboost.ExtMemQuantileDMatrix
     bins = {} if max_bin is None else {"max_bin": max_bin}
     return kind(rows, nthread=nthread, **bins)
 
 
-class _Rows(xgboost.DataIter):
+class _BlockIterator(xgboost.DataIter):
     """Hands the blocks to XGBoost, which asks for them several times."""
 
     def __init__(self, source: Blocks, part: range, cache: str | None) -> None:

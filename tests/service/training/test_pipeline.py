@@ -12,7 +12,7 @@ from tests.support.models import write_card_table
 from tune.pipeline.pipeline import learn
 from tune.registry.registry import Registry
 from tune.search.mlflow_runs import MlflowRuns
-from tune.search.study import SearchPlan, journal_of
+from tune.search.study import SearchPlan, trial_log_of
 
 
 def test_second_search_is_refused_and_leaves_the_shards_of_the_first(tmp_path):
@@ -24,7 +24,7 @@ def test_second_search_is_refused_and_leaves_the_shards_of_the_first(tmp_path):
     shard.write_bytes(b"rows")
     plan = SearchPlan(write_card_table(tmp_path / "cards.parquet", rows=20_000), trials=1)
     with (
-        journal_of(use_case, settings).held(),
+        trial_log_of(use_case, settings).held(),
         pytest.raises(ConfigError, match=r"another search writes to .*wait for its end"),
     ):
         learn(use_case, plan, settings)

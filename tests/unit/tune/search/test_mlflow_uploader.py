@@ -1,4 +1,4 @@
-"""The spool and the tracker against MLflow: a local database, and a real server that is stopped and killed."""
+"""The uploader and the tracker against MLflow: a local database, and a real server that is stopped and killed."""
 
 from __future__ import annotations
 
