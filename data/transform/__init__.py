@@ -1,1 +1,1 @@
-"""From values to numbers: one encoding for training and serving, and event times."""
+"""The transform from raw values to numbers: one feature encoding for training and serving, and event times."""

@@ -1,7 +1,6 @@
-"""The one transform: raw values in, float32 out, the same for a column and for a single value.
+"""Feature encoding: raw values to float32, by the same rules for an Arrow column and for a single value.
 
-Training and batch scoring encode Arrow columns, serving encodes single values; a property
-test holds the two against each other. Rules, for both:
+Training and batch scoring encode columns, serving encodes single values; a property test compares the two. The rules:
 
 - a null, a NaN or an absent value becomes the declared default, else NaN (missing);
 - a category becomes its position in the vocabulary; one that is not in it becomes NaN;
@@ -28,10 +27,13 @@ _BLOCK_ROWS = 32_768
 
 
 class FeatureEncoder:
-    """Encodes one feature. `missing` is what an absent value becomes."""
+    """Encodes the values of one feature. `missing` is the code of an absent value: the default's, else NaN.
+
+    Raises:
+        SchemaMismatch: the feature is a category without vocabulary.
+    """
 
     def __init__(self, feature: Feature) -> None:
-        """Raises SchemaMismatch when the feature is a category without vocabulary."""
         if feature.type is FeatureType.CATEGORY and feature.vocabulary is None:
             raise SchemaMismatch(f"feature '{feature.name}' has no vocabulary yet: fit the schema first")
         self.feature = feature
@@ -39,13 +41,13 @@ class FeatureEncoder:
         self.missing = _NAN if feature.default is None else self._code(feature.default)
 
     def encode(self, value: Scalar | None) -> float:
-        """Encode one trusted raw value; None is an absent one."""
+        """Encode one raw value of the declared type, without checks; None or NaN is an absent one."""
         if value is None or value != value:
             return self.missing
         return self._code(value)
 
     def accept(self, value: object) -> float:
-        """Encode one value sent by a client.
+        """Check and encode one value that a client sent.
 
         Raises:
             InvalidRow: the value is of another type, not finite, or out of the declared range.
@@ -62,7 +64,7 @@ class FeatureEncoder:
         return self._accept_number(value)
 
     def unseen(self, value: object) -> bool:
-        """True for a category that is not in the vocabulary."""
+        """Return whether a value is a category that is not in the vocabulary."""
         return self.feature.type is FeatureType.CATEGORY and value not in self._codes
 
     def column(self, column: pa.ChunkedArray) -> np.ndarray:
@@ -107,21 +109,25 @@ class FeatureEncoder:
 
 
 class Transform:
-    """Encodes rows and tables by a fitted schema into float32 of shape (n, len(schema.names))."""
+    """Encodes rows and tables by a fitted schema into float32 of shape (n, len(schema.names)).
+
+    Raises:
+        SchemaMismatch: the schema is not fitted.
+    """
 
     def __init__(self, schema: FeatureSchema) -> None:
-        """Raises SchemaMismatch when the schema is not fitted."""
         self.schema = schema
         self.encoders = tuple(FeatureEncoder(feature) for feature in schema.features)
 
     def matrix(self, table: pa.Table) -> np.ndarray:
-        """Encode a table, shape (n, k), rows in order.
+        """Encode a table of n rows to float32 of shape (n, k), rows in order.
 
         Raises:
             DataError: a feature's column is missing or of a type that cannot hold it.
         """
         columns = [named_column(table, encoder.feature.name) for encoder in self.encoders]
         out = np.empty((table.num_rows, len(columns)), np.float32)
+        # An empty table is encoded too: its column types are still checked.
         for start in range(0, max(table.num_rows, 1), _BLOCK_ROWS):
             block = out[start : start + _BLOCK_ROWS]
             for i, (encoder, column) in enumerate(zip(self.encoders, columns, strict=True)):
@@ -129,20 +135,20 @@ class Transform:
         return out
 
     def rows(self, rows: Sequence[Sequence[Scalar | None]]) -> np.ndarray:
-        """Encode rows of raw values in schema order, shape (n, k)."""
+        """Encode n rows of raw values in schema order to float32 of shape (n, k)."""
         encoded = [[e.encode(v) for e, v in zip(self.encoders, row, strict=True)] for row in rows]
         return np.array(encoded, np.float32).reshape(len(rows), len(self.encoders))
 
 
 def named_column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """Return a column, or raise DataError that names it and those there are."""
+    """Return a column of a table; raises DataError, which lists the table's columns, when there is none."""
     if name not in table.column_names:
         raise DataError(f"column '{name}' is missing; the table has: {', '.join(table.column_names)}")
     return table.column(name)
 
 
 def is_absent(column: pa.ChunkedArray) -> np.ndarray:
-    """Return where a column has no value, bool of shape (n,): nulls, and NaN in floats."""
+    """Return where a column has no value (null, or NaN in floats) as bool of shape (n,)."""
     return column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
 
 
@@ -157,11 +163,12 @@ def as_floats(column: pa.ChunkedArray, name: str) -> np.ndarray:
         column = column.cast(pa.int8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise DataError(f"column '{name}' holds {kind}, expected numbers")
+    # safe=False: whole numbers beyond 2**53 are rounded; a safe cast would refuse them.
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
 def as_strings(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Return a column of strings or integers as Arrow strings.
+    """Return a column of strings, integers or booleans, dictionary-encoded or not, as Arrow strings.
 
     Raises:
         DataError: the column holds anything else.
@@ -177,7 +184,7 @@ def as_strings(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def json_type(value: object) -> str:
-    """The JSON name of a decoded value's type."""
+    """Return a decoded JSON value's type in words for a message ("a string", "the number 3", "true")."""
     if value is None:
         return "null"
     if isinstance(value, bool):

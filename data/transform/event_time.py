@@ -1,4 +1,4 @@
-"""Event times: whatever a table calls one, as microseconds since 1970 UTC."""
+"""Event times: timestamps, dates, ISO strings and epoch numbers, all read as microseconds since 1970 UTC."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 from data.errors import DataError
 
 NO_TIME = int(np.iinfo(np.int64).min)
-"""Event time of a row that has none."""
+"""Stands for the event time of a row that has none."""
 
+# Arrow parses strings with a zone offset only into a type with a zone, those without only into a type without, and no
+# more digits of a second than the unit has: so each type is tried.
 _STRING_TIMES = (pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
 
 
@@ -35,6 +37,7 @@ def event_us(column: pa.ChunkedArray, name: str) -> np.ndarray:
     if not is_time(column.type):
         raise DataError(f"column '{name}' holds {kind}, expected timestamps, dates, ISO strings or whole numbers")
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        # Not by a cast to microseconds, which Arrow refuses when it would drop digits.
         values = _int64(column.cast(pa.int64()), name) // 1000
     else:
         values = _int64(column.cast(pa.timestamp("us")).cast(pa.int64()), name)
@@ -42,7 +45,7 @@ def event_us(column: pa.ChunkedArray, name: str) -> np.ndarray:
 
 
 def moment(microseconds: int) -> str:
-    """Show an event time to the minute, UTC; a number that is no date as it is."""
+    """Format an event time (microseconds since 1970 UTC) to the minute; beyond the calendar as a plain number."""
     try:
         return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).isoformat(" ", "minutes")[:16]
     except (ValueError, OverflowError, OSError):
@@ -50,12 +53,12 @@ def moment(microseconds: int) -> str:
 
 
 def is_time(kind: pa.DataType) -> bool:
-    """True for Arrow's timestamps and dates."""
+    """Return whether an Arrow type is a timestamp or a date."""
     return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 
 def fits_event_time(kind: pa.DataType) -> bool:
-    """True for the column types that `event_us` takes."""
+    """Return whether `event_us` takes columns of this Arrow type."""
     if pa.types.is_dictionary(kind):
         return fits_event_time(kind.value_type)
     return is_time(kind) or pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
@@ -79,6 +82,7 @@ def _int64(column: pa.ChunkedArray, name: str) -> np.ndarray:
 
 
 def _by_size(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    # Seconds below 1e11 reach the year 5138; the same numbers as milliseconds would all lie before March 1973.
     size = np.abs(values)
     choices = [values * 1_000_000, values * 1000, values, values // 1000]
     sized = np.select([size < 10**11, size < 10**14, size < 10**17], choices[:3], choices[3])
