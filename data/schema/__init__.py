@@ -1,1 +1,1 @@
-"""What a row is: the use case, its features, and how a model of it is judged. Stands on nothing else of ours."""
+"""The schema: the use-case file, its features and its model policy. Imports nothing of ours but the errors."""

@@ -1,6 +1,6 @@
-"""The vocabulary of the project: what a feature is, and what a vector of features is.
+"""The feature schema: names, types, order, vocabularies and defaults of a model's features.
 
-Imports nothing of ours. Every other module speaks in these types.
+The bottom of the import graph: it imports nothing of ours, and every other module uses its types.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 Scalar = StrictBool | StrictInt | StrictFloat | str
-"""A raw value of a feature as JSON, TOML and Parquet know it."""
+"""A raw value of a feature, as JSON, TOML and Parquet hold it. Strict, so that pydantic turns no 1 into true."""
 
 
 class FeatureType(str, Enum):
@@ -28,7 +28,7 @@ class FeatureType(str, Enum):
 
 
 class Source(str, Enum):
-    """Where a feature's value comes from when a prediction is asked for."""
+    """Where a feature's value comes from at prediction time."""
 
     REQUEST = "request"
     ONLINE = "online"
@@ -36,7 +36,7 @@ class Source(str, Enum):
 
 
 class Feature(BaseModel):
-    """One declared feature. `vocabulary` is None until it is fitted, for categories only."""
+    """One declared feature. Only a category has a `vocabulary`, and None until it is declared or fitted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -78,6 +78,7 @@ class Feature(BaseModel):
             FeatureType.BOOLEAN: (bool,),
             FeatureType.CATEGORY: (str,),
         }[self.type]
+        # bool is a subclass of int in Python: true would pass for 1.
         numeric_bool = isinstance(default, bool) and self.type is not FeatureType.BOOLEAN
         if numeric_bool or not isinstance(default, python):
             raise ValueError(f"default {default!r} is not of type '{self.type.value}'")
@@ -93,12 +94,12 @@ class Feature(BaseModel):
 
     @property
     def required(self) -> bool:
-        """True when a request without this feature is refused."""
+        """Whether a request without this feature is refused."""
         return self.source is Source.REQUEST and self.default is None and not self.optional
 
     @property
     def online(self) -> bool:
-        """True when the online store holds this feature."""
+        """Whether the online store holds this feature."""
         return self.source is not Source.REQUEST
 
 
@@ -129,21 +130,21 @@ class FeatureSchema(BaseModel):
 
     @property
     def fitted(self) -> bool:
-        """True when every category has its vocabulary, so that rows can be encoded."""
+        """Whether every category has its vocabulary, so that rows can be encoded."""
         return all(f.vocabulary is not None for f in self.features if f.type is FeatureType.CATEGORY)
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that change with anything that changes an encoded vector."""
+        """Hash (16 hex digits) of everything that determines an encoded row; equal schemas encode alike."""
         return _digest([feature.model_dump(mode="json", exclude={"description"}) for feature in self.features])
 
     @cached_property
     def view_fingerprint(self) -> str:
-        """16 hex digits of the online layout: names and types only, so a refit keeps stored rows valid."""
+        """Hash (16 hex digits) of the online features' names and types alone, so a refit keeps stored rows valid."""
         return _digest([[feature.name, feature.type.value] for feature in self.online])
 
     def with_vocabularies(self, fitted: Mapping[str, tuple[str, ...]]) -> FeatureSchema:
-        """Return the schema with `fitted` vocabularies set on the categories that had none."""
+        """Return a copy with `fitted` vocabularies, by feature name, set on the categories that have none."""
         return FeatureSchema(
             features=tuple(
                 f.model_copy(update={"vocabulary": fitted[f.name]})

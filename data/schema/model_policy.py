@@ -1,4 +1,4 @@
-"""How a model is judged: the part of a use case that says when it decides, and when it is good enough."""
+"""The model policy of a use case: calibration, decision threshold, promotion gates and reported slices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Calibration(str, Enum):
-    """How probabilities are corrected after training, on the validation rows."""
+    """Method by which probabilities are calibrated after training, on the validation rows."""
 
     NONE = "none"
     ISOTONIC = "isotonic"
@@ -17,20 +17,20 @@ class Calibration(str, Enum):
 
 
 class ThresholdMetric(str, Enum):
-    """What the decision threshold maximizes on the validation rows."""
+    """Metric that the decision threshold maximizes on the validation rows."""
 
     F1 = "f1"
     BALANCED_ACCURACY = "balanced_accuracy"
 
 
 class PolicyTable(BaseModel):
-    """A table of the use-case file: frozen, without unknown keys."""
+    """Base of every table in the use-case file: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Gates(PolicyTable):
-    """What a model must show, on its holdout and this machine, before it may be promoted."""
+    """Promotion gates: what a model must reach on its holdout, and its latency here, before it is promoted."""
 
     min_auc: Annotated[float, Field(ge=0, le=1)] | None = None
     min_pr_auc: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -64,7 +64,7 @@ class Decision(PolicyTable):
 
 
 class Slice(PolicyTable):
-    """A column by whose values the figures are reported apart; it need not be a feature."""
+    """A column by whose values metrics are reported separately; it need not be a feature."""
 
     column: str
     edges: tuple[float, ...] | None = None

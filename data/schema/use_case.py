@@ -1,6 +1,6 @@
-"""The declarative file of a use case: what to predict, from which features, and when a model is good enough.
+"""The use case: one TOML file that declares what to predict, from which features, and when a model is good enough.
 
-TOML in, a frozen `UseCase` out. Everything downstream (search, gates, store, HTTP) is driven by it.
+Parsed into an immutable `UseCase`, from which search, gates, online store and HTTP API follow.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHIPPED = ("card_fraud",)
 
 
 class Metric(str, Enum):
-    """What a search maximizes, computed on the validation rows."""
+    """Metric that a search maximizes, computed on the validation rows."""
 
     AUC = "auc"
     PR_AUC = "pr_auc"
@@ -40,7 +40,7 @@ class Metric(str, Enum):
 
 
 class Entity(PolicyTable):
-    """The key of the online store."""
+    """The entity: the column whose values are the keys of the online store."""
 
     column: str
     type: Literal["string", "integer"] = "string"
@@ -74,7 +74,7 @@ class Split(PolicyTable):
 
 
 class Range(PolicyTable):
-    """One searched XGBoost parameter: `low` to `high`, or one of `choices`."""
+    """Search range of one XGBoost parameter: from `low` to `high`, or one of `choices`."""
 
     low: FiniteFloat | None = None
     high: FiniteFloat | None = None
@@ -110,7 +110,7 @@ DEFAULT_SPACE: dict[str, Range] = {
 
 
 class Search(PolicyTable):
-    """What the search varies and how long one trial may learn."""
+    """Hyperparameter search: the metric, the parameter space, and the boosting rounds of a trial."""
 
     metric: Metric = Metric.PR_AUC
     max_rounds: Annotated[int, Field(ge=1, le=10_000)] = 300
@@ -119,7 +119,7 @@ class Search(PolicyTable):
 
 
 class UseCase(PolicyTable):
-    """One use case. `schema_` holds the declared features in the file's order."""
+    """One use case. `schema_` holds the declared features in the file's order (`schema` is a method of pydantic's)."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
     description: str = ""
@@ -176,7 +176,7 @@ class UseCase(PolicyTable):
 
     @model_validator(mode="after")
     def _reported(self) -> UseCase:
-        sliced = [each.column for each in self.slices]
+        sliced = [part.column for part in self.slices]
         for name in sliced:
             if sliced.count(name) > 1 or name == self.label:
                 why = "the column is the label" if name == self.label else "the column is named twice"
@@ -195,23 +195,23 @@ class UseCase(PolicyTable):
 
     @property
     def strategy(self) -> str:
-        """The split strategy after defaults."""
+        """The split strategy in force: as declared, else "time" with an event time and "random" without."""
         return self.split.strategy or ("time" if self.event_time else "random")
 
     @property
     def view(self) -> str:
-        """Name of the rows in the online store; changes with the layout, so an old layout is never misread."""
+        """Name of the feature view in the online store; changes with its layout, so old rows are never misread."""
         return f"{self.name}@{self.schema_.view_fingerprint[:8]}"
 
     @property
     def columns(self) -> list[str]:
-        """Every column that training reads, without repetition."""
+        """Every column that training reads, each once: features first, then label, key, times and slices."""
         extra = [self.label, self.key, self.event_time, self.entity.column if self.entity else None]
-        extra += [*(each.column for each in self.slices), *self.known_at.values()]
+        extra += [*(part.column for part in self.slices), *self.known_at.values()]
         return list(dict.fromkeys([*self.features, *(name for name in extra if name)]))
 
     def categories(self) -> list[str]:
-        """Names of the categories whose vocabulary is to be fitted."""
+        """Return the names of the categories whose vocabulary is fitted, as none is declared."""
         return [f.name for f in self.features.values() if f.type is FeatureType.CATEGORY and f.vocabulary is None]
 
 
