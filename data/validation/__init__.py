@@ -1,1 +1,1 @@
-"""Checking a table against its use case, and the report of it."""
+"""Validation: checks of a table against its use case, and the report on them."""

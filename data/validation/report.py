@@ -1,4 +1,4 @@
-"""The outcome of a validation in words: HTML or Markdown for people, a few lines for the terminal."""
+"""The validation report: HTML or Markdown files, and a few lines for the terminal."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def check_name(target: Path) -> None:
 
 
 def render(validation: Validation, target: Path) -> str:
-    """Return the report in the form that the target's ending asks for; raises DataError as `check_name`."""
+    """Return the report as text, in HTML or Markdown by the target's suffix; raises DataError as `check_name`."""
     check_name(target)
     return _html(validation) if target.suffix.lower() == ".html" else _markdown(validation)
 
 
 def summary(validation: Validation) -> str:
-    """A few lines for the terminal."""
+    """Return the report in a few lines for the terminal."""
     lines = [f"{validation.path}: {validation.rows:,} rows, use case {validation.use_case}", verdict(validation)]
     lines += [f"  {text}" for text in validation.whole]
     lines += [f"  {column}: {reason}: {count} rows" for column, reason, count, _ in _problems(validation)]
@@ -46,7 +46,7 @@ def summary(validation: Validation) -> str:
 
 
 def verdict(validation: Validation) -> str:
-    """One sentence: clean, or how much is wrong."""
+    """Return one sentence: the table is clean, or the number of problems and of bad rows."""
     if validation.clean:
         return "clean: nothing wrong was found"
     kinds = len(validation.hits) + len(validation.whole)
@@ -55,8 +55,8 @@ def verdict(validation: Validation) -> str:
 
 
 def _problems(validation: Validation) -> _Rows:
-    found = sorted(validation.hits.items(), key=lambda item: -item[1].count)
-    return [[c, r, f"{h.count:,}", ", ".join(map(str, sorted(h.rows.tolist())[:3]))] for (c, r), h in found]
+    problems = sorted(validation.hits.items(), key=lambda item: -item[1].count)
+    return [[c, r, f"{h.count:,}", ", ".join(map(str, sorted(h.rows.tolist())[:3]))] for (c, r), h in problems]
 
 
 def _columns(validation: Validation) -> _Rows:

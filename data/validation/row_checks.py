@@ -1,4 +1,4 @@
-"""The checks that one piece of a table can answer on its own, row by row."""
+"""Row checks: the validation checks that need one chunk of a table and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data.transform.encoding import as_floats, as_strings
 from data.transform.event_time import NO_TIME
 
 OUT_OF_ORDER = "earlier than the row before"
-"""Reason of a row whose event time precedes that of the row before it."""
+"""Reason given for a row whose event time precedes that of the row before it."""
 
 _DAY_US = 86_400_000_000
 _MISSING = "missing"
@@ -23,7 +23,7 @@ _MISSING = "missing"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing found wrong in a chunk: the rows where `mask` is true, shape (n,)."""
+    """The outcome of one check on a chunk of n rows: `mask`, bool of shape (n,), is true for rows that fail."""
 
     column: str
     reason: str
@@ -31,7 +31,13 @@ class Check:
 
 
 def row_checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now_us: int) -> Iterator[Check]:
-    """Yield every check of a chunk, also those that no row failed; `times` as of `event_us`, shape (n,).
+    """Yield every check of a chunk of n rows, also those that no row failed.
+
+    Args:
+        table: the columns that the use case declares, n rows.
+        use_case: what is declared.
+        times: event times as `event_us` returns them, shape (n,); None without an event time.
+        now_us: current time in microseconds since 1970 UTC.
 
     Raises:
         DataError: a column is of a type that cannot hold what is declared.
@@ -82,21 +88,21 @@ def _number_checks(feature: Feature, values: np.ndarray) -> Iterator[Check]:
 
 
 def _late(times: np.ndarray, absent: np.ndarray) -> np.ndarray:
-    """Rows earlier than the last row before them that has a time."""
+    """Return which rows are earlier than the last row before them that has a time."""
     late = np.zeros(len(times), bool)
-    there = np.flatnonzero(~absent)
-    late[there[1:]] = np.diff(times[there]) < 0
+    timed = np.flatnonzero(~absent)
+    late[timed[1:]] = np.diff(times[timed]) < 0
     return late
 
 
 def numeric(kind: pa.DataType) -> bool:
-    """True for types of numbers and truth values."""
+    """Return whether an Arrow type holds numbers or booleans."""
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     return number or pa.types.is_boolean(kind)
 
 
 def wordy(kind: pa.DataType) -> bool:
-    """True for types of strings, integers and truth values, dictionary-encoded or not."""
+    """Return whether an Arrow type holds strings, integers or booleans, dictionary-encoded or not."""
     if pa.types.is_dictionary(kind):
         return wordy(kind.value_type)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)

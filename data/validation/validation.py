@@ -1,7 +1,7 @@
-"""Is this table what the use case declares? Each chunk is checked on its own, then the parts are merged.
+"""Validation of a table against its use case: chunks are checked in parallel, then their findings are merged.
 
-Memory: a chunk's columns in each worker; in the driver 8 bytes a row for the hash of its key and 8 bytes
-a bad row. Two keys with one 64-bit hash would count as a duplicate: expect none below a billion rows.
+Memory: a chunk's columns in each worker; in the driver process 8 bytes per row for the hash of its key, and 8 bytes per
+bad row. Two keys with the same 64-bit hash would count as a duplicate: expect none below a billion rows.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from data.transform.event_time import NO_TIME, event_us, fits_event_time
 from data.validation.row_checks import OUT_OF_ORDER, numeric, row_checks, wordy
 
 BAD_ROWS_KEPT = 10_000
-"""Most bad rows that are written out."""
+"""Most bad rows that are kept and written out; all of them are counted."""
 
 _REPEATED = "repeats the key of an earlier row"
 
 
 @dataclass
 class Hits:
-    """Rows that failed one check: how many, and the first of them by their number in the table."""
+    """The rows that failed one check: their count, and the numbers (from 0) of the first ones in the table."""
 
     count: int
     rows: np.ndarray
@@ -42,7 +42,7 @@ class Hits:
 
 @dataclass
 class ColumnSummary:
-    """What a column holds; `low` and `high` are None for columns without order or without values."""
+    """Summary of one column: absent and infinite values, and its range; `low` and `high` are None without values."""
 
     nulls: int = 0
     nans: int = 0
@@ -51,7 +51,7 @@ class ColumnSummary:
     high: float | str | None = None
 
     def merge(self, other: ColumnSummary) -> None:
-        """Add another chunk's summary."""
+        """Merge the summary of another chunk of the column into this one."""
         self.nulls += other.nulls
         self.nans += other.nans
         self.infinities += other.infinities
@@ -61,21 +61,25 @@ class ColumnSummary:
 
 @dataclass
 class ChunkFindings:
-    """What one chunk gave."""
+    """The findings of one chunk, small enough to send to the driver process."""
 
     chunk: Chunk
     columns: dict[str, ColumnSummary]
     hits: dict[tuple[str, str], Hits]
+    """Failed rows by (column, reason)."""
     bad_rows: np.ndarray
+    """Numbers of all rows that failed any check, ascending."""
     labels: Counter[str]
+    """Rows by label."""
     key_hashes: np.ndarray
+    """64-bit hash of each row's key, in row order; empty when the use case has no key."""
     times: np.ndarray
     """First and last event time of the chunk; empty when there is none."""
 
 
 @dataclass
 class Validation:
-    """The outcome over the whole table. `bad_rows` are row numbers, ascending."""
+    """The outcome for a whole table. `bad_rows` are row numbers (from 0), ascending."""
 
     path: str
     use_case: str
@@ -90,12 +94,16 @@ class Validation:
 
     @property
     def clean(self) -> bool:
-        """True when nothing is wrong."""
+        """Whether no problem was found."""
         return not self.hits and not self.whole
 
 
 def check_learned(source: ParquetSource, use_case: UseCase) -> None:
-    """Raise DataError when a declared column is missing, or of a type that feature, label or slice cannot hold."""
+    """Check the columns that training reads: features, label and slices.
+
+    Raises:
+        DataError: a declared column is missing, or of a type that its role cannot hold.
+    """
     source.require(use_case.columns)
     for feature in use_case.features.values():
         kind, role = source.schema.field(feature.name).type, f"(it is a feature of type '{feature.type.value}')"
@@ -108,15 +116,15 @@ def check_learned(source: ParquetSource, use_case: UseCase) -> None:
     label = source.schema.field(use_case.label).type
     remedy = "write 1 for what is to be predicted and 0 for the rest, or name another label in the use case"
     source.require_type(use_case.label, numeric(label), "0 and 1, or false and true (it is the label)", remedy)
-    for each in use_case.slices:
-        fits = each.edges is None or numeric(source.schema.field(each.column).type)
+    for part in use_case.slices:
+        fits = part.edges is None or numeric(source.schema.field(part.column).type)
         source.require_type(
-            each.column, fits, "numbers (it is a slice with edges)", "convert it or leave the edges out"
+            part.column, fits, "numbers (it is a slice with edges)", "convert it or leave the edges out"
         )
 
 
 def check_source(source: ParquetSource, use_case: UseCase) -> None:
-    """Raise DataError when a declared column is missing or of a type that cannot hold it."""
+    """Check every declared column, event time and entity included; raises DataError as `check_learned`."""
     check_learned(source, use_case)
     if use_case.event_time:
         kind = source.schema.field(use_case.event_time).type
@@ -127,12 +135,17 @@ def check_source(source: ParquetSource, use_case: UseCase) -> None:
 
 
 def checker(use_case: UseCase, now_us: int) -> Callable[[Chunk], ChunkFindings]:
-    """Return the function that checks one chunk; times more than a day after `now_us` are in the future."""
+    """Return `check_chunk` with the use case and the current time bound: a function of one chunk, which pickles."""
     return partial(check_chunk, use_case=use_case, now_us=now_us)
 
 
 def check_chunk(chunk: Chunk, use_case: UseCase, now_us: int) -> ChunkFindings:
     """Read one chunk and check every declared column.
+
+    Args:
+        chunk: the part of a Parquet file to read.
+        use_case: what is declared.
+        now_us: current time in microseconds since 1970 UTC; an event time more than a day later is reported.
 
     Raises:
         DataError: the file is broken, or the event times cannot be read.
@@ -159,29 +172,33 @@ def check_chunk(chunk: Chunk, use_case: UseCase, now_us: int) -> ChunkFindings:
 
 
 def merge(source: ParquetSource, use_case: UseCase, parts: Sequence[ChunkFindings]) -> Validation:
-    """Put the chunks' results together, and check what only the whole table shows: keys, order, classes."""
+    """Merge the findings of all chunks, and check what only the whole table shows: repeated keys, order, classes."""
     parts = sorted(parts, key=lambda part: part.chunk.index)
     types = {name: str(source.schema.field(name).type) for name in use_case.columns}
-    done = Validation(str(source.path), use_case.name, source.rows, types=types)
+    validation = Validation(str(source.path), use_case.name, source.rows, types=types)
     for part in parts:
-        done.labels += part.labels
+        validation.labels += part.labels
         for name, summary in part.columns.items():
-            done.columns.setdefault(name, ColumnSummary()).merge(summary)
+            validation.columns.setdefault(name, ColumnSummary()).merge(summary)
         for (column, reason), hits in part.hits.items():
-            _add_hits(done, column, reason, hits)
+            _add_hits(validation, column, reason, hits)
     bad = [part.bad_rows for part in parts]
     if use_case.key:
-        bad.append(_add_rows(done, use_case.key, _REPEATED, _repeats(np.concatenate([p.key_hashes for p in parts]))))
+        bad.append(
+            _add_rows(validation, use_case.key, _REPEATED, _repeats(np.concatenate([p.key_hashes for p in parts])))
+        )
     if use_case.event_time:
-        bad.append(_add_rows(done, use_case.event_time, OUT_OF_ORDER, _late_chunks(parts)))
-    done.bad_rows = np.unique(np.concatenate(bad))
-    if len(done.labels) == 1:
-        done.whole.append(f"label '{use_case.label}' has one class only: every row is {next(iter(done.labels))}")
-    return done
+        bad.append(_add_rows(validation, use_case.event_time, OUT_OF_ORDER, _late_chunks(parts)))
+    validation.bad_rows = np.unique(np.concatenate(bad))
+    if len(validation.labels) == 1:
+        validation.whole.append(
+            f"label '{use_case.label}' has one class only: every row is {next(iter(validation.labels))}"
+        )
+    return validation
 
 
 def bad_rows(source: ParquetSource, validation: Validation) -> pa.Table:
-    """Read the first `BAD_ROWS_KEPT` bad rows, with their number (from 0) and reasons in columns of their own."""
+    """Read the first `BAD_ROWS_KEPT` bad rows; the columns row_number (from 0) and reasons are appended."""
     wanted = validation.bad_rows[:BAD_ROWS_KEPT]
     reasons: dict[int, list[str]] = {int(row): [] for row in wanted}
     for (column, reason), hits in validation.hits.items():
@@ -199,19 +216,20 @@ def bad_rows(source: ParquetSource, validation: Validation) -> pa.Table:
 
 
 def _late_chunks(parts: Sequence[ChunkFindings]) -> np.ndarray:
-    """First rows of the chunks that start earlier than the chunk before ended."""
+    """Return the first row of every chunk that starts earlier than the chunk before it ended."""
     timed = [part for part in parts if len(part.times)]
     pairs = pairwise(timed)
     return np.array([late.chunk.first_row for early, late in pairs if late.times[0] < early.times[1]], np.int64)
 
 
 def _repeats(hashes: np.ndarray) -> np.ndarray:
+    # Stable, so that of equal keys the earliest row comes first and is not reported.
     order = np.argsort(hashes, kind="stable")
     same = hashes[order][1:] == hashes[order][:-1]
     return np.sort(order[1:][same])
 
 
-# pandas loads it lazily, by which its type is lost.
+# The cast restores the type, which is lost because pandas loads the function lazily.
 _hash = cast(Callable[..., np.ndarray], hash_array)
 
 
@@ -236,7 +254,7 @@ def _summary(column: pa.ChunkedArray) -> ColumnSummary:
 
 
 def _label_counts(column: pa.ChunkedArray) -> Counter[str]:
-    """Occurrences of each label; of a column that is no label at all, a few values are enough."""
+    """Return the rows by label; at most 20 labels, since a wrong column may hold any number of values."""
     values, counts = np.unique(as_floats(column, ""), return_counts=True)
     pairs = list(zip(values.tolist(), counts.tolist(), strict=True))[:20]
     return Counter({f"{value:g}": count for value, count in pairs if value == value})
@@ -247,15 +265,15 @@ def _hits(mask: np.ndarray, first_row: int) -> Hits:
     return Hits(len(rows), rows[:BAD_ROWS_KEPT] + first_row)
 
 
-def _add_hits(done: Validation, column: str, reason: str, hits: Hits) -> None:
-    found = done.hits.setdefault((column, reason), Hits(0, np.empty(0, np.int64)))
-    found.count += hits.count
-    found.rows = np.sort(np.concatenate([found.rows, hits.rows]))[:BAD_ROWS_KEPT]
+def _add_hits(validation: Validation, column: str, reason: str, hits: Hits) -> None:
+    merged = validation.hits.setdefault((column, reason), Hits(0, np.empty(0, np.int64)))
+    merged.count += hits.count
+    merged.rows = np.sort(np.concatenate([merged.rows, hits.rows]))[:BAD_ROWS_KEPT]
 
 
-def _add_rows(done: Validation, column: str, reason: str, rows: np.ndarray) -> np.ndarray:
+def _add_rows(validation: Validation, column: str, reason: str, rows: np.ndarray) -> np.ndarray:
     if len(rows):
-        _add_hits(done, column, reason, Hits(len(rows), rows[:BAD_ROWS_KEPT]))
+        _add_hits(validation, column, reason, Hits(len(rows), rows[:BAD_ROWS_KEPT]))
     return rows
 
 
