@@ -1,1 +1,1 @@
-"""Where rows come from: Parquet, CSV, filesystems behind URLs, the generator, and what a table's columns look like."""
+"""Sources of rows: Parquet, CSV, file systems behind URLs, synthetic transactions, and drafts of use cases."""

@@ -1,4 +1,4 @@
-"""What a column of an unknown table is, and the rules by which one is no feature."""
+"""Column profiles: properties of the columns of an unknown table, and rules for those that cannot be features."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ID_NAME = re.compile(r"(^|[^a-z])(id|key|uuid|guid)$|[a-z](Id|ID)$", re.IGNORECA
 
 @dataclass(frozen=True)
 class Column:
-    """One column as read, with what the rules ask about it."""
+    """One column of a table, with the properties that the rules look at."""
 
     name: str
     values: pa.ChunkedArray
@@ -35,17 +35,17 @@ class Column:
 
     @property
     def text(self) -> bool:
-        """True for strings."""
+        """Whether the values are strings."""
         return pa.types.is_string(self.kind) or pa.types.is_large_string(self.kind)
 
     @property
     def integer(self) -> bool:
-        """True for integers."""
+        """Whether the values are integers."""
         return pa.types.is_integer(self.kind)
 
     @property
     def number(self) -> bool:
-        """True for integers, floats and decimals."""
+        """Whether the values are integers, floats or decimals."""
         return self.integer or pa.types.is_floating(self.kind) or pa.types.is_decimal(self.kind)
 
     @cached_property
@@ -61,22 +61,25 @@ class Column:
 
     @cached_property
     def missing(self) -> int:
-        """How many values are null or NaN."""
+        """Number of values that are null or NaN."""
         return len(self.values) - len(self.present)
 
     @cached_property
     def distinct(self) -> int:
-        """How many different values there are."""
+        """Number of different values that are present."""
         return len(self.present.unique())
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the columns are judged against: the label, float64 of 0 and 1, the times and the entities of the rows."""
+    """What the rules compare a column with; arrays of shape (n,)."""
 
     label: np.ndarray
+    """float64, 0 or 1."""
     times: np.ndarray | None
+    """Event times, int64, microseconds since 1970 UTC; None without an event time."""
     entities: np.ndarray | None
+    """Entities as integer codes from 0; None without an entity."""
 
 
 def _unsupported(column: Column, context: Context) -> str | None:
@@ -94,6 +97,7 @@ def _constant(column: Column, context: Context) -> str | None:
 
 
 def _telltale(column: Column, context: Context) -> str | None:
+    # With many values or few rows each, values that go with one label only are chance.
     if column.missing or column.distinct > min(_TELLTALE_VALUES, len(context.label) // 10):
         return None
     codes = column.values.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
@@ -140,7 +144,7 @@ RULES: tuple[Callable[[Column, Context], str | None], ...] = (
     _runs_with_time,
     _identifier,
 )
-"""Each returns why a column is no feature, or None; the first that speaks decides."""
+"""Each returns why a column cannot be a feature, or None; the first reason counts."""
 
 
 def _share_with_spaces(column: Column) -> float:
@@ -149,5 +153,6 @@ def _share_with_spaces(column: Column) -> float:
 
 
 def quoted(text: str) -> str:
-    """A TOML basic string, which JSON's strings are."""
+    """Quote text as a TOML basic string."""
+    # JSON's escapes are valid in TOML; only DEL, which JSON leaves as it is, TOML forbids.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""CSV to Parquet, a block at a time. A line that does not fit stops the conversion with its place."""
+"""Conversion of CSV to Parquet, one block at a time; a line that does not fit stops it with file, line and column."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
     "timestamp": pa.timestamp("us"),
 }
-"""Names that a user may give a column's type by."""
+"""The column types that a user may declare, by name."""
 
 _BLOCK_BYTES = 8 << 20
 _ROW = re.compile(r"Row #(\d+): ?")
@@ -31,7 +31,7 @@ _COLUMN = re.compile(r"In CSV column #(\d+): ?")
 
 @dataclass(frozen=True)
 class Conversion:
-    """One CSV file to convert, with the column types found or declared, in the header's order."""
+    """One CSV file to convert: its target, and its column types, inferred or declared, in the header's order."""
 
     source: Path
     target: Path
@@ -66,7 +66,8 @@ def infer_types(file: Path, declared: Mapping[str, pa.DataType]) -> dict[str, pa
     """Return the type of each column of a CSV file: as declared, else inferred from its first 8 MiB.
 
     Raises:
-        DataError: not readable, no header, a column named twice, a declared column that is not there, not UTF-8.
+        DataError: the file cannot be read, is not UTF-8 or has no header, the header names a column twice, or it lacks
+            a declared column.
     """
     with _Translated(file), _reader(file, declared) as reader:
         schema = reader.schema
@@ -80,7 +81,14 @@ def infer_types(file: Path, declared: Mapping[str, pa.DataType]) -> dict[str, pa
 
 
 def convert_file(job: Conversion, advance: Callable[[int], None]) -> int:
-    """Convert one file and return its rows; the target appears whole or not at all.
+    """Convert one file; the target appears whole or not at all.
+
+    Args:
+        job: what to convert.
+        advance: called with the number of rows after each block.
+
+    Returns:
+        The number of rows converted.
 
     Raises:
         DataError: a broken line or a value that does not fit (file, line, column, what to do), or no rows.
@@ -98,7 +106,7 @@ def convert_file(job: Conversion, advance: Callable[[int], None]) -> int:
 
 
 def convert_quietly(job: Conversion) -> int:
-    """Convert one file in a worker, without progress; as `convert_file`."""
+    """Convert one file without reporting progress, as a worker does; else as `convert_file`."""
     return convert_file(job, lambda _: None)
 
 
@@ -123,7 +131,7 @@ def _reader(file: Path, types: Mapping[str, pa.DataType]) -> pyarrow.csv.CSVStre
 
 
 class _Translated:
-    """Turn Arrow's errors about a file into ours."""
+    """Context manager that raises Arrow's errors about a file as DataError."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -151,7 +159,7 @@ def _explain(file: Path, message: str) -> str:
 
 
 def _line_of_record(file: Path, record: int) -> int:
-    """The line on which a record starts; records and lines differ where a value holds line breaks."""
+    """Return the line on which a record starts: not the record's number where values before it hold line breaks."""
     try:
         with file.open(newline="", encoding="utf-8", errors="replace") as text:
             reader = csv.reader(text)
@@ -163,6 +171,7 @@ def _line_of_record(file: Path, record: int) -> int:
 
 
 def _header(file: Path) -> list[str]:
+    # utf-8-sig drops the byte-order mark that Excel writes, as Arrow does.
     with file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
         return next(csv.reader(text))
 
@@ -170,8 +179,10 @@ def _header(file: Path) -> list[str]:
 def _widened(file: Path, field: pa.Field) -> pa.DataType:
     if pa.types.is_binary(field.type):
         raise DataError(f"{file}: column '{field.name}' is not UTF-8 text; convert the file to UTF-8")
+    # Types are inferred from the first block only. One without values may hold anything further down.
     if pa.types.is_null(field.type):
         return pa.string()
+    # Whole seconds so far: fractions may follow.
     if pa.types.is_timestamp(field.type) and field.type.unit == "s":
         return pa.timestamp("us", field.type.tz)
     return field.type

@@ -1,7 +1,7 @@
-"""Tables that are not on this machine: `s3://bucket/folder` and its like, by PyArrow's file systems or fsspec's.
+"""File systems behind URLs such as `s3://bucket/folder`, from PyArrow or fsspec.
 
-A URL may travel as a `Path`, which keeps it but for one slash ("s3:/bucket/folder"); `url` gives it back. So
-every option, message and signature that takes a path takes a URL as well.
+A URL may be carried in a `Path`, which merges its two slashes into one ("s3:/bucket/folder"); `url` restores it. So
+every option and signature that takes a path takes a URL as well.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ _HERE = ("file", "local")
 
 
 def url(path: Path | str) -> str | None:
-    """Return the URL that `path` stands for, None for a path of this machine."""
-    found = _URL.fullmatch(str(path))
-    if not found:
+    """Return the URL that `path` stands for, or None for a path on this machine."""
+    match = _URL.fullmatch(str(path))
+    if not match:
         return None
-    # An address on this machine has no host: three slashes.
-    return f"{found[1]}://{'/' if found[1] in _HERE else ''}{found[2]}"
+    scheme, rest = match.groups()
+    # A file URL has no host: three slashes.
+    return f"{scheme}://{'/' if scheme in _HERE else ''}{rest}"
 
 
 def absolute(path: Path) -> Path:
-    """Return the path as processes in other working directories must have it."""
+    """Return the path in a form that holds in any working directory: absolute, or the URL as it is."""
     return path if url(path) else path.absolute()
 
 
 def locate(path: Path | str) -> tuple[fs.FileSystem, str]:
-    """Return the file system and the path in it of a URL.
+    """Return the file system that a URL names, and the path within it.
 
     PyArrow's own file systems (s3, gs, hdfs, abfs, file) come first; fsspec's take the rest.
 
     Raises:
-        DataError: nobody knows the scheme, its driver is not installed, or the URL is malformed.
+        DataError: the scheme is unknown, its driver is not installed, or the URL is malformed.
     """
     address = url(path) or str(path)
     try:
@@ -47,8 +48,8 @@ def locate(path: Path | str) -> tuple[fs.FileSystem, str]:
     except (pa.ArrowException, ValueError):
         pass
     try:
-        found, inner = fsspec.core.url_to_fs(address)
-        return fs.PyFileSystem(fs.FSSpecHandler(found)), str(inner)
+        system, inner = fsspec.core.url_to_fs(address)
+        return fs.PyFileSystem(fs.FSSpecHandler(system)), str(inner)
     except (ValueError, ImportError, OSError) as exc:
         raise DataError(f"{address}: no file system for this address: {' '.join(str(exc).split())}") from exc
 
@@ -57,7 +58,7 @@ def parquet_urls(path: Path | str) -> list[Path]:
     """Return a URL's file, or the `*.parquet` files of its folder in name order, hidden ones left out.
 
     Raises:
-        DataError: nothing is there, it holds no Parquet file, or the store does not let us look.
+        DataError: nothing is there, the folder holds no Parquet file, or it cannot be listed.
     """
     address = url(path) or str(path)
     system, inner = locate(path)
@@ -67,12 +68,13 @@ def parquet_urls(path: Path | str) -> list[Path]:
             return [Path(address)]
         if kind is fs.FileType.NotFound:
             raise DataError(f"{address}: no such file or folder")
-        found = system.get_file_info(fs.FileSelector(inner, recursive=True))
+        entries = system.get_file_info(fs.FileSelector(inner, recursive=True))
     except (pa.ArrowException, OSError) as exc:
         raise DataError(f"{address}: cannot be listed: {' '.join(str(exc).split())}") from exc
-    inside = [PurePosixPath(each.path).relative_to(inner) for each in found if each.type is fs.FileType.File]
+    inside = [PurePosixPath(entry.path).relative_to(inner) for entry in entries if entry.type is fs.FileType.File]
     files = sorted(file for file in inside if file.suffix == ".parquet" and not any(p[0] in "._" for p in file.parts))
     if not files:
         raise DataError(f"{address}: the folder holds no .parquet file")
+    # Options in the query (endpoint, region) belong to the file system: each file's URL needs them.
     folder, mark, options = address.partition("?")
     return [Path(f"{folder.rstrip('/')}/{file}{mark}{options}") for file in files]

@@ -1,7 +1,7 @@
-"""Parquet in and out: files checked before they are read, outputs that appear whole or not at all.
+"""Parquet files: sources that are checked before they are read, and outputs that appear whole or not at all.
 
-Pure pyarrow. Everything above (validation, materialization, drafting, training) reads through here,
-so that a broken file is refused with the same words everywhere.
+Pure PyArrow. Validation, materialization, drafting and training all read through this module, so that a broken file
+is refused with the same message everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from data.errors import DataError
 from data.sources.filesystems import locate, parquet_urls, url
 
-_CHUNK_ROWS = 250_000
+_CHUNK_ROWS = 250_000  # at least, but for the last of a file: whole row groups, since no less can be read by itself
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ParquetSource:
-    """A checked file or folder: its files in name order, their common schema, and its rows."""
+    """A checked file or folder: its files in name order, their common schema, row count and chunks."""
 
     path: Path
     files: tuple[Path, ...]
@@ -44,7 +44,7 @@ class ParquetSource:
     chunks: tuple[Chunk, ...]
 
     def require(self, columns: Sequence[str]) -> None:
-        """Raise DataError when a column is missing, naming it and those there are."""
+        """Check that columns exist; raises DataError, which lists the table's columns, when one is missing."""
         missing = [name for name in columns if name not in self.schema.names]
         if missing:
             raise DataError(
@@ -54,7 +54,7 @@ class ParquetSource:
     def require_type(
         self, column: str, fits: bool, expected: str, remedy: str = "convert the column or correct the use case"
     ) -> None:
-        """Raise DataError naming file, column, its type and what to do unless `fits`."""
+        """Raise DataError unless `fits`; it names the file, the column, its type, what was expected and the remedy."""
         if fits:
             return
         kind = self.schema.field(column).type
@@ -84,7 +84,7 @@ def parquet_files(path: Path | str) -> list[Path]:
 
 
 def file_size(file: Path) -> int:
-    """Return the bytes of a file or URL; raises OSError when it cannot be seen."""
+    """Return the size of a file or URL in bytes; raises OSError when it cannot be read."""
     if not url(file):
         return file.stat().st_size
     system, inner = locate(file)
@@ -92,10 +92,10 @@ def file_size(file: Path) -> int:
 
 
 def open_source(path: Path | str) -> ParquetSource:
-    """Check every file's footer and return what is there.
+    """Open a file or folder and check the footer of every file; no column is read.
 
     Raises:
-        DataError: missing, empty, truncated or not Parquet; schemas that differ; no rows.
+        DataError: a file is missing, empty, truncated or not Parquet, the schemas differ, or there are no rows.
     """
     files = parquet_files(path)
     schema = _open(files[0]).schema_arrow
@@ -113,7 +113,7 @@ def open_source(path: Path | str) -> ParquetSource:
 
 
 def row_count(path: Path | str) -> int:
-    """Return the rows of a file or folder, from the footers; raises DataError as `open_source`."""
+    """Return the row count of a file or folder, from the footers; raises DataError as `open_source`."""
     return open_source(path).rows
 
 
@@ -151,7 +151,9 @@ def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pa.Table:
 
 
 def chunk_batches(chunk: Chunk, columns: Sequence[str], batch_rows: int) -> Iterator[pa.Table]:
-    """Read one chunk's columns, `batch_rows` at a time: memory is that of a batch and of one compressed row group.
+    """Read one chunk's columns, `batch_rows` rows at a time.
+
+    For row groups too large to decode whole: memory is that of a batch and of one compressed row group.
 
     Raises:
         DataError: a page cannot be decoded.
@@ -167,10 +169,12 @@ def chunk_batches(chunk: Chunk, columns: Sequence[str], batch_rows: int) -> Iter
 
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary sibling that becomes `path` when the block ends well and is removed when it does not.
+    """Yield a temporary sibling file, which becomes `path` when the `with` block succeeds and is removed otherwise.
+
+    A sibling, because a rename is atomic only within one file system.
 
     Raises:
-        DataError: the place cannot be written to.
+        DataError: the file cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -188,12 +192,12 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a hidden sibling folder that becomes `path` when the block ends well.
+    """Yield a hidden sibling folder, which becomes `path` when the `with` block succeeds.
 
-    An earlier folder of Parquet files at `path` is replaced in whole; what a killed run left is cleared.
+    An earlier folder of Parquet files at `path` is replaced as a whole; leftovers of a killed run are removed.
 
     Raises:
-        DataError: the place cannot be written to, or holds something else than Parquet files.
+        DataError: the folder cannot be written, or `path` holds something other than Parquet files.
     """
     path = Path(path).absolute()
     partial = path.with_name(f".{path.name}.partial")
@@ -210,7 +214,10 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Put the folder `new` in the place of `path`, the earlier one going in whole; raises OSError."""
+    """Replace the folder `path` by the folder `new`; raises OSError.
+
+    Two renames, because no rename replaces a folder that is not empty.
+    """
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
@@ -220,7 +227,7 @@ def replace_folder(new: Path, path: Path) -> None:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise DataError when a folder that is to be replaced is a file, or holds anything but Parquet files."""
+    """Raise DataError when `path`, which is to be replaced, is a file or holds anything but Parquet files."""
     if path.is_file():
         raise DataError(f"{path}: is a file; name a folder, or a file that ends in .parquet")
     foreign = [item.name for item in path.iterdir() if item.suffix != ".parquet"] if path.is_dir() else []
@@ -229,7 +236,7 @@ def refuse_foreign(path: Path) -> None:
 
 
 def cannot_write(path: Path, exc: OSError) -> DataError:
-    """The error for an output that the file system refuses: a full disk, a missing right, a path that is taken."""
+    """Return the DataError for an output that the file system refuses."""
     return DataError(f"{path}: cannot be written: {exc.strerror or exc}")
 
 
@@ -254,16 +261,16 @@ def _broken(file: Path, exc: Exception) -> DataError:
     return DataError(f"{file}: truncated or not a Parquet file ({reason:.200}); write or copy it again")
 
 
-def _check_schema(first: Path, expected: pa.Schema, file: Path, found: pa.Schema) -> None:
+def _check_schema(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:
     advice = "; make the files alike or keep them in folders of their own"
-    for name in [*expected.names, *found.names]:
-        if name not in found.names:
+    for name in [*expected.names, *schema.names]:
+        if name not in schema.names:
             raise DataError(f"{file}: column '{name}' is missing, but {first.name} has it{advice}")
         if name not in expected.names:
             raise DataError(f"{file}: column '{name}' is not in {first.name}{advice}")
-        here, there = found.field(name).type, expected.field(name).type
-        if here != there:
-            raise DataError(f"{file}: column '{name}' holds {here}, but {there} in {first.name}{advice}")
+        kind, expected_kind = schema.field(name).type, expected.field(name).type
+        if kind != expected_kind:
+            raise DataError(f"{file}: column '{name}' holds {kind}, but {expected_kind} in {first.name}{advice}")
 
 
 def _row_group_runs(metadata: pq.FileMetaData) -> Iterator[tuple[tuple[int, ...], int]]:

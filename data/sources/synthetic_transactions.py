@@ -1,9 +1,9 @@
-"""Card transactions to try everything on: any number of rows, in time order, from a seed alone.
+"""Synthetic card transactions: any number of rows, in time order, determined by a seed.
 
-Rows come in blocks of a fixed size, and a block is a function of (plan, block number) and nothing else, so
-files, workers and order of work change nothing. Frauds belong to incidents: a card is compromised at some
-time and misused for a day or two, which its velocity shows. The ways of the thieves drift from large
-purchases abroad to small ones online, and labels are wrong now and then.
+Rows are generated in blocks of a fixed size. A block depends on the plan and its number alone, so the number of files
+and workers and the order of work change nothing. Frauds belong to incidents: a card is compromised and then misused
+for a day or two, which shows in its velocity. Fraud drifts from large purchases abroad to small ones online, and some
+labels are wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from data.sources.parquet import atomic_file
 BLOCK_ROWS = 65_536
 _GROUP_BLOCKS = 8
 _DAY_MS = 86_400_000
-_ENTITY_SHIFT = 38
+_ENTITY_SHIFT = 38  # 2**38 ms are 3,181 days: the period and one day more fit below an entity's bits
 _MAX_DAYS = 3_000
 
 _CATEGORIES = ("Clothing", "Electronics", "Food", "Grocery", "Travel")
@@ -42,7 +42,11 @@ _STEALTH = 0.12
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """What to generate. `end_us` is the exclusive end of the period of `days`, microseconds since 1970."""
+    """What to generate. The period of `days` days ends before `end_us`, in microseconds since 1970 UTC.
+
+    Raises:
+        DataError: counts that cannot be generated.
+    """
 
     rows: int
     seed: int
@@ -51,7 +55,6 @@ class GenerationPlan:
     end_us: int
 
     def __post_init__(self) -> None:
-        """Raises DataError for counts that cannot be generated."""
         if self.rows < 1 or self.entities < 1 or self.seed < 0:
             raise DataError("rows and entities must be at least 1, and seed at least 0")
         if not 1 <= self.days <= _MAX_DAYS:
@@ -82,7 +85,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class _Skeleton:
-    """Who, when and whether a thief: arrays of shape (n,), times in ms from the period's start, ascending."""
+    """Card, time and fraud of n transactions: arrays of shape (n,), ascending in time (ms from the period's start).
+
+    The part of a block that velocity needs, cheap enough to compute again for the blocks of the last 24 hours.
+    """
 
     time_ms: np.ndarray
     entity: np.ndarray
@@ -90,12 +96,12 @@ class _Skeleton:
 
 
 def default_days(rows: int) -> int:
-    """A quarter of a year, and more where a day would otherwise hold more than half a million rows."""
+    """Return the default period in days: 90, or more so that a day holds at most half a million rows."""
     return min(max(90, rows // 500_000), _MAX_DAYS)
 
 
 def default_entities(rows: int, days: int) -> int:
-    """As many cards as make one transaction a card every other day."""
+    """Return the default number of cards: one transaction per card every other day, at least 50 cards."""
     return max(50, int(rows / (0.5 * days)))
 
 
@@ -107,7 +113,7 @@ def shards(plan: GenerationPlan, folder: Path, files: int) -> list[Shard]:
 
 
 def write_shard(shard: Shard) -> tuple[int, int]:
-    """Write one shard's file, a few blocks in memory at a time; returns its rows and its frauds."""
+    """Write one shard's file with a few blocks in memory at a time, and return its rows and its frauds."""
     rows = frauds = 0
     with atomic_file(shard.path) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
         for table in tables(shard):
@@ -118,7 +124,7 @@ def write_shard(shard: Shard) -> tuple[int, int]:
 
 
 def tables(shard: Shard) -> Iterator[pa.Table]:
-    """Yield the shard's rows in order, some blocks a table."""
+    """Yield the shard's rows in order, as tables of a few blocks each."""
     for first in range(shard.first, shard.last, _GROUP_BLOCKS):
         last = min(first + _GROUP_BLOCKS, shard.last)
         yield _table(shard.plan, first, last)
@@ -148,8 +154,8 @@ def _table(plan: GenerationPlan, first: int, last: int) -> pa.Table:
     skeleton = _joined(blocks)
     velocity = _velocity(_joined([*_history(plan, first, int(skeleton.time_ms[0])), *blocks]))
     velocity = velocity[len(velocity) - len(skeleton.time_ms) :]
-    made = [_behaviour(plan, block, part) for block, part in zip(range(first, last), blocks, strict=True)]
-    columns = {name: np.concatenate([part[name] for part in made]) for name in made[0]}
+    behaviour = [_behaviour(plan, block, part) for block, part in zip(range(first, last), blocks, strict=True)]
+    columns = {name: np.concatenate([part[name] for part in behaviour]) for name in behaviour[0]}
     start = first * BLOCK_ROWS
     columns["transaction_id"] = np.arange(start + 1, start + 1 + len(velocity))
     columns["velocity_last_24h"] = velocity
@@ -189,7 +195,7 @@ def _joined(parts: list[_Skeleton]) -> _Skeleton:
 
 
 def _history(plan: GenerationPlan, first: int, start_ms: int) -> list[_Skeleton]:
-    """The blocks before `first` that reach into the 24 hours before `start_ms`, in order."""
+    """Return the transactions of blocks before `first` in the 24 hours before `start_ms`, in order."""
     parts: list[_Skeleton] = []
     for block in range(first - 1, -1, -1):
         part = _skeleton(plan, block)
@@ -201,7 +207,11 @@ def _history(plan: GenerationPlan, first: int, start_ms: int) -> list[_Skeleton]
 
 
 def _velocity(rows: _Skeleton) -> np.ndarray:
-    """Per row, the entity's rows in [t - 24 h, t), the row itself not counted."""
+    """Return, for each row at t, how many rows its entity has in [t - 24 h, t).
+
+    One sorted key of (entity, time) makes a window one range: two binary searches for all rows.
+    """
+    # A day is added so that a window that begins before the first row does not reach the entity before.
     since_first = rows.time_ms - rows.time_ms[0] + _DAY_MS
     keys = (rows.entity << _ENTITY_SHIFT) + since_first
     order = np.argsort(keys, kind="stable")
@@ -248,7 +258,7 @@ def _category(draw: np.ndarray, abroad: np.ndarray, online: np.ndarray) -> np.nd
 
 
 def _mixed(values: np.ndarray, seed: int) -> np.ndarray:
-    """Hash integers to [0, 1), the same everywhere and always (the finalizer of SplitMix64)."""
+    """Hash integers to [0, 1) by SplitMix64's finalizer: a random number that is the same in every block."""
     mixed = values.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

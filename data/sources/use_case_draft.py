@@ -1,4 +1,4 @@
-"""A use-case file drafted from a table: what each column seems to be, and why some are left out."""
+"""Drafts of use-case files: the likely role of each column of a table, and why some are left out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data.sources.parquet import ParquetSource, open_source, read_table
 from data.transform.event_time import event_us, fits_event_time
 
 ROWS_READ = 2_000_000
-"""Rows that a draft looks at, from the start of the table."""
+"""Number of rows, from the start of the table, that a draft is made from."""
 
 _TELLTALE_AUC = 0.95
 _WITHIN_ENTITY = 0.1
@@ -30,7 +30,15 @@ def draft(
     key: str | None = None,
     name: str | None = None,
 ) -> str:
-    """Return the text of a use-case file for the table, checked by the parser that will read it.
+    """Return the text of a use-case file for a table, checked by the parser that will read it.
+
+    Args:
+        path: Parquet file or folder.
+        label: column to predict.
+        entity: column of the entity, if there is one.
+        time: column of the event time, if there is one.
+        key: column that identifies a row; by default the first that looks like it.
+        name: name of the use case; by default made of the path.
 
     Raises:
         DataError: a named column is missing, the label is not binary or of one class, or no feature is left.
@@ -98,13 +106,13 @@ def _times(source: ParquetSource, name: str) -> np.ndarray:
 
 
 def _entities(column: Column) -> np.ndarray:
-    """Entities as codes from 0; a missing one is a code of its own."""
+    """Return entities as integer codes from 0; a missing entity has a code of its own."""
     codes = column.values.combine_chunks().dictionary_encode(null_encoding="encode").indices
     return codes.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _as_key(column: Column) -> str | None:
-    """The column's name when it could be the key of the rows."""
+    """Return the column's name when it could be the key of the rows: unique, never missing, named like one."""
     unique = (column.text or column.integer) and not column.missing and column.distinct == len(column.values)
     return column.name if unique and ID_NAME.search(column.name) else None
 
@@ -127,11 +135,11 @@ def _feature_type(column: Column) -> str:
 
 
 def _steady(column: Column, context: Context) -> bool:
-    """True when a value says little about the row and much about its entity: variance within under a tenth."""
+    """Return whether a value describes the entity more than the row: under a tenth of its variance lies within."""
     if context.entities is None:
         return False
-    there = np.isfinite(column.floats)
-    values, codes = column.floats[there], context.entities[there]
+    finite = np.isfinite(column.floats)
+    values, codes = column.floats[finite], context.entities[finite]
     counts = np.bincount(codes)
     if (counts > 1).sum() < 2:
         return False
@@ -154,15 +162,15 @@ def _remark(column: Column, context: Context) -> str:
 
 
 def _suspicion(column: Column, context: Context) -> str:
-    there = np.isfinite(column.floats)
-    auc = _auc(column.floats[there], context.label[there])
+    finite = np.isfinite(column.floats)
+    auc = _auc(column.floats[finite], context.label[finite])
     if max(auc, 1 - auc) < _TELLTALE_AUC:
         return ""
     return f"; CAREFUL: alone it ranks the label with AUC {max(auc, 1 - auc):.3f}: is it known beforehand?"
 
 
 def _auc(values: np.ndarray, label: np.ndarray) -> float:
-    """Area under the ROC curve by the Mann-Whitney statistic, ties counted half."""
+    """Return the area under the ROC curve by the Mann-Whitney statistic, ties counted half."""
     _, codes = np.unique(values, return_inverse=True)
     positives, totals = np.bincount(codes, label), np.bincount(codes)
     negatives = totals - positives
