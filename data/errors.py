@@ -1,4 +1,4 @@
-"""The error tree. It knows nothing of HTTP or exit codes: the doors translate.
+"""The error tree. It knows nothing of HTTP statuses or exit codes: the HTTP API and the commands translate.
 
 RayscoreError
 +-- ConfigError            a use-case file or a setting is wrong
@@ -86,7 +86,7 @@ class RegistryUnavailable(ModelError):
 
 
 class RegistryRefused(RegistryUnavailable):
-    """The registry was reached and said no: to ask again brings nothing."""
+    """The registry was reached and refused; asking again does not help."""
 
 
 class PromotionConflict(ModelError):
@@ -102,7 +102,7 @@ class VersionUnavailable(ModelError):
 
 
 class ServiceError(RayscoreError):
-    """A running service does not answer, or not as it was asked."""
+    """A running service does not answer, or answers with an error."""
 
 
 class TrainingFailed(RayscoreError):
@@ -146,7 +146,7 @@ def faults(exc: ValidationError) -> list[Fault]:
 
 
 def disk_error(folder: Path, exc: OSError, outcome: str = "nothing was kept") -> DataError:
-    """The error of ours for a failed write, with what became of the work and what to do."""
+    """Return the DataError for a failed write to `folder`; `outcome` says what became of the work."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(
             f"{folder}: the disk is full; {outcome}. Free some, or set RAYSCORE_VAR_DIR to a folder elsewhere"

@@ -23,7 +23,7 @@ _Replicas = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Settings(BaseSettings):
-    """Every setting, its meaning beneath it."""
+    """All settings, each with its meaning beneath it; immutable."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", use_attribute_docstrings=True
@@ -147,22 +147,22 @@ class Settings(BaseSettings):
 
     @property
     def sqlite_path(self) -> Path:
-        """Path of the SQLite store after defaults."""
+        """Path of the SQLite store: `sqlite_file`, or `online.db` in the var folder."""
         return self.sqlite_file or self.var_dir / "online.db"
 
     @property
     def prediction_log_path(self) -> Path:
-        """Folder of the prediction log after defaults."""
+        """Folder of the prediction log: `prediction_log_dir`, or `predictions` in the var folder."""
         return self.prediction_log_dir or self.var_dir / "predictions"
 
     @property
     def tracking_uri(self) -> str:
-        """The MLflow tracking URI after defaults."""
+        """MLflow tracking URI: `mlflow_tracking_uri`, or a SQLite file in the var folder."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.var_dir / 'mlflow.db'}"
 
     @property
     def artifact_dir(self) -> Path:
-        """Where a local MLflow keeps artifacts."""
+        """Folder in which a local MLflow keeps artifacts."""
         return self.var_dir / "mlartifacts"
 
     @classmethod
@@ -174,12 +174,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment first, then the file."""
+        """Set the precedence: command-line overrides, environment, settings file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_path())
 
 
 def config_path() -> Path:
-    """Path of the settings file, which need not exist unless RAYSCORE_CONFIG names it."""
+    """Return the path of the settings file, which need not exist unless RAYSCORE_CONFIG names it."""
     return Path(os.environ.get(PREFIX + "CONFIG", "rayscore.toml"))
 
 
