@@ -1,1 +1,4 @@
-"""The MLflow registry, the bundle that it holds, and the traffic rules. Imports nothing: serving uses it."""
+"""The model registry on MLflow, the model bundle, traffic rules and rollouts.
+
+This file imports nothing: serving reads bundles from this package and must not load MLflow for it.
+"""

@@ -1,8 +1,8 @@
-"""The model bundle: the one thing that tuning hands to serving.
+"""The model bundle: the directory that tuning hands to serving.
 
-A directory of four files: `bundle.json` (the manifest), `model.onnx` (what answers), `booster.ubj`
-(what was trained, in XGBoost's own format) and `card.md` (the model in words). This module imports
-no machine-learning library, so that a serving replica can read a bundle cheaply.
+Four files: `bundle.json` (the manifest), `model.onnx` (the model that serves), `booster.ubj` (the trained booster, in
+XGBoost's own format) and `card.md` (the model card). This module imports no machine-learning library, so that a serving
+replica can read a bundle cheaply.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ OUTPUT_NAME = "probability"
 
 
 class Probe(BaseModel):
-    """Rows with known answers: a runtime that scores them otherwise must not serve."""
+    """Rows with known probabilities: a runtime that scores them differently must not serve."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: list[list[Scalar | None]]
     """Raw values in schema order, None where absent."""
     probabilities: list[float]
-    """What the ONNX model said, one a row."""
+    """The ONNX model's probability for each row."""
 
     @model_validator(mode="after")
     def _paired(self) -> Probe:
@@ -56,7 +56,7 @@ class Probe(BaseModel):
 
 
 class BundleManifest(BaseModel):
-    """What a bundle says about itself. `sha256` is filled in when the bundle is put together."""
+    """The bundle's metadata, `bundle.json`. `sha256` is filled in by `Bundle.assemble`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -92,12 +92,15 @@ class BundleManifest(BaseModel):
 
     @property
     def contract(self) -> str:
-        """16 hex digits of what clients and stores see: what two versions that serve side by side must share."""
+        """Hash (16 hex digits) of what clients and online store depend on: equal for versions that serve together."""
         said = json.dumps(self._said(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def differences(self, other: BundleManifest) -> list[str]:
-        """In words, where the contract of another model differs from this one's; vocabularies may, after a refit."""
+        """Describe where the contract of another model differs from this one's, one text per difference.
+
+        Vocabularies are no part of the contract: they may differ after a refit.
+        """
         mine, its = self._said(), other._said()
         return [
             f"{name}: {its.get(name, 'absent')} instead of {mine.get(name, 'absent')}"
@@ -122,7 +125,7 @@ class BundleManifest(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A whole, checked bundle in memory."""
+    """A complete bundle in memory, its files checked against their digests."""
 
     manifest: BundleManifest
     onnx: bytes
@@ -131,7 +134,7 @@ class Bundle:
 
     @classmethod
     def assemble(cls, manifest: BundleManifest, onnx: bytes, booster: bytes, card: str) -> Bundle:
-        """Put a bundle together, writing the digests of its files into the manifest."""
+        """Make a bundle of its files, writing their digests into the manifest."""
         digests = {ONNX: _sha256(onnx), BOOSTER: _sha256(booster), CARD: _sha256(card.encode())}
         return cls(manifest.model_copy(update={"sha256": digests}), onnx, booster, card)
 
@@ -140,7 +143,7 @@ class Bundle:
         """Read a bundle's directory.
 
         Raises:
-            BundleError: a file is missing or unreadable, half-written, or of a format this version does not know.
+            BundleError: a file is missing, unreadable or half-written, or the format is unknown to this version.
         """
         folder = Path(directory)
         try:
@@ -153,7 +156,7 @@ class Bundle:
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Bundle:
-        """Unpack what `to_bytes` made; raises BundleError as `load` does."""
+        """Unpack the result of `to_bytes`; raises BundleError as `load` does."""
         try:
             with zipfile.ZipFile(io.BytesIO(packed)) as archive:
                 files = {name: archive.read(name) for name in (MANIFEST, *_CONTENT)}
@@ -162,20 +165,23 @@ class Bundle:
         return cls._from_files(files, "packed model bundle")
 
     def to_bytes(self) -> bytes:
-        """Pack into one value that needs no shared disk to travel; equal bundles give equal bytes."""
+        """Pack the bundle into one zip archive, to be sent without a shared disk; equal bundles give equal bytes."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in self._files().items():
+                # ZipInfo by itself has a fixed date; by name alone the archive would hold the time of its making.
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
         return buffer.getvalue()
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits that tell this bundle from every other."""
+        """Hash (16 hex digits) of the manifest, and so of every file of the bundle."""
         return _sha256(self.manifest.model_dump_json().encode())[:16]
 
     def save(self, directory: str | Path) -> Path:
-        """Write the directory as a whole or not at all; one that is there is replaced. Returns its path.
+        """Write the bundle's directory, replacing one at the same path, and return its absolute path.
+
+        It is written beside the target and renamed: nobody sees half a bundle.
 
         Raises:
             BundleError: the directory cannot be written.
@@ -213,9 +219,9 @@ class Bundle:
 def _parse_manifest(text: bytes, origin: str) -> BundleManifest:
     try:
         raw = json.loads(text)
-        found = raw.get("format")
-        if found != FORMAT:
-            raise BundleError(f"{origin}: bundle format {found!r}; this version reads format {FORMAT}")
+        written_format = raw.get("format")
+        if written_format != FORMAT:
+            raise BundleError(f"{origin}: bundle format {written_format!r}; this version reads format {FORMAT}")
         return BundleManifest.model_validate(raw)
     except (ValueError, AttributeError) as exc:
         detail = str(faults(exc)[0]) if isinstance(exc, ValidationError) else str(exc)

@@ -1,4 +1,4 @@
-"""One way to reach MLflow: quiet, quick to say that a server is down, errors in our own words."""
+"""The MLflow client: quiet, with short timeouts, and with its errors translated into ours."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _DEFAULTS = {
 }
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "ABORTED", "CANCELLED")
-"""Codes of failures that may be over at the next try; with any other MLflow has understood and refuses."""
+"""MLflow's codes for transient failures; any other means that it understood the request and refuses."""
 _SQLITE = "sqlite:///"
 
 
 def connect(tracking_uri: str) -> MlflowClient:
-    """Return a client of the server or local database; a local one is made when it is not there.
+    """Return a client of an MLflow server or of a local database, which is created when it does not exist.
 
     Raises:
-        RegistryUnavailable: a local database cannot be opened. A server is only spoken to at the first call.
+        RegistryUnavailable: a local database cannot be opened. A server is not contacted before the first call.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -44,17 +44,17 @@ def connect(tracking_uri: str) -> MlflowClient:
 
 
 def is_local(tracking_uri: str) -> bool:
-    """True when MLflow is a file of this machine and not a server."""
+    """Return whether the tracking URI is a local file or database and not a server."""
     return "://" not in tracking_uri or tracking_uri.startswith((_SQLITE, "file:"))
 
 
 @contextmanager
 def speaking_to(tracking_uri: str, wanted: str | None = None) -> Iterator[None]:
-    """Turn MLflow's errors inside the block into ours.
+    """Translate MLflow's errors in a `with` block into ours.
 
     Args:
         tracking_uri: named in the error.
-        wanted: what is looked for; "it does not exist" then becomes ModelNotFound.
+        wanted: what is looked up, in words; "does not exist" then becomes ModelNotFound.
 
     Raises:
         ModelNotFound: MLflow answered that `wanted` does not exist.
@@ -83,7 +83,7 @@ def _hint(exc: MlflowException) -> str:
 
 
 def _unanswered(exc: MlflowException) -> str | None:
-    """What to do when nothing answers at the address; None when something does."""
+    """Return what to do when nothing answers at the address, or None for any other failure."""
     _, retried, cause = str(exc).partition("Max retries exceeded")
     if not retried:
         return None

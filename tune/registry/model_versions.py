@@ -1,4 +1,7 @@
-"""Versions, aliases and tags of models in MLflow; their files are `registry.py`'s, which takes longer to load."""
+"""The model catalog: versions, aliases and tags of registered models in MLflow.
+
+Apart from `registry.py`, which handles their files: its import of MLflow's ONNX flavour takes longer.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,17 @@ class RegisteredVersion(NamedTuple):
 
 
 class ModelState(NamedTuple):
-    """What is said of a model as a whole: the version of each alias, and its tags."""
+    """Aliases and tags of a registered model as a whole; `aliases` maps alias to version."""
 
     aliases: dict[str, str]
     tags: dict[str, str]
 
 
 class ModelCatalog:
-    """What one MLflow says of models. Every method raises RegistryUnavailable when it does not answer.
+    """The registered models of one MLflow. Every method raises RegistryUnavailable when MLflow does not answer.
 
     Args:
-        tracking_uri: server, or local database.
+        tracking_uri: MLflow server or local database.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -40,26 +43,26 @@ class ModelCatalog:
         self._client = connect(tracking_uri)
 
     def version(self, name: str, alias_or_version: str) -> RegisteredVersion:
-        """Look up an alias or version without fetching the bundle; raises ModelNotFound."""
+        """Look up a version by its number or alias, without its files; raises ModelNotFound."""
         wanted = f"model '{name}', version or alias '{alias_or_version}',"
         with speaking_to(self.tracking_uri, wanted):
             if alias_or_version.isdigit():
-                found = self._client.get_model_version(name, alias_or_version)
+                registered = self._client.get_model_version(name, alias_or_version)
             else:
-                found = self._client.get_model_version_by_alias(name, alias_or_version)
-            # Only the model knows all aliases of its versions.
+                registered = self._client.get_model_version_by_alias(name, alias_or_version)
+            # A version fetched by number comes without its aliases; the model lists them all.
             aliases = self._client.get_registered_model(name).aliases
-        return _listed(found, aliases)
+        return _listed(registered, aliases)
 
     def list(self, name: str) -> list[RegisteredVersion]:
-        """Every version of a model, newest first; none when there is no such model."""
+        """Return every version of a model, newest first; empty when there is no such model."""
         try:
             with speaking_to(self.tracking_uri, f"model '{name}'"):
                 aliases = self._client.get_registered_model(name).aliases
-                found = self._client.search_model_versions(f"name='{name}'", max_results=1000)
+                versions = self._client.search_model_versions(f"name='{name}'", max_results=1000)
         except ModelNotFound:
             return []
-        return sorted((_listed(v, aliases) for v in found), key=lambda v: int(v.version), reverse=True)
+        return sorted((_listed(v, aliases) for v in versions), key=lambda v: int(v.version), reverse=True)
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias at a version; raises ModelNotFound."""
@@ -67,11 +70,11 @@ class ModelCatalog:
             self._client.set_registered_model_alias(name, alias, version)
 
     def state(self, name: str) -> ModelState:
-        """Return a model's aliases and tags, as they were at one moment; raises ModelNotFound."""
+        """Return a model's aliases and tags, read in one call and so consistent; raises ModelNotFound."""
         with speaking_to(self.tracking_uri, f"model '{name}'"):
-            found = self._client.get_registered_model(name)
-        aliases = {alias: str(version) for alias, version in found.aliases.items()}
-        return ModelState(aliases, dict(found.tags or {}))
+            model = self._client.get_registered_model(name)
+        aliases = {alias: str(version) for alias, version in model.aliases.items()}
+        return ModelState(aliases, dict(model.tags or {}))
 
     def tags(self, name: str) -> dict[str, str]:
         """Return the tags of a model as a whole; raises ModelNotFound."""

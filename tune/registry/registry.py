@@ -28,11 +28,11 @@ REPORT_FOLDER = "report"
 """Artifact folders of a run: the bundle, the same model in MLflow's ONNX flavour, the raw holdout rows, the report."""
 
 _LONGEST_DESCRIPTION = 5000
-"""Characters that MLflow keeps."""
+"""Longest description of a model version that MLflow takes, in characters."""
 
 
 class ResolvedModel(NamedTuple):
-    """A version with its bundle."""
+    """A registered version together with its bundle."""
 
     name: str
     version: str
@@ -42,11 +42,11 @@ class ResolvedModel(NamedTuple):
 
 
 class Registry(ModelCatalog):
-    """Model versions in one MLflow, with their bundles and other files.
+    """The model versions of one MLflow, with their bundles and other files.
 
     Args:
-        tracking_uri: server, or local database.
-        artifact_dir: where a local MLflow keeps artifacts.
+        tracking_uri: MLflow server or local database.
+        artifact_dir: folder in which a local MLflow keeps artifacts.
     """
 
     def __init__(self, tracking_uri: str, artifact_dir: str | Path) -> None:
@@ -54,14 +54,21 @@ class Registry(ModelCatalog):
         self.artifact_dir = Path(artifact_dir)
 
     def publish(self, bundle: Bundle | str | Path, run_id: str, scratch: Path | None = None) -> str:
-        """Copy a bundle to the artifacts of a run, register it and point `challenger` at it; return the version.
+        """Upload a bundle to a run's artifacts, register it and set the alias `challenger` to the new version.
 
-        Nothing is registered before all files are up, and a version that cannot get its alias is deleted again.
-        A run has one version: published once more, it is that one. Files are made in the folder `scratch`, by default
-        where the system has temporary ones.
+        Nothing is registered before all files are uploaded, and a version that cannot get its alias is deleted again.
+        A run has one version: publishing again updates it.
+
+        Args:
+            bundle: the bundle, or its directory.
+            run_id: the MLflow run that holds the artifacts.
+            scratch: folder for temporary files; None for that of the system.
+
+        Returns:
+            The number of the version.
 
         Raises:
-            BundleError: `bundle` is a folder that is no whole bundle.
+            BundleError: `bundle` is a directory without a complete bundle.
             DataError: the disk of `scratch` is full.
         """
         whole = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
@@ -73,26 +80,26 @@ class Registry(ModelCatalog):
                 return self._register(whole, run_id)
 
     def resolve(self, name: str, alias_or_version: str) -> ResolvedModel:
-        """Fetch the bundle that an alias or version stands for.
+        """Fetch the bundle of a version, given by number or alias.
 
         Raises:
             ModelNotFound: no such model, version or alias.
             BundleError: the version's bundle is missing or damaged.
         """
-        found = self.version(name, alias_or_version)
+        listed = self.version(name, alias_or_version)
         with tempfile.TemporaryDirectory() as scratch:
-            bundle = Bundle.load(self.fetch(found.run_id, BUNDLE_FOLDER, Path(scratch)))
+            bundle = Bundle.load(self.fetch(listed.run_id, BUNDLE_FOLDER, Path(scratch)))
         if bundle.manifest.name != name:
-            raise BundleError(f"version {found.version} of '{name}' holds a bundle of '{bundle.manifest.name}'")
-        return ResolvedModel(name, found.version, found.run_id, bundle, found.aliases)
+            raise BundleError(f"version {listed.version} of '{name}' holds a bundle of '{bundle.manifest.name}'")
+        return ResolvedModel(name, listed.version, listed.run_id, bundle, listed.aliases)
 
     def fetch(self, run_id: str, folder: str, into: Path) -> Path:
-        """Copy an artifact folder of a run into `into` and return its path; raises ModelNotFound."""
+        """Download an artifact folder of a run into `into` and return its path; raises ModelNotFound."""
         with speaking_to(self.tracking_uri, f"folder '{folder}' of run {run_id}"):
             return Path(self._client.download_artifacts(run_id, folder, str(into)))
 
     def run(self, run_id: str) -> tuple[dict[str, str], dict[str, float]]:
-        """Return parameters and latest metrics of a run; raises ModelNotFound."""
+        """Return the parameters and the latest metrics of a run; raises ModelNotFound."""
         with speaking_to(self.tracking_uri, f"run {run_id}"):
             logged = self._client.get_run(run_id).data
         return dict(logged.params), dict(logged.metrics)
@@ -112,25 +119,28 @@ class Registry(ModelCatalog):
 
     def _create_version(self, bundle: Bundle, run_id: str) -> str:
         source = f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
-        made = self._client.create_model_version(
+        created = self._client.create_model_version(
             bundle.manifest.name, source, run_id, tags=_tags(bundle), description=_head(bundle.card)
         )
-        return str(made.version)
+        return str(created.version)
 
     def _describe(self, bundle: Bundle, version: str) -> str:
-        """Let what is said of an earlier version be that of the bundle, and return the version."""
+        """Set tags and description of an existing version to those of the bundle, and return the version."""
         for key, value in _tags(bundle).items():
             self._client.set_model_version_tag(bundle.manifest.name, version, key, value)
         self._client.update_model_version(bundle.manifest.name, version, _head(bundle.card))
         return version
 
     def _versions_of(self, name: str, run_id: str) -> list[str]:
-        """Versions of a run, newest first."""
-        found = self._client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
-        return sorted((str(each.version) for each in found), key=int, reverse=True)
+        """Return the versions that a run has, newest first."""
+        versions = self._client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
+        return sorted((str(version.version) for version in versions), key=int, reverse=True)
 
     def _withdraw(self, name: str, run_id: str) -> None:
-        """Delete what was half registered, also when only the answer was lost; what cannot be is used the next time."""
+        """Delete a half-registered version, also one whose creation succeeded while its answer was lost.
+
+        Errors are ignored: a version that is left is updated by the next `publish` of the run.
+        """
         with suppress(MlflowException):
             for version in self._versions_of(name, run_id):
                 self._client.delete_model_version(name, version)
@@ -150,14 +160,14 @@ def _tags(bundle: Bundle) -> dict[str, str]:
 
 
 def _head(card: str) -> str:
-    """As many whole sections of the card as MLflow takes."""
+    """Return as many whole sections of the card as MLflow takes as a description."""
     if len(card) <= _LONGEST_DESCRIPTION:
         return card
     return card[: max(card.rfind("\n## ", 0, _LONGEST_DESCRIPTION), 0)] or card[:_LONGEST_DESCRIPTION]
 
 
 def _save_flavour(bundle: Bundle, folder: Path) -> None:
-    """Write the ONNX model as MLflow's own tools load it: `mlflow.pyfunc.load_model("models:/name@champion")`."""
+    """Write the ONNX model in MLflow's flavour, for `mlflow.pyfunc.load_model("models:/name@champion")`."""
     width = len(bundle.manifest.schema_.features)
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype(np.float32), (-1, width), INPUT_NAME)]),

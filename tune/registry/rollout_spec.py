@@ -1,7 +1,7 @@
-"""A rollout: one version of a model given more and more of the traffic, as long as it keeps to what was promised.
+"""Rollouts: a version of a model gets more and more of the traffic while it meets its objectives.
 
-What is declared (steps, hold, objectives) and where it stands, in one object that the registry keeps: whoever carries
-it out can be started over and finds it again. `RolloutOrder` is what a person wants of it.
+`Rollout` holds the declaration (steps, hold, objectives) and the progress, and is kept as a tag in the registry, where
+Control finds it again after a restart. `RolloutOrder` is a person's request to start, pause or end one.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _LONGEST_REASON = 900
 
 
 class RolloutState(str, Enum):
-    """How a rollout stands."""
+    """State of a rollout."""
 
     RUNNING = "running"
     PAUSED = "paused"
-    """Weights stay; what goes wrong is still rolled back."""
+    """The weights stay; a version that does worse is still rolled back."""
     ABORTED = "aborted"
-    """Ended by hand, or because it could not go on; the version has no traffic of it any more."""
+    """Ended by a person, or because it could not go on; its version gets no traffic from it any more."""
     ROLLED_BACK = "rolled_back"
     """Ended because the version did worse; it has no traffic any more."""
     DONE = "done"
@@ -49,18 +49,19 @@ class RolloutState(str, Enum):
 
     @property
     def over(self) -> bool:
-        """True when nothing more is raised."""
+        """Whether the rollout has ended."""
         return self not in (RolloutState.RUNNING, RolloutState.PAUSED)
 
 
 class Slo(BaseModel):
-    """What the version must keep to. A share may be above its limit where the champion's is, at the same time."""
+    """Service-level objectives of the new version. A share may exceed its limit while the champion's does too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     percentile: Annotated[float, Field(ge=50, lt=100)] = 99.0
     latency_s: Annotated[float, Field(ge=0.0001, le=9.9)] | None = 0.05
-    """The percentile of the requests that are answered within `latency_s`, two digits of it; None: not judged."""
+    """Latency within which `percentile` percent of the requests are answered, in seconds, rounded to two digits; None:
+    not judged."""
     errors: Annotated[float, Field(gt=0, le=0.5)] = 0.001
     """Share of requests that fail (status 500 and above)."""
     drift: Annotated[float, Field(gt=0, lt=1)] | None = 0.1
@@ -71,12 +72,12 @@ class Slo(BaseModel):
     @field_validator("latency_s")
     @classmethod
     def _two_digits(cls, value: float | None) -> float | None:
-        # Latencies are counted by edges of two digits.
+        # Latencies are counted in a histogram whose edges have two digits.
         return None if value is None else float(f"{value:.1e}")
 
 
 class RolloutEvent(BaseModel):
-    """Something that happened, at `at` seconds since 1970."""
+    """One event in a rollout's history; `at` is in seconds since 1970."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,7 +86,7 @@ class RolloutEvent(BaseModel):
 
 
 class Rollout(BaseModel):
-    """One rollout. Wall-clock times are for the record; nothing is decided by them."""
+    """One rollout: declaration and progress. Wall-clock times are for the record; no decision depends on them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,31 +94,31 @@ class Rollout(BaseModel):
     use_case: str
     version: Version
     champion: Version
-    """The champion that it is held against."""
+    """The champion that the version is compared with."""
     steps: Annotated[tuple[float, ...], Field(min_length=1, max_length=20)] = (1, 5, 25, 100)
-    """Percent of the entities, one after the other."""
+    """Percent of the entities in each step, ascending."""
     hold_s: Annotated[float, Field(ge=1, le=30 * 86_400)] = 600.0
-    """How long each step is held at least."""
+    """Least duration of each step, in seconds."""
     min_requests: Annotated[int, Field(ge=1, le=10_000_000)] = 300
-    """Requests that the version answers in each step at least."""
+    """Least number of requests that the version answers in each step."""
     slo: Slo = Slo()
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
-    """Chance that a version as good as the champion is rolled back, however often one looks."""
+    """Probability that a version as good as the champion is rolled back, however often it is judged."""
     state: RolloutState = RolloutState.RUNNING
     step: Annotated[int, Field(ge=-1)] = -1
     """Index of the step in force, -1 before the first."""
     began: tuple[float, ...] = ()
-    """When each step came into force."""
+    """When each step came into force, in seconds since 1970."""
     judges: Annotated[int, Field(ge=0)] = 0
-    """How often evidence was gathered anew: each time has its own share of `alpha`."""
+    """How often evidence was collected from the start; each collection has its own share of `alpha`."""
     settled: bool = False
-    """After its end: the traffic was taken from the version."""
+    """True when, after its end, the traffic has been taken from the version."""
     order: str = ""
-    """Id of the order that was answered last."""
+    """Id of the last order that was answered."""
     answer: str = ""
-    """What was answered; empty when the order was carried out."""
+    """Why that order was refused; empty when it was carried out."""
     reason: str = ""
-    """Why it stands as it does, in one paragraph."""
+    """Why the rollout is in its state, in one paragraph."""
     history: tuple[RolloutEvent, ...] = ()
 
     @model_validator(mode="after")
@@ -134,23 +135,23 @@ class Rollout(BaseModel):
 
     @property
     def weight(self) -> float:
-        """Percent of the entities that the version has in the step in force."""
+        """Percent of the entities that the version gets in the current step."""
         return self.steps[self.step] if self.step >= 0 else 0.0
 
     @property
     def last(self) -> bool:
-        """True in the last step."""
+        """Whether the current step is the last."""
         return self.step == len(self.steps) - 1
 
     def noted(self, at: float, text: str, **changes: Any) -> Rollout:
-        """The rollout with changes and an event that tells of them; `reason` is the whole text."""
+        """Return a copy with changes and an event at `at` (seconds since 1970); `reason` becomes the text."""
         event = RolloutEvent(at=round(at, 3), text=_cut(text, _LONGEST_EVENT))
         history = (*self.history, event)[-_MOST_EVENTS:]
         return self.model_copy(update={"reason": _cut(text, _LONGEST_REASON), "history": history, **changes})
 
 
 class RolloutAction(str, Enum):
-    """What can be asked of a rollout."""
+    """Action that an order asks for."""
 
     START = "start"
     PAUSE = "pause"
@@ -160,7 +161,7 @@ class RolloutAction(str, Enum):
 
 
 class RolloutOrder(BaseModel):
-    """One thing that a person wants; `rollout` is the one to start."""
+    """A person's order to Control; `rollout` is given with the action `start` only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -179,25 +180,25 @@ _Model = TypeVar("_Model", Rollout, RolloutOrder)
 
 
 def parse_rollout(text: str) -> Rollout:
-    """Read a rollout from the registry's tag; raises ConfigError naming the key at fault."""
+    """Parse a rollout from the registry's tag; raises ConfigError that names the wrong key."""
     return _parse(Rollout, text, ROLLOUT_TAG)
 
 
 def parse_order(text: str) -> RolloutOrder:
-    """Read an order from the registry's tag; raises ConfigError naming the key at fault."""
+    """Parse an order from the registry's tag; raises ConfigError that names the wrong key."""
     return _parse(RolloutOrder, text, ORDER_TAG)
 
 
-def new_rollout(**given: Any) -> Rollout:
-    """Make a rollout from declared values; raises ConfigError saying which is wrong."""
+def new_rollout(**fields: Any) -> Rollout:
+    """Make a rollout from its declared fields; raises ConfigError that names the wrong one."""
     try:
-        return Rollout(**given)
+        return Rollout(**fields)
     except ValidationError as exc:
         raise ConfigError(str(faults(exc)[0])) from exc
 
 
 def parse_steps(text: str) -> tuple[float, ...]:
-    """Percentages such as `1,5,25,100`; raises ConfigError."""
+    """Parse percentages such as `1,5,25,100`; raises ConfigError."""
     try:
         return tuple(float(part.strip().removesuffix("%")) for part in text.split(","))
     except ValueError as exc:
@@ -205,27 +206,29 @@ def parse_steps(text: str) -> tuple[float, ...]:
 
 
 def parse_slo(text: str) -> Slo:
-    """Objectives such as `p99=5ms,errors=0.1%,drift=0.1,decisions=2x`; what is left out keeps its default.
+    """Parse objectives such as `p99=5ms,errors=0.1%,drift=0.1,decisions=2x`; the others keep their defaults.
 
-    `off` instead of a value: that one is not judged. Raises ConfigError naming the term.
+    The value `off` switches an objective off. Raises ConfigError that names the wrong term.
     """
-    given: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for term in parse_terms(text, _TAKES, _EXAMPLE) if text.strip() else ():
         value = None if term.kind is ValueKind.OFF else term.value
         if term.name in _TAKES:
-            given[term.name] = value
-        elif "latency_s" in given:
+            fields[term.name] = value
+        elif "latency_s" in fields:
             raise ConfigError(f"--slo {text}: give one percentile, a rollout is judged by one")
         else:
-            given |= {"latency_s": value} if value is None else {"percentile": float(term.name[1:]), "latency_s": value}
+            fields |= (
+                {"latency_s": value} if value is None else {"percentile": float(term.name[1:]), "latency_s": value}
+            )
     try:
-        return Slo(**given)
+        return Slo(**fields)
     except ValidationError as exc:
         raise ConfigError(f"--slo {text}: {faults(exc)[0]}") from exc
 
 
 def percents(steps: tuple[float, ...]) -> str:
-    """Steps as they are written."""
+    """Format steps as `parse_steps` reads them."""
     return ",".join(f"{step:g}" for step in steps)
 
 

@@ -1,4 +1,4 @@
-"""A folder for files on their way to MLflow."""
+"""Temporary folders for files that are uploaded to MLflow."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from data.errors import disk_error
 
 @contextmanager
 def scratch_folder(within: Path | None) -> Iterator[Path]:
-    """Yield an empty folder in `within` (None: where the system has such), which is gone after the block.
+    """Yield an empty folder in `within` (None: the system's temporary folder); it is removed after the block.
 
     Raises:
-        DataError: a file could not be written in the block; the folder is named, with what to do.
+        DataError: a file could not be written inside the block; the message names the folder and what to do.
     """
     try:
         if within is not None:

@@ -1,8 +1,8 @@
-"""Traffic rules: which version of a model answers which entity, and which versions only listen in.
+"""Traffic rules: which version of a model answers for which entity, and which versions are shadows.
 
-One declarative object, in a file, in the registry and in every gateway. An entity hashes to one of 10,000 buckets;
-each live challenger owns buckets, the champion the rest. Who owns which is part of the rules, so that a weight that
-is raised moves entities to its version only, and nobody else's: the same card goes on seeing the same model.
+One declarative object, held in a file, in the registry and in every gateway. An entity hashes to one of 10,000 buckets;
+each live challenger owns some buckets, the champion the rest. Ownership is part of the rules, so that raising a weight
+moves entities to that version only and leaves all others with the model that they have.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ _PER_PERCENT = BUCKETS // 100
 Thing = TypeVar("Thing")
 
 Range = tuple[Annotated[int, Field(ge=0, lt=BUCKETS)], Annotated[int, Field(gt=0, le=BUCKETS)]]
-"""Buckets from the first number to before the second."""
+"""Range of buckets: first, and end (exclusive)."""
 Version = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$")]
 """Number of a registered version."""
 
 
 class Mode(str, Enum):
-    """What a challenger's share of the traffic is for."""
+    """What a challenger's traffic is used for."""
 
     LIVE = "live"
-    """It answers."""
+    """It answers the requests."""
     SHADOW = "shadow"
-    """It is asked as well, after the answer has left, and compared."""
+    """It scores them too, after the answer was sent, and is compared."""
 
 
 class Challenger(BaseModel):
-    """A version beside the champion."""
+    """A version that serves beside the champion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,11 +62,11 @@ class Challenger(BaseModel):
     """Share of the entities, in percent, to a hundredth."""
     mode: Mode = Mode.LIVE
     buckets: tuple[Range, ...] = ()
-    """Buckets owned; given by `TrafficRules.after`, none for a shadow."""
+    """Buckets that the version owns; assigned by `TrafficRules.after`, none for a shadow."""
 
 
 class TrafficRules(BaseModel):
-    """Champion and challengers of one use case; `epoch` counts the changes."""
+    """Champion and challengers of one use case; `epoch` is the number of the change that made these rules."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,27 +84,30 @@ class TrafficRules(BaseModel):
         total = sum(c.weight for c in self.challengers if c.mode is Mode.LIVE)
         if total > 100 + 1e-9:
             raise ValueError(f"the live challengers' weights sum to {total:g} %, at most 100 are there to give")
-        owned = sorted(each for c in self.challengers for each in c.buckets)
+        owned = sorted(owned_range for c in self.challengers for owned_range in c.buckets)
         if any(start >= stop for start, stop in owned) or any(a[1] > b[0] for a, b in pairwise(owned)):
             raise ValueError("a range of buckets is empty, or owned by two")
         return self
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Every version named, the champion first."""
+        """Every version in the rules, the champion first."""
         return (self.champion, *(c.version for c in self.challengers))
 
     @property
     def shadows(self) -> tuple[Challenger, ...]:
-        """The challengers that only listen in."""
+        """The challengers in shadow mode."""
         return tuple(c for c in self.challengers if c.mode is Mode.SHADOW)
 
     def owners(self) -> list[str]:
-        """The version that answers for each bucket: `owners()[bucket(key)]`, by entity, or else by request id."""
+        """Return the version that answers for each bucket.
+
+        A row's version is `owners()[bucket(key)]`; its key is the entity, or the request id without one.
+        """
         return self.dealt({version: version for version in self.versions})
 
     def dealt(self, things: Mapping[str, Thing]) -> list[Thing]:
-        """For each bucket the thing of the version that answers for it."""
+        """Return, for each bucket, the object of `things` that belongs to the version that answers for it."""
         owners = [things[self.champion]] * BUCKETS
         for challenger in self.challengers:
             for start, stop in challenger.buckets:
@@ -112,11 +115,14 @@ class TrafficRules(BaseModel):
         return owners
 
     def after(self, before: TrafficRules | None) -> TrafficRules:
-        """These rules as the successor of `before`: the next epoch, with as few entities moved as the weights allow."""
-        # By ranges, of which there are few: Control's loop deals while callers wait for it.
+        """Return these rules as the successor of `before`: the next epoch, with buckets assigned.
+
+        No more entities change their version than the weights demand.
+        """
+        # On ranges, of which there are few, not on 10,000 buckets: this runs on Control's event loop.
         owned = {c.version: c.buckets for c in before.challengers} if before else {}
         kept = {c.version: _split(owned.get(c.version, ()), _count(c))[0] for c in self.challengers}
-        free, dealt = _gaps(each for have in kept.values() for each in have), []
+        free, dealt = _gaps(kept_range for have in kept.values() for kept_range in have), []
         for challenger in self.challengers:
             have = kept[challenger.version]
             more, free = _split(free, _count(challenger) - sum(stop - start for start, stop in have))
@@ -126,7 +132,7 @@ class TrafficRules(BaseModel):
 
 
 def bucket(key: str) -> int:
-    """The bucket of a key, from 0 to BUCKETS - 1; the same on every machine and in every release."""
+    """Return the bucket of a key, 0 to BUCKETS - 1; the same on every machine and in every release."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % BUCKETS
 
 
@@ -134,7 +140,7 @@ def load_rules(path: str | Path) -> TrafficRules:
     """Read rules from a TOML or JSON file.
 
     Raises:
-        ConfigError: the file is missing or half written, or a key or value is wrong; the text says which.
+        ConfigError: the file is missing or half written, or a key or value is wrong; the message says which.
     """
     file = Path(path)
     try:
@@ -146,7 +152,7 @@ def load_rules(path: str | Path) -> TrafficRules:
 
 
 def parse_rules(decoded: Any, where: str) -> TrafficRules:
-    """Check decoded rules; raises ConfigError naming `where` and the key at fault."""
+    """Validate decoded rules; raises ConfigError that names their origin `where` and the wrong key."""
     try:
         return TrafficRules.model_validate(decoded)
     except ValidationError as exc:
@@ -158,7 +164,7 @@ def _count(challenger: Challenger) -> int:
 
 
 def _split(ranges: Sequence[Range], count: int) -> tuple[list[Range], list[Range]]:
-    """The first `count` buckets, and the others."""
+    """Split ranges into the first `count` buckets and the rest."""
     first, others = [], []
     for start, stop in ranges:
         cut = min(stop, start + count)
@@ -169,13 +175,13 @@ def _split(ranges: Sequence[Range], count: int) -> tuple[list[Range], list[Range
 
 
 def _gaps(ranges: Iterable[Range]) -> list[Range]:
-    """The buckets that are in none of the ranges."""
-    edges = [0, *(edge for each in sorted(ranges) for edge in each), BUCKETS]
+    """Return the buckets that are in none of the ranges."""
+    edges = [0, *(edge for taken in sorted(ranges) for edge in taken), BUCKETS]
     return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
 
 
 def _joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
-    """The same buckets in order, as few ranges as can be."""
+    """Return the same buckets as ascending, merged ranges."""
     joined: list[Range] = []
     for start, stop in sorted(ranges):
         if joined and joined[-1][1] == start:
