@@ -1,1 +1,1 @@
-"""Fitting XGBoost in one process or many, calibration, and export to ONNX."""
+"""Training: boosting with XGBoost in one process or on a cluster, calibration, and the export to ONNX."""

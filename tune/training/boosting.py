@@ -1,4 +1,4 @@
-"""Plain XGBoost boosting on matrices in memory; no Ray. A trial of the search advances it in steps."""
+"""Boosting with XGBoost on matrices in memory, without Ray, advanced in steps by a trial of the search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NATIVE = {Metric.AUC: "auc", Metric.PR_AUC: "aucpr"}
 
 
 class Fit(NamedTuple):
-    """What a fit ended with; the booster keeps the `rounds` rounds up to the best one and no more."""
+    """The result of a fit. The booster holds the first `rounds` rounds, up to the best one."""
 
     booster: xgboost.Booster
     rounds: int
@@ -29,15 +29,21 @@ class Fit(NamedTuple):
 
 
 def best_round(history: Sequence[float], losses: Sequence[float]) -> int:
-    """Number of the best round, from 0: the best metric, of equal ones the smallest log loss.
+    """Return the index of the best round: the best metric, and among equal ones the smallest log loss.
 
-    A ranking metric is soon perfect on few rows, and then says nothing of which round is better.
+    A ranking metric soon saturates on few rows, and then does not tell rounds apart.
     """
     return max(range(len(history)), key=lambda i: (history[i], -losses[i]))
 
 
 def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
-    """The parameters that are not searched."""
+    """Return the XGBoost parameters that are not searched.
+
+    Args:
+        metric: reported after each round beside the log loss; F1, which XGBoost lacks, by `Boosting` itself.
+        nthread: threads of a fit.
+        seed: random seed of row and column sampling.
+    """
     return {
         "objective": "binary:logistic",
         "tree_method": "hist",
@@ -49,15 +55,15 @@ def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
 
 
 class Boosting:
-    """One fit, advanced a few rounds at a time, that ends when the best round is `patience` rounds ago.
+    """One fit that is advanced a few rounds at a time, with early stopping.
 
     Args:
         params: XGBoost parameters, from `base_params` and the search.
-        metric: what is maximized.
+        metric: metric to maximize.
         train: rows to learn from.
-        validation: rows the metric is taken on.
+        validation: rows on which the metric is computed.
         max_rounds: most boosting rounds.
-        patience: rounds without a better metric after which the fit ends.
+        patience: the fit ends when the best round is this many rounds ago.
     """
 
     def __init__(
@@ -80,20 +86,20 @@ class Boosting:
 
     @property
     def best(self) -> int:
-        """Number of the best round, from 0."""
+        """Index of the best round."""
         return best_round(self.history, self.losses)
 
     @property
     def finished(self) -> bool:
-        """True when no further round is worth it or allowed."""
-        done = len(self.history)
-        return done >= self._max_rounds or (done > 0 and done - 1 - self.best >= self._patience)
+        """Whether early stopping or the most rounds have been reached."""
+        rounds = len(self.history)
+        return rounds >= self._max_rounds or (rounds > 0 and rounds - 1 - self.best >= self._patience)
 
     def advance(self, rounds: int) -> None:
         """Boost up to `rounds` more rounds.
 
         Raises:
-            ConfigError: XGBoost refuses a parameter; the text says which.
+            ConfigError: XGBoost refuses a parameter; the message says which.
         """
         start = len(self.history)
         try:
@@ -103,7 +109,11 @@ class Boosting:
             raise ConfigError(f"XGBoost refuses the parameters {self._params}: {first_line(exc)}") from exc
 
     def result(self) -> Fit:
-        """The model cut to its best round; call after at least one round."""
+        """Return the model cut to its best round.
+
+        Raises:
+            ValueError: no round has been boosted yet.
+        """
         if self._booster is None:
             raise ValueError("no round has been boosted yet")
         best = self.best
@@ -111,6 +121,7 @@ class Boosting:
 
     def _one_round(self, number: int) -> None:
         if self._booster is None:
+            # The cache keeps predictions between rounds; without it each evaluation walks every tree again.
             self._booster = xgboost.Booster(self._params, cache=[self._train, self._validation])
         self._booster.update(self._train, number)
         evaluated = str(self._booster.eval_set([(self._validation, "validation")], number, feval=self._custom))
@@ -127,18 +138,18 @@ def fit(
     max_rounds: int,
     patience: int,
 ) -> Fit:
-    """Boost to the end in one go; arguments and errors as those of `Boosting`."""
+    """Boost until early stopping or `max_rounds`; arguments and errors as for `Boosting`."""
     boosting = Boosting(params, metric, train, validation, max_rounds, patience)
     boosting.advance(max_rounds)
     return boosting.result()
 
 
 def first_line(exc: BaseException) -> str:
-    """The part of an XGBoost error that is meant for people: its message without the C++ stack."""
+    """Return the message of an XGBoost error without the C++ stack trace that it carries."""
     text = str(exc).split("Stack trace")[0].strip()
     return text.rsplit("Check failed: ", 1)[-1].replace("\n", " ")
 
 
 def _best_f1(margins: np.ndarray, matrix: xgboost.DMatrix) -> tuple[str, float]:
-    """The best F1 over all thresholds; margins order rows as probabilities do."""
+    """Return name and best F1 over all thresholds; XGBoost passes margins, which rank rows as probabilities do."""
     return Metric.F1.value, Ranking(matrix.get_label(), margins).best_f1()

@@ -1,6 +1,6 @@
-"""Correcting probabilities on the validation rows: a line, or a rising curve, through the log-odds.
+"""Calibration of probabilities on the validation rows, by Platt's method or by isotonic regression.
 
-A calibrator takes the margin (log-odds) of the booster, so that the exporter can put it behind the trees in the
+A calibrator is a function of the booster's margin (log-odds), so that the exporter can put it behind the trees in the
 same ONNX graph.
 """
 
@@ -16,7 +16,8 @@ from data.errors import TrainingFailed
 from data.schema.model_policy import Calibration
 
 _LEAST_GAP = 0.05
-"""Least distance of two knots in log-odds: a steeper curve would magnify rounding, and fits noise."""
+"""Least distance of two knots in log-odds: between nearer ones the curve may be so steep that it magnifies rounding,
+and it fits noise."""
 _MOST_KNOTS = 64
 
 
@@ -28,27 +29,27 @@ class PlattCalibration(NamedTuple):
 
     @property
     def steepness(self) -> float:
-        """The most that a probability rises for a rise of the margin by 1."""
+        """Largest slope of the curve: rise of the probability per rise of the margin by 1."""
         return self.slope / 4
 
     def probabilities(self, margins: np.ndarray) -> np.ndarray:
-        """Corrected probabilities, float64 of shape (n,), of margins (n,)."""
+        """Return calibrated probabilities, float64 of shape (n,), for margins of shape (n,)."""
         return 1 / (1 + np.exp(-(self.slope * margins.astype(np.float64) + self.offset)))
 
 
 class IsotonicCalibration(NamedTuple):
-    """Isotonic calibration: straight pieces between knots, level outside; `margins` ascend and `values` do not fall."""
+    """Isotonic calibration: linear between knots, constant outside; `margins` ascend and `values` do not fall."""
 
     margins: np.ndarray
     values: np.ndarray
 
     @property
     def steepness(self) -> float:
-        """The most that a probability rises for a rise of the margin by 1."""
+        """Largest slope of the curve: rise of the probability per rise of the margin by 1."""
         return float((np.diff(self.values) / np.diff(self.margins)).max())
 
     def probabilities(self, margins: np.ndarray) -> np.ndarray:
-        """Corrected probabilities, float64 of shape (n,), of margins (n,)."""
+        """Return calibrated probabilities, float64 of shape (n,), for margins of shape (n,)."""
         return np.interp(margins.astype(np.float64), self.margins, self.values)
 
 
@@ -56,10 +57,18 @@ Calibrator = PlattCalibration | IsotonicCalibration
 
 
 def fit_calibrator(kind: Calibration, margins: np.ndarray, labels: np.ndarray) -> Calibrator | None:
-    """Fit on validation rows: margins (n,), labels 0 and 1 (n,), both of which occur. None for no calibration.
+    """Fit a calibrator on the validation rows.
+
+    Args:
+        kind: the method.
+        margins: log-odds of the booster, shape (n,).
+        labels: 0 and 1, shape (n,); both occur.
+
+    Returns:
+        The calibrator, or None for `Calibration.NONE`.
 
     Raises:
-        TrainingFailed: higher margins do not go with label 1, so that there is nothing to correct.
+        TrainingFailed: higher margins do not go with label 1, so that there is nothing to calibrate.
     """
     if kind is Calibration.NONE:
         return None
@@ -73,10 +82,10 @@ def fit_calibrator(kind: Calibration, margins: np.ndarray, labels: np.ndarray) -
 
 
 def _platt(margins: np.ndarray, labels: np.ndarray) -> PlattCalibration | None:
-    """Platt (1999), with his targets, which keep the slope finite when the labels are separable."""
+    """Fit Platt's method (1999) with its soft targets, which keep the slope finite when the labels are separable."""
     ones = float(labels.sum())
     zeros = len(labels) - ones
-    # A soft target is both labels at once, weighted.
+    # scikit-learn takes hard labels only: a soft target is a row with each label, weighted.
     target = np.where(labels == 1, (ones + 1) / (ones + 2), 1 / (zeros + 2))
     model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
     column = margins.astype(np.float64).reshape(-1, 1)
@@ -87,9 +96,9 @@ def _platt(margins: np.ndarray, labels: np.ndarray) -> PlattCalibration | None:
 
 
 def _isotonic(margins: np.ndarray, labels: np.ndarray) -> IsotonicCalibration | None:
-    """Centered isotonic regression (Oron and Flournoy 2017): straight pieces between the middles of the level blocks.
+    """Fit centered isotonic regression (Oron and Flournoy 2017): linear between the centers of the constant blocks.
 
-    Unlike the steps themselves it keeps the order of rows within a block.
+    Unlike plain isotonic regression, whose steps make ties of all rows within a block, it keeps their order.
     """
     order = np.argsort(margins, kind="stable")
     sorted_margins, ones = margins[order].astype(np.float64), labels[order].astype(np.float64)
@@ -107,7 +116,7 @@ def _isotonic(margins: np.ndarray, labels: np.ndarray) -> IsotonicCalibration | 
 
 
 def _merged(starts: np.ndarray, margins: np.ndarray, ones: np.ndarray, gap: float) -> list[tuple[float, float, float]]:
-    """Mean margin, share of label 1 and rows of each level block, blocks nearer than `gap` made one."""
+    """Return (mean margin, share of label 1, rows) of each constant block, blocks nearer than `gap` merged."""
     knots: list[tuple[float, float, float]] = []
     for start, end in zip(starts, np.append(starts[1:], len(margins)), strict=True):
         knot = (float(margins[start:end].mean()), float(ones[start:end].mean()), float(end - start))

@@ -1,15 +1,16 @@
-"""The final fit on the cluster: xgboost_ray, whose actors each read their own rows and all-reduce their histograms.
+"""The final fit on the cluster by xgboost_ray: each actor reads its own rows, and their histograms are all-reduced.
 
-xgboost_ray 0.1.19 is the last release. Three things of it are replaced here, the rest works with XGBoost 3.2
-as it is; the versions are pinned, and a test holds the result against plain XGBoost.
+xgboost_ray 0.1.19 is the last release; the project is archived. Three parts of it are replaced here, the rest works
+with XGBoost 3.2 as it is. The versions are pinned, and a test compares the result with plain XGBoost.
 
-- It calls XGBoost's tracker by its signature of 2021 (driver; `tune.training.rabit_tracker`).
-- It reads Parquet by pandas, into the object store, out of it and into a DMatrix: four copies. Here an
-  actor maps its rows and quantizes them as they pass by (actor).
-- It numbers its actors by the address of an object, by which two equal fits sum in different order (actor).
+- In the driver process: it calls XGBoost's tracker by a signature that is gone (`tune.training.rabit_tracker`).
+- In the actors: it reads Parquet by pandas, into the object store, out of it and into a DMatrix, which makes four
+  copies. Here an actor maps its rows and quantizes them block by block.
+- In the actors: it numbers them by the address of an object, so that two equal fits sum in different order and end
+  with different bits. Here they are numbered by rank.
 
-A fit that lost an actor starts again from its first round, because one that goes on from a checkpoint draws
-other rows and columns than an unbroken one and ends with another model.
+A fit that lost an actor starts again from its first round: continued from a checkpoint it would draw other rows and
+columns than an unbroken one, and end with another model.
 """
 
 from __future__ import annotations
@@ -54,18 +55,21 @@ def fit_distributed(
     actors: int | None = None,
     usable: float = USABLE,
 ) -> xgboost.Booster:
-    """Boost exactly `rounds` rounds over all rows; needs a running Ray.
+    """Boost exactly `rounds` rounds over all rows; needs a connection to Ray.
 
-    The model's bytes depend on the rows and their order, `params`, `rounds` and `actors`, and on nothing else:
-    not on threads, on whether the matrix was in memory, or on actors that were lost.
+    The model's bytes depend on the rows and their order, `params`, `rounds` and `actors` alone: not on threads, on
+    whether the matrix was in memory, or on actors that were lost.
 
     Args:
         params: XGBoost parameters; `nthread` is replaced by the CPUs of an actor.
-        source: rows in memory, or shards, whose folder every node must see.
+        source: rows in memory, or shards in a folder that every node sees under the same path.
         rounds: boosting rounds.
-        actors: processes that share the rows; default one a node that has a free CPU. Each gets as many CPUs as
-            every one of them can have.
+        actors: number of processes that share the rows; by default one per node with a free CPU. Each gets the same
+            number of CPUs, the largest for which all find a place.
         usable: share of a machine's free memory that the matrices of shards may take before they go to disk.
+
+    Returns:
+        The booster with `rounds` rounds.
 
     Raises:
         TrainingFailed: actors died again and again, found no free CPUs, or XGBoost refused the parameters.
@@ -98,10 +102,10 @@ def _boost(params: Mapping[str, Any], rows: _FitMatrix, rounds: int, actors: int
 
 
 class _FitMatrix(xgboost_ray.RayDMatrix):
-    """The rows of a fit as xgboost_ray hands them to its actors: where they are, not what they hold."""
+    """The RayDMatrix that xgboost_ray sends to its actors: it holds where the rows are, not the rows."""
 
     def __init__(self, source: EncodedExamples | Shards, actors: int, max_bin: int | None, usable: float) -> None:
-        # A file's name is all it takes to tell the library that actors load for themselves.
+        # The file need not exist: its name only tells the library that the actors load their rows themselves.
         super().__init__(["rows.parquet"], label="label", distributed=True)
         self._parts = shares(source.rows, actors)
         self._neighbours = -(-actors // len(_nodes()))
@@ -110,33 +114,33 @@ class _FitMatrix(xgboost_ray.RayDMatrix):
         self._examples: Any = None if isinstance(source, Shards) else ray.put(source)
 
     def assert_enough_shards_for_actors(self, num_actors: int) -> None:
-        """Rows can be shared among any number of actors."""
+        """Overrides the library's check for a file per actor: rows are divided among any number of actors."""
 
     def assign_shards_to_actors(self, actors: object) -> bool:
-        """Parts are assigned by rank."""
+        """Overrides the library's assignment of files by node: parts are assigned by rank."""
         return False
 
     def get_data(self, rank: int, num_actors: int | None = None) -> dict[str, Any]:
-        """Return an actor's part, in the actor, once it is sure that it can be read from there."""
+        """Return the row range of an actor; runs in the actor, and checks that its shards can be read there."""
         if self._shards is not None:
             self._shards.check()
         _prepare_actor(rank)
         return {"data": self._parts[rank]}
 
     def build(self, part: range, nthread: int) -> xgboost.DMatrix:
-        """Quantize the part, in an actor that is connected to the others: thresholds are agreed on by all."""
+        """Build the matrix of a part; runs in an actor that is connected to the others, as all agree on the bins."""
         if self._shards is None:
             return build_matrix(ray.get(self._examples), part, nthread, self._max_bin, None)
         plan = fitting(len(part), self._shards.features, self._neighbours, self._usable)
         cache = self._shards.folder / f"cache-{os.getpid()}" if plan.external else None
         if plan.external:
-            told = f"final fit, {len(part):,} rows an actor: {plan}"
-            xgboost_ray.session.put_queue(partial(_log.warning, told))
+            message = f"final fit, {len(part):,} rows an actor: {plan}"
+            xgboost_ray.session.put_queue(partial(_log.warning, message))
         return build_matrix(self._shards, part, nthread, self._max_bin, cache)
 
 
 def _prepare_actor(rank: int) -> None:
-    """Give the library, in an actor's process, our matrix and a name for the actor that orders it by rank."""
+    """Replace, in an actor's process, the library's matrix by ours and its task id by one that sorts by rank."""
     main = xgboost_ray.main
     main._get_dmatrix = _matrix
     main._RabitContext = partial(_context, rank)
@@ -159,16 +163,24 @@ def _nodes() -> list[dict[str, Any]]:
 
 
 def cpus_of_an_actor(free: Sequence[int], actors: int) -> int:
-    """Most CPUs that each of `actors` actors can have on nodes with so many free ones; 1 when not all find a place."""
+    """Return the most CPUs that each of `actors` actors can have.
+
+    Args:
+        free: free CPUs of each node.
+        actors: number of actors, all with the same number of CPUs.
+
+    Returns:
+        The number, and 1 when there is no place for all of them.
+    """
     fitting = (cpus for cpus in range(max(free, default=1), 1, -1) if sum(node // cpus for node in free) >= actors)
     return next(fitting, 1)
 
 
 def _starved(actors: int, free: Sequence[int]) -> TrainingFailed:
-    there = ", ".join(str(cpus) for cpus in sorted(free, reverse=True))
+    by_node = ", ".join(str(cpus) for cpus in sorted(free, reverse=True))
     return TrainingFailed(
         f"the final fit found no place for {actors} actors within {xgboost_ray.main.ENV.PLACEMENT_GROUP_TIMEOUT_S} s: "
-        f"free CPUs when it began, by node: {there or 'none'}. Wait until other jobs of the cluster end or add a "
+        f"free CPUs when it began, by node: {by_node or 'none'}. Wait until other jobs of the cluster end or add a "
         "node, then run the same command with --resume; RXGB_PLACEMENT_GROUP_TIMEOUT_S sets how many seconds it waits"
     )
 
@@ -186,9 +198,10 @@ def _translated(exc: BaseException, actors: int) -> DataError | TrainingFailed:
 
 
 class _Library:
-    """Replaces the library's outdated parts in the driver, and frees what a failed fit of its keeps reserved.
+    """Context manager that patches xgboost_ray in the driver process for one fit.
 
-    `lost` says, after the block, whether an actor or the tracker had died in it.
+    It replaces the tracker, and records placement groups and actors, which a failed fit leaves behind. After the block
+    `lost` says whether an actor or the tracker died in it.
     """
 
     _NAMES = ("_start_rabit_tracker", "_stop_rabit_tracker", "placement_group", "_create_actor")
@@ -201,7 +214,7 @@ class _Library:
         self._before = {name: getattr(xgboost_ray.main, name) for name in self._NAMES}
 
     def __enter__(self) -> None:
-        # It loads XGBoost meanwhile, while the actors do.
+        # Started first, so that it imports XGBoost while the actors do.
         self._tracker = TrackerProcess()
         ours = (
             self._start_tracker,
@@ -218,7 +231,7 @@ class _Library:
         assert self._tracker is not None
         self._tracker.stop(0)
         self.lost = kind is not None and (self._tracker.aborted or any(_died(actor) for actor in self._actors))
-        # The library removes its reservation after a success only; left behind, it would starve the cluster.
+        # The library removes its placement group after a success only; a forgotten one keeps CPUs from everybody.
         for group in self._reserved:
             remove_placement_group(group)
         self._actors.clear()
@@ -227,12 +240,14 @@ class _Library:
         assert self._tracker is not None
         return self._tracker, self._tracker.begin(workers, ray.util.get_node_ip_address())
 
-    def _kept(self, made: list[Any], name: str) -> Callable[..., Any]:
-        def make(*args: Any, **kwargs: Any) -> Any:
-            made.append(self._before[name](*args, **kwargs))
-            return made[-1]
+    def _kept(self, created: list[Any], name: str) -> Callable[..., Any]:
+        """Return the library's function `name`, with every object that it creates appended to `created`."""
 
-        return make
+        def create(*args: Any, **kwargs: Any) -> Any:
+            created.append(self._before[name](*args, **kwargs))
+            return created[-1]
+
+        return create
 
 
 def _died(actor: ActorHandle) -> bool:

@@ -1,4 +1,4 @@
-"""The fitted model as it will answer: calibrated, exported, with its threshold and its scores."""
+"""The final model: the fitted booster, calibrated and exported to ONNX, with its threshold and its scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tune.training.onnx_export import OnnxScorer, to_onnx, verify_parity
 
 
 class FinalModel(NamedTuple):
-    """A booster with all that was chosen on the validation rows."""
+    """A booster with the calibrator and threshold chosen on the validation rows, and its scores."""
 
     booster: xgboost.Booster
     calibrator: Calibrator | None
@@ -30,11 +30,13 @@ class FinalModel(NamedTuple):
 
 
 def complete(use_case: UseCase, prepared: PreparedDataset, booster: xgboost.Booster) -> FinalModel:
-    """Calibrate and choose the threshold on the validation rows, export, and score.
+    """Calibrate on the validation rows, export, score, and choose the threshold on the validation rows.
+
+    Scores are the ONNX model's own, so that the threshold and all figures are of what will serve.
 
     Raises:
-        TrainingFailed: there is nothing to calibrate.
-        BundleError: ONNX and booster differ.
+        TrainingFailed: the model ranks no better than chance, so that there is nothing to calibrate.
+        BundleError: the ONNX model and the booster differ.
     """
     validation, holdout = prepared.validation, prepared.holdout
     margins = booster.inplace_predict(validation.x, predict_type="margin")

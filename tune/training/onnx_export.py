@@ -1,8 +1,8 @@
-"""From an XGBoost booster to an ONNX model that says the same.
+"""Export of an XGBoost booster to ONNX, with a check that both give the same probabilities.
 
-Own converter, because onnxmltools 1.16 gives two outputs that serving does not want (labels, and the
-probability of both classes) and a wrong base score when the first tree is a single leaf of zero
-(a test shows it). Trees are read from XGBoost's JSON model, where thresholds are exact float32.
+The converter is our own, because onnxmltools 1.16 gives outputs that serving does not want (labels, and the probability
+of both classes) and a wrong base score when the first tree is a single leaf of zero (a test shows it). Trees are read
+from XGBoost's JSON model, where thresholds are exact float32.
 """
 
 from __future__ import annotations
@@ -32,10 +32,16 @@ _MAX_ADVERSARIAL = 20_000
 def to_onnx(booster: xgboost.Booster, calibrator: Calibrator | None = None) -> bytes:
     """Convert a binary:logistic booster, all of its rounds (slice it to the best iteration first).
 
-    The calibrator becomes part of the graph: a line scales the leaves, a curve is a few nodes behind the trees.
+    Args:
+        booster: the booster.
+        calibrator: becomes part of the graph: Platt's line scales the leaves, an isotonic curve is a few nodes behind
+            the trees.
+
+    Returns:
+        The serialized model; its input and output are those of `tune.registry.bundle`.
 
     Raises:
-        BundleError: the booster is of another kind.
+        BundleError: the booster has another objective, or no trees.
     """
     learner = json.loads(booster.save_raw("json"))["learner"]
     booster_kind = learner["gradient_booster"]["name"]
@@ -67,11 +73,12 @@ def to_onnx(booster: xgboost.Booster, calibrator: Calibrator | None = None) -> b
 
 
 def _behind_the_trees(calibrator: Calibrator | None) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
-    """The nodes from margin to probability, and their constants."""
+    """Return the nodes that turn the margin into the probability, and their constants by name."""
     # ONNX Runtime ignores post_transform="LOGISTIC" on a regressor with one target, hence a node of its own.
     if not isinstance(calibrator, IsotonicCalibration):
         return [helper.make_node("Sigmoid", ["margin"], [OUTPUT_NAME])], {}
-    # Each piece adds its slope times how far the margin has come into it: sums of rises, so nothing cancels out.
+    # Each piece of the curve adds its slope times the part of it that lies below the margin. No term is negative, so
+    # that float32 loses nothing by cancellation.
     widths = np.diff(calibrator.margins)
     return [
         helper.make_node("Sub", ["margin", "starts"], ["beyond"]),
@@ -89,6 +96,7 @@ def _behind_the_trees(calibrator: Calibrator | None) -> tuple[list[onnx.NodeProt
 
 def _base_margin(base_score: str) -> float:
     # XGBoost 3 writes the base score as a list of probabilities, "[1.5E-2]"; older ones as one number.
+    # The logit is taken in float32, as XGBoost does.
     value = np.float32(float(base_score.strip("[]")))
     return float(-np.log(np.float32(1) / value - np.float32(1)))
 
@@ -126,11 +134,12 @@ def _nodes(tree_id: int, tree: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         if left == -1:
             yield tree_id, node_id, 0, "LEAF", 0.0, 0, 0, 0
         else:
+            # Strictly less, as in XGBoost: a value that equals the threshold goes right.
             yield tree_id, node_id, feature, "BRANCH_LT", value, left, right, int(goes_left)
 
 
 class OnnxScorer:
-    """Scores matrices with the exported model on one thread, as serving does."""
+    """Scores matrices with an exported model by ONNX Runtime on one thread, as serving does."""
 
     def __init__(self, model: bytes) -> None:
         options = onnxruntime.SessionOptions()
@@ -151,9 +160,18 @@ def verify_parity(
     calibrator: Calibrator | None = None,
     tolerance: float = 1e-5,
 ) -> float:
-    """Compare ONNX and booster on `matrix` (n, k) and on adversarial rows; return the largest difference seen.
+    """Compare the ONNX model with the booster on `matrix` and on adversarial rows.
 
-    A calibrator that is steeper than the logistic curve magnifies the trees' rounding, and the tolerance with it.
+    Args:
+        booster: the booster.
+        model: the exported model.
+        matrix: encoded rows, float32 of shape (n, k).
+        calibrator: the calibrator in the model, if there is one.
+        tolerance: largest difference allowed in probability. A calibrator that is steeper than the logistic curve
+            magnifies the trees' float32 rounding; the tolerance grows with it.
+
+    Returns:
+        The largest difference in probability.
 
     Raises:
         BundleError: a probability differs by more than `tolerance`.
@@ -166,7 +184,7 @@ def verify_parity(
         tolerance *= max(4 * calibrator.steepness, 1.0)
     difference = np.abs(OnnxScorer(model).probabilities(rows).astype(np.float64) - expected)
     worst = float(difference.max(initial=0.0))
-    if not worst <= tolerance:
+    if not worst <= tolerance:  # true for NaN as well
         at = int(np.nanargmax(difference)) if np.isfinite(difference).any() else 0
         raise BundleError(
             f"the ONNX model and the booster differ by {worst:.3g} in probability (allowed: {tolerance:g}), "
@@ -176,10 +194,11 @@ def verify_parity(
 
 
 def adversarial_rows(booster: xgboost.Booster, matrix: np.ndarray) -> np.ndarray:
-    """Rows made to fall out differently in a careless export, float32 of shape (m, k).
+    """Return rows on which a wrong export shows, float32 of shape (m, k).
 
-    All missing, each feature missing or extreme in turn, zeros, and for every split the threshold
-    itself and its two neighbouring float32 numbers.
+    All missing, zeros, each feature missing or extreme in turn, and for splits (as many as 20,000 rows hold) the
+    threshold and its two neighbouring float32 numbers: there rounding a threshold, or `<` in place of `<=`, sends a row
+    the other way.
     """
     width = matrix.shape[1]
     base = matrix[0] if len(matrix) else np.zeros(width, np.float32)
@@ -208,7 +227,7 @@ def _with(row: np.ndarray, feature: int, value: float | np.float32) -> np.ndarra
 
 def _thresholds(booster: xgboost.Booster) -> list[tuple[int, np.float32]]:
     trees = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]["model"]["trees"]
-    found = {
+    splits = {
         (feature, value)
         for tree in trees
         for left, feature, value in zip(
@@ -216,4 +235,4 @@ def _thresholds(booster: xgboost.Booster) -> list[tuple[int, np.float32]]:
         )
         if left != -1
     }
-    return [(feature, np.float32(value)) for feature, value in sorted(found)]
+    return [(feature, np.float32(value)) for feature, value in sorted(splits)]

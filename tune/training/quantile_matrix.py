@@ -1,7 +1,7 @@
-"""XGBoost's matrix over rows in blocks: in memory when it fits, else in a file beside the shards.
+"""Quantized XGBoost matrices built from blocks of rows: in memory when they fit, else in files beside the shards.
 
-Both are quantized while the blocks pass by (one byte a value for most tables), so that the float32 rows are
-never held twice, and both give the same model, byte for byte.
+Both kinds are quantized block by block (one byte per value for most tables), so that the float32 rows are never held
+twice, and both give the same model, byte for byte.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import xgboost
 
 _VALUE_BYTES = 11
 _ROW_BYTES = 20
-"""Peak of a fit with missing values, for each value and each row: measured with 12 and 40 features, rounded up."""
+"""Peak memory of a fit with missing values, in bytes per value and per row: measured with 12 and 40 features, rounded
+up."""
 USABLE = 0.7
-"""Share of the free memory that matrices may take; the rest is for the trees and for everybody else."""
+"""Share of the free memory that matrices may take; the rest is for the trees and for other processes."""
 
 
 class Blocks(Protocol):
@@ -25,23 +26,23 @@ class Blocks(Protocol):
 
     @property
     def features(self) -> int:
-        """Values of a row."""
+        """Number of features."""
         ...
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield x, float32 (m, k), and y (m,) of the rows `start` to `stop`, in order."""
+        """Yield (x, y) of the rows `start` to `stop` (exclusive) in order: float32 (m, k) and labels (m,)."""
         ...
 
 
 class MemoryFit(NamedTuple):
-    """Whether a fit's rows fit into memory: what they need and what may be used, in bytes."""
+    """Memory that a fit needs and memory that it may use, in bytes."""
 
     needed: int
     usable: int
 
     @property
     def external(self) -> bool:
-        """True when the matrix belongs on disk."""
+        """Whether the matrix must go to disk (XGBoost's external memory)."""
         return self.needed > self.usable
 
     def __str__(self) -> str:
@@ -52,19 +53,26 @@ class MemoryFit(NamedTuple):
 
 
 def fitting(rows: int, features: int, neighbours: int, usable: float = USABLE) -> MemoryFit:
-    """Compare a fit over `rows` rows with its part of this machine's free memory, shared by `neighbours` such fits."""
+    """Estimate a fit's memory and compare it with this machine's free memory.
+
+    Args:
+        rows: rows of the fit.
+        features: features of a row.
+        neighbours: number of such fits that share the machine.
+        usable: share of the free memory that they may take together.
+    """
     return MemoryFit(rows * (features * _VALUE_BYTES + _ROW_BYTES), int(free_bytes() * usable) // neighbours)
 
 
 def build_matrix(source: Blocks, part: range, nthread: int, max_bin: int | None, cache: Path | None) -> xgboost.DMatrix:
-    """Quantize the rows `part` of `source`.
+    """Build the quantized matrix of the rows `part` of `source`.
 
     Args:
-        source: where the rows are.
-        part: which of them.
+        source: the rows, in blocks.
+        part: numbers of the rows to take.
         nthread: threads to quantize with.
-        max_bin: bins of a feature, as in the training parameters; None: XGBoost's default.
-        cache: prefix of the files that hold the matrix, None to hold it in memory.
+        max_bin: bins per feature, the same as in the training parameters; None for XGBoost's default.
+        cache: path prefix of the files that hold the matrix; None to hold it in memory.
 
     Raises:
         DataError: a shard cannot be read.
@@ -76,7 +84,7 @@ def build_matrix(source: Blocks, part: range, nthread: int, max_bin: int | None,
 
 
 class _BlockIterator(xgboost.DataIter):
-    """Hands the blocks to XGBoost, which asks for them several times."""
+    """XGBoost's iterator over the blocks, which it passes over several times."""
 
     def __init__(self, source: Blocks, part: range, cache: str | None) -> None:
         self._source, self._part = source, part
@@ -97,9 +105,10 @@ class _BlockIterator(xgboost.DataIter):
 
 
 def free_bytes() -> int:
-    """Memory that this machine, or the container that this process is in, has left.
+    """Return the free memory of this machine, or of this process's container, in bytes.
 
-    /proc/meminfo's MemAvailable and cgroup v2's memory.max less memory.current, whichever is smaller.
+    The smaller of MemAvailable in /proc/meminfo and, under cgroup v2, memory.max less memory.current: in a container
+    /proc/meminfo still shows the whole machine.
     """
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

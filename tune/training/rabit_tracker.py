@@ -1,7 +1,7 @@
-"""XGBoost's tracker, to which the actors of a fit connect, in a process of its own.
+"""XGBoost's Rabit tracker, to which the actors of a distributed fit connect, in a process of its own.
 
-Its threads answer a connection that breaks at the wrong moment, as that of an actor which is killed while it connects,
-by ending their process. It must not be the one that holds the search.
+The tracker's threads abort their process when a connection breaks at the wrong moment, such as that of an actor that is
+killed while it connects. That process must not be the one that runs the search.
 """
 
 from __future__ import annotations
@@ -23,32 +23,42 @@ _STOP_TIMEOUT_S = 5.0
 
 
 class TrackerProcess:
-    """Starts with its construction, in the background; `begin` may come seconds later. It ends with this process."""
+    """A child process that runs the tracker. It starts with the object, in the background, and ends with this process.
+
+    Start it before it is needed: it takes a while to import XGBoost.
+    """
 
     def __init__(self) -> None:
-        # What breaks in it is told by the actors, and by its exit code.
+        # Its stderr is dropped: failures are reported by the actors and by its exit code.
         self._process = start_child("tune.training.rabit_tracker", stderr=subprocess.DEVNULL)
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Id of the process."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """Of the process, negative for a signal; None while it lives."""
+        """Exit code of the process, negative for a signal; None while it runs."""
         return self._process.poll()
 
     @property
     def aborted(self) -> bool:
-        """True when it has ended itself because of what a connection did."""
+        """Whether the tracker aborted its process because a connection broke."""
         return self.exit_code == -signal.SIGABRT
 
     def begin(self, workers: int, host: str) -> dict[str, Any]:
-        """Have it listen for so many workers on an address of this machine; return what they connect by.
+        """Let the tracker listen for workers.
+
+        Args:
+            workers: number of workers that will connect.
+            host: address of this machine to listen on.
+
+        Returns:
+            The arguments with which a worker connects (`RabitTracker.worker_args`).
 
         Raises:
-            TrainingFailed: it ended instead.
+            TrainingFailed: the process ended instead.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
@@ -60,7 +70,10 @@ class TrackerProcess:
             raise TrainingFailed(f"XGBoost's tracker could not listen on {host}: it ended with code {code}") from exc
 
     def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> None:
-        """Wait until the workers have said goodbye, and end it in any case: those that died never do."""
+        """Wait up to `timeout_s` seconds for the tracker to end, as it does when every worker has left, then kill it.
+
+        Workers that died never leave.
+        """
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -72,11 +85,15 @@ class TrackerProcess:
 
 
 def serve() -> None:
-    """Be that process: read what to listen for, write what workers connect by, and end with them or with the parent."""
-    given = json.loads(sys.stdin.readline() or "null")
-    if given is None:
+    """Run the tracker in the child process: arguments as JSON on stdin, worker arguments as JSON on stdout.
+
+    Returns when every worker has left; ends the process when the parent ends.
+    """
+    arguments = json.loads(sys.stdin.readline() or "null")
+    if arguments is None:
         return
-    tracker = RabitTracker(sortby="task", **given)
+    # By task id, which is the actor's rank: the order in which histograms are summed decides the last bits.
+    tracker = RabitTracker(sortby="task", **arguments)
     tracker.start()
     sys.stdout.write(json.dumps(tracker.worker_args()) + "\n")
     sys.stdout.flush()
@@ -85,6 +102,7 @@ def serve() -> None:
 
 
 def _end_with_parent() -> None:
-    # Not by `sys.stdin`: a thread that waits in it may not be there when the interpreter ends.
+    # Blocks until the parent closes the pipe. Not by `sys.stdin`, whose lock this thread would hold when the
+    # interpreter shuts down.
     os.read(sys.stdin.fileno(), 1)
     os._exit(0)
