@@ -1,1 +1,1 @@
-"""From a table to encoded examples: loading, splitting, shards, and the fingerprint of the content."""
+"""Training data: loading a table, its fingerprint, the split, encoded examples, and shards of a large one."""

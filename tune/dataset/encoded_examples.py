@@ -1,4 +1,4 @@
-"""Encoded examples: what a table becomes before XGBoost sees it."""
+"""Encoded examples: a table as XGBoost learns from it, split into parts and encoded by the fitted schema."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ class EncodedExamples(NamedTuple):
 
     @property
     def features(self) -> int:
-        """Values of a row."""
+        """Number of features."""
         return self.x.shape[1]
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield x and y of the rows `start` to `stop` (exclusive), in one piece and without a copy."""
+        """Yield (x, y) of the rows `start` to `stop` (exclusive), in one block and without a copy."""
         yield self.x[start:stop], self.y[start:stop]
 
 
 class PreparedDataset(NamedTuple):
-    """A table encoded and divided. The holdout is for the final figures only.
+    """A table, split and encoded. The holdout is for the final figures only.
 
-    Of a large table `parts`, `train`, `validation` and `holdout` are of a sample, and all train rows are in `shards`.
+    For a large table `parts`, `train`, `validation` and `holdout` are those of a sample, and `shards` holds every train
+    row.
     """
 
     schema: FeatureSchema
@@ -56,12 +57,12 @@ class PreparedDataset(NamedTuple):
 
     @property
     def final(self) -> EncodedExamples | Shards:
-        """Every train row, for the final fit."""
+        """Every train row, for the final fit: the shards if there are any, else `train`."""
         return self.shards or self.train
 
 
 def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
-    """Split, fit the vocabularies on the train part alone, and encode.
+    """Split a table, fit the vocabularies on the train part alone, and encode all parts.
 
     Raises:
         DataError: a column cannot hold its feature, or a part lacks a label.
@@ -91,10 +92,10 @@ def count_words(table: pa.Table, name: str) -> dict[str, int]:
 
 
 def with_words(use_case: UseCase, counts: Mapping[str, Mapping[str, int]]) -> FeatureSchema:
-    """Return the schema whose vocabularies are the most frequent of the counted words; of equal ones the first.
+    """Return the schema with the most frequent of the counted words as vocabularies; ties go by the alphabet.
 
     Raises:
-        DataError: a category has no word.
+        DataError: a category has no word at all.
     """
     return use_case.schema_.with_vocabularies({name: _vocabulary(name, words) for name, words in counts.items()})
 

@@ -1,4 +1,4 @@
-"""A digest of a table's content that can be taken piece by piece, in any order and on any machine."""
+"""Fingerprints of tables: a hash of the content that can be summed from pieces, in any order and on any machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandas.util import hash_array
 
-# pandas loads it lazily, by which its type is lost.
+# The cast restores the type, which is lost because pandas loads the function lazily.
 _hash = cast(Callable[..., np.ndarray], hash_array)
 _NULL = np.uint64(0x9AE16A3B2F90404F)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -19,10 +19,10 @@ _WRAP = 1 << 64
 
 
 def content_sum(table: pa.Table, first_row: int = 0) -> int:
-    """A 64-bit number over the values of rows that start at number `first_row` of the whole table.
+    """Return a 64-bit sum of row hashes, for a piece that starts at row `first_row` of the whole table.
 
-    The sums of the pieces of a table, modulo 2**64, are the sum of the whole, however it is cut. Each row's
-    hash depends on every value, its column and the row's number.
+    The sums of a table's pieces add up, modulo 2**64, to the sum of the whole, however it is cut. A row's hash depends
+    on every value, the value's column and the row's number.
     """
     rows = mixed(row_numbers(first_row, table.num_rows))
     for column in table.columns:
@@ -31,25 +31,25 @@ def content_sum(table: pa.Table, first_row: int = 0) -> int:
 
 
 def digest(schema: pa.Schema, rows: int, content: int) -> str:
-    """16 hex digits over names, types, number of rows and the sum of `content_sum`."""
+    """Return the fingerprint (16 hex digits) of column names, types, row count and the table's `content_sum`."""
     columns = [f"{field.name}:{field.type}" for field in schema]
     return hashlib.sha256(f"{columns} {rows} {content % _WRAP}".encode()).hexdigest()[:16]
 
 
 def column_hashes(column: pa.ChunkedArray) -> np.ndarray:
-    """Hash every value of a column to uint64 of shape (n,); equal values have equal hashes, in any table."""
+    """Hash every value of a column to uint64 of shape (n,); equal values have equal hashes in every table."""
     absent = column.is_null().to_numpy(zero_copy_only=False)
     bits = _bits(column)
     return np.where(absent, _NULL, mixed(bits if bits is not None else _word_hashes(column)))
 
 
 def row_numbers(first: int, count: int) -> np.ndarray:
-    """`first`, `first` + 1, ... as uint64 of shape (count,)."""
+    """Return the numbers of `count` consecutive rows from `first` on, as uint64 of shape (count,)."""
     return np.arange(first, first + count, dtype=np.uint64)
 
 
 def mixed(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Scatter uint64 values over all 64 bits (the finalizer of SplitMix64, Steele et al. 2014)."""
+    """Hash uint64 values by the finalizer of SplitMix64 (Steele et al. 2014); differs by `seed`."""
     mixed = values + np.uint64((seed + 1) * int(_GOLDEN) % _WRAP)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -57,7 +57,7 @@ def mixed(values: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def _bits(column: pa.ChunkedArray) -> np.ndarray | None:
-    """The values' bits, nulls as 0; None for what has no fixed width."""
+    """Return the values' bits as uint64, nulls as 0; None for a type without fixed width."""
     kind = column.type
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
@@ -74,12 +74,13 @@ def _bits(column: pa.ChunkedArray) -> np.ndarray | None:
 def _word_hashes(column: pa.ChunkedArray) -> np.ndarray:
     if not pa.types.is_dictionary(column.type):
         column = _as_words(column).dictionary_encode()
-    found = [np.empty(0, np.uint64)]
+    # Each distinct word is hashed once: the dictionary, not the column.
+    hashes = [np.empty(0, np.uint64)]
     for chunk in column.chunks:
         words = _hash(chunk.dictionary.cast(pa.string()).to_numpy(zero_copy_only=False), categorize=False)
         codes = pc.fill_null(chunk.indices, 0).to_numpy(zero_copy_only=False)
-        found.append(words[codes] if len(words) else np.zeros(len(codes), np.uint64))
-    return np.concatenate(found)
+        hashes.append(words[codes] if len(words) else np.zeros(len(codes), np.uint64))
+    return np.concatenate(hashes)
 
 
 def _as_words(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -1,4 +1,4 @@
-"""Taking a table in for training: whole into memory when it is small, streamed when it is large."""
+"""Loading a table for training: into memory when it is small, streamed to shards on disk when it is large."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tune.dataset.training_table import TrainingTable, load_training_table
 def prepared_table(
     path: Path, use_case: UseCase, settings: Settings
 ) -> Iterator[tuple[TrainingTable, PreparedDataset]]:
-    """Yield the table of `path`, divided and encoded; shards of a large one go with the end of the block.
+    """Yield the table at `path`, and the same split and encoded; the shards of a large one are removed at the end.
 
     Raises:
         DataError: as `check_learned`, `load_training_table`, `prepare` and `prepare_streaming`.
     """
-    found = open_source(absolute(path))
-    check_learned(found, use_case)
+    parquet = open_source(absolute(path))
+    check_learned(parquet, use_case)
     fits = rows_in_memory(len(use_case.columns), settings.train_memory_mb)
-    if found.rows <= fits:
+    if parquet.rows <= fits:
         source = load_training_table(path, use_case)
         yield source, prepare(source, use_case)
         return
@@ -40,6 +40,6 @@ def prepared_table(
         f"allows in memory: streamed to {shards}; the search sees a sample of {fits:,}, the final fit every train row"
     )
     try:
-        yield prepare_streaming(found, use_case, shards, fits)
+        yield prepare_streaming(parquet, use_case, shards, fits)
     finally:
         discard(shards)

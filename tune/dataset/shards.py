@@ -1,8 +1,8 @@
-"""Encoded rows on disk: what training on a large table reads by path, a block at a time.
+"""Shards: the encoded rows of a large table on disk, which training reads by path, one block at a time.
 
 A shard is two NumPy files, `NAME.x.npy` (float32, C order, shape (n, k)) and `NAME.y.npy` (uint8, shape (n,)).
-They are mapped, not read: no decoding, no copy, and pages that the kernel may drop. Parquet would save a
-quarter of the space and cost a third of a second for a million rows, in each of several passes of a fit.
+They are memory-mapped: no decoding, no copy, and pages that the kernel may drop. Parquet would save a quarter of the
+space and cost a third of a second per million rows, in each of several passes of a fit.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from data.errors import DataError, disk_error
 from data.sources.parquet import atomic_folder
 
 _SPARE_BYTES = 256 * 1024 * 1024
-"""Left free on the disk for whatever else is at work there."""
+"""Room that is left free on the disk for other programs."""
 
 
 class Shards(NamedTuple):
-    """Shards in order. Every process that reads them must see `folder` under this path."""
+    """The shards of one table, in order. Every process that reads them must see `folder` under this path."""
 
     folder: Path
     features: int
@@ -33,14 +33,14 @@ class Shards(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Rows of all shards."""
+        """Number of rows of all shards."""
         return sum(count for _, count in self.sizes)
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield x and y of the rows `start` to `stop` (exclusive), at most a shard at a time, in order.
+        """Yield (x, y) of the rows `start` to `stop` (exclusive) in order, at most one shard per block.
 
         Raises:
-            DataError: a shard is not there or damaged.
+            DataError: a shard is missing or damaged.
         """
         first = 0
         for name, count in self.sizes:
@@ -51,7 +51,7 @@ class Shards(NamedTuple):
             first += count
 
     def check(self) -> None:
-        """Raise DataError unless every shard can be read from here."""
+        """Raise DataError unless this process can read every shard."""
         for name, count in self.sizes:
             self._open(name, count)
 
@@ -70,10 +70,10 @@ class Shards(NamedTuple):
 
 
 def write_shard(folder: Path, name: str, x: np.ndarray, y: np.ndarray) -> None:
-    """Write one shard.
+    """Write one shard: `x` float32 of shape (n, k), `y` uint8 of shape (n,).
 
     Raises:
-        DataError: the disk is full, or the place cannot be written to.
+        DataError: the disk is full, or the folder cannot be written.
     """
     try:
         for path, array in zip(_paths(folder, name), (x, y), strict=True):
@@ -84,12 +84,12 @@ def write_shard(folder: Path, name: str, x: np.ndarray, y: np.ndarray) -> None:
 
 @contextmanager
 def shard_folder(path: Path, expected_bytes: int) -> Iterator[Path]:
-    """Yield a temporary folder for shards that becomes `path` when the block ends well.
+    """Yield a temporary folder for shards, which becomes `path` when the `with` block succeeds.
 
     Shards of an earlier run are removed first; after an error nothing is left.
 
     Raises:
-        DataError: the disk has not the room for `expected_bytes`, or the place cannot be written to.
+        DataError: the disk lacks room for `expected_bytes`, or the folder cannot be written.
     """
     discard(path)
     try:
@@ -112,12 +112,12 @@ def discard(path: Path) -> None:
 
 
 def shard_bytes(rows: int, features: int) -> int:
-    """What `rows` encoded rows take on disk."""
+    """Return the size of `rows` encoded rows on disk, in bytes."""
     return rows * (features * 4 + 1)
 
 
 def shares(rows: int, actors: int) -> Sequence[range]:
-    """Divide `rows` rows into one range for each actor, alike but for one row, in order."""
+    """Divide `rows` rows into one consecutive range per actor; their sizes differ by at most one."""
     ends = [rows * actor // actors for actor in range(actors + 1)]
     return [range(low, high) for low, high in itertools.pairwise(ends)]
 

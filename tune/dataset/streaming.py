@@ -1,4 +1,4 @@
-"""Large tables: streamed by Ray Data into encoded shards on disk, with a sample in memory to search on.
+"""Large tables: streamed by Ray Data into encoded shards on disk, with a sample in memory for the search.
 
 Up to four passes, each a task a piece of the table: one or two over what rows are ordered by (to cut exactly), one
 over the words of the categories among the train rows, and one over all columns (digest, labels, shards, sample). No
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 _PIECE_ROWS = 262_144
 _WORDS_A_PIECE = 5_000
-"""Most frequent words of a piece that are counted; a column with more is no category to learn from."""
+"""Number of a chunk's most frequent words that are kept; a column with more is no category to learn from."""
 _SAMPLE_SEED = 0x5EED
 _VALUE_BYTES = 8
 _MEMORY_A_VALUE = 8
@@ -41,24 +41,27 @@ _MEMORY_A_VALUE = 8
 
 
 def rows_in_memory(columns: int, memory_mb: int) -> int:
-    """Rows of a table of so many columns that a search may hold in `memory_mb` MiB: the one rule of size."""
+    """Return the most rows, of a table of `columns` columns, that a search may hold in `memory_mb` MiB."""
     return memory_mb * 2**20 // (columns * _VALUE_BYTES * _MEMORY_A_VALUE)
 
 
 def prepare_streaming(
     source: ParquetSource, use_case: UseCase, folder: Path, sample_rows: int
 ) -> tuple[TrainingTable, PreparedDataset]:
-    """Divide and encode a table that is larger than memory; needs a running Ray.
+    """Split and encode a table that is larger than memory; needs a connection to Ray.
 
     Args:
         source: the table.
         use_case: its columns, split and features.
-        folder: where the shards go, under a path that all nodes share; it appears whole or not at all.
-        sample_rows: rows of all three parts that are kept in memory, drawn evenly.
+        folder: folder of the shards, which all nodes see under the same path; it appears whole or not at all.
+        sample_rows: about how many rows of all three parts are kept in memory, drawn uniformly.
+
+    Returns:
+        The sample as a table, and the sample encoded together with the shards of every train row.
 
     Raises:
         DataError: the label is not 0 and 1, a column cannot hold its feature, a part lacks a label, or the disk
-            has no room.
+            lacks room.
     """
     source.require(use_case.columns)
     division = _divide(source, use_case)
@@ -66,19 +69,19 @@ def prepare_streaming(
     share = min(sample_rows / source.rows, 1.0)
     with shard_folder(folder, shard_bytes(source.rows, len(schema.names))) as new:
         encoder = _Encoder(use_case, Transform(schema), division, share, new)
-        found = sorted((piece for chunk in stream(source.chunks, encoder) for piece in chunk), key=lambda p: p.shard)
-        refuse_one_sided(np.sum([piece.counts for piece in found], axis=0), use_case)
-        shards = Shards(new, len(schema.names), tuple(piece.shard for piece in found if piece.shard[1]))
+        pieces = sorted((piece for chunk in stream(source.chunks, encoder) for piece in chunk), key=lambda p: p.shard)
+        refuse_one_sided(np.sum([piece.counts for piece in pieces], axis=0), use_case)
+        shards = Shards(new, len(schema.names), tuple(piece.shard for piece in pieces if piece.shard[1]))
         shards.check()
-    training = _sample(source, use_case, found)
-    parts = np.concatenate([piece.parts for piece in found])
+    training = _sample(source, use_case, pieces)
+    parts = np.concatenate([piece.parts for piece in pieces])
     return training, _prepared(training, use_case, schema, parts, shards._replace(folder=folder))
 
 
 def _sample(source: ParquetSource, use_case: UseCase, found: Sequence[_EncodedPiece]) -> TrainingTable:
     table = pa.concat_tables([piece.sample for piece in found])
     schema = pa.schema([source.schema.field(name) for name in use_case.columns])
-    whole = digest(schema, source.rows, sum(piece.content for piece in found))
+    whole = digest(schema, source.rows, sum(piece.content for piece in pieces))
     return TrainingTable(table, read_labels(table, use_case.label, source.path), source.path, whole, source.rows)
 
 
@@ -118,8 +121,8 @@ def _fit_schema(source: ParquetSource, use_case: UseCase, division: TableSplit) 
     totals: dict[str, Counter[str]] = {name: Counter() for name in use_case.categories()}
     if totals:
         count = partial(_count_words, names=list(totals), division=division)
-        for found in stream(source.chunks, count):
-            for name, words in found.items():
+        for counts in stream(source.chunks, count):
+            for name, words in counts.items():
                 totals[name].update(words)
     return with_words(use_case, totals)
 
@@ -142,18 +145,18 @@ class _EncodedPiece(NamedTuple):
     """What is kept in memory of a piece once its train rows are on disk."""
 
     shard: tuple[str, int]
-    """Name and rows; no rows, no shard."""
+    """Name and rows of its shard; without train rows there is none."""
     content: int
     counts: np.ndarray
     """Rows of each part with label 0 and with label 1, shape (3, 2)."""
     sample: pa.Table
     parts: np.ndarray
-    """The part of each sampled row."""
+    """The part (0 train, 1 validation, 2 holdout) of each sampled row."""
 
 
 @dataclass(frozen=True)
 class _Encoder:
-    """Runs in a worker: encodes a chunk of the table, a piece at a time."""
+    """Encodes a chunk of the table, one piece at a time; runs in a worker."""
 
     use_case: UseCase
     transform: Transform
@@ -186,14 +189,14 @@ def _uniform(first_row: int, count: int) -> np.ndarray:
 
 
 def _pieces(chunk: Chunk, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Yield number of the first row, and rows, of each piece of a chunk."""
-    first_row, held, rows = chunk.first_row, [], 0
+    """Yield (number of its first row, rows) for each piece of a chunk."""
+    first_row, batches, rows = chunk.first_row, [], 0
     for batch in chunk_batches(chunk, columns, _PIECE_ROWS):
-        held.append(batch)
+        batches.append(batch)
         rows += batch.num_rows
         # A batch ends with its row group, and row groups may be small.
         if rows >= _PIECE_ROWS:
-            yield first_row, pa.concat_tables(held)
-            first_row, held, rows = first_row + rows, [], 0
-    if held:
-        yield first_row, pa.concat_tables(held)
+            yield first_row, pa.concat_tables(batches)
+            first_row, batches, rows = first_row + rows, [], 0
+    if batches:
+        yield first_row, pa.concat_tables(batches)

@@ -1,4 +1,4 @@
-"""The table that training learns from: read, checked, fingerprinted."""
+"""The training table: the declared columns of a table in memory, with labels and fingerprint."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from tune.dataset.fingerprint import content_sum, digest
 
 
 class TrainingTable(NamedTuple):
-    """Every declared column, the labels as uint8 of shape (n,), and where it came from."""
+    """Every declared column of n rows, the labels as uint8 of shape (n,), and the table's origin."""
 
     table: pa.Table
     labels: np.ndarray
     path: Path
     fingerprint: str
-    """16 hex digits over columns, types, number of rows and content, of the whole table."""
+    """Hash (16 hex digits) of the whole table, see `fingerprint`."""
     sampled_from: int | None = None
-    """Rows of the whole table, when `table` is a sample of it."""
+    """Rows of the whole table when `table` is a sample of it, else None."""
 
     @property
     def rows(self) -> int:
-        """Rows of the whole table."""
+        """Number of rows of the whole table."""
         return self.table.num_rows if self.sampled_from is None else self.sampled_from
 
 
 def load_training_table(path: str | Path, use_case: UseCase) -> TrainingTable:
-    """Read the columns of `use_case` from a Parquet file or folder.
+    """Read the columns of `use_case` from a Parquet file or folder into memory.
 
     Raises:
-        DataError: the file is broken, a column is missing, or the label is not 0 and 1.
+        DataError: the file is broken, a column is missing, or the label is not 0 and 1 or of one class only.
     """
     table = read_table(path, use_case.columns)
     labels = read_labels(table, use_case.label, path)
@@ -55,9 +55,9 @@ def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
     if column.null_count:
         raise DataError(f"{path}: label column '{name}' has {column.null_count:,} nulls; remove those rows")
     values = as_floats(column, name)
-    found = np.unique(values)
-    if not np.isin(found, (0.0, 1.0)).all():
-        shown = ", ".join(f"{value:g}" for value in found[:5])
+    distinct = np.unique(values)
+    if not np.isin(distinct, (0.0, 1.0)).all():
+        shown = ", ".join(f"{value:g}" for value in distinct[:5])
         raise DataError(
             f"{path}: label column '{name}' holds {shown}; expected 0 and 1 (or false and true): remove the other "
             "rows, or write 1 for what is to be predicted and 0 for the rest"
@@ -66,5 +66,5 @@ def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
 
 
 def fingerprint(table: pa.Table) -> str:
-    """16 hex digits that change with any column, type, row or value; chunking and files do not matter."""
+    """Return a hash (16 hex digits) of columns, types, rows and values; how the table is cut does not matter."""
     return digest(table.schema, table.num_rows, content_sum(table))
