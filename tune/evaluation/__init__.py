@@ -1,1 +1,1 @@
-"""What a person is shown of a model: holdout figures, baselines, slices, leakage alarms, model card and plots."""
+"""Evaluation of a model for people: holdout figures, baselines, slices, leakage alarms, model card and plots."""

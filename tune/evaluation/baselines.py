@@ -1,4 +1,4 @@
-"""What a model has to beat: no model, a linear one, and XGBoost as it comes."""
+"""Baselines that a model has to beat: the majority class, logistic regression, and XGBoost with its defaults."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ LOGISTIC = "logistic regression"
 DEFAULTS = "XGBoost defaults"
 
 _LOGISTIC_ROWS = 50_000
-"""A linear model gains nothing from more rows than this, only time."""
+"""Most rows for the linear model, which more rows would make slower and no better."""
 _LOGISTIC_STEPS = 300
 _MAX_CATEGORIES = 50
 _DEFAULT_ROUNDS = 100
 
 
 def baselines(prepared: PreparedDataset, decision: Decision, nthread: int) -> dict[str, Scored]:
-    """Probabilities of each baseline on the holdout, learned on train; the threshold is chosen as the model's is."""
+    """Train each baseline and score the holdout; returns probabilities and threshold by name of the baseline.
+
+    The threshold is chosen on the validation rows by `decision`, as the model's is; `nthread` is for XGBoost.
+    """
     share = float(prepared.train.y.mean())
     linear = _fit_logistic(prepared.schema, prepared.train)
     boosted = xgboost.train(
@@ -63,7 +66,7 @@ def _fit_logistic(schema: FeatureSchema, train: EncodedExamples) -> Pipeline:
     )
     rows = _sample(train.y)
     with warnings.catch_warnings():
-        # A baseline that stopped a little short of the optimum is still one.
+        # A baseline that stops a little short of the optimum is still a baseline.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(train.x[rows].astype(np.float64), train.y[rows])
 
@@ -74,6 +77,6 @@ def _linear_scores(model: Pipeline, x: np.ndarray) -> np.ndarray:
 
 
 def _sample(labels: np.ndarray) -> np.ndarray:
-    """Rows evenly spaced within each label, so that a rare one keeps its share."""
+    """Return numbers of rows, evenly spaced within each label so that a rare label keeps its share."""
     step = max(len(labels) // _LOGISTIC_ROWS, 1)
     return np.sort(np.concatenate([np.flatnonzero(labels == label)[::step] for label in (0, 1)]))

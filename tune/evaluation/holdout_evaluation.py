@@ -1,4 +1,4 @@
-"""Everything that is measured of a model: on the holdout, on validation, against the baselines, by slice."""
+"""The holdout evaluation: a model's figures on holdout and validation, against the baselines, and by slice."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from tune.metrics.figures import Difference, Evaluation, Scored, differences, ev
 from tune.training.final_model import FinalModel
 
 _OF_PROBABILITIES = ("auc", "pr_auc", "log_loss", "brier", "ece")
-"""Figures that no threshold takes part in: the model's is one of calibrated probabilities."""
+"""Figures that need no threshold: the model's threshold is one for calibrated probabilities."""
 
 
 class HoldoutEvaluation(NamedTuple):
-    """Figures by name are those of `tune.metrics.figures.metrics`."""
+    """The figures of a model; those by name are as `tune.metrics.figures.metrics` returns them."""
 
     holdout: Evaluation
     validation: dict[str, float]
-    """On the rows that chose trial, rounds, threshold and calibration: optimistic."""
+    """On the validation rows, by which trial, rounds, threshold and calibration were chosen: optimistic."""
     uncalibrated: dict[str, float] | None
-    """On the holdout without the calibration, those that need no threshold; None when there is none."""
+    """On the holdout without calibration, those that need no threshold; None for a model without calibration."""
     baselines: dict[str, dict[str, float]]
     differences: dict[str, Difference]
-    """By how much the model beats each baseline in the search's metric on the holdout."""
+    """The model's search metric on the holdout minus each baseline's."""
     slices: list[SliceFigures]
     alarms: list[LeakageAlarm]
 
     @property
     def optimism(self) -> dict[str, float]:
-        """How much better validation looks than the holdout, figure by figure."""
+        """Each figure on the validation rows minus the same on the holdout."""
         return {name: self.validation[name] - figure for name, figure in self.holdout.metrics.items()}
 
 
 def judge(
     use_case: UseCase, source: TrainingTable, prepared: PreparedDataset, model: FinalModel, alarms: list[LeakageAlarm]
 ) -> HoldoutEvaluation:
-    """Measure; the one place that looks at the holdout's labels.
+    """Evaluate a model: the one place in training that looks at the holdout's labels.
 
     Raises:
         DataError: a slice's column is missing or holds no numbers to cut.
@@ -64,5 +64,5 @@ def judge(
 
 
 def _uncalibrated(held: EncodedExamples, model: FinalModel) -> dict[str, float]:
-    found = metrics(held.y, model.uncalibrated, model.threshold)
-    return {name: found[name] for name in _OF_PROBABILITIES}
+    figures = metrics(held.y, model.uncalibrated, model.threshold)
+    return {name: figures[name] for name in _OF_PROBABILITIES}

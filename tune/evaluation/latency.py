@@ -1,4 +1,4 @@
-"""How long the model takes for one row, as a replica runs it: one thread, nothing else in the way."""
+"""Latency of scoring one row with ONNX Runtime on one thread, as a replica runs it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _QUANTILE = 0.99
 def row_latency_ms(model: bytes, matrix: np.ndarray, budget_ms: float) -> float:
     """Return the p99, in milliseconds, of scoring one row of `matrix` (n, k), n > 0, by ONNX Runtime.
 
-    The best of five rounds of 1,000 rows, or of up to twenty while none is within the budget: what another process
-    takes from the machine is not the model's.
+    The best of five rounds of 1,000 rows, or of up to twenty while none is within `budget_ms`: other processes can only
+    make a round slower, so the best one is nearest to the model's own latency.
     """
     scorer = OnnxScorer(model)
     rows = [matrix[at % len(matrix)][None] for at in range(_ROWS)]

@@ -1,7 +1,7 @@
-"""Alarms before the search: what makes figures better than the model will be, and features that cannot help.
+"""Leakage alarms, raised before the search, and notes on features that cannot help.
 
-A leak is information at training that is not there at prediction. Each alarm names the column and what to do;
-nothing is refused, because only the owner of the table knows.
+A leak is information that is there in training and not at prediction: it makes figures better than the model will be.
+Each alarm names the column and what to do; nothing is refused, because only the owner of the table can know.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tune.metrics.ranking import Ranking
 
 _TELLTALE_AUC = 0.99
 _TWINS = 0.01
-"""Share of the holdout rows with a twin among the train rows from which that is told."""
+"""Share of holdout rows with equal features among the train rows, from which on an alarm is raised."""
 _ROWS_RANKED = 200_000
 _BEYOND = 1e39
 """Larger than any float32."""
 
 
 class LeakageAlarm(NamedTuple):
-    """One suspicion. `leak` is False for what only wastes a feature."""
+    """One alarm. `leak` is False for a note on a feature that is merely useless."""
 
     column: str
     text: str
@@ -37,7 +37,7 @@ class LeakageAlarm(NamedTuple):
 
 
 def find_alarms(source: TrainingTable, prepared: PreparedDataset, use_case: UseCase) -> list[LeakageAlarm]:
-    """Look at the encoded and the raw table; leaks first.
+    """Check the raw and the encoded table, and return the alarms, leaks first.
 
     Raises:
         DataError: a column of `known_at` holds no times.
@@ -53,22 +53,22 @@ def find_alarms(source: TrainingTable, prepared: PreparedDataset, use_case: UseC
 
 
 def single_auc(train: EncodedExamples, feature: int, category: bool, judged: EncodedExamples) -> float:
-    """How well one feature alone ranks the label, 0.5 to 1.
+    """Return the AUC of one feature alone, in the better direction: 0.5 to 1.
 
-    A number is taken as it is on `train`, missing values lowest or highest; a category by the share of label 1
-    among the train rows of each word, on `judged`, because on train itself rare words would fit by chance.
+    A number ranks the train rows by itself, missing values lowest or highest. A category ranks the rows of `judged` by
+    the share of label 1 among the train rows of each word: on the train rows rare words would fit by chance.
     """
     if category:
         codes = np.nan_to_num(train.x[:, feature], nan=-1).astype(np.int64) + 1
-        there = np.nan_to_num(judged.x[:, feature], nan=-1).astype(np.int64) + 1
-        width = int(max(codes.max(), there.max())) + 1
+        judged_codes = np.nan_to_num(judged.x[:, feature], nan=-1).astype(np.int64) + 1
+        width = int(max(codes.max(), judged_codes.max())) + 1
         prior = float(train.y.mean())
         rate = (np.bincount(codes, train.y, width) + prior) / (np.bincount(codes, minlength=width) + 1)
-        return Ranking(judged.y, rate[there]).auc()
+        return Ranking(judged.y, rate[judged_codes]).auc()
     rows = _some(train.y)
     column = train.x[rows, feature].astype(np.float64)
-    found = [Ranking(train.y[rows], np.nan_to_num(column, nan=extreme)).auc() for extreme in (-_BEYOND, _BEYOND)]
-    return max(max(auc, 1 - auc) for auc in found)
+    aucs = [Ranking(train.y[rows], np.nan_to_num(column, nan=extreme)).auc() for extreme in (-_BEYOND, _BEYOND)]
+    return max(max(auc, 1 - auc) for auc in aucs)
 
 
 def _telltales(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
@@ -84,7 +84,7 @@ def _telltales(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
 
 
 def _some(labels: np.ndarray) -> np.ndarray:
-    """Rows evenly spaced within each label, so that a rare one keeps its share."""
+    """Return numbers of rows, evenly spaced within each label so that a rare label keeps its share."""
     step = max(len(labels) // _ROWS_RANKED, 1)
     return np.concatenate([np.flatnonzero(labels == label)[::step] for label in (0, 1)])
 
@@ -131,10 +131,10 @@ def _twins(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
 
 
 def row_hashes(matrix: np.ndarray) -> np.ndarray:
-    """A 64-bit hash a row of a float32 matrix (n, k), shape (n,); equal rows are equal, missing equals missing."""
+    """Return a 64-bit hash of each row of a float32 matrix (n, k), shape (n,); missing equals missing."""
     hashes = np.zeros(len(matrix), np.uint64)
     for column in matrix.T:
-        # Adding zero makes -0.0 and 0.0 the same; there is one bit pattern of NaN after np.where.
+        # Adding zero turns -0.0 into 0.0, and np.where leaves one of the many bit patterns of NaN.
         bits = np.where(np.isnan(column), np.float32(np.nan), column + np.float32(0)).view(np.uint32)
         hashes = (hashes ^ bits) * np.uint64(0x9E3779B97F4A7C15)
         hashes ^= hashes >> np.uint64(29)

@@ -1,4 +1,4 @@
-"""The model card: what the model is, in words and tables (after Mitchell et al. 2019)."""
+"""The model card: a Markdown report on a model (after Mitchell et al. 2019)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLUMNS = ("auc", "pr_auc", "f1", "precision", "recall", "brier", "ece")
 
 
 class TrainingOutcome(NamedTuple):
-    """Everything that a card tells."""
+    """Everything that the model card reports."""
 
     source: TrainingTable
     prepared: PreparedDataset
@@ -36,26 +36,26 @@ class TrainingOutcome(NamedTuple):
     importance: Sequence[tuple[str, float]]
 
 
-def write_card(use_case: UseCase, found: TrainingOutcome) -> str:
-    """Return the card as Markdown."""
+def write_card(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    """Return the model card as Markdown."""
     sections = [
         f"# {use_case.name}\n\n{use_case.description or 'Probability that the label is 1.'}",
-        _alarms_section(found),
-        _figures_section(use_case, found),
-        _optimism_section(use_case, found),
-        _decision_section(use_case, found),
-        _calibration_section(use_case, found),
-        _slices_section(use_case, found),
-        _data_section(use_case, found),
-        _features_section(use_case, found),
-        _making_section(use_case, found),
-        _limits_section(use_case, found),
+        _alarms_section(outcome),
+        _figures_section(use_case, outcome),
+        _optimism_section(use_case, outcome),
+        _decision_section(use_case, outcome),
+        _calibration_section(use_case, outcome),
+        _slices_section(use_case, outcome),
+        _data_section(use_case, outcome),
+        _features_section(use_case, outcome),
+        _making_section(use_case, outcome),
+        _limits_section(use_case, outcome),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _alarms_section(found: TrainingOutcome) -> str:
-    alarms = found.figures.alarms
+def _alarms_section(outcome: TrainingOutcome) -> str:
+    alarms = outcome.figures.alarms
     leaks = [f"- **{alarm.column}** {alarm.text}." for alarm in alarms if alarm.leak]
     others = [f"- **{alarm.column}** {alarm.text}." for alarm in alarms if not alarm.leak]
     parts = ["## Leaks\n\n" + ("\n".join(leaks) or "None was found.")]
@@ -64,8 +64,8 @@ def _alarms_section(found: TrainingOutcome) -> str:
     return "\n\n".join(parts)
 
 
-def _figures_section(use_case: UseCase, found: TrainingOutcome) -> str:
-    figures = found.figures
+def _figures_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    figures = outcome.figures
     names = [*_COLUMNS, *(["cost"] if "cost" in figures.holdout.metrics else [])]
     low = {name: f"{interval.low:.4f}" for name, interval in figures.holdout.intervals.items()}
     high = {name: f"{interval.high:.4f}" for name, interval in figures.holdout.intervals.items()}
@@ -84,14 +84,14 @@ def _figures_section(use_case: UseCase, found: TrainingOutcome) -> str:
         "threshold and calibration.\n\n"
         + _table(("model", *names), rows)
         + f"\n\nThis model's {metric} minus each baseline's, with the paired 95 % bootstrap interval"
-        + f"{_resampled(use_case, found)}:\n\n"
+        + f"{_resampled(use_case, outcome)}:\n\n"
         + _table(("against", "difference", "95 % interval", "this model is"), beaten)
     )
 
 
-def _resampled(use_case: UseCase, found: TrainingOutcome) -> str:
-    """What is said of intervals when rows have entities."""
-    entities = entity_codes(found.source.table, use_case, found.prepared.parts.holdout)
+def _resampled(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    """Return the remark on how intervals were resampled; empty when rows have no entities."""
+    entities = entity_codes(outcome.source.table, use_case, outcome.prepared.parts.holdout)
     if entities is None or use_case.entity is None:
         return ""
     count, column = len(np.unique(entities)), use_case.entity.column
@@ -105,8 +105,8 @@ def _row(metrics: Mapping[str, float], names: Sequence[str]) -> list[str]:
     return [f"{metrics[name]:.4f}" for name in names]
 
 
-def _optimism_section(use_case: UseCase, found: TrainingOutcome) -> str:
-    figures, names = found.figures, ("auc", "pr_auc", "f1", "brier", "ece")
+def _optimism_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    figures, names = outcome.figures, ("auc", "pr_auc", "f1", "brier", "ece")
     rows = [
         ("validation", *_row(figures.validation, names)),
         ("holdout", *_row(figures.holdout.metrics, names)),
@@ -119,8 +119,8 @@ def _optimism_section(use_case: UseCase, found: TrainingOutcome) -> str:
     )
 
 
-def _decision_section(use_case: UseCase, found: TrainingOutcome) -> str:
-    metrics, decision = found.figures.holdout.metrics, use_case.decision
+def _decision_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    metrics, decision = outcome.figures.holdout.metrics, use_case.decision
     if decision.cost is not None:
         cost = decision.cost
         why = (
@@ -131,19 +131,19 @@ def _decision_section(use_case: UseCase, found: TrainingOutcome) -> str:
         why = f"has the best {decision.metric.value} on the validation rows"
     spent = f" The cost is {metrics['cost']:.4g} a row on the holdout." if "cost" in metrics else ""
     return (
-        f"## Decision\n\nA row with a probability of {found.model.threshold:.4g} or more is labelled 1. The threshold "
-        f"{why}. On the holdout it finds {metrics['recall']:.1%} of the rows with `{use_case.label}` = 1, and "
-        f"{metrics['precision']:.1%} of what it marks is right.{spent}"
+        f"## Decision\n\nA row with a probability of {outcome.model.threshold:.4g} or more is labelled 1. "
+        f"The threshold {why}. On the holdout it finds {metrics['recall']:.1%} of the rows with "
+        f"`{use_case.label}` = 1, and {metrics['precision']:.1%} of what it marks is right.{spent}"
     )
 
 
-def _calibration_section(use_case: UseCase, found: TrainingOutcome) -> str:
-    figures, names = found.figures, ("ece", "brier", "log_loss", "auc", "pr_auc")
+def _calibration_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    figures, names = outcome.figures, ("ece", "brier", "log_loss", "auc", "pr_auc")
     rows = [("**as it answers**", *_row(figures.holdout.metrics, names))]
     if figures.uncalibrated is None:
         how = "The probability is the booster's own."
     else:
-        ones = int(found.prepared.validation.y.sum())
+        ones = int(outcome.prepared.validation.y.sum())
         how = (
             f"Corrected by {use_case.calibration.value} calibration inside the ONNX model, fitted on the validation "
             f"rows ({ones:,} with label 1)."
@@ -152,11 +152,11 @@ def _calibration_section(use_case: UseCase, found: TrainingOutcome) -> str:
     return f"## Calibration\n\n{how} On the holdout:\n\n" + _table(("probability", *names), rows)
 
 
-def _slices_section(use_case: UseCase, found: TrainingOutcome) -> str:
-    if not found.figures.slices:
+def _slices_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    if not outcome.figures.slices:
         return ""
     metric = use_case.search.metric.value
-    rows = [_slice_row(each) for each in found.figures.slices]
+    rows = [_slice_row(each) for each in outcome.figures.slices]
     caution = (
         " PR-AUC rises with the share of label 1, so compare it within a slice only." if metric == "pr_auc" else ""
     )
@@ -175,21 +175,21 @@ def _slice_row(each: SliceFigures) -> tuple[str, ...]:
     return (*head, f"{each.metric:.3f}", f"{low:.3f} to {high:.3f}", f"{each.precision:.3f}", f"{each.recall:.3f}")
 
 
-def _data_section(use_case: UseCase, found: TrainingOutcome) -> str:
+def _data_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     rows = []
-    for name, part in zip(found.prepared.parts._fields, found.prepared.parts, strict=True):
-        labels = found.source.labels[part]
-        period = _period(found.source.table, part, use_case)
+    for name, part in zip(outcome.prepared.parts._fields, outcome.prepared.parts, strict=True):
+        labels = outcome.source.labels[part]
+        period = _period(outcome.source.table, part, use_case)
         rows.append((name, f"{len(part):,}", f"{int(labels.sum()):,}", f"{labels.mean():.3%}", period))
     sampled = (
-        f" A sample of {len(found.source.labels):,} rows was searched, judged and used by the baselines; the model "
+        f" A sample of {len(outcome.source.labels):,} rows was searched, judged and used by the baselines; the model "
         "itself learned from every train row."
-        if found.source.sampled_from is not None
+        if outcome.source.sampled_from is not None
         else ""
     )
     return (
-        f"## Data\n\n`{found.source.path.name}`, {found.source.rows:,} rows, fingerprint "
-        f"`{found.source.fingerprint}`, split by {use_case.strategy}. Label: `{use_case.label}`.{sampled}\n\n"
+        f"## Data\n\n`{outcome.source.path.name}`, {outcome.source.rows:,} rows, fingerprint "
+        f"`{outcome.source.fingerprint}`, split by {use_case.strategy}. Label: `{use_case.label}`.{sampled}\n\n"
         + _table(("part", "rows", "with label 1", "share", "period"), rows)
     )
 
@@ -202,11 +202,11 @@ def _period(table: pa.Table, part: np.ndarray, use_case: UseCase) -> str:
     return f"{moment(int(times.min()))} to {moment(int(times.max()))}" if len(times) else "no times"
 
 
-def _features_section(use_case: UseCase, found: TrainingOutcome) -> str:
-    features = {feature.name: feature for feature in found.prepared.schema.features}
+def _features_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    features = {feature.name: feature for feature in outcome.prepared.schema.features}
     rows = [
         (f"`{name}`", features[name].type.value, features[name].source.value, f"{share:.1%}", _about(features[name]))
-        for name, share in found.importance
+        for name, share in outcome.importance
     ]
     return "## Features\n\n" + _table(("feature", "type", "from", "share of gain", "meaning"), rows)
 
@@ -216,17 +216,17 @@ def _about(feature: Feature) -> str:
     return f"{feature.description}{known}".replace("|", "/").strip()
 
 
-def _making_section(use_case: UseCase, found: TrainingOutcome) -> str:
-    params = "\n".join(f"- {name}: {value}" for name, value in sorted(found.best.params.items()))
+def _making_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    params = "\n".join(f"- {name}: {value}" for name, value in sorted(outcome.best.params.items()))
     return (
-        f"## Making\n\nXGBoost, best of {found.trials} trials by {use_case.search.metric.value} on the validation "
-        f"rows, {found.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
+        f"## Making\n\nXGBoost, best of {outcome.trials} trials by {use_case.search.metric.value} on the validation "
+        f"rows, {outcome.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
         f"{params}"
     )
 
 
-def _limits_section(use_case: UseCase, found: TrainingOutcome) -> str:
-    held = found.prepared.holdout.y
+def _limits_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
+    held = outcome.prepared.holdout.y
     ones = int(held.sum())
     limits = [
         f"The figures hold for data like the holdout's (split by {use_case.strategy}); watch for drift.",

@@ -1,4 +1,4 @@
-"""The pictures of a model that MLflow shows beside it."""
+"""Plots of a model, for MLflow: PR and ROC curves, calibration, confusion matrix, importance and slices."""
 
 from __future__ import annotations
 
@@ -30,7 +30,16 @@ def write_plots(
     names: Sequence[str],
     metric: Metric,
 ) -> None:
-    """Write every plot of a model as PNG into `folder`, which must exist; `names` are the features in matrix order."""
+    """Write every plot of a model as PNG into `folder`, which must exist.
+
+    Args:
+        folder: where to.
+        holdout: the holdout rows.
+        model: the model.
+        figures: its evaluation.
+        names: features in matrix order.
+        metric: the search's metric, shown by slice.
+    """
     _curves(folder / "pr_and_roc.png", holdout.y, model)
     _calibration(folder / "calibration.png", holdout.y, model)
     _confusion(folder / "confusion.png", holdout.y, model)
@@ -89,15 +98,15 @@ def _reliability(axes: Axes, labels: np.ndarray, scores: np.ndarray, color: str,
     z = 1.96
     middle = (share + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * np.sqrt(share * (1 - share) / size + z**2 / (4 * size**2))
-    there = share > 0
+    shown = share > 0
     label = f"{name}, ECE {expected_calibration_error(labels, scores):.4f}"
     low, high = np.maximum(share - (middle - half), 0), np.maximum(middle + half - share, 0)
     axes.errorbar(
-        mean[there], share[there], yerr=(low[there], high[there]), fmt="o-", color=color, capsize=3, label=label
+        mean[shown], share[shown], yerr=(low[shown], high[shown]), fmt="o-", color=color, capsize=3, label=label
     )
     # A tenth without any label 1 has no place on a logarithmic axis: its upper end shows where it can be.
-    upper = "no label 1 there: upper end" if color == BLUE and not there.all() else None
-    axes.plot(mean[~there], (middle + half)[~there], "v", color=color, markersize=7, alpha=0.7, label=upper)
+    upper = "no label 1 there: upper end" if color == BLUE and not shown.all() else None
+    axes.plot(mean[~shown], (middle + half)[~shown], "v", color=color, markersize=7, alpha=0.7, label=upper)
     return [float(each) for each in (*mean, *share, *(middle + half)) if each > 0]
 
 
@@ -120,7 +129,7 @@ def _confusion(path: Path, labels: np.ndarray, model: FinalModel) -> None:
 
 
 def importance(booster: xgboost.Booster, names: Sequence[str]) -> list[tuple[str, float]]:
-    """Each feature's share of the total gain of all splits, largest first; a feature never used has 0."""
+    """Return (feature, share of the total gain of all splits), largest first; an unused feature has 0."""
     gains = booster.get_score(importance_type="total_gain")
     values = [float(np.sum(gains.get(f"f{i}", 0.0))) for i in range(len(names))]
     total = sum(values) or 1.0

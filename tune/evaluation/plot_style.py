@@ -1,4 +1,4 @@
-"""The look that all plots share."""
+"""The style that all plots share: colors, canvas, legend and bars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _DPI = 110
 def canvas(
     width: float, height: float, columns: int = 1, widths: Sequence[float] | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure of so many inches with axes side by side; savefig writes PNG without a display."""
+    """Return an empty figure of `width` x `height` inches with `columns` axes side by side, of relative `widths`."""
+    # Not by pyplot, which keeps every figure alive and may ask for a display.
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(1, columns, width_ratios=widths)
@@ -29,12 +30,12 @@ def canvas(
 
 
 def legend_below(axes: Axes, columns: int = 2) -> None:
-    """A legend under the axis label, where it hides nothing."""
+    """Place the legend under the axis label, where it hides nothing."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, frameon=False, fontsize=9)
 
 
 def bars(axes: Axes, names: Sequence[str], lengths: Sequence[float], color: str = BLUE) -> None:
-    """Horizontal bars, the first on top, with the length written at the end of each."""
+    """Draw horizontal bars, the first on top, each labelled with its length in percent."""
     axes.barh(range(len(names)), list(lengths), color=color)
     axes.set_yticks(range(len(names)), list(names))
     axes.invert_yaxis()

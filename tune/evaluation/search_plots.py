@@ -1,4 +1,4 @@
-"""The pictures of a search: how it went, and which parameters mattered."""
+"""Plots of a search: its history, and the importance of parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tune.evaluation.plot_style import BLUE, GREY, ORANGE, bars, canvas, legend_
 from tune.search.trial import Trial, best_trial
 
 _LEAST_TRIALS = 8
-"""Fewer say nothing about parameters."""
+"""Fewest trials for a plot of parameters; fewer say nothing about them."""
 _SHOWN = 3
 
 
@@ -53,14 +53,14 @@ def _history(path: Path, trials: Sequence[Trial], metric: str) -> None:
 
 
 def _floor(trials: Sequence[Trial]) -> float:
-    """Where the axis of the metric begins: the worst tenth lies on the edge, so that it does not flatten the rest."""
+    """Return where the metric's axis begins: the worst tenth lies on its edge, so that it does not flatten the rest."""
     scores = [trial.score for trial in trials]
     low = float(np.quantile(scores, 0.1))
     return max(low - 0.5 * (max(scores) - low), 0.0)
 
 
 def parameter_importance(trials: Sequence[Trial]) -> list[tuple[str, float]]:
-    """Each parameter's share in what a random forest of the scores explains, largest first; a hint, no proof."""
+    """Return (parameter, importance) of a random forest fitted to the scores, largest first; a hint, no proof."""
     trials = sorted(trials, key=lambda trial: trial.number)
     names = sorted(trials[0].params)
     columns = np.array([_numbers([trial.params[name] for trial in trials]) for name in names]).T

@@ -1,4 +1,4 @@
-"""Figures apart for groups of rows: a model that is good on the whole may fail a part of it."""
+"""Figures by slice: a model that is good on the whole holdout may fail on a group of its rows."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tune.metrics.figures import Scored, intervals, value
 from tune.metrics.ranking import Interval, Ranking
 
 LEAST_ROWS, LEAST_OF_A_LABEL = 50, 5
-"""Slices with less are listed without figures."""
+"""Fewest rows, and fewest rows of either label; slices with less are listed without figures."""
 _MOST_WORDS = 12
 _MISSING, _OTHER = "(missing)", "(other)"
 
 
 class SliceFigures(NamedTuple):
-    """One slice of the holdout. The figures are None in a slice too small to judge."""
+    """Figures of one slice of the holdout; metric, precision and recall are None in a slice too small to judge."""
 
     column: str
     value: str
@@ -32,7 +32,7 @@ class SliceFigures(NamedTuple):
     share: float
     """Share of label 1."""
     mean: float
-    """Mean probability; beside `share` it tells whether the model is calibrated there."""
+    """Mean probability; compared with `share` it shows whether the model is calibrated on the slice."""
     metric: float | None
     interval: Interval | None
     precision: float | None
@@ -40,7 +40,7 @@ class SliceFigures(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Column and value in words."""
+        """Name of the slice for people."""
         return slice_name(self.column, self.value)
 
 
@@ -54,17 +54,17 @@ def slice_figures(
     metric: Metric,
     entities: np.ndarray | None = None,
 ) -> list[SliceFigures]:
-    """Judge each declared slice of the holdout.
+    """Evaluate each declared slice of the holdout.
 
     Args:
         table: raw rows with the slices' columns.
         train: row numbers, from which quantiles and the frequent words are taken.
         holdout: row numbers, shape (n,).
-        labels: of the holdout, shape (n,).
-        scored: of the holdout.
-        slices: as declared.
-        metric: the one that is judged; what depends on the share of label 1 is not compared between slices.
-        entities: of the holdout, shape (n,), as for `tune.metrics.figures.intervals`.
+        labels: labels of the holdout, shape (n,).
+        scored: probabilities on the holdout, and the threshold.
+        slices: the slices declared in the use case.
+        metric: the metric to report; one that depends on the share of label 1 cannot be compared between slices.
+        entities: entity codes of the holdout, shape (n,), as for `tune.metrics.figures.intervals`.
 
     Raises:
         DataError: a column is missing, or has edges and holds no numbers.
@@ -80,7 +80,7 @@ def slice_figures(
 def slice_rows(
     table: pa.Table, train: np.ndarray, holdout: np.ndarray, slices: Sequence[Slice]
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield column, value and places in `holdout` of each slice that has rows; the rest as `slice_figures`."""
+    """Yield (column, value, positions in `holdout`) of each slice that has rows; arguments as for `slice_figures`."""
     for declared in slices:
         codes, names = _groups(named_column(table, declared.column), declared, train)
         for code, name in enumerate(names):
@@ -90,13 +90,13 @@ def slice_rows(
 
 
 def too_small(labels: np.ndarray) -> bool:
-    """True for a slice with too few rows, or too few of a label, to be judged."""
+    """Return whether a slice has too few rows, or too few of a label, to be judged."""
     ones = int(labels.sum())
     return len(labels) < LEAST_ROWS or min(ones, len(labels) - ones) < LEAST_OF_A_LABEL
 
 
 def slice_name(column: str, value: str) -> str:
-    """Column and value in words."""
+    """Return the name of a slice for people: column and value, or column and range."""
     return f"{column} {value}" if value.startswith(("< ", ">= ")) else f"{column} = {value}"
 
 
@@ -119,7 +119,7 @@ def _judged(
 
 
 def _groups(column: pa.ChunkedArray, declared: Slice, train: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """A code for each row of the table, shape (n,), and the name of each code."""
+    """Return a group code for each row of the table, shape (n,), and the name of each code."""
     is_number = numeric(column.type) and not pa.types.is_boolean(column.type)
     if declared.edges is None and (not is_number or len(column.unique()) <= _MOST_WORDS):
         return _by_word(column, declared.column, train)
@@ -145,7 +145,7 @@ def _ranges(edges: np.ndarray) -> list[str]:
 
 
 def _by_word(column: pa.ChunkedArray, name: str, train: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The words most frequent among the train rows, the rest together; numbers in their order."""
+    """Group by value: the most frequent among the train rows, the rest as one group; numbers in their order."""
     exact = pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
     words = column.cast(pa.string()) if exact else as_strings(column, name)
     counts = words.take(pa.array(train)).drop_null().value_counts().to_pylist()
