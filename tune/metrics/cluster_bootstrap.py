@@ -1,4 +1,4 @@
-"""Whose rows are whose: rows of one entity are alike, so intervals resample entities instead of rows."""
+"""Units of the cluster bootstrap: rows of one entity are alike, so intervals resample entities instead of rows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
 
 LEAST_ENTITIES = 10
-"""Of fewer, resamples say nothing: any few entities agree by chance. Their rows are resampled instead."""
+"""Fewest entities to resample: a few agree by chance. Of fewer, rows are resampled instead."""
 
 
 def entity_codes(table: pa.Table, use_case: UseCase, rows: np.ndarray | None = None) -> np.ndarray | None:
-    """A code of each row's entity, int64 of shape (n,), of `rows` only when given; a row without one stands alone.
+    """Return the code of each row's entity as int64 of shape (n,).
 
-    None when the use case declares no entity, or the rows were kept before it did.
+    Args:
+        table: raw rows.
+        use_case: declares the entity.
+        rows: numbers of the rows to take; None for all.
+
+    Returns:
+        The codes, with a code of its own for a row without an entity. None when the use case declares no entity, or the
+        table, stored before it did, lacks the column.
     """
     if use_case.entity is None or use_case.entity.column not in table.column_names:
         return None
@@ -28,11 +35,11 @@ def entity_codes(table: pa.Table, use_case: UseCase, rows: np.ndarray | None = N
 
 
 def resampling_units(entities: np.ndarray | None) -> np.ndarray | None:
-    """The entities of some rows numbered from 0, shape (n,); None where rows are to be resampled one by one.
+    """Return the unit of each row, numbered from 0, shape (n,), or None when rows are to be resampled one by one.
 
-    That is: without entities, when none has two rows, and when there are less than `LEAST_ENTITIES`.
+    The latter without entities, when no entity has two rows, and with fewer than `LEAST_ENTITIES`.
     """
     if entities is None:
         return None
-    found, numbers = np.unique(entities, return_inverse=True)
-    return numbers if LEAST_ENTITIES <= len(found) < len(entities) else None
+    distinct, numbers = np.unique(entities, return_inverse=True)
+    return numbers if LEAST_ENTITIES <= len(distinct) < len(entities) else None

@@ -1,4 +1,4 @@
-"""How good scores are: ranking, decisions at a threshold, and whether probabilities mean what they say."""
+"""Figures of a model's scores: ranking, decisions at a threshold, and calibration, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tune.metrics.ranking import Interval, Ranking, resamples
 _ECE_BINS = 10
 _TINY = 1e-7
 _TIMES, _MANY_ROWS, _TIMES_OF_MANY = 300, 200_000, 100
-"""Bootstrap resamples; fewer of a large holdout, whose intervals are narrow however they are taken."""
+"""Bootstrap resamples: 300, but 100 of more than 200,000 rows, whose intervals are narrow anyway."""
 
 
 class Scored(NamedTuple):
-    """A model's probabilities on some rows, shape (n,), and its threshold."""
+    """A model's probabilities on n rows, float32 of shape (n,), and its decision threshold."""
 
     probabilities: np.ndarray
     threshold: float
@@ -28,7 +28,7 @@ class Scored(NamedTuple):
 class Evaluation(NamedTuple):
     """Figures by name (auc, pr_auc, f1, precision, recall, log_loss, brier, ece, with a declared cost also cost).
 
-    `cost` is the mean cost of a row. Intervals are there for all but log_loss and ece.
+    `cost` is the mean cost per row. All have intervals but log_loss and ece.
     """
 
     metrics: dict[str, float]
@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A paired difference with its bootstrap interval: both models on the same resamples."""
+    """A paired difference of two models' figures, with its bootstrap interval from the same resamples for both."""
 
     value: float
     low: float
@@ -44,16 +44,16 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What the interval allows to say of the first model."""
+        """What can be said of the first model: "better", "worse" or "not told apart"."""
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "not told apart"
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray, decision: Decision | None = None) -> float:
-    """The threshold that `decision` asks for, half way to the next lower score so that rounding cannot flip a row.
+    """Return the threshold that is best by `decision` (default: F1).
 
-    Default: the best F1.
+    It lies half way between two scores, so that rounding cannot flip a row.
     """
     ranking = Ranking(labels, scores)
     true, false = (np.append(0.0, hits) for hits in ranking.hits())
@@ -64,7 +64,7 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray, decision: Decision | 
 
 
 def _gain(true: np.ndarray, false: np.ndarray, decision: Decision) -> np.ndarray:
-    """What is maximized, for every distinct score taken as threshold."""
+    """Return the quantity to maximize, for every distinct score taken as threshold."""
     ones, zeros = float(true[-1]), float(false[-1])
     if decision.cost is not None:
         return -(decision.cost.false_positive * false + decision.cost.false_negative * (ones - true))
@@ -74,7 +74,7 @@ def _gain(true: np.ndarray, false: np.ndarray, decision: Decision) -> np.ndarray
 
 
 def metrics(labels: np.ndarray, scores: np.ndarray, threshold: float, cost: Cost | None = None) -> dict[str, float]:
-    """Every figure of probabilities `scores` (n,) against labels 0 and 1 (n,)."""
+    """Return every figure by name, of probabilities `scores` (n,) against labels 0 and 1 (n,)."""
     ranking = Ranking(labels, scores)
     clipped = np.clip(scores.astype(np.float64), _TINY, 1 - _TINY)
     return {
@@ -91,13 +91,13 @@ def metrics(labels: np.ndarray, scores: np.ndarray, threshold: float, cost: Cost
 def _decided(
     labels: np.ndarray, scores: np.ndarray, threshold: float, cost: Cost | None
 ) -> Callable[[np.ndarray], dict[str, float]]:
-    """Precision, recall and, when declared, the mean cost, as a function of how often each row counts."""
+    """Return a function from row counts (n,) to precision, recall and, when declared, the mean cost."""
     # In float64, as serving compares: numpy would round the threshold to the float32 of the scores.
     chosen = scores.astype(np.float64) >= threshold
-    found = chosen & (labels == 1)
+    true_positives = chosen & (labels == 1)
 
     def figures(counts: np.ndarray) -> dict[str, float]:
-        hits, marked, ones = float(counts[found].sum()), float(counts[chosen].sum()), float(counts @ labels)
+        hits, marked, ones = float(counts[true_positives].sum()), float(counts[chosen].sum()), float(counts @ labels)
         named = {"precision": hits / max(marked, 1.0), "recall": hits / max(ones, 1.0)}
         if cost is not None:
             wrong = cost.false_positive * (marked - hits) + cost.false_negative * (ones - hits)
@@ -115,7 +115,7 @@ def evaluate(
     cost: Cost | None = None,
     entities: np.ndarray | None = None,
 ) -> Evaluation:
-    """Figures of probabilities `scores` (n,), with bootstrap intervals; `entities` as for `intervals`."""
+    """Return the figures of probabilities `scores` (n,) with bootstrap intervals; `entities` as for `intervals`."""
     ranking = Ranking(labels, scores)
     squares = (scores.astype(np.float64) - labels) ** 2
     decided = _decided(labels, scores, threshold, cost)
@@ -129,8 +129,8 @@ def evaluate(
             "brier": float(counts @ squares / counts.sum()),
         }
 
-    found = intervals(figures, len(labels), confidence, entities=entities)
-    return Evaluation(metrics(labels, scores, threshold, cost), found)
+    bounds = intervals(figures, len(labels), confidence, entities=entities)
+    return Evaluation(metrics(labels, scores, threshold, cost), bounds)
 
 
 def differences(
@@ -141,25 +141,25 @@ def differences(
     confidence: float = 0.95,
     entities: np.ndarray | None = None,
 ) -> dict[str, Difference]:
-    """Each paired difference of the metric, `mine` - other, with its bootstrap interval; `entities` as for `intervals`.
+    """Return the paired difference of the metric, `mine` minus each other, with bootstrap intervals.
 
-    All models are held against the same resamples, so that what makes a resample easy for one makes it easy for the
-    other (Efron and Tibshirani 1993, chapter 13: percentile intervals).
+    All models are scored on the same resamples, so that what makes a resample easy for one makes it easy for the other
+    (Efron and Tibshirani 1993, chapter 13: percentile intervals). `entities` as for `intervals`.
     """
     first = Ranking(labels, mine.probabilities)
     rankings = {name: (Ranking(labels, other.probabilities), other.threshold) for name, other in others.items()}
 
     def figures(counts: np.ndarray) -> dict[str, float]:
-        here = value(first, metric, mine.threshold, counts)
-        return {name: here - value(ranking, metric, at, counts) for name, (ranking, at) in rankings.items()}
+        own = value(first, metric, mine.threshold, counts)
+        return {name: own - value(ranking, metric, at, counts) for name, (ranking, at) in rankings.items()}
 
     whole = figures(np.ones(len(labels)))
-    found = intervals(figures, len(labels), confidence, entities=entities)
-    return {name: Difference(whole[name], *found[name]) for name in others}
+    bounds = intervals(figures, len(labels), confidence, entities=entities)
+    return {name: Difference(whole[name], *bounds[name]) for name in others}
 
 
 def value(ranking: Ranking, metric: Metric, threshold: float, counts: np.ndarray | None = None) -> float:
-    """The metric of a ranking, of F1 at the threshold."""
+    """Return the metric of a ranking, with F1 taken at the threshold; `counts` as for `Ranking`."""
     if metric is Metric.F1:
         return ranking.f1(threshold, counts)
     return ranking.auc(counts) if metric is Metric.AUC else ranking.pr_auc(counts)
@@ -172,29 +172,36 @@ def intervals(
     seed: int = 0,
     entities: np.ndarray | None = None,
 ) -> dict[str, Interval]:
-    """Percentile bootstrap intervals of several figures at once, from the same resamples of `count` rows.
+    """Return percentile bootstrap intervals of several figures at once, from the same resamples.
 
-    With `entities`, the code of each row's entity, shape (count,), entities are drawn with all their rows: rows of
-    one are alike, and intervals that take them for independent are too narrow. When they are too few (see
-    `resampling_units`), rows are drawn. Resamples for which a figure is NaN are left out of its interval.
+    Resamples for which a figure is NaN are left out of its interval.
+
+    Args:
+        figures: the figures by name, as a function of how often each row counts, shape (count,).
+        count: number of rows.
+        confidence: coverage of the intervals.
+        seed: random seed of the resamples.
+        entities: entity code of each row, shape (count,). With it entities are drawn with all their rows: rows of one
+            are alike, and intervals that take them for independent are too narrow. When they are too few (see
+            `resampling_units`), rows are drawn.
     """
     times = _TIMES if count <= _MANY_ROWS else _TIMES_OF_MANY
     drawn = [figures(counts) for counts in resamples(count, times, seed, resampling_units(entities))]
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    found = {}
+    bounds = {}
     for name in drawn[0]:
-        values = np.array([each[name] for each in drawn])
+        values = np.array([resampled[name] for resampled in drawn])
         values = values[~np.isnan(values)]
         low, high = np.quantile(values, ends) if len(values) else (np.nan, np.nan)
-        found[name] = Interval(float(low), float(high))
-    return found
+        bounds[name] = Interval(float(low), float(high))
+    return bounds
 
 
 def reliability(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean score, share of label 1 and number of rows in at most ten bins of about equally many rows, ascending.
+    """Return mean score, share of label 1 and row count of at most ten bins, ascending, each of shape (bins,).
 
-    Equal counts, not equal widths: with a rare label nearly every score lies in the lowest tenth. Rows of one score
-    are in one bin, so that their order decides nothing.
+    Bins have about equally many rows, not equal widths: with a rare label nearly every score lies in the lowest tenth.
+    Rows with the same score are in one bin, so that their order decides nothing.
     """
     order = np.argsort(scores, kind="stable")
     ordered, ones = scores[order].astype(np.float64), labels[order].astype(np.float64)
@@ -204,7 +211,7 @@ def reliability(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _bin_starts(ordered: np.ndarray) -> np.ndarray:
-    """First row of each bin of ascending scores: each tenth, moved to the nearer end of the score it lies in."""
+    """Return the first row of each bin of ascending scores: each tenth, moved to the nearer end of its run of ties."""
     rows = len(ordered)
     tenths = np.arange(1, _ECE_BINS) * rows // _ECE_BINS
     before, after = (np.searchsorted(ordered, ordered[tenths], side) for side in ("left", "right"))
@@ -213,6 +220,6 @@ def _bin_starts(ordered: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over rows of |mean score - share of label 1| in the row's bin (Naeini et al. 2015), see `reliability`."""
+    """Return the mean over rows of |mean score - share of label 1| in the row's bin (Naeini et al. 2015)."""
     mean, share, size = reliability(labels, scores)
     return float((np.abs(mean - share) * size).sum() / size.sum())

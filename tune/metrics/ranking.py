@@ -1,4 +1,4 @@
-"""Ranking figures of one set of scores, fast enough to bootstrap.
+"""Ranking metrics (AUC, average precision, F1) of one set of scores, fast enough to bootstrap.
 
 Rows are sorted once; a bootstrap resample is then only a vector of how often each row was drawn, and
 AUC and average precision follow from cumulative sums in O(n), ties counted as scikit-learn does.
@@ -20,7 +20,10 @@ class Interval(NamedTuple):
 
 
 class Ranking:
-    """Labels (0 and 1) sorted by descending score. `counts` arguments have shape (n,), in input order."""
+    """Labels (0 and 1) sorted by descending score.
+
+    The methods' `counts` say how often each row counts, shape (n,), in input order; None for once each.
+    """
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
         # In float64, as serving compares: numpy would round a threshold to the float32 of the scores.
@@ -33,13 +36,13 @@ class Ranking:
         self._ends = _ends(ordered)
 
     def hits(self, counts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """True and false positives at each distinct score taken as threshold."""
+        """Return true and false positives at each distinct score taken as threshold, descending."""
         weights = np.ones(len(self._labels)) if counts is None else counts[self._order]
         true = np.cumsum(weights * self._labels)[self._ends]
         return true, np.cumsum(weights)[self._ends] - true
 
     def auc(self, counts: np.ndarray | None = None) -> float:
-        """Area under the ROC curve, NaN without both labels."""
+        """Return the area under the ROC curve, NaN without both labels."""
         true, false = self.hits(counts)
         if true[-1] == 0 or false[-1] == 0:
             return float("nan")
@@ -48,7 +51,7 @@ class Ranking:
         return float((widths * heights).sum() / (true[-1] * false[-1]))
 
     def pr_auc(self, counts: np.ndarray | None = None) -> float:
-        """Average precision (scikit-learn's definition), NaN without label 1."""
+        """Return the average precision (scikit-learn's definition), NaN without label 1."""
         true, false = self.hits(counts)
         if true[-1] == 0:
             return float("nan")
@@ -56,14 +59,14 @@ class Ranking:
         return float((np.diff(true, prepend=0.0) * precision).sum() / true[-1])
 
     def f1(self, threshold: float, counts: np.ndarray | None = None) -> float:
-        """F1 of the rule score >= threshold, 0 when it finds nothing."""
+        """Return F1 of the rule score >= threshold, 0 when it has no true positive."""
         true, false = self.hits(counts)
         at = int(np.searchsorted(-self.scores, -threshold, "right")) - 1
-        found, wrong = (float(true[at]), float(false[at])) if at >= 0 else (0.0, 0.0)
-        return 2 * found / max(float(true[-1]) + found + wrong, 1e-300)
+        hits, wrong = (float(true[at]), float(false[at])) if at >= 0 else (0.0, 0.0)
+        return 2 * hits / max(float(true[-1]) + hits + wrong, 1e-300)
 
     def best_f1(self) -> float:
-        """The best F1 of any threshold. Rows of one score are marked together: no threshold tells them apart."""
+        """Return the best F1 of any threshold; no threshold separates rows with the same score."""
         true, false = self.hits()
         return float((2 * true / np.maximum(true[-1] + true + false, 1e-300)).max())
 
@@ -73,10 +76,14 @@ def _ends(ordered: np.ndarray) -> np.ndarray:
 
 
 def resamples(count: int, times: int, seed: int, units: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Bootstrap resamples of `count` rows: how often each row was drawn, shape (count,), `times` of them.
+    """Yield bootstrap resamples of `count` rows, each as how often every row was drawn, shape (count,).
 
-    `units` are numbers from 0 of what is drawn, one for each row, shape (count,): all rows of a unit together (the
-    cluster bootstrap, Davison and Hinkley 1997, section 3.8). Without it, each row is drawn by itself.
+    Args:
+        count: number of rows.
+        times: number of resamples.
+        seed: random seed.
+        units: unit of each row, numbered from 0, shape (count,): all rows of a unit are drawn together (the cluster
+            bootstrap, Davison and Hinkley 1997, section 3.8). None draws each row by itself.
     """
     rng = np.random.default_rng(seed)
     size = count if units is None else int(units.max()) + 1
