@@ -1,1 +1,1 @@
-"""The proof that a running service computes what training computed."""
+"""The skew proof: a check, row by row, that a running service computes what training computed."""

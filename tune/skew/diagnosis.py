@@ -1,7 +1,7 @@
-"""What mismatches have in common: the kinds of fault that make a served path differ from training, told by name.
+"""Diagnosis of skew: the kinds of fault that explain why served rows differ from training.
 
-A fault that shows in the values is read off them. One that lies behind them, in the encoding, shows in the score
-alone: each kind is tried on the values that the service names, and the kind that gives the service's scores is the one.
+A fault in the values that the service used is read off them. A fault in the encoding behind them shows in the score
+alone: each kind is simulated on the values that the service names, and the one that reproduces its scores is reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tune.training.onnx_export import OnnxScorer
 
 
 class FaultKind(str, Enum):
-    """A kind of fault."""
+    """Kind of fault."""
 
     ZERO = "a zero is treated as missing"
     VOCABULARY = "category codes are from another vocabulary"
@@ -33,7 +33,7 @@ class FaultKind(str, Enum):
 
 
 class SkewFault(NamedTuple):
-    """One kind of fault: the features it touches, the mismatches it explains, and one of them in words."""
+    """One kind of fault: the features that it affects, the number of rows that it explains, and an example."""
 
     kind: FaultKind
     features: tuple[str, ...]
@@ -45,15 +45,20 @@ class _Theory(NamedTuple):
     kind: FaultKind
     features: tuple[str, ...]
     explained: dict[int, str]
-    """Places of the mismatches it explains, each with an example in words."""
+    """The mismatches that it explains, by index, each with an example in words."""
 
 
 def diagnose(mismatches: Sequence[RowMismatch], bundle: Bundle) -> list[SkewFault]:
-    """Return the kinds of fault, the one that explains the most rows first; a row may show more than one."""
+    """Return the kinds of fault among mismatches, most rows first; a row may show more than one.
+
+    Args:
+        mismatches: the rows that differ.
+        bundle: the bundle that the service should serve.
+    """
     schema = bundle.manifest.schema_
-    behind = [each for each in mismatches if each.rescored]
-    found = [*_in_the_values(mismatches, schema), *_behind_the_values(behind, schema, OnnxScorer(bundle.onnx))]
-    return sorted(found, key=lambda finding: -finding.rows)
+    rescored = [mismatch for mismatch in mismatches if mismatch.rescored]
+    faults = [*_in_the_values(mismatches, schema), *_behind_the_values(rescored, schema, OnnxScorer(bundle.onnx))]
+    return sorted(faults, key=lambda fault: -fault.rows)
 
 
 def _in_the_values(mismatches: Sequence[RowMismatch], schema: FeatureSchema) -> Iterator[SkewFault]:
@@ -96,7 +101,7 @@ def _in_words(line: FieldDifference) -> str:
 def _behind_the_values(
     mismatches: Sequence[RowMismatch], schema: FeatureSchema, scorer: OnnxScorer
 ) -> Iterator[SkewFault]:
-    """Take the theory that explains the most mismatches, then the next one for those left, till none explains any."""
+    """Yield the theory that explains the most mismatches, then the best for the rest, until none explains any."""
     theories = [*_zero_theories(mismatches, schema, scorer), *_vocabulary_theories(mismatches, schema, scorer)]
     left = set(range(len(mismatches)))
     while left:
@@ -112,13 +117,13 @@ def _behind_the_values(
 
 
 def _zero_theories(mismatches: Sequence[RowMismatch], schema: FeatureSchema, scorer: OnnxScorer) -> Iterator[_Theory]:
-    """Zeros of all features, of all numbers, and of each alone, scored as missing and as the default."""
+    """Yield theories in which zeros (of all features, of all numbers, of each alone) count as missing or default."""
     numbers = [i for i, feature in enumerate(schema.features) if feature.type is not FeatureType.CATEGORY]
     missing = np.array([encoder.missing for encoder in Transform(schema).encoders], np.float32)
     sets = [numbers, *([i] for i in range(len(schema.names))), list(range(len(schema.names)))]
     for columns in sets if mismatches else ():
         explained: dict[int, str] = {}
-        vectors = np.array([each.vector for each in mismatches])
+        vectors = np.array([mismatch.vector for mismatch in mismatches])
         chosen = np.zeros_like(vectors, bool)
         chosen[:, columns] = vectors[:, columns] == 0
         for fill in (np.full_like(missing, np.nan), missing):
@@ -133,7 +138,7 @@ def _zero_theories(mismatches: Sequence[RowMismatch], schema: FeatureSchema, sco
 def _vocabulary_theories(
     mismatches: Sequence[RowMismatch], schema: FeatureSchema, scorer: OnnxScorer
 ) -> Iterator[_Theory]:
-    """For each category: one code a word, the same in every row, that gives the service's scores."""
+    """Yield, for each category, the theory that every word has another code, the same one in all of its rows."""
     for column, feature in enumerate(schema.features):
         words = feature.vocabulary or ()
         by_word: dict[str, list[int]] = {}
@@ -151,7 +156,7 @@ def _vocabulary_theories(
 def _shared_codes(
     mismatches: Sequence[RowMismatch], column: int, size: int, scorer: OnnxScorer
 ) -> tuple[list[float], list[int]]:
-    """The codes of a word that explain the most of its mismatches, and which ones those are."""
+    """Return the codes of a word that explain the most of its mismatches, and the indices of those mismatches."""
     codes = np.append(np.arange(size, dtype=np.float32), np.float32(np.nan))
     fits = np.zeros((len(mismatches), len(codes)), bool)
     for at, mismatch in enumerate(mismatches):
@@ -171,5 +176,5 @@ def _code_in_words(codes: Sequence[float], words: Sequence[str]) -> str:
 
 
 def _same(scores: np.ndarray, mismatches: Sequence[RowMismatch]) -> np.ndarray:
-    online = np.array([each.online for each in mismatches])
+    online = np.array([mismatch.online for mismatch in mismatches])
     return np.abs(scores.astype(np.float64) - online) <= SCORE_TOLERANCE

@@ -1,4 +1,7 @@
-"""What the online store should hold: of the table that was materialized, not through the store's own code."""
+"""Expected online values: what the store should hold of a table, computed without the store's own code.
+
+A fault in packing, writing or reading would otherwise be on both sides of the comparison.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,19 @@ from tune.skew.row_comparison import Values
 
 
 def stored_values(path: str, use_case: UseCase, now_us: int) -> Mapping[str, Values | None]:
-    """Return the online features of each entity after `path` was materialized, without expired rows.
+    """Return the online features of each entity after the table at `path` was materialized.
 
-    None stands for an entity whose newest rows are of one moment and differ: which one the store keeps is its own
-    affair.
+    Args:
+        path: Parquet file or folder.
+        use_case: the use case.
+        now_us: current time in microseconds since 1970 UTC; expired rows and those over a day later are left out.
+
+    Returns:
+        Values by entity. None for an entity whose newest rows have the same time and differ: the store decides between
+        them by its packed payloads.
 
     Raises:
-        ConfigError: the use case has nothing online.
+        ConfigError: the use case has no online features.
         DataError: the table is broken, or a column is missing or holds what its feature cannot.
     """
     table = read_table(path, online_columns(use_case))
@@ -36,25 +45,25 @@ def stored_values(path: str, use_case: UseCase, now_us: int) -> Mapping[str, Val
     newest = _newest(keys, times, oldest, now_us + DAY_US)
     rows = [at for places in newest.values() for at in places]
     values = iter(_rows(table.take(pa.array(rows, pa.int64())), use_case))
-    found: dict[str, Values | None] = {}
+    stored: dict[str, Values | None] = {}
     for key, places in newest.items():
         first, *others = [next(values) for _ in places]
-        found[key] = None if any(other != first for other in others) else first
-    return found
+        stored[key] = None if any(other != first for other in others) else first
+    return stored
 
 
 def _newest(keys: Sequence[str | None], times: Sequence[int], oldest: int, latest: int) -> dict[str, list[int]]:
-    """Row numbers of each key's latest moment between `oldest` and `latest`."""
-    found: dict[str, list[int]] = {}
+    """Return the row numbers of each key's latest time between `oldest` and `latest`; several rows may share it."""
+    newest: dict[str, list[int]] = {}
     for at, (key, moment) in enumerate(zip(keys, times, strict=True)):
         if key is None or not oldest <= moment <= latest:
             continue
-        before = times[found[key][0]] if key in found else NO_TIME
+        before = times[newest[key][0]] if key in newest else NO_TIME
         if moment > before:
-            found[key] = [at]
+            newest[key] = [at]
         elif moment == before:
-            found[key].append(at)
-    return found
+            newest[key].append(at)
+    return newest
 
 
 def _rows(table: pa.Table, use_case: UseCase) -> list[Values]:

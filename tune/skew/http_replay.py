@@ -1,4 +1,4 @@
-"""The skew proof by replay: rows of a table through the running HTTP path, held against training row by row."""
+"""The skew proof by replay: rows of a table are sent through the HTTP API and compared with training."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tune.skew.row_comparison import RowComparer, SentRow, ServedRow, SkewProof,
 from tune.skew.service_client import ServiceClient
 
 BATCH_ROWS = 50
-"""Rows of one request."""
+"""Rows per request."""
 
 
 class ReplayPace(NamedTuple):
-    """How many rows are to be compared, and how many may be sent in a second."""
+    """Number of rows to compare, and most rows to send per second."""
 
     rows: int
     per_second: float
@@ -33,10 +33,18 @@ def prove(
     stored: Mapping[str, Values | None] | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> SkewProof:
-    """Replay a table through a service that is asked for the bundle's version.
+    """Replay a table through a service and compare its answers with training.
+
+    Args:
+        bundle: the bundle of the version that is asked.
+        table: raw rows.
+        service: client that asks for that version.
+        pace: how many rows to compare, and how fast.
+        stored: what the online store should hold by entity (`stored_values`), if it is known.
+        advance: called with the number of rows compared after each request.
 
     Raises:
-        ServiceError: the service does not answer, or not as the version that was asked.
+        ServiceError: the service does not answer, or another version answers.
         DataError: the table lacks a column, or one cannot hold its feature.
     """
     comparer = RowComparer(bundle, service.version or "", pace.rows, stored)
@@ -50,7 +58,7 @@ def _replay(
     pace: ReplayPace,
     advance: Callable[[int], None],
 ) -> SkewProof:
-    """Send rows until enough are compared or there are no more."""
+    """Send rows until enough are compared or none are left."""
     start, due, proof = 0, time.monotonic(), comparer.proof
     while start < rows.forms and proof.compared < pace.rows:
         matrix, sent = rows.slice(start, min(BATCH_ROWS, pace.rows - proof.compared))

@@ -1,4 +1,4 @@
-"""The skew proof by prediction log: rows that were answered, with the vectors that were scored."""
+"""The skew proof from the prediction log: logged answers and the vectors scored for them, compared with training."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ _BATCH_ROWS = 1000
 def prove_log(
     bundle: Bundle, version: str, folder: Path, rows: int, advance: Callable[[int], None] = lambda _: None
 ) -> SkewProof:
-    """Compare rows that a version answered, those of the newest files first, until `rows` are compared.
+    """Compare logged rows of one version with training, newest files first, until `rows` are compared.
+
+    Args:
+        bundle: the bundle of the version.
+        version: number of the version.
+        folder: the prediction log.
+        rows: number of rows to compare.
+        advance: called with the number of rows compared after each batch.
 
     Raises:
-        DataError: there is no log in the folder, or a file of it is broken.
+        DataError: the folder holds no log, or one of its files is broken.
     """
     comparer = RowComparer(bundle, version, rows)
     schema, transform = bundle.manifest.schema_, Transform(bundle.manifest.schema_)
@@ -38,7 +45,7 @@ def prove_log(
         logged = part.slice(0, left).to_pylist()
         first = comparer.proof.compared
         sent = [SentRow(first + at, _sent(row), None) for at, row in enumerate(logged)]
-        matrix = transform.matrix(_as_table([each.body or {} for each in sent], schema))
+        matrix = transform.matrix(_as_table([row.body or {} for row in sent], schema))
         comparer.compare(matrix, sent, [_served(row, schema) for row in logged])
         advance(len(logged))
     return comparer.proof
@@ -46,8 +53,8 @@ def prove_log(
 
 def _parts(folder: Path, version: str, schema: FeatureSchema) -> Iterator[pa.Table]:
     for file in sorted(log_files(folder), key=lambda file: file.name.rpartition("-")[2], reverse=True):
-        found: LogFile = read_file(file)
-        own = found.table.filter(pc.call_function("equal", [found.table.column("version"), version]))
+        log: LogFile = read_file(file)
+        own = log.table.filter(pc.call_function("equal", [log.table.column("version"), version]))
         width = pc.call_function("list_value_length", [own.column("vector")]).to_numpy()
         own = own.filter(pa.array(width == len(schema.names)))
         for start in range(0, own.num_rows, _BATCH_ROWS):
@@ -68,7 +75,7 @@ def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
 
 
 def _as_table(bodies: list[dict[str, Any]], schema: FeatureSchema) -> pa.Table:
-    """What was sent, as training's table would have it; null where nothing was."""
+    """Return the sent values as a table like that of training, null where a value was not sent."""
     columns = {}
     for feature in schema.features:
         values = [body.get(feature.name) for body in bodies]

@@ -1,7 +1,7 @@
-"""A table's rows as clients would send them: the JSON objects of requests, and beside them the encoded rows.
+"""Replay requests: the rows of a table as the JSON objects that clients would send, beside the encoded rows.
 
-Every feature that a request may carry is sent. One of source `either` is sent in one half of the rows and left to the
-store in the other; the halves change places when the table is gone through again.
+Every feature that a request may carry is sent. A feature of source `either` is sent in every other row and left to the
+store in the rest; in a second pass over the table it is the other way round.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from tune.skew.row_comparison import SentRow
 
 
 class ReplayRequests:
-    """The requests that can be made of a table."""
+    """The requests that can be made from a table.
+
+    Args:
+        table: raw rows.
+        manifest: names features and entity.
+    """
 
     def __init__(self, table: pa.Table, manifest: BundleManifest) -> None:
         self._table = table
@@ -29,11 +34,13 @@ class ReplayRequests:
 
     @property
     def forms(self) -> int:
-        """Different requests that can be made of the table."""
+        """Number of different requests: the rows, twice when some features may or may not be sent."""
         return self._table.num_rows * (2 if self._open else 1)
 
     def slice(self, start: int, count: int) -> tuple[np.ndarray, list[SentRow]]:
-        """Encode rows and put them as requests, from form `start` on; fewer at the end of the table.
+        """Return encoded rows, float32 of shape (n, k), and their requests, from request number `start` on.
+
+        n is `count`, or less at the end of the table.
 
         Raises:
             DataError: a column is missing, or cannot hold its feature.
@@ -57,7 +64,7 @@ class ReplayRequests:
 
 
 def json_values(column: pa.ChunkedArray, name: str, kind: FeatureType) -> list[Scalar | None]:
-    """Return a column's values as a request must spell them, None where absent; raises DataError."""
+    """Return a column's values as JSON carries them in a request, None where absent; raises DataError."""
     if kind is FeatureType.CATEGORY:
         return as_strings(column, name).to_pylist()
     if kind is FeatureType.INTEGER and pa.types.is_integer(column.type):

@@ -1,9 +1,9 @@
-"""Skew: does the served path compute what training computed? One row at a time, field by field.
+"""Row comparison for the skew proof: a served row against what training computes for it, field by field.
 
-Offline is the table encoded by `data.transform.encoding.Transform` and scored by the bundle's ONNX model. Online is
-what the service says: the values it used with their sources, and its score. Where a value came from the store, the
-offline side takes what the store should hold when that is known, else the value that the answer names. Pure: no HTTP,
-no registry.
+*Offline* is the table's row, encoded by `data.transform.encoding.Transform` and scored by the bundle's ONNX model.
+*Online* is what the service reports: the values it used with their sources, and its score. For a value from the store,
+offline is what the store should hold if that is known, else the value that the service reports. Pure: no HTTP, no
+registry.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from tune.registry.bundle import Bundle
 from tune.training.onnx_export import OnnxScorer
 
 SCORE_TOLERANCE = 1e-6
-"""Scores are the same within this: eight times the rounding of a float32 near 1, for sums taken in another order."""
+"""Largest difference of equal scores: eight times the rounding of a float32 near 1, since sums may be taken in another
+order."""
 SHOWN = 10
-"""Rows that are shown field by field."""
+"""Most rows that are shown field by field."""
 KEPT = 200
-"""Mismatches that are kept to find out what they have in common."""
+"""Most mismatches that are kept, for the diagnosis."""
 
 ALONE, ANOTHER_VALUE = " to the service alone", "another value"
-"""Faults of a field; a third kind names the source that the value came from."""
+"""Faults of a field, the first as a suffix of "known" or "unknown"; a third kind names the source of the value."""
 
 Values = Mapping[str, Scalar]
 """Raw values by feature; absent ones are left out."""
 
 
 class SentRow(NamedTuple):
-    """One row as it is sent: its number in the table, and the JSON object; None when no JSON can carry it."""
+    """One request row: its number in the table, the JSON object (None when JSON cannot carry it), and the entity."""
 
     row: int
     body: dict[str, Scalar] | None
@@ -47,7 +48,7 @@ class SentRow(NamedTuple):
 class UsedValue(NamedTuple):
     """One feature as the service says it used it; `source` is the word of a `ValueSource`, or what the service says.
 
-    `unseen`: the service counts the value as an unknown category; None when it does not say.
+    `unseen` says whether the service takes the value for an unknown category; None when it does not report that.
     """
 
     value: Scalar | None
@@ -59,7 +60,7 @@ _NOT_USED = UsedValue(None, "nowhere")
 
 
 class ServedRow(NamedTuple):
-    """One answered row: its score, each feature as it was used, and the vector that was scored, where that is told."""
+    """One answered row: its score, each feature as it was used, and, from a log, the vector that was scored."""
 
     request_id: str
     probability: float
@@ -68,9 +69,9 @@ class ServedRow(NamedTuple):
 
 
 class FieldDifference(NamedTuple):
-    """One field of a row that does not agree with training.
+    """One field of a compared row.
 
-    `online` and `offline` are encoded, as the model sees them; `fault` says in words what differs, empty when nothing.
+    `online` and `offline` are encoded values, as the model sees them; `fault` says what differs, empty when nothing.
     """
 
     name: str
@@ -83,10 +84,10 @@ class FieldDifference(NamedTuple):
 
 
 class RowMismatch(NamedTuple):
-    """A row on which both sides differ.
+    """A row on which online and offline differ.
 
-    `vector` is what the service scored, or should have by the values it names, float32 of shape (k,), and `implied`
-    the bundle's score of it: when `online` is another one, the fault lies behind the values.
+    `vector`, float32 of shape (k,), is what the service scored, or should have scored by the values that it reports.
+    `implied` is the bundle's score of it: when `online` differs from it, the fault lies behind the values.
     """
 
     row: int
@@ -99,13 +100,13 @@ class RowMismatch(NamedTuple):
 
     @property
     def rescored(self) -> bool:
-        """True when the service's score is not that of the values it names."""
+        """Whether the service's score differs from the bundle's score of the values that it reports."""
         return not same_score(self.online, self.implied)
 
 
 @dataclass
 class SkewProof:
-    """What a comparison found. `wanted` is the number of rows that must be compared."""
+    """The result of a comparison. `wanted` is the number of rows that must be compared."""
 
     version: str
     wanted: int
@@ -114,19 +115,19 @@ class SkewProof:
     refused: int = 0
     first_refusal: str = ""
     fields: Counter[str] = field(default_factory=Counter)
-    """Fields compared, by the source of the value."""
+    """Number of compared fields by the source of the value."""
     differing: int = 0
     mismatches: list[RowMismatch] = field(default_factory=list)
     """The first `KEPT` of `differing`."""
 
     @property
     def passed(self) -> bool:
-        """True when enough rows were compared and none differs."""
+        """Whether enough rows were compared and none differs."""
         return self.differing == 0 and self.compared >= self.wanted
 
     @property
     def summary(self) -> str:
-        """In words, for a table."""
+        """The result in one line, for a table."""
         words = [f"{self.compared:,} rows, {self.differing:,} differ"]
         if self.refused:
             words.append(f"{self.refused:,} refused")
@@ -135,19 +136,19 @@ class SkewProof:
         return ", ".join(words)
 
     def refuse(self, row: int, reason: str) -> None:
-        """Count a row that the service does not take."""
+        """Count a row that the service refused or that cannot be sent."""
         self.refused += 1
         self.first_refusal = self.first_refusal or f"row {row}: {reason}"
 
 
 class RowComparer:
-    """Compares served rows with training for one bundle, and keeps the `proof`.
+    """Compares served rows with training for one bundle, and collects the result in `proof`.
 
     Args:
-        bundle: of the version that is asked.
-        version: its number.
-        wanted: rows that must be compared.
-        stored: what the store should hold of each entity, as far as that is known.
+        bundle: the bundle of the version that is asked.
+        version: number of the version.
+        wanted: number of rows that must be compared.
+        stored: what the store should hold by entity, if it is known; None for an entity where that is open.
     """
 
     def __init__(
@@ -159,10 +160,16 @@ class RowComparer:
         self._stored = stored
 
     def compare(self, matrix: np.ndarray, sent: Sequence[SentRow], served: Sequence[ServedRow]) -> None:
-        """Compare rows: the encoded table (n, k), what was sent of each, and what was answered, in the same order."""
+        """Compare n rows.
+
+        Args:
+            matrix: the encoded rows of the table, float32 of shape (n, k).
+            sent: the request of each row.
+            served: the answer to each.
+        """
         if not sent:
             return
-        rows = [self._lines(*each) for each in zip(matrix, sent, served, strict=True)]
+        rows = [self._lines(*row) for row in zip(matrix, sent, served, strict=True)]
         offline = np.array([[line.offline for line in lines] for lines in rows], np.float32)
         online = np.array([[line.online for line in lines] for lines in rows], np.float32)
         expected, implied = self._scorer.probabilities(offline).tolist(), self._scorer.probabilities(online).tolist()
@@ -171,21 +178,21 @@ class RowComparer:
             self.proof.fields.update(line.used.source for line in lines)
             score = served[at].probability
             if any(line.fault for line in lines) or not same_score(score, expected[at]):
-                found = RowMismatch(
+                mismatch = RowMismatch(
                     sent[at].row, served[at].request_id, lines, score, expected[at], online[at], implied[at]
                 )
-                self._keep(found)
+                self._keep(mismatch)
 
-    def _keep(self, found: RowMismatch) -> None:
+    def _keep(self, mismatch: RowMismatch) -> None:
         self.proof.differing += 1
         if len(self.proof.mismatches) < KEPT:
-            self.proof.mismatches.append(found)
+            self.proof.mismatches.append(mismatch)
 
     def _lines(self, encoded: np.ndarray, sent: SentRow, served: ServedRow) -> tuple[FieldDifference, ...]:
-        told = served.vector if served.vector is not None else [None] * len(encoded)
+        vector = served.vector if served.vector is not None else [None] * len(encoded)
         return tuple(
             self._line(encoder, float(code), sent, served.features.get(encoder.feature.name, _NOT_USED), scored)
-            for encoder, code, scored in zip(self._encoders, encoded, told, strict=True)
+            for encoder, code, scored in zip(self._encoders, encoded, vector, strict=True)
         )
 
     def _line(
@@ -193,7 +200,7 @@ class RowComparer:
     ) -> FieldDifference:
         feature = encoder.feature
         value = (sent.body or {}).get(feature.name)
-        held = {} if self._stored is None else self._stored.get(sent.entity or "", {})
+        stored = {} if self._stored is None else self._stored.get(sent.entity or "", {})
         implied = _float32(encoder.encode(used.value))
         online = implied if scored is None else scored
         if value is not None:
@@ -211,7 +218,7 @@ class RowComparer:
 
 
 def same_score(one: float, other: float) -> bool:
-    """True within SCORE_TOLERANCE."""
+    """Return whether two scores agree within SCORE_TOLERANCE."""
     return abs(one - other) <= SCORE_TOLERANCE
 
 
@@ -226,4 +233,5 @@ def _fault(encoder: FeatureEncoder, used: UsedValue, online: float, offline: flo
 
 
 def _float32(value: float) -> float:
+    # The encoder returns a Python float; a logged or encoded vector has been rounded to float32.
     return float(np.float32(value))

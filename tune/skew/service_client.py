@@ -1,4 +1,4 @@
-"""A running service as a client sees it: rows over HTTP, to one version, with every feature's value and source."""
+"""HTTP client of a running service, for the skew proof and for rollbacks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ _HOW_TO_ASK = "before a version can be asked it must be in the traffic rules, wi
 
 
 class RolledBack(NamedTuple):
-    """What became of a rollback. `outcome` is "committed", "preparing", "refused", "superseded" or "conflict"; `reason`
-    says why not. `champion` and `epoch` are of the rules that it made."""
+    """The service's answer to a rollback.
+
+    `outcome` is "committed", "preparing", "refused", "superseded" or "conflict", and `reason` says why it was not
+    committed. `champion` and `epoch` are those of the new traffic rules.
+    """
 
     outcome: str
     reason: str
@@ -28,14 +31,14 @@ class RolledBack(NamedTuple):
 
 
 class ServiceClient:
-    """A running service, asked for one version; to be closed.
+    """HTTP client that asks one version of the model; close it after use.
 
     Args:
-        url: of the service, e.g. http://127.0.0.1:8000; a path before `/predict` is kept.
-        version: the one that must answer; None for the one that answers by default.
+        url: URL of the service, e.g. http://127.0.0.1:8000; a path before `/predict` is kept.
+        version: the version that must answer; None for whichever answers by default.
 
     Raises:
-        ConfigError: the URL is none.
+        ConfigError: the URL is not one of HTTP.
     """
 
     def __init__(self, url: str, version: str | None = None) -> None:
@@ -52,11 +55,11 @@ class ServiceClient:
         self._client.close()
 
     def champion(self, use_case: str) -> str:
-        """Version of the model that is served.
+        """Return the version of the model that the service serves.
 
         Raises:
-            ConfigError: it is another use case's.
-            ServiceError: nobody answers, or not as a service of ours.
+            ConfigError: the service serves another use case.
+            ServiceError: nobody answers, or another program does.
         """
         info = self._send("GET", "/model/info", {})
         if not isinstance(info, dict) or not {"name", "version"} <= info.keys():
@@ -68,7 +71,7 @@ class ServiceClient:
         return str(info["version"])
 
     def ask(self, bodies: list[dict[str, Scalar]], request_id: str) -> list[dict[str, Any]]:
-        """Send rows as one array and return an answer for each, an item's error in its place.
+        """Send rows as one request and return an answer for each; a refused row's answer has the key `error`.
 
         Raises:
             ServiceError: nobody answers, the request as a whole is refused, or another version answers.
@@ -82,23 +85,23 @@ class ServiceClient:
         return answers
 
     def roll_back(self, token: str, attempt: str) -> RolledBack:
-        """Have the service go back by its admin door: no live challengers, else the champion before this one.
+        """Roll the service back by its admin API: drop live challengers, or else return to the previous champion.
 
         Args:
-            token: of the admin door.
-            attempt: the same for every try of one rollback, which is made once.
+            token: bearer token of the admin API.
+            attempt: id of the rollback; the service carries out each id once, so a repeated request is harmless.
 
         Raises:
-            ServiceError: nobody answers, or the door is closed or wants another token.
+            ServiceError: nobody answers, or the admin API is off or wants another token.
         """
         headers = {"authorization": f"Bearer {token}"}
         response = self._try("POST", "/admin/rollback", {"json": {"attempt": attempt}, "headers": headers})
-        told = _decoded(response)
-        if not isinstance(told, dict) or "outcome" not in told:
+        answer = _decoded(response)
+        if not isinstance(answer, dict) or "outcome" not in answer:
             raise ServiceError(f"{self.url}/admin/rollback: {_problem(response)}")
-        rules = told.get("rules") or {}
+        rules = answer.get("rules") or {}
         return RolledBack(
-            told["outcome"], str(told.get("reason", "")), str(rules.get("champion", "")), told.get("epoch")
+            answer["outcome"], str(answer.get("reason", "")), str(rules.get("champion", "")), answer.get("epoch")
         )
 
     def _check(self, answer: dict[str, Any]) -> None:
@@ -113,15 +116,15 @@ class ServiceClient:
             raise ServiceError(f"{self.url}/predict?detail=1 answers without features; is a proxy dropping the query?")
 
     def _send(self, method: str, path: str, request: dict[str, Any]) -> Any:
-        """Send, again while the service is busy, and return the decoded answer."""
+        """Send a request, repeated while the service is busy, and return the decoded answer."""
         response = self._try(method, path, request)
         if response.status_code != 200:
             hint = f"; {_HOW_TO_ASK}" if response.status_code == 404 and self.version else ""
             raise ServiceError(f"{self.url}{path}: {_problem(response)}{hint}")
-        found = _decoded(response)
-        if found is None:
+        decoded = _decoded(response)
+        if decoded is None:
             raise ServiceError(f"{self.url}{path} does not answer in JSON; is another program there?")
-        return found
+        return decoded
 
     def _try(self, method: str, path: str, request: dict[str, Any]) -> httpx.Response:
         try:
@@ -139,7 +142,7 @@ class ServiceClient:
 
 
 def _decoded(response: httpx.Response) -> Any:
-    """The body, None when it is no JSON."""
+    """Return the decoded body, None when it is not JSON."""
     try:
         return response.json()
     except ValueError:
@@ -147,9 +150,9 @@ def _decoded(response: httpx.Response) -> Any:
 
 
 def _problem(response: httpx.Response) -> str:
-    """What a response that is no answer says."""
+    """Return the problem that an error response describes (RFC 9457), else its status."""
     try:
-        told = response.json()
-        return f"{response.status_code} {told['title']}: {told['detail']}"
+        problem = response.json()
+        return f"{response.status_code} {problem['title']}: {problem['detail']}"
     except (ValueError, KeyError, TypeError):
         return f"{response.status_code} {response.reason_phrase}"
