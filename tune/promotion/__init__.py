@@ -1,1 +1,1 @@
-"""Promotion: gates, the comparison with the champion, and what two holdouts share."""
+"""Promotion: the gates, the comparison of two models, and the rows that their holdouts share."""

@@ -1,4 +1,4 @@
-"""Two runs or versions side by side: parameters, figures, and the difference on the rows that both were judged on."""
+"""Comparison of two runs or versions: parameters, figures, and the paired difference on their common holdout."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class ComparedModel(NamedTuple):
-    """One side. `bundle` and `holdout` are None for a run that did not come to its end."""
+    """One side of a comparison. `bundle` and `holdout` are None for a run that registered no model."""
 
     name: str
     run_id: str
@@ -39,7 +39,7 @@ class ComparedModel(NamedTuple):
 
 
 class SharedRows(NamedTuple):
-    """What both models say of the rows on which both were judged."""
+    """Scores of both models on the holdout rows that they share, with labels of shape (n,)."""
 
     labels: np.ndarray
     scored: tuple[Scored, Scored]
@@ -48,7 +48,7 @@ class SharedRows(NamedTuple):
 
 
 class ModelComparison(NamedTuple):
-    """Both sides, and what they share; without shared rows, `reason` says why."""
+    """Both sides and their shared rows; `reason` says why there are none."""
 
     one: ComparedModel
     other: ComparedModel
@@ -57,7 +57,7 @@ class ModelComparison(NamedTuple):
 
 
 def compare(registry: Registry, use_case: UseCase, one: str, other: str) -> ModelComparison:
-    """Compare two of: a version's number, an alias, the id of a run.
+    """Compare two models, each given as a version's number, an alias or the id of an MLflow run.
 
     Raises:
         ModelNotFound: no such run, version or alias.
@@ -86,7 +86,7 @@ def _contender(registry: Registry, model: str, wanted: str) -> ComparedModel:
 
 
 def _why_not(one: ComparedModel, other: ComparedModel) -> str:
-    """Why no difference can be claimed; empty when both were judged on the same rows, from which neither learned."""
+    """Return why the models cannot be compared; empty when both have the same holdout, from which neither learned."""
     if one.holdout is None or other.holdout is None:
         return f"{(one if one.holdout is None else other).name} came to no model"
     if same_rows(one.holdout, other.holdout):
@@ -103,14 +103,14 @@ def _why_not(one: ComparedModel, other: ComparedModel) -> str:
 
 
 def _only(one: ComparedModel, other: ComparedModel) -> list[str]:
-    """In words, the columns that one side read and the other did not."""
+    """Return a text on the columns that `one` read and `other` did not, if there are any."""
     mine, theirs = (each.holdout.column_names if each.holdout is not None else [] for each in (one, other))
     columns = [name for name in mine if name not in theirs]
     return [f"only {one.name} read {', '.join(columns)}"] if columns else []
 
 
 def _shared(use_case: UseCase, one: tuple[Bundle, pa.Table], other: tuple[Bundle, pa.Table]) -> SharedRows:
-    """Each model scores its own copy of the rows, which has the columns of its features."""
+    """Score the shared rows with both models, each on its own copy, which has the columns of its features."""
     holdout = one[1]
     labels = as_floats(named_column(holdout, use_case.label), use_case.label).astype(np.uint8)
     mine, theirs = score(*one), score(*other)
@@ -123,14 +123,14 @@ def _shared(use_case: UseCase, one: tuple[Bundle, pa.Table], other: tuple[Bundle
 
 
 def parameter_rows(found: ModelComparison) -> list[tuple[str, str, str]]:
-    """Name and both values of every parameter, those that differ first."""
+    """Return (name, first value, second value) of every parameter, those that differ first."""
     one, other = found.one.params, found.other.params
     rows = [(name, one.get(name, ""), other.get(name, "")) for name in {**one, **other}]
     return sorted(rows, key=lambda row: row[1] == row[2])
 
 
 def figure_rows(found: ModelComparison) -> list[tuple[str, str, str, str]]:
-    """Name, both values with their intervals, and the paired difference of every figure on the holdout."""
+    """Return (name, first value, second value, paired difference) of every holdout figure, with intervals."""
     rows = []
     for name in FIGURES:
         cells = [_cell(each.metrics, name) for each in (found.one, found.other)]

@@ -1,4 +1,4 @@
-"""The picture of a comparison: both curves on the same rows, and the figures with their intervals."""
+"""Plot of a comparison: PR curves of both models on the same rows, and their figures with intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLORS = (BLUE, ORANGE)
 
 
 def write_comparison(path: Path, found: ModelComparison) -> None:
-    """Write a PNG, whole or not at all; raises DataError when it cannot be written."""
+    """Write the plot as PNG, whole or not at all; raises DataError when it cannot be written."""
     figure, axes = canvas(11 if found.shared else 6, 5, 2 if found.shared else 1)
     _figures(axes[-1], (found.one, found.other))
     if found.shared:

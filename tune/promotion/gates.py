@@ -25,17 +25,17 @@ _NO_CHAMPION = "no champion yet"
 
 
 class Gate(NamedTuple):
-    """One gate: what it asks, what was found, what is allowed, and whether that is good enough."""
+    """The result of one gate: its name, the value found, the limit, and whether it passed."""
 
     name: str
     value: str
     limit: str
     passed: bool | None
-    """None where nothing can be said: no proof, and no refusal."""
+    """None where the gate cannot be judged, which refuses nothing."""
 
     @property
     def verdict(self) -> str:
-        """In a word."""
+        """The result as a word: passed, REFUSED or not judged."""
         return {True: "passed", False: "REFUSED", None: "not judged"}[self.passed]
 
 
@@ -48,16 +48,16 @@ def check_gates(
     new_schema: bool = False,
     champions_holdout: pa.Table | None = None,
 ) -> list[Gate]:
-    """Score both models on the challenger's holdout, raw rows with the label, and judge.
+    """Score both models on the challenger's holdout and judge every gate.
 
     Args:
         use_case: declares the limits.
-        holdout: raw rows with the label.
-        challenger: the one that wants to be the champion.
-        champion: the one there is.
-        proof: the skew proof of the challenger, when one was made.
-        new_schema: clients and store are ready for another schema than the champion's.
-        champions_holdout: the rows that the champion was judged on, from which it did not learn, when they are there.
+        holdout: the challenger's holdout: raw rows with the label.
+        challenger: the model to promote.
+        champion: the present champion, if there is one.
+        proof: the skew proof of the challenger, if one was made.
+        new_schema: accept another schema than the champion's, for which clients and store must be ready.
+        champions_holdout: the champion's own holdout, from which it did not learn; None when it is gone.
 
     Raises:
         DataError: the holdout lacks a column of the challenger.
@@ -75,7 +75,7 @@ def check_gates(
 
 
 def score(bundle: Bundle, table: pa.Table) -> Scored:
-    """Score raw rows as serving does; raises DataError when a column is missing."""
+    """Score raw rows as serving does, with the bundle's threshold; raises DataError when a column is missing."""
     matrix = Transform(bundle.manifest.schema_).matrix(table)
     return Scored(OnnxScorer(bundle.onnx).probabilities(matrix), bundle.manifest.threshold)
 
@@ -98,9 +98,9 @@ def _against(
     mine: Scored,
     use_case: UseCase,
 ) -> list[Gate]:
-    """Not worse than the champion: on the whole holdout, and on each declared slice.
+    """Judge that the challenger is not worse than the champion, on the whole holdout and on each declared slice.
 
-    A champion that learned from these rows is flattered by them: then nothing is judged.
+    A champion that learned from these rows looks better on them than it is: then nothing is judged.
     """
     gates = use_case.gates
     name = f"{use_case.search.metric.value} - champion's"
@@ -123,9 +123,9 @@ def _against(
 
 
 def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored, use_case: UseCase) -> list[Gate]:
-    """One row for the slices that hold, and one for each that collapses.
+    """Return one gate for all slices, and one for each that fails.
 
-    Quantiles and frequent words are those of the holdout: the train rows are not there to take them from.
+    Quantiles and frequent words are taken from the holdout, because the train rows are not kept.
     """
     if not use_case.slices:
         return []
@@ -136,9 +136,9 @@ def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored,
         if too_small(labels[places]):
             small += 1
             continue
-        here, there = (Scored(each.probabilities[places], each.threshold) for each in (mine, theirs))
+        own, other = (Scored(side.probabilities[places], side.threshold) for side in (mine, theirs))
         name, of = slice_name(column, value), None if entities is None else entities[places]
-        found |= differences(labels[places], here, {name: there}, use_case.search.metric, gates.confidence, of)
+        found |= differences(labels[places], own, {name: other}, use_case.search.metric, gates.confidence, of)
     limit = _floor(gates.max_slice_loss)
     bad = [name for name, each in found.items() if each.high < -gates.max_slice_loss]
     held = f"{len(found) - len(bad)} of {len(found)} hold" + (f", {small} too small to judge" if small else "")

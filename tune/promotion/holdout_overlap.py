@@ -1,4 +1,4 @@
-"""Whether a model may have learned from the rows it is judged on: those of another model's holdout."""
+"""Overlap of a model's training rows with another's holdout: may it have learned from the rows it is judged on?"""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tune.registry.bundle import BundleManifest
 
 
 def same_rows(one: pa.Table, other: pa.Table) -> bool:
-    """True when two tables have equal values, in the same order, in all the columns they share, two or more.
+    """Return whether two tables have equal values, in the same order, in all their common columns (at least two).
 
-    So the holdouts of two sets of features of one table are the same rows.
+    The holdouts of two use cases over one table are the same rows in this sense, although their features differ.
     """
     shared = [name for name in one.column_names if name in other.column_names]
     return len(shared) > 1 and fingerprint(one.select(shared)) == fingerprint(other.select(shared))
 
 
 def last_learned_us(table: pa.Table, parts: SplitRows, use_case: UseCase) -> int | None:
-    """Latest event time among the train and validation rows, microseconds since 1970 UTC.
+    """Return the latest event time among the train and validation rows, in microseconds since 1970 UTC.
 
-    Of a large table `table` is the sample. None without an event time, and when one of those rows has none.
+    For a large table, `table` is its sample. None without an event time, and when one of those rows has none.
     """
     if use_case.event_time is None:
         return None
@@ -35,9 +35,9 @@ def last_learned_us(table: pa.Table, parts: SplitRows, use_case: UseCase) -> int
 
 
 def why_seen(model: BundleManifest, own: pa.Table | None, holdout: pa.Table, use_case: UseCase) -> str:
-    """Why a model may have learned from another's holdout, and what to do; empty when it has not.
+    """Return why a model may have learned from another's holdout, and what to do; empty when it cannot have.
 
-    It has not when its own holdout, `own`, is of the same rows, and when the rows are later than all it learned from.
+    It cannot when its own holdout `own` has the same rows, or when all rows are later than those it learned from.
     """
     if own is not None and same_rows(own, holdout):
         return ""

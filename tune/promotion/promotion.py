@@ -1,4 +1,4 @@
-"""Promotion: the gates of the use case, then the alias `champion`."""
+"""Promotion of a version: the gates of the use case, then the alias `champion`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PromotionVerdict(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """True when no gate refused; one that could not be judged holds nothing up."""
+        """Whether no gate refused; one that could not be judged does not count."""
         return all(gate.passed is not False for gate in self.gates)
 
 
@@ -96,7 +96,7 @@ def read_holdout(registry: Registry, model: ResolvedModel) -> pa.Table:
 
 
 def _own_holdout(registry: Registry, champion: ResolvedModel) -> pa.Table | None:
-    """The rows that the champion was judged on; None when they are gone, which only leaves more open."""
+    """Return the champion's own holdout; None when it is gone, which only leaves a gate more often unjudged."""
     try:
         return read_holdout(registry, champion)
     except ModelNotFound:
