@@ -1,1 +1,1 @@
-"""One search from table to registered challenger, as one call."""
+"""The training pipeline: from a table to a registered challenger in one call."""

@@ -1,4 +1,4 @@
-"""From a Parquet table to a registered challenger: search, final fit, figures, bundle, registry."""
+"""The training pipeline: load and split a table, search, final fit, publication."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tune.training.distributed import fit_distributed
 
 
 def learn(use_case: UseCase, plan: SearchPlan, settings: Settings) -> PublishedModel:
-    """Do the whole of it; needs a running Ray.
+    """Train and register a challenger; needs a connection to Ray.
 
     The MLflow run ends FINISHED, FAILED (an error) or KILLED (Ctrl-C); nothing is registered in the latter two.
 
     Raises:
         ConfigError: the space is wrong, there is nothing to resume, or another search of the use case is under way.
-        RayscoreError: of the kind that fits: the table, MLflow or the bundle.
+        RayscoreError: the table, MLflow, the training or the bundle failed, by the kind of error.
         KeyboardInterrupt: Ctrl-C; finished trials are kept for `--resume`.
     """
     check_space(use_case.search, len(use_case.features))

@@ -1,4 +1,4 @@
-"""From a fitted booster to a registered version: threshold, export, figures, plots, card, bundle."""
+"""Publication of a fitted booster: export, evaluation, plots and card to MLflow, then the registered version."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tune.training.final_model import complete
 
 
 class PublishedModel(NamedTuple):
-    """What came out, registered as `version`."""
+    """A registered model with its bundle, evaluation and winning trial."""
 
     bundle: Bundle
     version: str
@@ -51,10 +51,10 @@ def finish(
     tracker: MlflowRuns,
     run_id: str,
 ) -> PublishedModel:
-    """Judge `booster` on the holdout, log everything a person looks at, and register the bundle last.
+    """Evaluate `booster` on the holdout, log report and plots, and register the bundle last.
 
     Raises:
-        BundleError: ONNX and booster differ.
+        BundleError: the ONNX model and the booster differ.
         DataError: the disk of the var folder is full.
         TrainingFailed: calibration is declared and there is nothing to calibrate.
         RegistryUnavailable: MLflow does not answer; nothing is registered.
@@ -63,8 +63,8 @@ def finish(
     model = complete(use_case, prepared, booster)
     figures = judge(use_case, source, prepared, model, alarms)
     gains = importance(booster, prepared.schema.names)
-    found = TrainingOutcome(source, prepared, model, figures, best, len(trials), gains)
-    card = write_card(use_case, found)
+    outcome = TrainingOutcome(source, prepared, model, figures, best, len(trials), gains)
+    card = write_card(use_case, outcome)
     holdout = source.table.take(prepared.parts.holdout)
     bundle = pack(
         use_case,
@@ -80,7 +80,7 @@ def finish(
     )
     tracker.log_metrics(run_id, flat(figures, model.threshold))
     with scratch_folder(settings.var_dir / "tune") as scratch:
-        _write_artifacts(scratch, use_case, found, trials, card, holdout)
+        _write_artifacts(scratch, use_case, outcome, trials, card, holdout)
         for folder in scratch.iterdir():
             tracker.log_folder(run_id, folder, folder.name)
     registry = Registry(settings.tracking_uri, settings.artifact_dir)
@@ -89,7 +89,7 @@ def finish(
 
 
 def flat(figures: HoldoutEvaluation, threshold: float) -> dict[str, float]:
-    """Every figure under a name of its own, as MLflow keeps them."""
+    """Return every figure under the name by which MLflow keeps it."""
     named = {f"holdout_{name}": figure for name, figure in figures.holdout.metrics.items()}
     named |= {f"validation_{name}": figure for name, figure in figures.validation.items()}
     for name, (low, high) in figures.holdout.intervals.items():
@@ -104,30 +104,30 @@ def flat(figures: HoldoutEvaluation, threshold: float) -> dict[str, float]:
 
 
 def _ends(figures: HoldoutEvaluation, baseline: str) -> list[tuple[str, float]]:
-    found = figures.differences[baseline]
-    return [("", found.value), ("_low", found.low), ("_high", found.high)]
+    difference = figures.differences[baseline]
+    return [("", difference.value), ("_low", difference.low), ("_high", difference.high)]
 
 
 def _write_artifacts(
-    scratch: Path, use_case: UseCase, found: TrainingOutcome, trials: list[Trial], card: str, holdout: pa.Table
+    scratch: Path, use_case: UseCase, outcome: TrainingOutcome, trials: list[Trial], card: str, holdout: pa.Table
 ) -> None:
     """Write the report, the plots and the holdout rows, each into a folder of its own."""
     report, plots, metric = scratch / REPORT_FOLDER, scratch / "plots", use_case.search.metric
     report.mkdir()
     (report / "card.md").write_text(card, "utf-8")
-    (report / "data.json").write_text(json.dumps(describe(found.source), indent=2), "utf-8")
-    slices = [each._asdict() for each in found.figures.slices]
-    alarms = [alarm._asdict() for alarm in found.figures.alarms]
+    (report / "data.json").write_text(json.dumps(describe(outcome.source), indent=2), "utf-8")
+    slices = [each._asdict() for each in outcome.figures.slices]
+    alarms = [alarm._asdict() for alarm in outcome.figures.alarms]
     (report / "findings.json").write_text(json.dumps({"alarms": alarms, "slices": slices}, indent=2), "utf-8")
     plots.mkdir()
-    prepared = found.prepared
-    write_plots(plots, prepared.holdout, found.model, found.figures, prepared.schema.names, metric)
+    prepared = outcome.prepared
+    write_plots(plots, prepared.holdout, outcome.model, outcome.figures, prepared.schema.names, metric)
     write_search_plots(plots, trials, metric.value)
     write_table(holdout, scratch / HOLDOUT_FOLDER / "holdout.parquet")
 
 
 def describe(source: TrainingTable) -> dict[str, Any]:
-    """What the model learned from: files, rows, columns with types, and the digest of the content."""
+    """Describe the table that the model learned from: files with sizes, rows, column types and fingerprint."""
     schema: pa.Schema = source.table.schema
     return {
         "path": str(source.path),
