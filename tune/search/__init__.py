@@ -1,1 +1,1 @@
-"""Ray Tune's search: space, sampler, scheduler, trials, their log, and their way to MLflow."""
+"""Hyperparameter search on Ray Tune: space, sampler, scheduler, trials, their log, and their upload to MLflow."""

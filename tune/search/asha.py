@@ -1,7 +1,7 @@
-"""Early stopping across trials: asynchronous successive halving (ASHA), judged where the trial runs.
+"""Early stopping across trials: asynchronous successive halving (ASHA), decided in the worker that runs the trial.
 
-What a trial must reach at a rung follows from trials that have ended before it was planned. So the bar can travel
-with its parameters, the worker judges alone, and the verdict does not depend on who was faster.
+The score that a trial must reach at a rung follows from trials that ended before it was planned. So it is sent along
+with the parameters, the worker decides alone, and the decision does not depend on the speed of workers.
 """
 
 from __future__ import annotations
@@ -14,60 +14,60 @@ import numpy as np
 from tune.search.trial import Trial
 
 Bars = dict[int, float]
-"""By round: the metric below which a trial is stopped there."""
+"""By round: the best metric so far that a trial must have reached there, else it is stopped."""
 
 _REDUCTION = 3
 _FIRST_RUNG_SHARE = 10
-"""The first rung stands at this part of the rounds."""
+"""The first rung is at one part in so many of the rounds."""
 
 
 class Boosted(Protocol):
-    """What is advanced: `tune.training.boosting.Boosting`."""
+    """A fit that is advanced in steps, such as `tune.training.boosting.Boosting`."""
 
     history: list[float]
 
     @property
     def finished(self) -> bool:
-        """True when no further round is worth it or allowed."""
+        """Whether early stopping or the most rounds have been reached."""
         ...
 
     def advance(self, rounds: int) -> None:
-        """Boost up to so many more rounds."""
+        """Boost up to `rounds` more rounds."""
 
 
 class SuccessiveHalving:
-    """The rungs of one search. Li et al., "A System for Massively Parallel Hyperparameter Tuning" (2018), algorithm 2.
+    """The rungs of one search, and the scores that trials reached at each.
 
-    A third of the trials that reach a rung goes on. Rungs stand at a tenth of `max_rounds` and at each third power
-    from there.
+    The best third of the trials that reach a rung goes on. Rungs are at a tenth of `max_rounds` and at 3, 9, 27...
+    times that. Li et al., "A System for Massively Parallel Hyperparameter Tuning" (2018), algorithm 2.
     """
 
     def __init__(self, max_rounds: int) -> None:
         self._reached: dict[int, list[float]] = {rung: [] for rung in rungs(max_rounds)}
 
     def tell(self, trial: Trial) -> None:
-        """Take an ended trial into account, at every rung that it reached."""
+        """Record the score of an ended trial at every rung that it reached."""
         for rung, scores in self._reached.items():
             if len(trial.history) >= rung:
                 scores.append(max(trial.history[:rung]))
 
     def bars(self) -> Bars:
-        """What the next trial has to reach; a rung where nobody has been yet has none."""
+        """Return the scores that the next trial must reach; a rung that no trial has reached yet has none."""
         share = 100 * (1 - 1 / _REDUCTION)
         return {rung: float(np.percentile(scores, share)) for rung, scores in self._reached.items() if scores}
 
 
 def rungs(max_rounds: int) -> list[int]:
-    """Rounds at which trials are compared, ascending."""
-    found, rung = [], -(-max_rounds // _FIRST_RUNG_SHARE)
+    """Return the rounds at which trials are compared, ascending."""
+    rounds, rung = [], -(-max_rounds // _FIRST_RUNG_SHARE)
     while rung < max_rounds:
-        found.append(rung)
+        rounds.append(rung)
         rung *= _REDUCTION
-    return found
+    return rounds
 
 
 def climb(boosting: Boosted, bars: Mapping[int, float]) -> bool:
-    """Boost to the end, or to the rung whose bar is not reached; returns True for the latter."""
+    """Boost to the end, or to the first rung whose score is not reached; return whether it was stopped there."""
     for rung, bar in _ascending(bars.items()):
         boosting.advance(rung - len(boosting.history))
         if boosting.finished:

@@ -1,4 +1,4 @@
-"""The MLflow runs of a search: one parent, one nested run a trial, written once when the trial ends."""
+"""MLflow runs of a search: a parent run, and for each trial a nested run, written once when the trial ends."""
 
 from __future__ import annotations
 
@@ -23,18 +23,25 @@ _PAGE = 1000
 
 
 class MlflowRuns:
-    """Writes to one MLflow experiment.
+    """The runs of one MLflow experiment, which is created when it does not exist.
 
-    Every method raises RegistryUnavailable when MLflow does not answer, RegistryRefused when it says no.
+    Every method raises RegistryUnavailable when MLflow does not answer, and RegistryRefused when it refuses.
+
+    Args:
+        tracking_uri: MLflow server or local database.
+        artifact_dir: folder in which a local MLflow keeps artifacts.
+        experiment: name of the experiment.
     """
 
     def __init__(self, tracking_uri: str, artifact_dir: Path, experiment: str) -> None:
         self._uri = tracking_uri
         self._client = connect(tracking_uri)
         with speaking_to(tracking_uri):
-            found = self._client.get_experiment_by_name(experiment)
+            existing = self._client.get_experiment_by_name(experiment)
             location = (artifact_dir / experiment).absolute().as_uri() if is_local(tracking_uri) else None
-            self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, location)
+            self._experiment = (
+                existing.experiment_id if existing else self._client.create_experiment(experiment, location)
+            )
 
     def start(self, name: str, params: Mapping[str, object], owner: str = "") -> str:
         """Open a parent run and return its id; `owner` names the trial log that it belongs to."""
@@ -44,15 +51,15 @@ class MlflowRuns:
         return run.info.run_id
 
     def reopen(self, run_id: str) -> None:
-        """Go on with a run that was ended."""
+        """Set an ended run back to RUNNING."""
         with speaking_to(self._uri, f"run {run_id}"):
             self._client.update_run(run_id, status="RUNNING")
 
     def kill_left_over(self, owner: str, run_id: str | None = None) -> list[str]:
-        """End what a killed process left RUNNING: runs of `owner`, the run `run_id`, trials within, and trials of any
-        search that has ended, which MLflow got after their search had said farewell.
+        """End the runs that a killed process left RUNNING as KILLED, and return the ids of the parent runs.
 
-        Call when none of them can be alive. Returns the ids of the parent runs, which are KILLED now.
+        Those are runs of `owner`, the run `run_id`, trials within them, and trials of any search that has ended, which
+        MLflow created after their search had given up on it. Call it when none of them can be alive.
         """
         with speaking_to(self._uri):
             running = {run.info.run_id: run.data.tags for run in self._search("attributes.status = 'RUNNING'")}
@@ -66,31 +73,32 @@ class MlflowRuns:
         return left
 
     def logged_trials(self, parent: str) -> set[int]:
-        """Numbers of the trials that are completely in MLflow."""
+        """Return the numbers of the trials that are completely in MLflow."""
         with speaking_to(self._uri):
-            found = self._search(f"tags.`{_PARENT}` = '{parent}' and attributes.status = 'FINISHED'")
-            return {int(run.data.tags[_NUMBER]) for run in found if _NUMBER in run.data.tags}
+            complete = self._search(f"tags.`{_PARENT}` = '{parent}' and attributes.status = 'FINISHED'")
+            return {int(run.data.tags[_NUMBER]) for run in complete if _NUMBER in run.data.tags}
 
     def end(self, run_id: str, status: Status) -> None:
-        """Close a run; a trial within that was half written when MLflow or its writer went away ends KILLED."""
+        """End a run; a nested trial that is half written, since MLflow or its writer went away, ends as KILLED."""
         with speaking_to(self._uri):
             for run in self._search(f"attributes.status = 'RUNNING' and tags.`{_PARENT}` = '{run_id}'"):
                 self._client.set_terminated(run.info.run_id, "KILLED")
             self._client.set_terminated(run_id, status)
 
     def _search(self, which: str) -> list[Run]:
-        found, token = [], None
+        runs, token = [], None
         while True:
             page = self._client.search_runs([self._experiment], which, max_results=_PAGE, page_token=token)
-            found += page
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
     def log_trial(self, parent: str, metric: str, trial: Trial, wanted: Callable[[], bool] = lambda: True) -> None:
         """Write a finished trial as a run nested in `parent`: parameters and the metric of every round.
 
-        When it is not `wanted` any more once MLflow has made the run, the run ends KILLED.
+        `wanted` is asked once MLflow has created the run, which may take long: if it is False by then, the run ends as
+        KILLED: a trial that stayed open within an ended parent would look as if it still ran.
         """
         ended = int(time.time() * 1000)
         started = ended - int(trial.seconds * 1000)
@@ -114,18 +122,18 @@ class MlflowRuns:
             self._client.set_terminated(run.info.run_id, "FINISHED", ended)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Write final figures."""
+        """Log the final figures of a run."""
         now = int(time.time() * 1000)
         with speaking_to(self._uri):
             self._client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """Write parameters."""
+        """Log parameters of a run."""
         with speaking_to(self._uri):
             self._client.log_batch(run_id, params=_params(params))
 
     def log_folder(self, run_id: str, folder: Path, name: str) -> None:
-        """Copy a folder's files to the run's artifact folder `name`."""
+        """Upload a folder's files to the run's artifact folder `name`."""
         with speaking_to(self._uri):
             self._client.log_artifacts(run_id, str(folder), name)
 

@@ -1,4 +1,4 @@
-"""Finished trials on their way to MLflow, behind the search's back: a slow or absent server holds up nothing."""
+"""Upload of finished trials to MLflow in the background: a slow or absent server does not delay the search."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _FAREWELL_S = 3.0
 
 
 class MlflowUploader:
-    """A context with one writing thread; what MLflow does not take now is offered again until the end.
+    """Context manager with one upload thread, which retries while MLflow does not answer.
 
     Args:
-        tracker: where trials go.
+        tracker: the MLflow experiment.
         run_id: the parent run.
         metric: name of the search's metric.
-        say: told once when MLflow stops answering, and of each trial that it refuses.
+        say: called with a line when MLflow first stops answering, and for each trial that it refuses.
     """
 
     def __init__(self, tracker: MlflowRuns, run_id: str, metric: str, say: Say) -> None:
@@ -46,16 +46,16 @@ class MlflowUploader:
         self._close(_FAREWELL_S if kind else _PATIENCE_S)
 
     def put(self, trials: Iterable[Trial]) -> None:
-        """Take finished trials; returns at once."""
+        """Queue finished trials for upload; returns at once."""
         with self._changed:
             self._waiting.extend(trials)
             self._changed.notify()
 
     def drain(self, patience_s: float = _PATIENCE_S) -> None:
-        """Wait until MLflow has all.
+        """Wait until all trials are uploaded, `patience_s` seconds at most.
 
         Raises:
-            RegistryUnavailable: it does not take them in time; the text has the first error and the number left.
+            RegistryUnavailable: not all were; the message has the first error and the number left.
         """
         if self._first_error is not None and self._waiting:
             self._say(f"waiting up to {patience_s:.0f} s for MLflow to take {len(self._waiting)} trials")

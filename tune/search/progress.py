@@ -1,4 +1,4 @@
-"""The live line of a search: trials done, best so far, time left."""
+"""The progress line of a search: finished trials, best score, time left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ _PLAIN_EVERY_S = 5.0
 
 
 class TrialProgress:
-    """A context that shows one line: rewritten in place on a terminal, else printed every few seconds."""
+    """Context manager that shows one line: rewritten in place on a terminal, else printed every few seconds.
+
+    Args:
+        total: trials of the search.
+        metric: name of its metric.
+        finished: trials that an interrupted search had finished.
+    """
 
     def __init__(self, total: int, metric: str, finished: Sequence[Trial]) -> None:
         self._total, self._metric = total, metric

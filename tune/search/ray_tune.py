@@ -1,7 +1,8 @@
-"""The search: Ray Tune runs the trials of a schedule on workers that stay, and runs again what a dead worker lost.
+"""The search on Ray Tune: trials run on long-lived workers, and the trial of a worker that died runs again.
 
-A trial is one step of a reused actor: its parameters and bars go out, its history comes back, and nothing else
-travels. The matrices are built once a worker, from rows in the object store.
+A trial is a single step of a reused actor: parameters and the scores to reach go in, its history comes out. One actor
+per trial would spend most of its time on starting, and a report per rung on Tune's own work. Each worker builds its
+matrices once, from rows in the object store.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from tune.search.trial_scheduler import Assignment, TrialScheduler
 from tune.training.boosting import Boosting, base_params
 
 ATTEMPTS = 4
-"""How often a trial is begun when its worker dies. Tune's own count is not used: it loses a trial whose worker dies
-between two."""
+"""Most attempts at a trial whose worker dies. Tune's own retries are not used: they lose a trial whose worker dies
+between two trials."""
 
 _ROWS_PER_THREAD = 100_000
 _ROWS_AT_ONCE = 500_000
@@ -39,17 +40,17 @@ _REFUSED = "refused"
 _OUTCOME = "outcome"
 
 OnTrial = Callable[[Trial], None]
-"""Called in the driver with each finished trial, in the order of finishing; what it raises ends the search."""
+"""Called in the driver process with each finished trial, in the order of finishing; an exception ends the search."""
 OnLost = Callable[[str], None]
-"""Called in the driver with one line on a worker that died."""
+"""Called in the driver process with a line of text about a worker that died."""
 
 
 class SearchInterrupted(KeyboardInterrupt):
-    """Ctrl-C during the search; the finished trials have been handed over."""
+    """Ctrl-C during the search; `on_trial` has been called for every finished trial."""
 
 
 class SearchJob(NamedTuple):
-    """What every trial of a search has in common."""
+    """What all trials of a search share."""
 
     search: Search
     train: EncodedExamples
@@ -58,25 +59,31 @@ class SearchJob(NamedTuple):
 
 
 class Workers(NamedTuple):
-    """How the cores are shared: trials at once and threads of each."""
+    """Division of the cores: trials at once, and threads of each."""
 
     concurrency: int
     nthread: int
 
     @property
     def lag(self) -> int:
-        """Trials that may be planned before the first of them has ended, so that few workers wait for a slow one."""
+        """Most trials under way, see `TrialScheduler`: more than run at once, so that few wait for a slow one."""
         return 1 if self.concurrency == 1 else 3 * self.concurrency
 
 
 def plan_workers(free_cpus: int, rows: int, trials: int, concurrency: int | None) -> Workers:
-    """Share `free_cpus` cores by the rows of the train part; docs/training.md says why.
+    """Divide the cores among trials; docs/training.md has the measurements.
 
-    A thread more does not pay below some 100,000 rows, and a worker more not while a trial takes less time than a
+    Below some 100,000 rows another thread does not pay, and another worker not while a trial takes less time than a
     worker's start.
 
+    Args:
+        free_cpus: free cores of the cluster.
+        rows: rows of the train part.
+        trials: trials of the search.
+        concurrency: trials at once, if the user set it.
+
     Raises:
-        ConfigError: more trials at once than cores, or no free core, on which a search would wait without a word.
+        ConfigError: more trials at once than cores, or no free core, for which a search would wait silently.
     """
     if free_cpus < 1:
         raise ConfigError("the cluster has no free CPU: wait for what runs on it, or add a node")
@@ -89,15 +96,15 @@ def plan_workers(free_cpus: int, rows: int, trials: int, concurrency: int | None
 def search(
     job: SearchJob, schedule: TrialScheduler, workers: Workers, on_trial: OnTrial, on_lost: OnLost, scratch: Path
 ) -> None:
-    """Run what is left of `schedule`; needs a running Ray.
+    """Run the remaining trials of `schedule`; needs a connection to Ray.
 
     Args:
-        job: rows, space and rounds.
-        schedule: which trials, with what.
-        workers: how many at once, with how many threads.
-        on_trial: told of each trial that finishes.
-        on_lost: told of each worker that dies.
-        scratch: folder for Ray Tune's own files, of this search alone; emptied before and removed after.
+        job: rows, search settings and seed.
+        schedule: plans the trials.
+        workers: how many trials at once, with how many threads.
+        on_trial: called with each trial that finishes.
+        on_lost: called with a line about each worker that dies.
+        scratch: folder for Ray Tune's own files, for this search alone; emptied before and removed after.
 
     Raises:
         ConfigError: XGBoost refuses the parameters of a trial.
@@ -134,7 +141,7 @@ def search(
 
 
 class _XGBoostTrial(ray.tune.Trainable):
-    """One trial, which is one step; its actor serves many."""
+    """Tune's trainable: a trial is one step, and the actor runs one trial after the other."""
 
     def setup(self, config: dict[str, Any], job: SearchJob | None = None, nthread: int = 1) -> None:
         assert job is not None, "Tune passes it, by with_parameters"
@@ -151,7 +158,7 @@ class _XGBoostTrial(ray.tune.Trainable):
         try:
             trial = self._run(self._assignment)
         except ConfigError as exc:
-            # Told as a result: as an error Tune would begin the trial again, to the same end.
+            # Returned as a result: an exception would make Tune run the trial again, with the same end.
             return {_REFUSED: f"trial {self._assignment.number}: {exc}", "done": True}
         return {_OUTCOME: trial.model_dump(), "done": True}
 
@@ -173,7 +180,7 @@ class _XGBoostTrial(ray.tune.Trainable):
 
 
 class _TrialExchange:
-    """Where the parts that Tune calls meet: what is under way, and why the search has to end."""
+    """The state that Tune's searcher, callback and stopper share: trials under way, lost trials, and a failure."""
 
     def __init__(self, schedule: TrialScheduler, on_trial: OnTrial, on_lost: OnLost) -> None:
         self.schedule, self._on_trial, self._on_lost = schedule, on_trial, on_lost
@@ -188,17 +195,17 @@ class _TrialExchange:
 
     @property
     def exhausted(self) -> bool:
-        """True when every trial has ended; one that is under way may still be lost."""
+        """Whether every trial has ended; one that is under way may still be lost."""
         return self.schedule.exhausted and not self.open and not self._lost
 
     def hand_out(self) -> Assignment | None:
-        """What is to be run next: first what was lost."""
+        """Return the next trial to run, lost ones first; None when it cannot be planned yet."""
         assignment = self._lost.popleft() if self._lost else self.schedule.plan()
         self.open += assignment is not None
         return assignment
 
     def lose(self, assignment: Assignment) -> None:
-        """Take note that a worker died over a trial."""
+        """Record that the worker of a trial died; the trial runs again, or after `ATTEMPTS` fails the search."""
         self.open -= 1
         self._losses[assignment.number] += 1
         if self._losses[assignment.number] < ATTEMPTS:
@@ -211,7 +218,10 @@ class _TrialExchange:
             )
 
     def hand_in(self, result: dict[str, Any]) -> None:
-        """Take the result of a trial. Any error is kept: Tune would take it for a worker's, and run the trial again."""
+        """Process the result of a trial.
+
+        Any exception is kept for `search` to raise: Tune would take it for the worker's and run the trial again.
+        """
         self.open -= 1
         try:
             if _REFUSED in result:
@@ -224,7 +234,7 @@ class _TrialExchange:
 
 
 class _Planner(Searcher):
-    """Tune's searcher: passes on what the schedule plans."""
+    """Tune's searcher: suggests the trials that the schedule plans."""
 
     def __init__(self, exchange: _TrialExchange) -> None:
         super().__init__()
@@ -237,7 +247,7 @@ class _Planner(Searcher):
         return None if assignment is None else {"trial": assignment._asdict()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The listener has what is needed."""
+        """Nothing: the callback gets the results."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the trial log is what a search resumes from."""
@@ -247,7 +257,7 @@ class _Planner(Searcher):
 
 
 class _Listener(ray.tune.Callback):
-    """Tune's callback: hands in what trials report."""
+    """Tune's callback: passes on results and deaths of workers."""
 
     def __init__(self, exchange: _TrialExchange) -> None:
         self._exchange = exchange
@@ -260,7 +270,7 @@ class _Listener(ray.tune.Callback):
 
 
 class _Halt(ray.tune.Stopper):
-    """Tune's stopper: ends the search at once when there is a reason to."""
+    """Tune's stopper: ends the search as soon as it has failed."""
 
     def __init__(self, exchange: _TrialExchange) -> None:
         self._exchange = exchange
@@ -274,7 +284,7 @@ class _Halt(ray.tune.Stopper):
 
 @contextmanager
 def _quiet_tune(scratch: Path) -> Iterator[str]:
-    """Ray Tune without its own tables, loggers and files; yields a storage folder that is removed again."""
+    """Switch off Ray Tune's own tables and loggers, and yield a storage folder that is removed afterwards."""
     wanted = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

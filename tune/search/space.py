@@ -18,21 +18,21 @@ Params = dict[str, Any]
 
 
 def bounds(declared: Range) -> tuple[float, float]:
-    """Both ends of a range that is not a choice."""
+    """Return (low, high) of a range; raises ConfigError for one of choices."""
     if declared.low is None or declared.high is None:
         raise ConfigError("a range needs low and high")
     return declared.low, declared.high
 
 
 def check_space(search: Search, features: int) -> None:
-    """Let XGBoost itself judge both ends of every range, on a table of two rows.
+    """Check a search space by fitting XGBoost, on a table of two rows, with both ends of every range.
 
     Args:
         search: the declared search.
-        features: columns of a row, which constraints name one by one.
+        features: number of features, since constraints list a value for each.
 
     Raises:
-        ConfigError: a parameter that XGBoost does not know, does not accept, or that is not to be searched.
+        ConfigError: XGBoost does not know or accept a parameter, or it must not be searched.
     """
     fixed = base_params(search.metric, 1, 0)
     matrix = xgboost.DMatrix(np.repeat(np.array([[0.0], [1.0]], np.float32), features, axis=1), np.array([0, 1]))
@@ -54,6 +54,7 @@ def _corners(declared: Range) -> Iterator[float | int | str]:
 
 
 def _try(name: str, value: object, params: Params, matrix: xgboost.DMatrix) -> None:
+    # XGBoost reports an unknown parameter by a warning only.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -27,7 +27,7 @@ from tune.search.trial_scheduler import TrialScheduler
 
 
 class SearchPlan(NamedTuple):
-    """What the command line asked for."""
+    """Options of a search, from the command line."""
 
     data: Path
     trials: int
@@ -38,7 +38,7 @@ class SearchPlan(NamedTuple):
 
 
 class Study:
-    """An open search: its MLflow run and what is finished so far."""
+    """An open search: its MLflow run and its finished trials."""
 
     def __init__(
         self, use_case: UseCase, plan: SearchPlan, tracker: MlflowRuns, trial_log: TrialLog, head: TrialLogHead
@@ -49,15 +49,15 @@ class Study:
 
     @property
     def run_id(self) -> str:
-        """The MLflow run."""
+        """Id of the MLflow run."""
         return self._head.run_id
 
     def run(self, prepared: PreparedDataset, workers: Workers, scratch: Path) -> list[Trial]:
-        """Run the trials that are left and return all of them, each of them in MLflow or named as refused.
+        """Run the remaining trials and return all by number; each is in MLflow, or was reported as refused by it.
 
         Raises:
-            RayscoreError: of the kind that fits; finished trials are kept.
-            KeyboardInterrupt: Ctrl-C; likewise.
+            RayscoreError: the search or MLflow failed; finished trials are kept.
+            KeyboardInterrupt: Ctrl-C; finished trials are kept.
         """
         declared, plan = self._use_case.search, self._plan
         sampler = Sampler(plan.sampler, declared.space, plan.seed)
@@ -79,10 +79,10 @@ class Study:
         return sorted(self.trials, key=lambda trial: trial.number)
 
     def close(self, workers: Workers) -> None:
-        """End the run of a registered search FINISHED, with what only its end has settled.
+        """End the MLflow run of a registered search as FINISHED, with the parameters that are known only now.
 
-        MLflow takes a parameter once: logged earlier, a resumed search with more trials could not correct it.
-        A failure is said and no more, since nothing is undone by it.
+        MLflow never changes a logged parameter: logged earlier, a resumed search with more trials could not correct it.
+        A failure is only reported, because the model is registered already.
         """
         best = best_trial(self.trials)
         settled = {"trials": len(self.trials), **workers._asdict(), "best_trial": best.number, "rounds": best.rounds}
@@ -114,12 +114,12 @@ def open_study(
 ) -> Iterator[tuple[str, list[Trial]]]:
     """Run the search inside an MLflow run, which ends as the block does; the trial log is held by the caller.
 
-    Yields the id of the MLflow run and the trials by number; a block that ends well has registered them. The run ends
-    FINISHED, FAILED (an error) or KILLED (Ctrl-C); one that a killed process left RUNNING is KILLED first.
+    The `with` block registers the model. The run ends with it: FINISHED, FAILED (an error) or KILLED (Ctrl-C). Runs
+    that a killed process left RUNNING are ended as KILLED first. The caller holds the trial log's lock.
 
     Raises:
         ConfigError: nothing to resume, or more trials at once than cores.
-        RayscoreError: what the search raises.
+        RayscoreError: the search or MLflow failed.
     """
     for run_id in tracker.kill_left_over(_owner(trial_log), trial_log.run_id()):
         note(f"run {run_id} was left by a process that is gone: it is KILLED now")
@@ -179,7 +179,7 @@ def _key(use_case: UseCase, plan: SearchPlan, source: TrainingTable) -> str:
 
 @contextmanager
 def _ending(tracker: MlflowRuns, run_id: str) -> Iterator[None]:
-    """Close the run after an error or Ctrl-C in the block."""
+    """End the run after an error or Ctrl-C in the `with` block."""
     try:
         yield
     except BaseException as exc:
@@ -191,7 +191,7 @@ def _ending(tracker: MlflowRuns, run_id: str) -> Iterator[None]:
 
 @contextmanager
 def _said(what: str) -> Iterator[None]:
-    """Say that MLflow failed, where an earlier error must not be hidden or a success not be undone."""
+    """Report a failure of MLflow without raising: it must not hide an earlier error or undo a success."""
     try:
         yield
     except RegistryUnavailable as exc:

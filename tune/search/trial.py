@@ -1,4 +1,4 @@
-"""What one trial of a search came to."""
+"""Trials: the result of one set of parameters in a search."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Trial(BaseModel):
 
     @property
     def score(self) -> float:
-        """Its best metric."""
+        """The best metric of all rounds."""
         return max(self.history)
 
     @property
     def rounds(self) -> int:
-        """Rounds up to the best one."""
+        """Number of rounds up to the best one."""
         return best_round(self.history, self.losses) + 1
 
     @property
     def loss(self) -> float:
-        """The log loss at its best round."""
+        """The log loss at the best round."""
         return self.losses[self.rounds - 1]
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
-    """The trial with the best score; of equal ones the smallest log loss, then the first by number."""
+    """Return the trial with the best score; ties go to the smallest log loss, then to the lowest number."""
     return max(trials, key=lambda trial: (trial.score, -trial.loss, -trial.number))

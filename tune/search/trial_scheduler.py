@@ -1,7 +1,7 @@
-"""Which trial runs next and with what: decided by numbers, never by who was faster.
+"""The trial scheduler: which trial runs next and with which parameters, independent of how fast workers are.
 
-A trial is planned from the trials whose numbers lie `lag` or more before its own, neither fewer nor more of them.
-So a search has the same trials however long each takes, and after an interruption.
+Trial n is planned from the results of exactly the trials 0 to n - `lag`. So a search has the same trials however long
+each takes, and after an interruption.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tune.search.trial import Trial
 
 
 class Assignment(NamedTuple):
-    """What a worker gets."""
+    """A trial to run: its number, its parameters, and the scores that it must reach."""
 
     number: int
     params: Params
@@ -24,13 +24,13 @@ class Assignment(NamedTuple):
 
 
 class TrialScheduler:
-    """Trials 0 to `trials` - 1, handed out in order.
+    """Plans the trials 0 to `trials` - 1 in order.
 
     Args:
-        sampler: where parameters come from.
-        max_rounds: most rounds of a trial.
-        trials: how many in all.
-        lag: trials that may be under way at once; with 1 each knows of all before it.
+        sampler: source of parameters.
+        max_rounds: most boosting rounds of a trial.
+        trials: number of trials.
+        lag: most trials under way at once; with 1 each is planned from all before it.
         finished: trials of an interrupted search, in any order.
     """
 
@@ -42,12 +42,12 @@ class TrialScheduler:
 
     @property
     def exhausted(self) -> bool:
-        """True when every trial is planned."""
+        """Whether every trial has been planned."""
         self._pass_over_ended()
         return self._next >= self._trials
 
     def plan(self) -> Assignment | None:
-        """The next trial, or None while one that it must know of is under way."""
+        """Return the next trial, or None when all are planned or one that it depends on is under way."""
         if self.exhausted or not self._learn_up_to(self._next - self._lag):
             return None
         number = self._next
@@ -55,7 +55,7 @@ class TrialScheduler:
         return Assignment(number, self._sampler.ask(number), self._halving.bars())
 
     def end(self, trial: Trial) -> None:
-        """Tell of a trial that has ended."""
+        """Record a trial that has ended."""
         self._ended[trial.number] = trial
 
     def _pass_over_ended(self) -> None:
