@@ -1,8 +1,7 @@
 """The search on Ray Tune: trials run on long-lived workers, and the trial of a worker that died runs again.
 
-A trial is a single step of a reused actor: parameters and the scores to reach go in, its history comes out. One actor
-per trial would spend most of its time on starting, and a report per rung on Tune's own work. Each worker builds its
-matrices once, from rows in the object store.
+A trial is a single step of a reused actor, since an actor's start takes longer than most trials, and every report costs
+Tune's own work. Each worker builds its matrices once, from rows in the object store.
 """
 
 from __future__ import annotations
@@ -71,16 +70,10 @@ class Workers(NamedTuple):
 
 
 def plan_workers(free_cpus: int, rows: int, trials: int, concurrency: int | None) -> Workers:
-    """Divide the cores among trials; docs/training.md has the measurements.
+    """Divide the free cores by the rows of the train part; `concurrency` is set by the user, or None.
 
     Below some 100,000 rows another thread does not pay, and another worker not while a trial takes less time than a
-    worker's start.
-
-    Args:
-        free_cpus: free cores of the cluster.
-        rows: rows of the train part.
-        trials: trials of the search.
-        concurrency: trials at once, if the user set it.
+    worker's start (docs/training.md).
 
     Raises:
         ConfigError: more trials at once than cores, or no free core, for which a search would wait silently.
@@ -218,10 +211,7 @@ class _TrialExchange:
             )
 
     def hand_in(self, result: dict[str, Any]) -> None:
-        """Process the result of a trial.
-
-        Any exception is kept for `search` to raise: Tune would take it for the worker's and run the trial again.
-        """
+        """Take a trial's result; exceptions are kept for `search`, as Tune would rerun the trial on one."""
         self.open -= 1
         try:
             if _REFUSED in result:
