@@ -38,10 +38,10 @@ def rayscore(tmp_path: Path) -> Rayscore:
 
 def test_workers_import_our_packages(rayscore: Rayscore, tmp_path: Path):
     """Ray's workers, its training actors and our children import our packages, not those of the working directory."""
-    rayscore("generate", "table", "--rows", "20000", "--files", "2", "--end", "today")
+    rayscore("generate", "table", "--rows", "70000", "--files", "2", "--end", "today")
     assert "clean" in rayscore("validate", "table").stdout
     assert "version 1, alias challenger" in rayscore("tune", "--data", "table", "--trials", "1").stdout
     rayscore("promote")
     rayscore("materialize", "table")
-    assert "20,000 rows scored" in rayscore("score", "table", "scores").stdout
+    assert "70,000 rows scored" in rayscore("score", "table", "scores").stdout
     assert len(list((tmp_path / "scores").glob("*.parquet"))) == 2
