@@ -36,7 +36,7 @@ def prepared_table(
         return
     shards = settings.var_dir / "shards" / use_case.name
     note(
-        f"{found.rows:,} rows are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
+        f"{parquet.rows:,} rows are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
         f"allows in memory: streamed to {shards}; the search sees a sample of {fits:,}, the final fit every train row"
     )
     try:

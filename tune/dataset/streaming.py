@@ -78,8 +78,8 @@ def prepare_streaming(
     return training, _prepared(training, use_case, schema, parts, shards._replace(folder=folder))
 
 
-def _sample(source: ParquetSource, use_case: UseCase, found: Sequence[_EncodedPiece]) -> TrainingTable:
-    table = pa.concat_tables([piece.sample for piece in found])
+def _sample(source: ParquetSource, use_case: UseCase, pieces: Sequence[_EncodedPiece]) -> TrainingTable:
+    table = pa.concat_tables([piece.sample for piece in pieces])
     schema = pa.schema([source.schema.field(name) for name in use_case.columns])
     whole = digest(schema, source.rows, sum(piece.content for piece in pieces))
     return TrainingTable(table, read_labels(table, use_case.label, source.path), source.path, whole, source.rows)

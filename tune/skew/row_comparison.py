@@ -205,8 +205,8 @@ class RowComparer:
         online = implied if scored is None else scored
         if value is not None:
             offline_value, offline, expected = value, code, (ValueSource.REQUEST,)
-        elif feature.online and self._stored is not None and held is not None:
-            offline_value = held.get(feature.name)
+        elif feature.online and self._stored is not None and stored is not None:
+            offline_value = stored.get(feature.name)
             offline = _float32(encoder.encode(offline_value))
             expected = (ValueSource.DEFAULT if offline_value is None else ValueSource.ONLINE,)
         elif feature.online:
