@@ -106,6 +106,9 @@ class Shadow:
             lane = self._lanes.view.lanes.get(batch[0].version)
             if lane is not None:
                 await self._compare(lane, batch)
+            else:
+                # Dropped from memory while its rows waited.
+                self._of(*batch[0][:2]).dropped += len(batch)
 
     async def _compare(self, lane: LoadedVersion, batch: Sequence[_Mirrored]) -> None:
         comparison = self._of(lane.version, batch[0].against)

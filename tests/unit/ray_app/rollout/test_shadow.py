@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data.schema.use_case import load_use_case
+from ray_app.inference.model_versions import ModelVersions
 from ray_app.inference.observers import Answered, Failed
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.shadow_comparison import ShadowComparison, compared, rank_agreement, stability
@@ -126,6 +127,30 @@ def test_dropped_first_under_load(other: Bundle):
     comparison = shadow.report()["4"]
     assert (comparison.rows, comparison.dropped) == (8, 192)
     assert "192 rows were dropped" in comparison.verdict("4").text
+
+
+def test_rows_of_a_shadow_that_is_dropped_while_they_wait_are_counted(other: Bundle):
+    """A shadow that goes while its rows are queued leaves none unaccounted for: they count as dropped."""
+
+    class Withdrawing(Relay):
+        lanes: ModelVersions
+
+        def answered(self, rows: Sequence[Answered]) -> None:
+            super().answered(rows)
+            self.lanes.switch(rules().model_copy(update={"challengers": (), "epoch": 9}))
+            self.lanes.drop("4")
+
+    relay = Withdrawing()
+    served = door(rules=rules(), bundles={"3": card_bundle(), "4": other}, observers=[relay])
+    relay.to, relay.lanes = Shadow(served.lanes), served.lanes
+
+    async def send() -> None:
+        assert (await served.post([{**FULL, "user_id": f"u{at}"} for at in range(5)])).status_code == 200
+        await relay.to.idle()
+
+    run(send())
+    comparison = relay.to.report()["4"]
+    assert (comparison.rows, comparison.dropped) == (0, 5)
 
 
 def test_a_failing_shadow_disturbs_nobody(other: Bundle):
