@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 
-from data.errors import BundleError
+from data.errors import BundleError, PromotionConflict
 from data.settings import Settings
 from ray_app.control.registry_state import PendingWrites, RegistrySnapshot
 from ray_app.control.version_set import HeldBundle, VersionFacts
@@ -67,8 +67,20 @@ class RegistrySource:
         }
 
     def write(self, owed: PendingWrites) -> None:
-        """Write alias and tags. Where a version is served by its number there is no alias to move."""
+        """Write alias and tags. Where a version is served by its number there is no alias to move.
+
+        Raises:
+            PromotionConflict: the alias was moved by somebody else since it was read; nothing is written.
+        """
         name = self._reference.name
+        if owed.champion is not None and not self._alias.isdigit():
+            # MLflow sets an alias unconditionally: between this look and the write some milliseconds remain.
+            present = self._registry.state(name).aliases.get(self._alias)
+            if present not in (owed.known, owed.champion):
+                raise PromotionConflict(
+                    f"version {owed.champion} is the champion here, and the alias '{self._alias}' was moved from "
+                    f"version {owed.known} to version {present}: that is followed"
+                )
         for key, value in owed.tags.items():
             self._registry.set_tag(name, key, value)
         if owed.champion is not None and not self._alias.isdigit():

@@ -29,10 +29,11 @@ class RegistrySnapshot(NamedTuple):
 
 
 class PendingWrites(NamedTuple):
-    """What is still to be written to the registry."""
+    """What is still to be written to the registry. `known` is the champion that its alias stood for when last read."""
 
     champion: str | None
     tags: dict[str, str]
+    known: str | None = None
 
 
 class RegistryState:
@@ -89,6 +90,9 @@ class RegistryState:
         if not moved and not (written and text):
             self._acted_on = said
             return None
+        if moved and said.champion != self._champion:
+            # Somebody promoted after the champion here was changed: to write the older one would undo that.
+            self._champion = None
         tagged = self._readable(said, text) if written and text else None
         if tagged is not None and tagged.champion != said.champion and self._early(now):
             return None
@@ -116,7 +120,9 @@ class RegistryState:
     @property
     def owed(self) -> PendingWrites | None:
         """What is to be written, None when nothing is."""
-        return PendingWrites(self._champion, dict(self._tags)) if self._champion or self._tags else None
+        if not self._champion and not self._tags:
+            return None
+        return PendingWrites(self._champion, dict(self._tags), self.registered.champion if self.registered else None)
 
     def wrote(self, owed: PendingWrites) -> None:
         """Take note that this was written: it is no news when it is read."""

@@ -204,6 +204,22 @@ def test_a_champion_that_could_not_be_fetched_is_tried_again():
     assert [each.weight for each in world.control.rules.challengers] == [50]
 
 
+def test_who_promotes_in_the_registry_is_not_overwritten_by_an_older_promotion_here():
+    """Promoted here while the registry was down, promoted there before it was written: the later one stays."""
+    world = World(rules("1", ("2", 20)))
+    world.registry["champion"] = "down"
+    world.propose(rules("2"), moves_champion=True)
+    world.step(2)
+    assert world.control.owed.champion == "2"
+    world.registry["champion"] = "3"
+    world.control.tick(world.now)
+    world.poll()
+    assert world.registry["champion"] == "3", "not even for a moment"
+    world.step(4)
+    assert (world.control.rules.champion, world.registry["champion"]) == ("3", "3")
+    assert world.registry["tags"][PREVIOUS_TAG] == "2"
+
+
 def test_a_control_that_is_started_over_takes_over_what_replicas_answer_by():
     """Committed, not yet written, and Control is killed: the next one finds the rules with the replicas."""
     world = World(rules("1", ("2", 20)))
