@@ -1,4 +1,4 @@
-"""What a person may ask of Control through the admin door: each action becomes a change of the traffic rules."""
+"""The actions of the admin API: each becomes a change of the traffic rules."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MOST_ATTEMPTS = 100
 
 
 class _Told(BaseModel):
-    """What every action may be told: the epoch that it was thought of for, what it is for, and which request it is."""
+    """Fields that every action takes: `epoch` of the rules it was made for, `why`, and `attempt`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: Annotated[int, Field(ge=1)] | None = None
     why: Annotated[str, Field(max_length=1000)] = ""
     attempt: Annotated[str, Field(max_length=200)] = ""
-    """The same for a request that arrives a second time; empty where nobody says."""
+    """Names the request: one that arrives a second time has the same, and is one change; empty for none."""
 
 
 class _Rules(_Told):
@@ -46,14 +46,14 @@ class _Rollback(_Told):
 
 
 class AdminActions:
-    """What is asked of one Control. HAProxy sends a request anew whose gateway died: the two are one change."""
+    """Begins actions on one Control, each attempt once: HAProxy sends a request again when its gateway died."""
 
     def __init__(self, control: Controller) -> None:
         self._control = control
         self._begun: dict[str, RuleChange] = {}
 
     def begin(self, action: str, told: dict[str, Any], source: str, now: float) -> RuleChange:
-        """As `begin`; of an attempt that was begun before, that change."""
+        """As the function `begin`; for an attempt that was begun before, return its change."""
         attempt = str(told.get("attempt") or "")
         if attempt in self._begun:
             return self._begun[attempt]
@@ -69,7 +69,7 @@ def begin(control: Controller, action: str, told: dict[str, Any], source: str, n
     """Begin the change that an action asks for.
 
     Args:
-        control: who is asked.
+        control: the Control to change.
         action: "rules", "weight", "promote" or "rollback".
         told: the decoded body.
         source: the address that asks.
@@ -120,7 +120,7 @@ def _roll_back(control: Controller, told: _Rollback, origin: Origin, now: float)
 
 
 def rolled_back(rules: TrafficRules, previous: str | None) -> TrafficRules:
-    """The way back: no live challengers where there are some, else the champion before this one; shadows stay.
+    """The rules of a rollback: without live challengers if there are some, else of the previous champion; shadows stay.
 
     Raises:
         ChangeRefused: there is neither.

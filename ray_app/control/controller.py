@@ -40,16 +40,18 @@ _MOST_REFUSALS = 20
 
 
 class Controller:
-    """Belongs to one event loop. Every `now` is monotonic seconds.
+    """Decides which versions are loaded and which traffic rules are in force. Belongs to one event loop.
+
+    Every `now` is monotonic seconds.
 
     Args:
-        name: tells this Control from the one before it.
-        rules: those that the application was built with.
-        versions: what is at hand.
-        replicas: who is to hold them.
+        name: id of this Control; one that is started over has another.
+        rules: the traffic rules that the application was built with.
+        versions: the bundles at hand, and which versions are to be loaded.
+        replicas: the replicas that load them.
         now: when it starts.
-        audit: told of every change that was committed or refused.
-        wall: seconds since 1970, for the record only.
+        audit: called with an entry for every change that was committed or refused.
+        wall: seconds since 1970, for records only.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Controller:
         self._advance(now)
 
     def see(self, registered: RegistrySnapshot, now: float) -> None:
-        """Take what the registry says, and act on what is new in it."""
+        """Take a reading of the registry, and begin the change that it asks for, if any."""
         self.truth.read(registered)
         if not self.settled:
             return
@@ -174,7 +176,7 @@ class Controller:
         return change
 
     def tick(self, now: float) -> None:
-        """Do what time asks for; call it about once a second."""
+        """Do what depends on time (silent replicas, late changes, the rollout); call it about once a second."""
         self.replicas.sweep(now)
         listened = now - self._started
         if not self.settled and listened >= (_SETTLE_S if self.replicas.complete else _SETTLE_ALONE_S):
@@ -186,7 +188,7 @@ class Controller:
         self._advance(now)
 
     def directive(self) -> Directive | None:
-        """What replicas are to do; None while this Control still listens to what they do."""
+        """What replicas are to do; None until this Control has heard what they do now."""
         return Directive(self.name, self.seq, dict(self.versions.wanted), self.rules) if self.settled else None
 
     @property
@@ -195,12 +197,12 @@ class Controller:
         return self.truth.owed if self.settled else None
 
     def missing(self) -> list[str]:
-        """Versions whose bundles are to be fetched."""
+        """Versions whose bundles are still to be fetched from the registry."""
         named = [*self.rules.versions, *(self.pending.rules.versions if self.pending else ())]
         return [version for version in self.versions.missing(named) if version not in self._unfit]
 
     def status(self, now: float) -> dict[str, Any]:
-        """All that there is to know, as plain JSON."""
+        """The whole state as plain JSON, for `/admin/status`."""
         owed, registered = self.truth.owed, self.truth.registered
         return {
             "use_case": self.rules.use_case,
@@ -229,7 +231,7 @@ class Controller:
             self.truth.owe({TRAFFIC_TAG: self.rules.model_dump_json()})
 
     def _adopt(self, rules: TrafficRules, held: dict[str, str]) -> None:
-        """Take over what the Control before this one committed, and may not have lived to write down."""
+        """Take over rules that an earlier Control committed, and may have died before it wrote to the registry."""
         self.rules = rules
         self.versions.know(held)
         self.seq += 1
@@ -269,7 +271,7 @@ class Controller:
         self._refuse(change, reason)
 
     def _advance(self, now: float) -> None:
-        """Go as far as is possible: have versions loaded, commit, drop."""
+        """Take the next steps that are possible now: have versions loaded, commit the change, drop versions."""
         change = self.pending
         coming = change.rules.versions if change else ()
         if change is not None and (reason := self.replicas.refusal(frozenset(self.versions.digests(coming).values()))):

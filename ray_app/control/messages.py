@@ -10,24 +10,24 @@ from tune.registry.traffic_rules import TrafficRules
 GATEWAY, MODEL, FUSED = "gateway", "model", "fused"
 """Kinds of replicas that hold versions."""
 BYSTANDER = "bystander"
-"""Kind of those that hold none: nobody waits for them, they only tell what they count."""
+"""Kind of replicas that hold none: they only report metrics, and no change waits for them."""
 
 
 @dataclass(frozen=True)
 class ReplicaReport:
-    """What a replica says of itself, at least once a second.
+    """What a replica reports of itself to Control, at least once a second.
 
     Args:
-        replica: its id in Serve.
+        replica: the replica's id in Serve.
         kind: GATEWAY, MODEL, FUSED or BYSTANDER.
-        contract: of its models, as `BundleManifest.contract` has it.
+        contract: of the models that it holds, as `BundleManifest.contract` has it.
         count: grows with every report; one that was overtaken is dropped.
-        seq: of the directive that it acts by: what that does not want is gone; -1 for none.
+        seq: number of the last directive that it carried out (what that does not want is dropped); -1 for none.
         held: digests of the versions that are loaded and warm.
-        rules: the rules in force here.
+        rules: the traffic rules in force in this replica.
         refused: by digest, why a bundle does not load here.
-        extras: plain values by name, for whoever asked for them (tallies, shadows, metrics): cumulative, so that the
-            last one says all.
+        extras: further values by name (version statistics, shadow comparisons, metrics pages). They are cumulative:
+            a report that is lost loses nothing.
     """
 
     replica: str
@@ -43,10 +43,10 @@ class ReplicaReport:
 
 @dataclass(frozen=True)
 class Directive:
-    """What every replica is to do: hold these versions (number -> digest), and answer by these rules."""
+    """What Control directs every replica to do: hold these versions (number to digest), answer by these rules."""
 
     control: str
-    """Id of the Control that says it: another one counts anew."""
+    """Id of the Control that gave it; `seq` starts anew with each Control."""
     seq: int
     wanted: dict[str, str]
     rules: TrafficRules

@@ -1,4 +1,4 @@
-"""The line to Control of a replica that holds no versions: it tells what it counts, and is told nothing."""
+"""Sends the metrics of a replica that holds no versions (feature fetch) to Control, once a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EVERY_S = 1.0
 
 
 class MetricsSink(Protocol):
-    """How it reaches Control."""
+    """The connection to Control."""
 
     async def tell(self, report: ReplicaReport) -> None:
         """Report; raises ControlUnavailable."""
@@ -27,11 +27,11 @@ class MetricsReporter:
     """Reports each second for as long as its replica lives. Belongs to one event loop.
 
     Args:
-        replica: its id.
-        contract: of the application's models.
-        rules: those that the application was built with.
-        line: to Control.
-        extras: what to report, by name; asked anew for every report.
+        replica: the replica's id in Serve.
+        contract: of the application's models, as `BundleManifest.contract` has it.
+        rules: the traffic rules that the application was built with.
+        line: the connection to Control.
+        extras: values of each report by name; each is called anew for every report.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class MetricsReporter:
         self.loop.start()
 
     async def stop(self) -> None:
-        """Report no more."""
+        """Stop reporting."""
         await self.loop.stop()
 
     async def _tell(self) -> None:

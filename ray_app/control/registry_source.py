@@ -1,4 +1,4 @@
-"""The registry as Control asks it: champion and tags, bundles that are fit to serve, what is to be written."""
+"""Control's access to the registry: reads champion and tags, fetches and checks bundles, writes alias and tags."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _MOST_LISTED = 50
 
 
 class RegistrySource:
-    """Every method blocks, and raises RegistryUnavailable when the registry does not answer.
+    """The registered model of one application.
+
+    Every method blocks, and raises RegistryUnavailable when the registry does not answer.
 
     Args:
         settings: where the registry is, and which alias is served.

@@ -1,4 +1,4 @@
-"""What the registry says of champion and rules, what of it is new, and what it is still owed."""
+"""Champion and traffic rules as the registry has them: what changed there, and what is still to be written to it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PREVIOUS_TAG = "rayscore.previous"
 
 NOT_ASKED = "not asked yet"
 NO_CHAMPION = "the alias that is served stands for no version"
-"""Problems with the registry's word that are not its own texts."""
+"""Problems that are not an error text of the registry."""
 
 _TOGETHER_S = 5.0
 """Tag and alias are written one after the other: a tag may name the next champion for so long before the alias does."""
 
 
 class RegistrySnapshot(NamedTuple):
-    """What the registry says: the version that the served alias stands for, None without one, and the model's tags."""
+    """One reading of the registry: the version that the served alias stands for (None without one), and the tags."""
 
     champion: str | None
     tags: Mapping[str, str]
@@ -42,7 +42,7 @@ class RegistryState:
     def __init__(self) -> None:
         self.registered: RegistrySnapshot | None = None
         self.problem: str | None = NOT_ASKED
-        """Why the registry's word is not to be had, None when it is."""
+        """Why champion and rules could not be read, None when they were."""
         self._acted_on: RegistrySnapshot | None = None
         self._early_since: float | None = None
         self._again_at: float | None = None
@@ -55,7 +55,7 @@ class RegistryState:
         return {**(self.registered.tags if self.registered else {}), **self._tags}
 
     def read(self, registered: RegistrySnapshot) -> None:
-        """Take what the registry says."""
+        """Take a reading of the registry."""
         self.registered = registered
         self.problem = None if registered.champion else NO_CHAMPION
 
@@ -70,7 +70,7 @@ class RegistryState:
             self._acted_on = self._again_at = None
 
     def news(self, rules: TrafficRules, now: float) -> TrafficRules | None:
-        """The rules that the registry asks for since it was asked last, None for nothing new.
+        """The rules that the registry asks for and did not at the last reading, None for nothing new.
 
         Args:
             rules: those in force.
@@ -110,7 +110,7 @@ class RegistryState:
         return tagged
 
     def owe(self, tags: Mapping[str, str], champion: str | None = None) -> None:
-        """Note what is to be written, and written again until the registry takes it."""
+        """Queue a write of tags and champion; it is tried again until the registry takes it."""
         self._tags |= tags
         known = self.registered.champion if self.registered else None
         # One that is still owed may be on its way: what the registry said last is then no reason to be silent.
@@ -125,7 +125,7 @@ class RegistryState:
         return PendingWrites(self._champion, dict(self._tags), self.registered.champion if self.registered else None)
 
     def wrote(self, owed: PendingWrites) -> None:
-        """Take note that this was written: it is no news when it is read."""
+        """Take note that this was written, so that reading it back is not taken for a change."""
         self._tags = {key: value for key, value in self._tags.items() if owed.tags.get(key) != value}
         if owed.champion == self._champion:
             self._champion = None
@@ -133,7 +133,7 @@ class RegistryState:
         self._acted_on = _with(self._acted_on, owed)
 
     def _first(self, champion: str, text: str | None, rules: TrafficRules) -> TrafficRules | None:
-        """What a Control that has just started is asked for, with the rules that replicas answer by at hand."""
+        """What the registry asks of a Control that has just started; `rules` are those that replicas answer by."""
         assert self.registered is not None
         self._acted_on = self.registered
         tagged = self._readable(self.registered, text) if text else None

@@ -1,4 +1,7 @@
-"""A replica's end of Control: reports what it holds, loads and drops what it is told, and goes on alone without it."""
+"""The agent in each replica: reports to Control what is loaded, and loads, drops and switches versions as it directs.
+
+While Control does not answer, the replica serves what it has.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class ControlConnection(Protocol):
     """How a replica reaches Control. Every method raises ControlUnavailable."""
 
     async def changes(self, report: ReplicaReport, known: tuple[str, int]) -> Directive | None:
-        """Report, and wait for a directive other than the one known, for a second at most."""
+        """Report, and wait up to a second for a directive other than the known one; None when there is none."""
         ...
 
     async def tell(self, report: ReplicaReport) -> None:
@@ -37,7 +40,7 @@ class ControlConnection(Protocol):
 
 
 class VersionHolder(Protocol):
-    """What holds versions: Lanes or Shelf."""
+    """What holds a replica's loaded versions: `ModelVersions` in a gateway, `ModelCache` in a model replica."""
 
     @property
     def rules(self) -> TrafficRules: ...  # noqa: D102
@@ -52,15 +55,15 @@ class VersionHolder(Protocol):
 
 
 class ReplicaAgent:
-    """Keeps a holder as Control wants it. Belongs to one event loop.
+    """Keeps the versions and rules of one replica as Control directs. Belongs to one event loop.
 
     Args:
-        replica: its id.
+        replica: the replica's id in Serve.
         kind: GATEWAY, MODEL or FUSED.
-        contract: of its models.
-        holder: what holds the versions.
-        line: to Control.
-        extras: what to report besides, by name; asked anew for every report.
+        contract: what every version here must keep to, as `BundleManifest.contract` has it.
+        holder: what holds the loaded versions.
+        line: the connection to Control.
+        extras: further values of each report by name; each is called anew for every report.
     """
 
     def __init__(
@@ -86,9 +89,9 @@ class ReplicaAgent:
         """What keeps the exchange going, with the count of its failures and the health check."""
 
     async def start(self) -> None:
-        """Take over what Control wants held now, when it says so soon, and follow it from then on.
+        """Load what Control directs, if it answers soon, and keep following it in the background.
 
-        A replica that takes another's place so holds what its siblings hold before the first call reaches it.
+        So a replica that replaces another holds the same versions as its siblings before the first call reaches it.
         """
         try:
             directive = await asyncio.wait_for(self._line.changes(self.report(), self._known), _START_S)
@@ -104,7 +107,7 @@ class ReplicaAgent:
         self.loop.start()
 
     async def stop(self) -> None:
-        """Follow no more."""
+        """Stop following Control, and any load that is under way."""
         await self.loop.stop()
         if self._loader is not None:
             self._loader.cancel()
@@ -112,7 +115,7 @@ class ReplicaAgent:
         self._thread.shutdown(wait=False)
 
     def report(self) -> ReplicaReport:
-        """What there is to say now."""
+        """The replica's report of this moment."""
         self._count += 1
         extras = {name: give() for name, give in self._extras.items()}
         return ReplicaReport(
@@ -178,7 +181,7 @@ class ReplicaAgent:
         return [pair for pair in wanted.items() if held.get(pair[0]) != pair[1] and pair[1] not in self._refused]
 
     async def _load(self) -> None:
-        """Load what is missing, one after the other, and say so after each."""
+        """Load the missing versions, one after the other, with a report after each."""
         while missing := self._missing():
             version, digest = missing[0]
             try:

@@ -1,4 +1,4 @@
-"""The replicas as Control knows them: by their reports, and gone when they fall silent."""
+"""What Control knows of the replicas: the last report of each; one that stays silent counts as gone."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class _Heard(NamedTuple):
 
 
 class ReplicaStates:
-    """Last reports, by replica. Times are monotonic seconds.
+    """The last report of each replica. Times are monotonic seconds.
 
     Args:
-        kinds: of each of these at least one must be there before anything is committed.
+        kinds: kinds of replicas of which at least one must report before any change is committed.
     """
 
     def __init__(self, kinds: frozenset[str]) -> None:
@@ -31,14 +31,14 @@ class ReplicaStates:
         self._gone: dict[str, ReplicaReport] = {}
 
     def hear(self, report: ReplicaReport, now: float) -> None:
-        """Take a report; one that a later one has overtaken says nothing but that the replica lives."""
+        """Take a report. One that arrives after a later one only shows that the replica lives."""
         known = self._live.get(report.replica)
         if known is not None and known.report.count > report.count:
             report = known.report
         self._live[report.replica] = _Heard(now, report)
 
     def sweep(self, now: float) -> None:
-        """Forget the silent ones, but not what they counted."""
+        """Drop the replicas that fell silent; their last reports are kept, because their counts still count."""
         for replica, heard in list(self._live.items()):
             if now - heard.at > SILENT_S:
                 del self._live[replica]
@@ -81,17 +81,17 @@ class ReplicaStates:
         return [(heard.report.kind, list(heard.report.held)) for heard in self._live.values()]
 
     def extras(self, name: str, *, gone: bool = True) -> dict[str, Any]:
-        """What replicas report under a name, by replica; with `gone`, also the last of those that are no more."""
+        """The values reported under a name, by replica; with `gone`, also the last ones of replicas that are gone."""
         found = {key: report.extras[name] for key, report in self._gone.items() if gone and name in report.extras}
         live = ((key, heard.report.extras) for key, heard in self._live.items())
         return found | {key: extras[name] for key, extras in live if name in extras}
 
     def reports(self) -> list[tuple[float, ReplicaReport]]:
-        """When each living replica was heard last, and what it said, by the replica's name."""
+        """Time and content of each living replica's last report, ordered by the replica's id."""
         return [self._live[replica] for replica in sorted(self._live)]
 
     def plain(self, now: float) -> list[dict[str, Any]]:
-        """As JSON has it, without the extras."""
+        """The living replicas as plain JSON, without the extras."""
         return [
             {
                 "replica": replica,

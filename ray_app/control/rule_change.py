@@ -16,10 +16,10 @@ _FETCH_S = 20.0
 """The same of one whose bundles the registry does not give: others wait meanwhile, and it may be down for hours."""
 
 REGISTRY = "registry"
-"""Who wants a change that the registry's alias or tag asks for."""
+"""`Origin.who` of a change that the registry's alias or tag asks for."""
 
 UNSHOWN: Any = {"epoch": True, "challengers": {"__all__": {"buckets"}}}
-"""What of rules is not shown where a change is: the change has its own epoch, and buckets are thousands."""
+"""Fields of the rules left out where a change is shown: it has its own epoch, and the buckets are thousands."""
 
 
 class ChangeRefused(RayscoreError):
@@ -27,11 +27,11 @@ class ChangeRefused(RayscoreError):
 
 
 class ChangeConflict(ChangeRefused):
-    """The rules have changed since the change was thought of, or another change is under way."""
+    """Other rules are in force than those the change was made for, or another change is under way."""
 
 
 class Outcome(str, Enum):
-    """What became of a change."""
+    """The states of a change."""
 
     PREPARING = "preparing"
     COMMITTED = "committed"
@@ -40,7 +40,7 @@ class Outcome(str, Enum):
 
 
 class Origin(NamedTuple):
-    """Who wants a change: "registry", "admin", "rollout"; from which address; what for."""
+    """Where a change comes from: `who` is "registry", "admin" or "rollout", `source` an address, `why` the reason."""
 
     who: str
     source: str = ""
@@ -49,7 +49,7 @@ class Origin(NamedTuple):
 
 @dataclass
 class RuleChange:
-    """One change. `epoch` is that of the rules once they are committed."""
+    """One change of the traffic rules. `epoch` is None until it is committed, then that of the rules in force."""
 
     rules: TrafficRules
     origin: Origin
@@ -62,7 +62,7 @@ class RuleChange:
     """Why the registry did not give what the change needs when it was last asked; empty while it does."""
 
     def overdue(self, missing: Sequence[str], now: float) -> str | None:
-        """Why it is to be refused because its time is over, None while it is not.
+        """The reason to refuse the change because it took too long, None while it has time.
 
         Args:
             missing: versions whose bundles the registry has not given yet.
@@ -74,17 +74,17 @@ class RuleChange:
         return f"not every replica held its versions after {_PREPARE_S:g} s" if waited > _PREPARE_S else None
 
     def unavailable(self, missing: Sequence[str], now: float) -> str:
-        """The reason to give it up for want of bundles."""
+        """The reason to refuse the change because bundles could not be fetched."""
         which, why = ", ".join(missing), self.unfetched or "the fetch goes on"
         return f"registry unavailable: version {which} was not to be had in {now - self.since:.0f} s ({why})"
 
     @property
     def over(self) -> bool:
-        """True when nothing more becomes of it."""
+        """True once the change is committed, refused or superseded."""
         return self.outcome is not Outcome.PREPARING
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The change as plain JSON."""
         return {
             "rules": self.rules.model_dump(mode="json", exclude=UNSHOWN),
             "who": self.origin.who,
@@ -97,7 +97,7 @@ class RuleChange:
 
 
 class Refusal(NamedTuple):
-    """Why something that was asked for does not serve. `at` is seconds since 1970."""
+    """Something that was asked for and refused, with the reason. `at` is seconds since 1970."""
 
     at: float
     who: str

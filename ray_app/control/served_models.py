@@ -1,4 +1,4 @@
-"""Finding what to serve: the registry's champion, waited for, and the challengers that its traffic rules name."""
+"""Finds what to serve at start: the registry's champion, waited for, and the challengers of its traffic rules."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def find_champion(settings: Settings) -> ResolvedModel:
 
 
 def find_served(settings: Settings) -> ServedModels:
-    """Return champion and traffic rules; what keeps a challenger from serving is said, and it is left out.
+    """Return the traffic rules and their bundles; with a challenger that cannot serve, the champion alone, and say why.
 
     Raises:
         as `find_champion`.

@@ -1,4 +1,4 @@
-"""Which versions replicas are to hold: those that the rules name, those on their way in, some on their way out."""
+"""Which versions replicas are to hold: those the rules name, those of a change under way, and for a grace the old."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tune.registry.bundle import Bundle
 
 
 class VersionFacts(NamedTuple):
-    """What is shown of a version: when it was made (ISO 8601), its figures on the holdout, its threshold if known."""
+    """A version's creation time (ISO 8601), its metrics on the holdout, and its threshold if known; for display."""
 
     created_at: str
     metrics: Mapping[str, float]
@@ -26,7 +26,7 @@ class HeldBundle(NamedTuple):
 
     @classmethod
     def of(cls, version: str, bundle: Bundle) -> HeldBundle:
-        """What is kept of a bundle."""
+        """Pack a bundle with its facts."""
         manifest = bundle.manifest
         facts = VersionFacts(manifest.created_at, manifest.metrics, manifest.threshold)
         return cls(version, bundle.digest, bundle.to_bytes(), facts)
@@ -65,11 +65,11 @@ class VersionSet:
         self._digests[held.version] = held.digest
 
     def know(self, digests: Mapping[str, str]) -> None:
-        """Take over which bundle a version is from replicas that hold it."""
+        """Learn the digests of versions from replicas that hold them."""
         self._digests = {**digests, **self._digests}
 
     def missing(self, named: Iterable[str]) -> list[str]:
-        """Those whose bundles are not at hand."""
+        """The versions among `named` whose bundles are not at hand."""
         return [version for version in dict.fromkeys(named) if version not in self._bundles]
 
     def packed(self, digest: str) -> bytes | None:
@@ -77,16 +77,16 @@ class VersionSet:
         return next((held.packed for held in self._bundles.values() if held.digest == digest), None)
 
     def facts(self) -> dict[str, VersionFacts]:
-        """What is shown of each version whose bundle is at hand."""
+        """The facts of each version whose bundle is at hand."""
         return {version: held.facts for version, held in self._bundles.items() if held.facts is not None}
 
     def retire(self, versions: Iterable[str], now: float) -> None:
-        """Begin the grace of versions that rules have stopped to name."""
+        """Begin the grace of versions that the rules no longer name."""
         for version in versions:
             self._retired[version] = now
 
     def choose(self, named: Iterable[str], coming: Iterable[str], now: float, may_go: bool) -> bool:
-        """Decide anew what is wanted, and return whether that is something else than before.
+        """Update `wanted`, and return whether it changed.
 
         Args:
             named: versions that the rules in force name.
