@@ -1,7 +1,7 @@
-"""Control as a Serve deployment: it asks the registry each second and keeps a line to every replica.
+"""Control as a Serve deployment: it reads the registry each second and answers every replica's open call.
 
-It loads MLflow, which the replicas that answer do not. They go on by themselves while it is away, and when it is
-back it learns from them and from the registry what is in force.
+It loads MLflow, which replicas do not. They serve on by themselves while it is away; once it is started over it
+learns from them and from the registry what is in force.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _STATUSES = {Outcome.COMMITTED: 200, Outcome.PREPARING: 202, Outcome.REFUSED: 42
 
 
 class ControlPlane:
-    """Runs one Control."""
+    """The deployment's class: runs one `Controller` against the clock, the registry and the replicas' calls."""
 
     def __init__(self, served: ReplicaSpec, fused: bool) -> None:
         settings = served.settings
@@ -120,7 +120,7 @@ class ControlPlane:
             self._hear(report)
 
     async def scrape(self, report: ReplicaReport) -> dict[str, ReportedMetrics] | None:
-        """Take a gateway's report; return what all replicas told of their metrics, and this Control's own."""
+        """Take a gateway's report; return the last metrics pages of all replicas, and this Control's own."""
         if report.contract != self._contract:
             return None
         self._hear(report)
@@ -132,7 +132,7 @@ class ControlPlane:
         return self._control.versions.packed(digest)
 
     async def act(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
-        """Do what the admin door was asked for; a change is waited for until every gateway answers by it."""
+        """Carry out a request of the admin API; a change is waited for until every gateway answers by it."""
         if action.startswith("look/"):
             return 200, self._look(action.removeprefix("look/"))
         try:

@@ -1,4 +1,4 @@
-"""Control by Serve's handle, as the agent of a replica and the admin routes reach it."""
+"""Calls Control by Serve's handle, for the agents in replicas and for the admin routes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCRAPE_TIMEOUT_S = 1.0
 
 
 class ControlClient:
-    """Control by Serve's handle, as a replica's Follower and the admin door reach it."""
+    """The methods of Control that replicas call. Each raises ControlUnavailable when it does not answer in time."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._changes, self._tell, self._bundle, self._act, self._scrape = (
@@ -27,28 +27,28 @@ class ControlClient:
         )
 
     async def changes(self, report: ReplicaReport, known: tuple[str, int]) -> Directive | None:
-        """Report and wait for news; see Line."""
+        """Report and wait for a directive; see `ControlConnection`."""
         return await _asked(self._changes.remote(report, known))
 
     async def tell(self, report: ReplicaReport) -> None:
-        """Report; see Line."""
+        """Report; see `ControlConnection`."""
         await _asked(self._tell.remote(report))
 
     async def bundle(self, digest: str) -> bytes | None:
-        """Fetch a bundle; see Line."""
+        """Fetch a bundle; see `ControlConnection`."""
         return await _asked(self._bundle.remote(digest))
 
     async def scrape(self, report: ReplicaReport) -> Mapping[str, ReportedMetrics] | None:
-        """Report, and return what all replicas told of their metrics; see Ask."""
+        """Report, and return the last metrics pages of all replicas; see `ray_app.monitoring.scrape.Ask`."""
         return await _asked(self._scrape.remote(report), _SCRAPE_TIMEOUT_S)
 
     async def act(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
-        """Have an action done; raises ControlUnavailable."""
+        """Have an action of the admin API carried out; return status and body."""
         return await _asked(self._act.remote(action, told, source), _ACT_TIMEOUT_S)
 
 
 async def _asked(response: Awaitable[Any], timeout_s: float = _REPORT_TIMEOUT_S) -> Any:
-    """Await an answer of Control; whatever else comes of it means that there is none.
+    """Await an answer of Control; every other outcome becomes ControlUnavailable.
 
     A replica that dies under a call fails it in many ways, one of which is a cancellation that nobody here asked for.
     """

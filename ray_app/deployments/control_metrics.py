@@ -21,11 +21,11 @@ _NO_ROLLOUT = "none"
 
 
 class ControlMetrics(Collector):
-    """What one Control knows.
+    """Collects the metrics of one Control when a page is made.
 
     Args:
-        control: it.
-        steering: what carries rollouts out on it.
+        control: whose state is shown.
+        steering: the driver of its rollouts.
         audit_lost: returns the entries that the audit log could not write.
     """
 

@@ -1,6 +1,6 @@
 """The classes that Ray Serve runs as replicas that answer HTTP: a gateway before the stages, or all of it in one.
 
-Each is built from what is `ReplicaSpec`; one that restarts asks Control what its siblings serve by now.
+Each is built from a `ReplicaSpec`; one that restarts asks Control which versions its siblings serve by now.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class _Ingress:
-    """What both kinds of gateway share: a door, and the report of how busy they are."""
+    """What both kinds of gateway share: the HTTP application, the agent that follows Control, and the busy share."""
 
     async def _open(
         self,
@@ -74,10 +74,10 @@ class _Ingress:
         name = type(self).__name__
         metrics.registry.register(ProcessMetrics(replica_id(), name))
         page = OwnMetrics(name, metrics.registry)
-        self._follower = await follow(served, kind, lanes, control, {**extras, PAGE: page})
-        if self._follower is not None:
-            metrics.registry.register(ControlLoopMetrics(replica_id(), name, self._follower.loop))
-        scrape = Scrape(replica_id(), page, (name, *stages, CONTROL), _ask(control, self._follower))
+        self._agent = await follow(served, kind, lanes, control, {**extras, PAGE: page})
+        if self._agent is not None:
+            metrics.registry.register(ControlLoopMetrics(replica_id(), name, self._agent.loop))
+        scrape = Scrape(replica_id(), page, (name, *stages, CONTROL), _ask(control, self._agent))
         forward = _forward(control)
         routes = {
             **AdminRoutes(settings.admin_token, forward).routes(),
@@ -98,13 +98,13 @@ class _Ingress:
             log.close()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What `ray_app.control.autoscaling` decides by."""
+        """Autoscaling input, read by `ray_app.control.autoscaling`: the busy share of this process."""
         return {BUSY: self._meter.read()}
 
     async def check_health(self) -> None:
         """Raise when Control is followed no more, so that Serve starts another replica in this one's place."""
-        if self._follower is not None:
-            self._follower.loop.check()
+        if self._agent is not None:
+            self._agent.loop.check()
 
 
 @serve.ingress()
@@ -166,7 +166,7 @@ class Fused(_Ingress):
 
 
 def _onlookers(metrics: GatewayMetrics, lanes: ModelVersions) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
-    """Who is told of each answer, and what a gateway reports to Control besides, by name."""
+    """The observers of each answer, and the extras of a gateway's reports to Control by name."""
     tallies, shadow = VersionStatsTable(), Shadow(lanes)
     metrics.registry.register(RolloutMetrics(replica_id(), tallies.report, shadow.report))
     return [tallies, shadow], {TALLIES: tallies.report, SHADOWS: shadow.report}
@@ -200,13 +200,13 @@ def _forward(control: DeploymentHandle | None) -> Forward:
     return nowhere
 
 
-def _ask(control: DeploymentHandle | None, follower: ReplicaAgent | None) -> Ask | None:
-    if control is None or follower is None:
+def _ask(control: DeploymentHandle | None, agent: ReplicaAgent | None) -> Ask | None:
+    if control is None or agent is None:
         return None
     line = ControlClient(control)
 
     async def ask() -> Mapping[str, ReportedMetrics] | None:
-        return await line.scrape(follower.report())
+        return await line.scrape(agent.report())
 
     return ask
 

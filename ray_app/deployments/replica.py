@@ -1,4 +1,4 @@
-"""What replicas of every deployment do alike: they know their name, follow Control, and say what is wrong."""
+"""What replicas of every deployment share: their id, the agent that follows Control, busy share and store problems."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ async def follow(
     control: DeploymentHandle | None,
     extras: Mapping[str, Callable[[], Any]],
 ) -> ReplicaAgent | None:
-    """Take over from Control what is to be held, and follow it."""
+    """Start the agent that follows Control, once the versions it directs are loaded; None without Control."""
     if control is None:
         return None
-    told = {**extras, BUSY: busy()}
-    follower = ReplicaAgent(replica_id(), kind, served.manifest.contract, holder, ControlClient(control), told)
-    await follower.start()
-    return follower
+    contract, client = served.manifest.contract, ControlClient(control)
+    agent = ReplicaAgent(replica_id(), kind, contract, holder, client, {**extras, BUSY: busy()})
+    await agent.start()
+    return agent
 
 
 def busy() -> Callable[[], float]:
-    """What tells Control how busy this process is; reports may come in quick succession."""
+    """A reader of this process's busy share; reports in quick succession repeat the last reading."""
     return BusyMeter(least_s=_BUSY_OVER_S).read
 
 

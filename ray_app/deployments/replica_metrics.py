@@ -1,6 +1,6 @@
-"""The Prometheus metrics of what is in a replica: its process, its store, its models, its end of the links.
+"""The Prometheus metrics of a replica's parts: process, exchange with Control, store, models, link server.
 
-Each is read off what is counted anyway, when a page is made.
+Each collector reads counts that are kept anyway, when a page is made.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ProcessMetrics(Collector):
 
 
 class ControlLoopMetrics(Collector):
-    """How often a replica's exchange with Control failed in a way that nobody foresaw."""
+    """Unexpected failures of a replica's exchange with Control."""
 
     def __init__(self, replica: str, deployment: str, loop: SupervisedLoop) -> None:
         self._values = [replica, deployment]
@@ -67,7 +67,7 @@ class ControlLoopMetrics(Collector):
 
 
 class StoreMetrics(Collector):
-    """What a replica has read from the online store."""
+    """Reads of the online store by a replica: keys by outcome, and times."""
 
     def __init__(self, replica: str, features: LocalFeatures) -> None:
         self._replica = replica
@@ -91,10 +91,10 @@ class StoreMetrics(Collector):
 
 
 class ModelMetrics(Collector):
-    """What the models in a replica have scored.
+    """Rows scored by a replica's models, and times.
 
     Args:
-        replica: its label.
+        replica: value of the label `replica`.
         held: digests of the versions that are loaded; there are no series of others.
         model: a loaded model by its digest's bytes.
     """
@@ -127,7 +127,7 @@ class ModelMetrics(Collector):
 
 
 class LinkMetrics(Collector):
-    """A stage's end of the links."""
+    """Connections and calls of a stage replica's link server."""
 
     def __init__(self, replica: str, deployment: str, server: LinkServer) -> None:
         self._values = [replica, deployment]

@@ -1,6 +1,6 @@
-"""What every replica of an application is built from.
+"""The pickled argument that every replica of an application is built from.
 
-Only what is pickled into a replica crosses here: settings, and the bundles as bytes, so that a replica
+Nothing else crosses into a replica: settings, and the bundles as bytes, so that a replica
 needs neither the registry nor a shared disk.
 """
 
@@ -20,9 +20,9 @@ from tune.registry.traffic_rules import TrafficRules
 
 @dataclass(frozen=True)
 class ReplicaSpec:
-    """What every replica is built from.
+    """Settings, traffic rules and bundles of an application, as they were when it was built.
 
-    `packed` is `Bundle.to_bytes()` of each version that the rules name, `secret` what links are opened with.
+    `packed` is `Bundle.to_bytes()` of each version that the rules name, `secret` authenticates links.
     """
 
     settings: Settings
@@ -49,6 +49,6 @@ class ReplicaSpec:
 
 
 def serve_what(settings: Settings, rules: TrafficRules, bundles: Mapping[str, Bundle]) -> ReplicaSpec:
-    """What every replica of an application is built from; `bundles` are of the versions that the rules name."""
+    """Make the spec, with a new link secret; `bundles` are of the versions that the rules name."""
     packed = {version: bundles[version].to_bytes() for version in rules.versions}
     return ReplicaSpec(settings, rules, packed, secrets.token_bytes(32))

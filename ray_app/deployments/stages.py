@@ -38,7 +38,7 @@ class _Stage:
     """What both stages share: they answer by Serve's handle and by links, and report how busy they are."""
 
     def _open(self, served: ReplicaSpec, handler: Handler, board: Callable[[str], Collector]) -> OwnMetrics:
-        """Set up, and return the page of what there is to be told; `board` makes the part of it that is the stage's."""
+        """Set up, and return the metrics page; `board` makes the collector of what only this stage has."""
         replica, name = replica_id(), type(self).__name__
         self._settings = served.settings
         self._handler = handler
@@ -52,7 +52,7 @@ class _Stage:
         return OwnMetrics(name, self._registry)
 
     def _watch(self, loop: SupervisedLoop) -> None:
-        """Count the failures of what speaks with Control, and make it part of the replica's health."""
+        """Show the failures of the loop that speaks with Control, and make it part of the replica's health."""
         self._control_loop = loop
         self._registry.register(ControlLoopMetrics(*self._names, loop))
 
@@ -67,14 +67,14 @@ class _Stage:
         return answer if isinstance(answer, bytes) else await answer
 
     async def record_replica_metadata(self) -> dict[str, Any]:
-        """Start listening for links; Serve hands on to gateways what this returns."""
+        """Start listening for links; Serve passes the returned address on to gateways."""
         if not self._settings.direct_links:
             return {}
         host = link_host(self._settings)
         return {HOST: host, PORT: await self._links.start(host)}
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What `ray_app.control.autoscaling` decides by."""
+        """Autoscaling input, read by `ray_app.control.autoscaling`: busy share and calls under way."""
         return {BUSY: self._meter.read(), IN_FLIGHT: float(self._links.in_flight)}
 
 
