@@ -1,1 +1,1 @@
-"""The console: its routes, what it is shown, and its page."""
+"""The console: its routes, the data that it shows, and its page."""

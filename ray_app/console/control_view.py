@@ -30,13 +30,13 @@ _ELSEWHERE = "MLflow does not answer, or not as expected; /admin/status has its 
 
 
 class ControlView:
-    """Puts together what `/console/data` answers.
+    """Makes the answer of `/console/data` from the state of Control.
 
     Args:
-        control: who is shown.
-        bystanders: replicas that hold no versions.
-        steering: its rollout, tallies and shadows.
-        history: its last minutes.
+        control: the Control that is shown.
+        bystanders: the states of replicas that hold no versions.
+        steering: the driver of its rollout, with statistics and shadows.
+        history: the last minutes of each version.
         changes: entries of the audit log, oldest first.
         now: monotonic seconds: when this Control began to watch.
         wall: seconds since 1970.
@@ -64,7 +64,7 @@ class ControlView:
         self._wall = wall
 
     def plain(self, now: float) -> dict[str, Any]:
-        """As JSON has it."""
+        """The answer as plain JSON."""
         control = self._control
         self._looked_at = now
         seconds, minute = self._history.last_minute()

@@ -32,17 +32,17 @@ _HEADERS: Mapping[str, str] = {
     "cache-control": "no-cache",
 }
 _KEPT_S = 1.0
-"""How long an answer of Control is given out: many open pages ask it no more often than one."""
+"""How long an answer of Control is reused, so that many open pages ask it no more often than one."""
 _PATIENCE_S = 1.5
 
 
 class ConsoleRoutes:
-    """Belongs to one event loop.
+    """The routes of the console's page and of its data. Belongs to one event loop.
 
     Args:
-        forward: takes a look to Control.
-        readiness: problems of store and model.
-        admin_open: the admin door has a token.
+        forward: asks Control.
+        readiness: returns the problems of store and model by stage.
+        admin_open: the admin API is open: a token is set.
         clock: monotonic seconds.
     """
 
@@ -57,7 +57,7 @@ class ConsoleRoutes:
         self._readiness = readiness
         self._admin_open = admin_open
         self._clock = clock
-        self._asked: asyncio.Task[bytes] | None = None
+        self._fetch: asyncio.Task[bytes] | None = None
         self._answered_at = clock()
 
     def routes(self) -> dict[str, Route]:
@@ -67,17 +67,17 @@ class ConsoleRoutes:
         return {**fixed, "/console/data": Route(("GET",), self._data)}
 
     async def _data(self, told: RouteRequest) -> RouteReply:
-        """What is known now, at most a second old; raises ControlUnavailable."""
-        asked = self._asked
-        if asked is None or (asked.done() and self._clock() - self._answered_at >= _KEPT_S):
+        """The state of Control, at most a second old; raises ControlUnavailable."""
+        fetch = self._fetch
+        if fetch is None or (fetch.done() and self._clock() - self._answered_at >= _KEPT_S):
             # An empty context: others wait for it too, and Serve cancels the calls of a request whose client has left,
             # which it finds by the context that they were made in.
-            asked = self._asked = contextvars.Context().run(asyncio.get_running_loop().create_task, self._ask())
+            fetch = self._fetch = contextvars.Context().run(asyncio.get_running_loop().create_task, self._look())
             # Whoever asked may have left by the time that it fails.
-            asked.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return RouteReply(200, responses.JSON, await asyncio.shield(asked), {"cache-control": "no-store"})
+            fetch.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return RouteReply(200, responses.JSON, await asyncio.shield(fetch), {"cache-control": "no-store"})
 
-    async def _ask(self) -> bytes:
+    async def _look(self) -> bytes:
         try:
             (_, said), problems = await asyncio.wait_for(
                 asyncio.gather(self._forward("look/console", {}, ""), self._readiness()), _PATIENCE_S
