@@ -1,1 +1,1 @@
-"""Rollouts: what is counted of each version, how versions are held against each other, and who raises the weights."""
+"""Rollouts: statistics of each version, their comparison with the champion, and the raising of weights."""

@@ -1,4 +1,4 @@
-"""The Prometheus metrics of versions and shadows in a gateway, read off what is counted anyway at every scrape.
+"""The Prometheus metrics of versions and shadows in a gateway, made of its statistics at every scrape.
 
 Their labels are versions, of which a gateway keeps twenty.
 """
@@ -17,10 +17,10 @@ from ray_app.rollout.version_stats import VersionStats
 
 
 class RolloutMetrics(Collector):
-    """What one gateway counts of versions and shadows.
+    """Collects one gateway's counts by version and shadow.
 
     Args:
-        replica: its label.
+        replica: value of the label `replica`.
         tallies: the counts by version.
         shadows: the comparisons by version.
     """

@@ -23,7 +23,7 @@ _Seen = Mapping[str, Mapping[str, VersionStats]]
 
 
 class HistoryPoint(NamedTuple):
-    """What one version did in one step; latencies are None where it answered nothing."""
+    """Counts and latencies of one version in one step; latencies are None where it answered nothing."""
 
     requests: int
     errors: int
@@ -41,7 +41,7 @@ class HistoryStep(NamedTuple):
 
 
 class RecentHistory:
-    """Belongs to one event loop.
+    """The last quarter of an hour in steps of five seconds. Belongs to one event loop.
 
     Args:
         step_s: length of a step; one that is closed late is longer, and says so.
@@ -57,9 +57,9 @@ class RecentHistory:
         self._steps: deque[HistoryStep] = deque(maxlen=steps)
 
     def see(self, reports: _Seen, now: float, wall: float) -> None:
-        """Take what gateways have counted so far, by replica; call it about once a second.
+        """Take the cumulative statistics of gateways; call it about once a second.
 
-        A replica that was not there before says what it counted before it was heard: that is not counted here.
+        What a replica counted before its first report here is left out.
 
         Args:
             reports: tallies by version, by replica.
@@ -83,7 +83,7 @@ class RecentHistory:
         return sum(seconds for seconds, _ in self._recent), merged(counted for _, counted in self._recent)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it: one list a figure, with a value for each step; a version that did nothing has 0 and null."""
+        """As plain JSON: one list a figure, with a value for each step; a version that did nothing has 0 and null."""
         versions = sorted({version for step in self._steps for version in step.points}, key=int)
         return {
             "step_s": self._step_s,

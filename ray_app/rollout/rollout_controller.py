@@ -29,7 +29,7 @@ _Both = tuple[VersionStats, VersionStats]
 
 
 class RolloutDecision(NamedTuple):
-    """What a tick comes to: the rollout as it is now, the rules wanted (None for those in force), and why."""
+    """The outcome of a tick: the rollout's new state, the rules to put in force (None for no change), and why."""
 
     rollout: Rollout
     rules: TrafficRules | None = None
@@ -48,7 +48,7 @@ class _Watch:
 
 
 class RolloutController:
-    """Carries out one rollout. What it keeps in memory is what it has seen of the running step."""
+    """Carries out one rollout. In memory it keeps only the evidence of the running step."""
 
     def __init__(self) -> None:
         self._watch: _Watch | None = None
@@ -56,7 +56,7 @@ class RolloutController:
         self._entered = False
 
     def tick(self, rollout: Rollout, rules: TrafficRules, reports: Reports, now: float, wall: float) -> RolloutDecision:
-        """Look at what was counted so far.
+        """Judge the statistics so far, and decide.
 
         Args:
             rollout: as it stands.
@@ -81,7 +81,7 @@ class RolloutController:
         return self._decide(watch, rollout, rules, wall)
 
     def findings(self) -> list[SloFinding]:
-        """What is known of the running step."""
+        """One finding for each objective of the running step."""
         return self._watch.judge.findings() if self._watch else []
 
     def progress(self, rollout: Rollout) -> str:
@@ -109,11 +109,11 @@ class RolloutController:
                 else RolloutDecision(rollout)
             )
         if weight == 0:
-            text = f"aborted: version {rollout.version} was taken out by other hands"
+            text = f"aborted: version {rollout.version} was taken out by somebody else"
             return RolloutDecision(rollout.noted(wall, text, state=RolloutState.ABORTED, settled=True))
         if rollout.state is RolloutState.PAUSED:
             return RolloutDecision(rollout)
-        text = f"the weight was set to {weight:g} % by other hands, step {rollout.step + 1} is {rollout.weight:g} %"
+        text = f"the weight was set to {weight:g} % by somebody else, step {rollout.step + 1} is {rollout.weight:g} %"
         return RolloutDecision(rollout.noted(wall, f"paused: {text}", state=RolloutState.PAUSED))
 
     def _begin(self, rollout: Rollout, rules: TrafficRules, reports: Reports, wall: float) -> RolloutDecision:

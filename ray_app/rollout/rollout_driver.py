@@ -1,4 +1,4 @@
-"""Carries a rollout out on Control: reads it and the orders from the registry's tags, proposes rules, owes the tag."""
+"""Runs a rollout on Control: reads it and its orders from the registry's tags, proposes rules, writes its state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tune.registry.traffic_rules import TrafficRules
 
 
 class RolloutDriver:
-    """Takes the place of `Controller.steer`; `plain` is what `Controller.status` shows of it.
+    """Drives the rollout of one Control; called with every tick as `Controller.steer`.
 
     Args:
         wall: seconds since 1970, for the record.
@@ -38,7 +38,7 @@ class RolloutDriver:
         return self._rollout
 
     def join(self, control: Controller) -> None:
-        """Take part in this Control: its ticks and what it shows."""
+        """Register with a Control: its ticks, and what its status shows."""
         control.steer = self
         control.shown |= {
             "rollout": self.plain,
@@ -47,7 +47,7 @@ class RolloutDriver:
         }
 
     def __call__(self, control: Controller, now: float) -> None:
-        """Take one tick."""
+        """Look at orders and statistics, and propose what follows; called about once a second."""
         if control.truth.registered is None:
             # Nothing is known of a rollout before the registry has been read.
             return
@@ -61,7 +61,7 @@ class RolloutDriver:
         self._follow(control, move, now)
 
     def plain(self, control: Controller) -> dict[str, Any] | None:
-        """The rollout, what was found, and what it waits for, as plain JSON; None without one."""
+        """The rollout with its findings and what it waits for, as plain JSON; None without one."""
         if self._rollout is None:
             return None
         return {
@@ -72,16 +72,16 @@ class RolloutDriver:
         }
 
     def findings(self) -> list[SloFinding]:
-        """What is known of the running step."""
+        """One finding for each objective of the running step."""
         return self._conductor.findings()
 
     def verdicts(self, control: Controller) -> list[ShadowVerdict]:
-        """What is to be said of the shadows, over all gateways."""
+        """One verdict for each shadow, over all gateways."""
         found = compared(control.replicas.extras(SHADOWS).values(), control.rules.champion)
         return [comparison.verdict(version) for version, comparison in sorted(found.items())]
 
     def tallies(self, control: Controller) -> dict[str, VersionStats]:
-        """What was counted of each version, over all gateways."""
+        """The statistics of each version, over all gateways."""
         return merged(control.replicas.extras(TALLIES).values())
 
     def _recall(self, control: Controller) -> Rollout | None:

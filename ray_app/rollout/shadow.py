@@ -34,7 +34,7 @@ class _Mirrored(NamedTuple):
 
 
 class Shadow:
-    """Asks the shadows of one gateway: an `Observer`. Belongs to its event loop.
+    """Scores the champion's rows by the shadows of one gateway: an `Observer`. Belongs to one event loop.
 
     Args:
         lanes: the versions of the gateway.
@@ -64,7 +64,7 @@ class Shadow:
                 self._mirror(row, champion)
 
     def failed(self, failure: Failed) -> None:
-        """Let it pass: there is nothing to compare."""
+        """Do nothing: a failed request has no score to compare."""
 
     def report(self) -> dict[str, ShadowComparison]:
         """The comparisons so far, as copies."""

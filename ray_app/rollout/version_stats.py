@@ -1,4 +1,4 @@
-"""What is counted of each version in a gateway: requests, failures, latencies, scores. Several gateways' add up.
+"""Statistics of each version in a gateway: requests, failures, latencies, scores. Those of several gateways add up.
 
 An answer costs one append; requests are sorted into the histograms a few hundred at a time.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from ray_app.inference.observers import Answered, Failed
 
 TALLIES = "tallies"
-"""Name under which gateways report their tallies."""
+"""Name under which gateways report these statistics."""
 
 LATENCY_EDGES_S = np.array([m / 10**k for k in (5, 4, 3, 2, 1) for m in range(10, 100)])
 """Upper edges of the latency histogram: every number of two digits from 0.1 ms to 9.9 s, so that a limit is an edge."""
@@ -79,7 +79,7 @@ class VersionStats:
         return int(self.latencies[bisect_left(LATENCY_EDGES_S, limit_s) + 1 :].sum())
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it, with quantiles for the histogram of latencies."""
+        """As plain JSON, with quantiles in place of the latency histogram."""
         return {
             "answered": self.answered,
             "errors": self.errors,
@@ -92,7 +92,7 @@ class VersionStats:
         return VersionStats(*(one + more for one, more in self._beside(other)))
 
     def since(self, before: VersionStats) -> VersionStats:
-        """What came after `before`: all of it, where a count is lower, because the counts began anew in between."""
+        """The counts since `before`; all of them where one is lower than then, because the gateway started over."""
         if any(np.any(now < then) for now, then in self._beside(before)):
             return self
         return VersionStats(*(now - then for now, then in self._beside(before)))
@@ -110,7 +110,7 @@ def quantile_ms(latencies: np.ndarray, share: float) -> float | None:
 
 
 def merged(reports: Iterable[Mapping[str, VersionStats]]) -> dict[str, VersionStats]:
-    """The sum of what gateways report, by version."""
+    """The sum of several gateways' statistics, by version."""
     total: dict[str, VersionStats] = {}
     for report in reports:
         for version, tally in report.items():
@@ -158,7 +158,7 @@ class _EntityScores:
 
 
 class VersionStatsTable:
-    """The tallies of one gateway: an `Observer`. The versions seen last are kept, 20 of them.
+    """The statistics of one gateway by version: an `Observer`. The 20 versions seen last are kept.
 
     Requests that name a version are left out: who asks by name has no counterpart on the other side.
     """

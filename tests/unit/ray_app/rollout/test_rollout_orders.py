@@ -90,7 +90,7 @@ def test_taken_out_by_other_hands():
     world.rules = RULES
     world.second()
     assert (world.rollout.state, world.weight) == (RolloutState.ABORTED, 0)
-    assert "other hands" in world.rollout.reason
+    assert "by somebody else" in world.rollout.reason
 
 
 def test_the_champion_moves():
