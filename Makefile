@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Much of a test's time is waiting for processes: more workers than cores pay.
+WORKERS ?= 3
 # A token file that some other program left behind must not change how a local cluster behaves.
 export RAY_AUTH_MODE ?= disabled
 
@@ -30,7 +32,7 @@ serve: $(VENV)/installed ## serve the champion on port 8000
 
 .PHONY: test
 test: $(VENV)/installed ## every test: unit, conformance, end to end
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --durations=10
 
 .PHONY: lint
 lint: $(VENV)/installed ## ruff, pyright, import-linter

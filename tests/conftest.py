@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,8 @@ from tests.support.application import place as place
 from tests.support.cassandra import cassandra_node as cassandra_node
 from tests.support.programs import pytest_runtest_setup as pytest_runtest_setup
 from tests.support.serving import STORED, Door, door, local_store, write_store
+from tests.support.workers import pytest_collection_modifyitems as pytest_collection_modifyitems
+from tests.support.workers import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Before any test module is read: what it decorates keeps the profile of that moment. How long an example takes says
@@ -30,9 +33,22 @@ def ray_cluster() -> Iterator[None]:
     """One small Ray cluster for every test that needs one, started at first use."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
+    _start(ray, tries=4)
     yield
     ray.shutdown()
+
+
+def _start(ray: Any, tries: int) -> None:
+    """Start a cluster; once more where the machine was too busy for the 30 s that Ray allows for it."""
+    options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 150_000_000, "log_to_driver": False}
+    try:
+        ray.init(address="local", **options)
+    except Exception as exc:
+        # Ray has no type of its own for this.
+        if tries == 1 or "timed out during startup" not in str(exc):
+            raise
+        ray.shutdown()
+        _start(ray, tries - 1)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ import pytest
 from cassandra.cluster import Cluster
 
 from data.settings import Settings
-from ray_app.environment.ports import free_port
+from tests.support.ports import free_port
 
 _FILES = Path(__file__).parent / "cassandra_node"
 _VERSION = "5.0.8"

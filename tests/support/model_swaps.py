@@ -15,8 +15,9 @@ import httpx
 from data.schema.use_case import load_use_case
 from ray_app.control.messages import GATEWAY
 from tests.support.application import Workplace, wait_for
-from tests.support.checked_load import Checked
+from tests.support.checked_load import Asked, Checked
 from tests.support.models import card_bundle, card_table, train_bundle
+from tests.support.registry import new_registry
 from tune.registry.bundle import Bundle, Probe
 from tune.registry.registry import Registry
 from tune.registry.rollout_spec import (
@@ -37,6 +38,21 @@ GOOD, WRONG_SCORES, OTHER_CONTRACT = "2", "3", "4"
 """Versions beside the champion, version 1: one that can serve, and two that cannot."""
 NAME = "card_fraud"
 
+COLUMNS = (
+    "user_id",
+    "amount",
+    "transaction_hour",
+    "merchant_category",
+    "foreign_transaction",
+    "location_mismatch",
+    "device_trust_score",
+    "velocity_last_24h",
+    "cardholder_age",
+)
+BODIES = [json.dumps(row).encode() for row in card_table(500).select(COLUMNS).to_pylist()]
+RATE = 60.0
+MANY = b"[" + b",".join(BODIES) + b"]"
+
 
 def bad_bundles(good: Bundle) -> list[Bundle]:
     """The bundle with other scores recorded for its probe rows, and with a feature that need not be sent any more."""
@@ -56,6 +72,7 @@ class Versions:
     def __init__(self, place: Workplace) -> None:
         self.place = place
         place.environment["RAYSCORE_ADMIN_TOKEN"] = TOKEN
+        new_registry(place.var)
         settings = place.settings
         self.registry = Registry(settings.tracking_uri, settings.artifact_dir)
         self.database = place.var / "mlflow.db"
@@ -190,6 +207,18 @@ def wait_replaced(versions: Versions, victim: int, deployment: str, count: int) 
         return len(held) == 4 and all(each == status["versions"] for each in held)
 
     wait_for(alike, "every replica to hold the same versions")
+
+
+def load(versions: Versions, expected: dict[str, list[float]], seconds: float) -> Asked:
+    """What is sent meanwhile; how fast the answers come is for the benchmark to say."""
+    return Asked(versions.place.port, BODIES, expected, RATE, seconds, timeout_s=40)
+
+
+def moved_on(versions: Versions, weight: float) -> bool:
+    """Have both versions asked; true when the rollout has got to this weight."""
+    assert versions.ask(MANY).status_code == 200
+    assert versions.look()["rollout"]["state"] in ("running", "done")
+    return versions.weight() == weight
 
 
 @contextmanager

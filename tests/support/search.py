@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 
 from data.schema.use_case import Metric, Range, Search
-from ray_app.environment.ports import free_port
 from tests.support.application import wait_for
+from tests.support.ports import free_port
+from tests.support.registry import new_registry
 from tune.search.trial import Trial
 
 DECLARED = Search(
@@ -43,7 +44,12 @@ class MlflowServer:
         self.uri = f"http://127.0.0.1:{(port := free_port())}"
         self._command = [
             *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "a")),
+            *(
+                "--backend-store-uri",
+                f"sqlite:///{new_registry(folder) / 'mlflow.db'}",
+                "--artifacts-destination",
+                str(folder / "a"),
+            ),
         ]
         self._process: subprocess.Popen | None = None
 

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from data.schema.use_case import load_use_case
 from tests.support.application import Workplace, wait_for
 from tests.support.models import write_card_table
+from tests.support.registry import new_registry
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import load_training_table
 from tune.search.asha import climb
@@ -67,6 +68,7 @@ def logged(place: Workplace) -> tuple[list[str], dict[int, tuple[dict[str, str],
 def test_killed_driver_leaves_no_process_and_resumes_to_the_same_end(tmp_path: Path) -> None:
     """kill -9 in the middle of a search: no orphan; --resume keeps what was finished and ends as an unbroken search."""
     place = Workplace(tmp_path)
+    new_registry(place.var)
     table = write_card_table(tmp_path / "card.parquet", rows=2000)
     journal = place.var / "tune" / "card_fraud.jsonl"
     command = [sys.executable, "-m", "tune", "--data", str(table), "--concurrency", "1"]

@@ -15,6 +15,7 @@ from data.sources.parquet import write_table
 from data.transform.encoding import Transform
 from ray_app.inference.onnx_model import OnnxModel
 from tests.support.models import card_table
+from tests.support.registry import new_registry
 from tune.__main__ import main
 from tune.registry.registry import Registry
 
@@ -28,6 +29,7 @@ DECISION = "[decision]\ncost = { false_positive = 1, false_negative = 20 }\n"
 def case(tmp_path, monkeypatch):
     """The shipped use case with calibration and cost, in a var folder of its own."""
     monkeypatch.setenv("RAYSCORE_VAR_DIR", str(tmp_path / "var"))
+    new_registry(tmp_path / "var")
     text = find_use_case("card_fraud").read_text()
     text = text.replace("[entity]", f"{TOP}\n[entity]").replace("[features]", f"{DECISION}\n[features]")
     (tmp_path / "case.toml").write_text(text)

@@ -9,6 +9,7 @@ from data.errors import ConfigError, RegistryUnavailable
 from data.schema.use_case import load_use_case
 from data.settings import Settings
 from tests.support.models import write_card_table
+from tests.support.registry import new_registry
 from tune.pipeline.pipeline import learn
 from tune.registry.registry import Registry
 from tune.search.mlflow_runs import MlflowRuns
@@ -39,7 +40,7 @@ def absent(*_args, **_kwargs):
 @pytest.mark.ray
 def test_search_that_registers_at_its_second_try_is_logged_as_it_ended(ray_cluster, tmp_path, monkeypatch, capsys):
     """Resumed with more trials, the run has the parameters of its end; registered, there is nothing to resume."""
-    use_case, settings = load_use_case("card_fraud"), Settings(var_dir=tmp_path / "var")
+    use_case, settings = load_use_case("card_fraud"), Settings(var_dir=new_registry(tmp_path / "var"))
     plan = SearchPlan(write_card_table(tmp_path / "cards.parquet", rows=2000), trials=1, concurrency=1)
     with monkeypatch.context() as patched, pytest.raises(RegistryUnavailable):
         patched.setattr(Registry, "publish", absent)

@@ -16,6 +16,7 @@ from data.schema.use_case import find_use_case
 from data.settings import load_settings
 from data.sources.parquet import write_table
 from tests.support.models import card_table, write_card_table
+from tests.support.registry import new_registry
 from tune.__main__ import main
 from tune.registry.registry import Registry
 from tune.registry.traffic_rules import CHALLENGER, CHAMPION
@@ -25,7 +26,7 @@ from tune.registry.traffic_rules import CHALLENGER, CHAMPION
 def var(tmp_path, monkeypatch):
     """A var folder of its own, which the settings name."""
     monkeypatch.setenv("RAYSCORE_VAR_DIR", str(tmp_path / "var"))
-    return tmp_path / "var"
+    return new_registry(tmp_path / "var")
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ from data.cli.terminal import run_cli
 from data.errors import ConfigError, DataError
 from data.sources.parquet import write_table
 from ray_app.__main__ import main
-from ray_app.environment.ports import free_port
 from ray_app.loadtest.http_client.target import Target, parse_url
 from ray_app.loadtest.replica_watch import running
 from ray_app.loadtest.request_bodies import bodies
 from ray_app.protocol.openapi import openapi
 from tests.support.loadtest import DOCUMENT, always, answer, serving
+from tests.support.ports import free_port
 from tests.support.serving import manifest
 
 QUICK = ("--rps", "20", "--duration", "1", "--warmup", "0.2")

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from ray_app.environment.ports import free_port
 from ray_app.loadtest.arrival_schedule import Profile, arrivals
 from ray_app.loadtest.generator import LoadPlan, Run, generate
 from ray_app.loadtest.http_client.event_loop import run_on_time
@@ -14,6 +13,7 @@ from ray_app.loadtest.http_client.http_response import BadResponse, parse
 from ray_app.loadtest.http_client.target import Target
 from ray_app.loadtest.samples import Samples
 from tests.support.loadtest import Answer, always, answer, closing, never, serving
+from tests.support.ports import free_port
 
 
 def loaded(target: Target, count: int = 20, connections: int = 8, timeout_s: float = 5.0, rps: float = 200) -> Run:

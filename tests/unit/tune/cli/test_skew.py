@@ -9,6 +9,7 @@ from data.schema.use_case import find_use_case
 from data.settings import load_settings
 from data.sources.parquet import write_table
 from tests.support.models import card_bundle
+from tests.support.registry import new_registry
 from tests.support.skew import TABLE, listening, other_vocabulary, served_door, stored_table, zero_or_default
 from tune.__main__ import main
 from tune.registry.registry import HOLDOUT_FOLDER, Registry
@@ -28,7 +29,7 @@ def registry(tmp_path, monkeypatch):
     """A registry with the model as version 1, whose holdout is TABLE."""
     monkeypatch.setenv("RAYSCORE_VAR_DIR", str(tmp_path / "var"))
     settings = load_settings()
-    settings.var_dir.mkdir()
+    new_registry(settings.var_dir)
     tracker = MlflowRuns(settings.tracking_uri, settings.artifact_dir, "card_fraud")
     run_id = tracker.start("run", {})
     write_table(TABLE, tmp_path / "holdout" / "holdout.parquet")

@@ -10,6 +10,7 @@ from data.errors import ModelNotFound
 from data.schema.use_case import load_use_case
 from data.sources.parquet import write_table
 from tests.support.models import card_bundle, card_table, train_bundle
+from tests.support.registry import new_registry
 from tune.__main__ import main
 from tune.metrics.figures import evaluate
 from tune.promotion.comparison import compare, figure_rows, parameter_rows
@@ -25,7 +26,7 @@ OMITTED = "cardholder_age"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A var folder whose MLflow has a good model, a stump on the same rows, and others on other rows or columns."""
-    var = tmp_path_factory.mktemp("var")
+    var = new_registry(tmp_path_factory.mktemp("var"))
     where = f"sqlite:///{var}/mlflow.db", var / "mlartifacts"
     tracker, registry = MlflowRuns(*where, "card_fraud"), Registry(*where)
     weak = train_bundle(card_table(), USE_CASE, rounds=1, max_depth=1)

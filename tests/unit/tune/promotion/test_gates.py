@@ -12,6 +12,7 @@ from data.schema.model_policy import Gates, Slice
 from data.schema.use_case import Split, UseCase, load_use_case
 from data.sources.parquet import write_table
 from tests.support.models import card_bundle, card_table, train_bundle
+from tests.support.registry import new_registry
 from tune.promotion.gates import Gate, check_gates
 from tune.promotion.promotion import judge, promote
 from tune.registry.bundle import Bundle
@@ -204,7 +205,7 @@ def test_skew_proof_is_a_gate(wanted, proof, value, passed):
 @pytest.fixture
 def registry(tmp_path):
     """A local registry with the real model as version 1 and the stump as version 2."""
-    place = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
+    place = f"sqlite:///{new_registry(tmp_path)}/mlflow.db", tmp_path / "artifacts"
     tracker, registry = MlflowRuns(*place, "card_fraud"), Registry(*place)
     for bundle in (card_bundle(), weak_bundle()):
         run_id = tracker.start("run", {})
@@ -224,7 +225,7 @@ def test_promotion_moves_the_alias_only_through_the_gates(registry):
 
 def test_rollback_is_judged_by_the_floors_alone(tmp_path):
     """Back to a version whose holdout the champion learned from: the floors decide, the comparison does not."""
-    place = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
+    place = f"sqlite:///{new_registry(tmp_path)}/mlflow.db", tmp_path / "artifacts"
     tracker, registry = MlflowRuns(*place, "card_fraud"), Registry(*place)
     old, new, holdout = rollback()
     for number, (bundle, rows) in enumerate([(old, holdout), (new, card_table(rows=6000).slice(4800))]):

@@ -11,6 +11,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from data.errors import BundleError, ModelNotFound, RegistryUnavailable
 from data.transform.encoding import Transform
 from tests.support.models import card_bundle
+from tests.support.registry import new_registry
 from tune.registry.bundle import Bundle
 from tune.registry.registry import BUNDLE_FOLDER, Registry
 from tune.registry.traffic_rules import CHALLENGER, CHAMPION
@@ -21,7 +22,7 @@ from tune.search.trial import Trial
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A local MLflow: its address and artifact folder."""
-    folder = tmp_path_factory.mktemp("mlflow")
+    folder = new_registry(tmp_path_factory.mktemp("mlflow"))
     return f"sqlite:///{folder}/mlflow.db", folder / "artifacts"
 
 
@@ -91,7 +92,7 @@ def refusing(*_args, **_kwargs):
 
 def test_version_that_gets_no_alias_is_not_left(tmp_path, monkeypatch):
     """When the alias fails nothing is registered; published again, the run has one version with the alias."""
-    place = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
+    place = f"sqlite:///{new_registry(tmp_path)}/mlflow.db", tmp_path / "artifacts"
     registry, run_id = Registry(*place), MlflowRuns(*place, "card_fraud").start("half", {})
     with monkeypatch.context() as patched:
         patched.setattr(registry._client, "set_registered_model_alias", refusing)
@@ -104,7 +105,7 @@ def test_version_that_gets_no_alias_is_not_left(tmp_path, monkeypatch):
 
 def test_version_that_could_not_be_deleted_is_used_by_the_next_try(tmp_path, monkeypatch):
     """A version that stays because MLflow is gone is the one that the run has when it is published again."""
-    place = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
+    place = f"sqlite:///{new_registry(tmp_path)}/mlflow.db", tmp_path / "artifacts"
     registry, run_id = Registry(*place), MlflowRuns(*place, "card_fraud").start("half", {})
     with monkeypatch.context() as patched:
         for name in ("set_registered_model_alias", "delete_model_version"):

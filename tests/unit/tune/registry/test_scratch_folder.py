@@ -6,6 +6,7 @@ import pytest
 
 from data.errors import DataError
 from tests.support.models import card_bundle
+from tests.support.registry import new_registry
 from tune.registry.registry import Registry
 from tune.registry.scratch_folder import scratch_folder
 from tune.search.mlflow_runs import MlflowRuns
@@ -33,7 +34,7 @@ def test_full_disk_is_told_with_the_folder(tmp_path):
 
 def test_place_that_cannot_be_written_is_told_when_a_bundle_is_published(tmp_path):
     """A bundle that cannot be put together is an error of ours, and nothing is registered."""
-    place = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
+    place = f"sqlite:///{new_registry(tmp_path)}/mlflow.db", tmp_path / "artifacts"
     registry, run_id = Registry(*place), MlflowRuns(*place, "card_fraud").start("full", {})
     (tmp_path / "taken").touch()
     with pytest.raises(DataError, match="taken: cannot be written"):

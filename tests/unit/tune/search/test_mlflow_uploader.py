@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from data.errors import RegistryRefused, RegistryUnavailable
 from tests.support.application import wait_for
+from tests.support.registry import new_registry
 from tests.support.search import MlflowServer, trial
 from tune.search import mlflow_uploader
 from tune.search.mlflow_runs import MlflowRuns
@@ -19,7 +20,7 @@ from tune.search.mlflow_uploader import MlflowUploader
 @pytest.fixture
 def tracker(tmp_path):
     """A tracker on a local database."""
-    return MlflowRuns(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", "cards")
+    return MlflowRuns(f"sqlite:///{new_registry(tmp_path) / 'mlflow.db'}", tmp_path / "artifacts", "cards")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,49 @@
+"""How the tests are divided among the processes of `pytest -n`: what shares an expensive fixture stays together."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+_APART = ("test_demo.py", "test_killed_search.py", "test_ray_jobs.py", "test_score_command.py")
+"""Files that start all they need themselves."""
+_FIRST = ("serving", "training", "tests/service/", "cassandra")
+"""What takes longest begins first: a process that got it last would work alone in the end."""
+
+
+def group_of(nodeid: str) -> str:
+    """The group of a test; one process runs all tests of a group.
+
+    Tests of a folder with real processes have one Ray cluster, one store and registry, or one Cassandra node between
+    them. Any other file is a group of its own.
+    """
+    file = PurePath(nodeid.partition("::")[0])
+    if file.parent.parent.as_posix() == "tests/service" and file.name not in _APART:
+        return file.parent.name
+    return "cassandra" if file.parent.name == "conformance" else file.as_posix()
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Hands out whole groups, in the order in which the tests are collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+@pytest.hookimpl
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupScheduling:
+    """Divide by groups. pytest-xdist's own `loadgroup` finds none with pytest 9: it marks an attribute that is gone."""
+    config.option.loadscopereorder = False  # it would begin with the groups of most tests
+    return GroupScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a process of several, put the long groups first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _rank(group_of(item.nodeid)))
+
+
+def _rank(group: str) -> int:
+    return next((rank for rank, first in enumerate(_FIRST) if group.startswith(first)), len(_FIRST))
