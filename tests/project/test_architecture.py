@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,6 +154,28 @@ def touches_environment(tree: ast.Module) -> bool:
         for alias in node.names
     }
     return bool(names & (attributes | imported))
+
+
+def named_in_text(tree: ast.Module) -> set[str]:
+    """What a module names in a string, as `module:name`: by itself, or as `import_module("module").name`."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and re.fullmatch(r"(data|tune|ray_app)(\.\w+)+:\w+", str(node.value)):
+            found.add(str(node.value))
+        match node:
+            case ast.Attribute(
+                value=ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(str(name))])
+            ):
+                found.add(f"{name}:{node.attr}")
+    return found
+
+
+def test_what_is_named_in_text_is_there():
+    """A class that is found by its name at run time has that name: nothing else would tell before it is too late."""
+    named = {name for file in sources() for name in named_in_text(ast.parse(file.read_text("utf-8")))}
+    modules = [name.partition(":") for name in named]
+    assert [name for name, _, what in modules if not hasattr(import_module(name), what)] == []
+    assert {"ray_app.control.autoscaling", "tune.registry.model_versions"} <= {name for name, _, _ in modules}
 
 
 def imported(file: Path) -> set[str]:
