@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.application import Workplace
 from tests.support.command_line import write_script, write_shadows
+from tests.support.models import write_card_table
 
 pytestmark = pytest.mark.ray
 
@@ -38,10 +39,6 @@ def rayscore(tmp_path: Path) -> Rayscore:
 
 def test_workers_import_our_packages(rayscore: Rayscore, tmp_path: Path):
     """Ray's workers, its training actors and our children import our packages, not those of the working directory."""
-    rayscore("generate", "table", "--rows", "70000", "--files", "2", "--end", "today")
-    assert "clean" in rayscore("validate", "table").stdout
-    assert "version 1, alias challenger" in rayscore("tune", "--data", "table", "--trials", "1").stdout
-    rayscore("promote")
-    rayscore("materialize", "table")
-    assert "70,000 rows scored" in rayscore("score", "table", "scores").stdout
-    assert len(list((tmp_path / "scores").glob("*.parquet"))) == 2
+    table = write_card_table(tmp_path / "table.parquet", 3000)
+    assert "clean" in rayscore("validate", str(table)).stdout
+    assert "version 1, alias challenger" in rayscore("tune", "--data", str(table), "--trials", "1").stdout
