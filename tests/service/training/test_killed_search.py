@@ -18,7 +18,7 @@ from tests.support.registry import new_registry
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import load_training_table
 from tune.search.asha import climb
-from tune.search.sampler import TpeSampler
+from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial import Trial
 from tune.search.trial_scheduler import TrialScheduler
 from tune.training.boosting import Boosting, base_params
@@ -31,7 +31,7 @@ def unbroken(table: Path) -> list[Trial]:
     use_case = load_use_case("card_fraud")
     prepared, search, found = prepare(load_training_table(table, use_case), use_case), use_case.search, []
     train, validation = (xgboost.DMatrix(part.x, part.y, nthread=1) for part in (prepared.train, prepared.validation))
-    schedule = TrialScheduler(TpeSampler(search.space, 0), search.max_rounds, TRIALS, 1, [])
+    schedule = TrialScheduler(Sampler(SamplerName.TPE, search.space, 0), search.max_rounds, TRIALS, 1, [])
     while (planned := schedule.plan()) is not None:
         params = {**base_params(search.metric, 1, 0), **planned.params}
         fit = Boosting(params, search.metric, train, validation, search.max_rounds, search.early_stopping_rounds)

@@ -17,7 +17,7 @@ from tests.support.search import DECLARED, trial
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import TrainingTable, fingerprint
 from tune.search.ray_tune import SearchJob, Workers, plan_workers, search
-from tune.search.sampler import RandomSampler, TpeSampler
+from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial import best_trial
 from tune.search.trial_scheduler import TrialScheduler
 
@@ -34,10 +34,10 @@ def prepared(tmp_path_factory):
 ONE = Workers(1, 1)
 
 
-def run(prepared, finished, scratch, trials=14, workers=ONE, sampler=TpeSampler, on_trial=None, declared=DECLARED):
+def run(prepared, finished, scratch, trials=14, workers=ONE, sampler=SamplerName.TPE, on_trial=None, declared=DECLARED):
     """Search, and return the trials in the order of finishing and what was said."""
     found, said = [], []
-    schedule = TrialScheduler(sampler(declared.space, 1), declared.max_rounds, trials, workers.lag, finished)
+    schedule = TrialScheduler(Sampler(sampler, declared.space, 1), declared.max_rounds, trials, workers.lag, finished)
     job = SearchJob(declared, prepared.train, prepared.validation, 1)
 
     def hand_in(trial):
@@ -87,14 +87,14 @@ def test_two_at_once_give_the_same_trials_whoever_is_faster(ray_cluster, prepare
 @pytest.mark.ray
 def test_trial_of_a_killed_worker_is_run_again(ray_cluster, prepared, tmp_path):
     """kill -9 of the worker between two trials: said, run again, and the trials are those of an undisturbed search."""
-    undisturbed, _ = run(prepared, [], tmp_path, trials=6, sampler=RandomSampler)
+    undisturbed, _ = run(prepared, [], tmp_path, trials=6, sampler=SamplerName.RANDOM)
     killed = []
 
     def kill_worker(trial):
         if trial.number == 2:
             killed.extend(kill(workers("ray::_XGBoostTrial")))
 
-    found, said = run(prepared, [], tmp_path, trials=6, sampler=RandomSampler, on_trial=kill_worker)
+    found, said = run(prepared, [], tmp_path, trials=6, sampler=SamplerName.RANDOM, on_trial=kill_worker)
     assert killed
     assert outcomes(found) == outcomes(undisturbed)
     assert said == ["trial 3: its worker died; the trial is run again"]
@@ -113,7 +113,7 @@ def test_trial_whose_worker_always_dies_ends_the_search(ray_cluster, prepared, t
     killer.start()
     try:
         with pytest.raises(TrainingFailed, match="trial 0 was begun 4 times and its worker died each time"):
-            run(prepared, [], tmp_path, sampler=RandomSampler, declared=long)
+            run(prepared, [], tmp_path, sampler=SamplerName.RANDOM, declared=long)
     finally:
         over.set()
         killer.join()
@@ -131,7 +131,7 @@ def test_interrupt_hands_over_what_is_finished(ray_cluster, prepared, tmp_path):
             threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
 
     with pytest.raises(KeyboardInterrupt):
-        run(prepared, [], tmp_path, trials=5000, sampler=RandomSampler, on_trial=interrupt)
+        run(prepared, [], tmp_path, trials=5000, sampler=SamplerName.RANDOM, on_trial=interrupt)
     assert seen == list(range(len(seen)))
 
 
@@ -143,7 +143,7 @@ def test_what_the_caller_raises_ends_the_search(ray_cluster, prepared, tmp_path)
         raise TrainingFailed("no space")
 
     with pytest.raises(TrainingFailed, match="no space"):
-        run(prepared, [], tmp_path, trials=5000, sampler=RandomSampler, on_trial=full)
+        run(prepared, [], tmp_path, trials=5000, sampler=SamplerName.RANDOM, on_trial=full)
 
 
 @pytest.mark.ray
@@ -151,7 +151,7 @@ def test_parameters_that_fail_in_a_trial_name_it(ray_cluster, prepared, tmp_path
     """What XGBoost refuses in a trial is told with the trial and XGBoost's reason, without trying again."""
     declared = DECLARED.model_copy(update={"space": {"max_depth": Range(choices=(-3,))}})
     with pytest.raises(ConfigError, match="trial 0: XGBoost refuses the parameters"):
-        run(prepared, [], tmp_path, sampler=RandomSampler, declared=declared)
+        run(prepared, [], tmp_path, sampler=SamplerName.RANDOM, declared=declared)
 
 
 @pytest.mark.ray
