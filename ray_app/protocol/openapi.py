@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from data.errors import InvalidRow
 from data.schema.feature_schema import Feature, FeatureType, Scalar, Source
-from data.transform.encoding import FeatureEncoder, Transform
 from tune.registry.bundle import BundleManifest
 
 _TYPES = {
@@ -20,35 +19,31 @@ _SHOWN_CATEGORIES = 50
 
 
 def example(manifest: BundleManifest) -> dict[str, Any]:
-    """A request that the model answers: the first probe row that a client may send, with an entity."""
-    row = dict(zip(manifest.schema_.names, _sendable(manifest), strict=True))
+    """A made-up request that the model answers: an entity that nobody is, and typical values."""
     body: dict[str, Any] = {}
     if manifest.entity is not None:
-        body[manifest.entity.column] = "user_1" if manifest.entity.type == "string" else 1
+        body[manifest.entity.column] = "example" if manifest.entity.type == "string" else 0
     for feature in manifest.schema_.features:
-        if feature.source is Source.REQUEST and row[feature.name] is not None:
-            body[feature.name] = row[feature.name]
+        if feature.source is Source.REQUEST:
+            body[feature.name] = _example_value(manifest, feature)
     return body
 
 
-def _sendable(manifest: BundleManifest) -> Sequence[Scalar | None]:
-    """Probe rows are raw training rows: values of a request may be absent or out of the declared range in some."""
-    encoders = Transform(manifest.schema_).encoders
-    for row in manifest.probe.rows:
-        pairs = [(e, value) for e, value in zip(encoders, row, strict=True) if e.feature.source is Source.REQUEST]
-        if all(_accepts(encoder, value) for encoder, value in pairs):
-            return row
-    return manifest.probe.rows[0]
-
-
-def _accepts(encoder: FeatureEncoder, value: Scalar | None) -> bool:
-    if value is None:
-        return not encoder.feature.required
-    try:
-        encoder.accept(value)
-    except InvalidRow:
+def _example_value(manifest: BundleManifest, feature: Feature) -> Scalar:
+    """A typical value; of a bundle that has none what the declaration allows. Probe rows of old ones are real rows."""
+    typical = manifest.example.get(feature.name, feature.default)
+    if typical is not None:
+        return typical
+    if feature.type is FeatureType.CATEGORY:
+        return next(iter(manifest.shown_words(feature)), "example")
+    if feature.type is FeatureType.BOOLEAN:
         return False
-    return True
+    low = feature.min if feature.min is not None else min(0.0, feature.max or 0.0)
+    high = feature.max if feature.max is not None else max(low, 1.0)
+    middle = (low + high) / 2
+    # Whole where there is a whole number in the range, and still within it.
+    whole = min(max(math.floor(middle), math.ceil(low)), math.floor(high))
+    return whole if low <= whole <= high else middle
 
 
 def openapi(manifest: BundleManifest, version: str, max_items: int) -> dict[str, Any]:
@@ -136,7 +131,7 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
         required.append(manifest.entity.column)
     for feature in manifest.schema_.features:
         if feature.source is not Source.ONLINE:
-            properties[feature.name] = _feature(feature)
+            properties[feature.name] = _feature(feature, manifest.shown_words(feature))
             required += [feature.name] if feature.required else []
     if manifest.key is not None:
         properties[manifest.key] = {"description": "Optional; comes back in the answer as `key`"}
@@ -149,11 +144,13 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
     }
 
 
-def _feature(feature: Feature) -> dict[str, Any]:
+def _feature(feature: Feature, shown: Sequence[str]) -> dict[str, Any]:
     where = "If left out, read from the online store." if feature.source is Source.EITHER else ""
     default = f"Default {feature.default!r}." if feature.default is not None else ""
-    words = feature.vocabulary if feature.vocabulary and len(feature.vocabulary) <= _SHOWN_CATEGORIES else ()
-    known = f"Known: {', '.join(words)}." if words else ""
+    more = len(feature.vocabulary or ()) - len(shown)
+    known = f"Known: {', '.join(shown)}{f', and {more} rare ones' if more else ''}." if shown else ""
+    if len(shown) > _SHOWN_CATEGORIES:
+        known = ""
     text = " ".join(part for part in (feature.description, where, default, known) if part)
     kind: dict[str, Any] = {"type": _TYPES[feature.type]}
     if text:

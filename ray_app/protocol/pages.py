@@ -8,6 +8,7 @@ import json
 from importlib import resources
 from typing import NamedTuple
 
+from data.schema.feature_schema import Feature
 from ray_app.protocol import responses
 from ray_app.protocol.openapi import example, openapi
 from tune.registry.bundle import BundleManifest
@@ -47,9 +48,17 @@ def _info(manifest: BundleManifest, version: str) -> dict[str, object]:
         "schema_fingerprint": manifest.schema_.fingerprint,
         "data_fingerprint": manifest.data_fingerprint,
         "metrics": responses.finite(manifest.metrics),
-        "features": [feature.model_dump(mode="json") for feature in manifest.schema_.features],
+        "features": [_feature(manifest, feature) for feature in manifest.schema_.features],
         "versions": manifest.versions,
     }
+
+
+def _feature(manifest: BundleManifest, feature: Feature) -> dict[str, object]:
+    """The declaration, with the words that may be shown and the number of all that are known."""
+    told = feature.model_dump(mode="json")
+    if feature.vocabulary is not None:
+        told |= {"vocabulary": manifest.shown_words(feature), "known_words": len(feature.vocabulary)}
+    return told
 
 
 @functools.cache

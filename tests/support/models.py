@@ -71,10 +71,9 @@ def train_bundle(table: pa.Table, use_case: UseCase, rounds: int = 20, **params:
     scorer = OnnxScorer(onnx)
     threshold = best_threshold(prepared.validation.y, scorer.probabilities(prepared.validation.x))
     figures = metrics(prepared.holdout.y, scorer.probabilities(prepared.holdout.x), threshold)
-    holdout = table.take(prepared.parts.holdout)
     learned = last_learned_us(table, prepared.parts, use_case)
     told = threshold, figures, "# A card", source.fingerprint, learned
-    return pack(use_case, prepared.schema, fitted.booster, onnx, *told, holdout)
+    return pack(use_case, prepared.schema, fitted.booster, onnx, *told, table)
 
 
 @functools.cache

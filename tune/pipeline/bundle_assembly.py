@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 
-import numpy as np
 import pyarrow as pa
 import xgboost
 
-from data.schema.feature_schema import FeatureSchema, FeatureType, Scalar
+from data.schema.feature_schema import FeatureSchema, Scalar
 from data.schema.use_case import UseCase
-from data.transform.encoding import Transform, named_column
+from data.transform.encoding import Transform
+from tune.pipeline.made_up_rows import common_words, example_values, probe_rows, typical_values
 from tune.registry.bundle import Bundle, BundleManifest, Probe
 from tune.training.onnx_export import OnnxScorer
 
 _LIBRARIES = ("xgboost", "onnx", "onnxruntime", "numpy", "pyarrow", "rayscore")
-_PROBE_ROWS = 12
 
 
 def pack(
@@ -31,7 +30,7 @@ def pack(
     card: str,
     data_fingerprint: str,
     learned_until_us: int | None,
-    sample: pa.Table,
+    table: pa.Table,
 ) -> Bundle:
     """Assemble a bundle.
 
@@ -45,8 +44,10 @@ def pack(
         card: the model card, Markdown.
         data_fingerprint: `TrainingTable.fingerprint`.
         learned_until_us: `tune.promotion.holdout_overlap.last_learned_us`.
-        sample: raw rows; the first few become the probe.
+        table: raw rows, from which typical values are taken; no row of it gets into the bundle.
     """
+    common = common_words(use_case, schema, table)
+    typical = typical_values(schema, table, common)
     manifest = BundleManifest(
         name=use_case.name,
         schema_=schema,
@@ -63,46 +64,14 @@ def pack(
         versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
         data_fingerprint=data_fingerprint,
         learned_until_us=learned_until_us,
-        probe=make_probe(schema, onnx, sample),
+        common_words=common,
+        example=example_values(schema, typical),
+        probe=_probe(schema, onnx, typical),
     )
     return Bundle.assemble(manifest, onnx, bytes(booster.save_raw("ubj")), card)
 
 
-def make_probe(schema: FeatureSchema, onnx: bytes, sample: pa.Table) -> Probe:
-    """Score the first rows of `sample`, one row without any value, and one with words never seen."""
-    rows = raw_rows(schema, sample.slice(0, _PROBE_ROWS - 2))
-    rows.append([None] * len(schema.features))
-    if rows[:-1]:
-        unseen = [
-            "\x00unseen" if f.type is FeatureType.CATEGORY else v for f, v in zip(schema.features, rows[0], strict=True)
-        ]
-        rows.append(unseen)
+def _probe(schema: FeatureSchema, onnx: bytes, typical: Sequence[Sequence[Scalar]]) -> Probe:
+    rows = probe_rows(schema, typical)
     scores = OnnxScorer(onnx).probabilities(Transform(schema).rows(rows))
     return Probe(rows=rows, probabilities=[float(score) for score in scores])
-
-
-def raw_rows(schema: FeatureSchema, table: pa.Table) -> list[list[Scalar | None]]:
-    """The raw values of `table` in schema order, typed as the features declare; None where absent or not finite."""
-    columns = [
-        [_raw(value, feature.type) for value in named_column(table, feature.name).to_pylist()]
-        for feature in schema.features
-    ]
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _raw(value: object, kind: FeatureType) -> Scalar | None:
-    if value is None:
-        return None
-    if kind is FeatureType.CATEGORY:
-        return _word(value)
-    number = float(value)  # pyright: ignore[reportArgumentType]  # numeric by the schema, Decimal included
-    if not np.isfinite(number):
-        return None
-    if kind is FeatureType.BOOLEAN:
-        return bool(number)
-    return int(number) if kind is FeatureType.INTEGER and number.is_integer() else number
-
-
-def _word(value: object) -> str:
-    # Arrow writes booleans in lower case when it casts them to strings.
-    return str(value).lower() if isinstance(value, bool) else str(value)

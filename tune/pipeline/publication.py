@@ -76,7 +76,7 @@ def finish(
         card,
         source.fingerprint,
         last_learned_us(source.table, prepared.parts, use_case),
-        holdout,
+        source.table,
     )
     tracker.log_metrics(run_id, flat(figures, model.threshold))
     with scratch_folder(settings.var_dir / "tune") as scratch:

@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from data.errors import BundleError, faults
-from data.schema.feature_schema import FeatureSchema, Scalar
+from data.schema.feature_schema import Feature, FeatureSchema, Scalar
 from data.schema.model_policy import Calibration
 from data.schema.use_case import Entity
 
@@ -39,7 +39,7 @@ OUTPUT_NAME = "probability"
 
 
 class Probe(BaseModel):
-    """Rows with known probabilities: a runtime that scores them differently must not serve."""
+    """Made-up rows with known answers: a runtime that scores them otherwise must not serve."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,9 +86,18 @@ class BundleManifest(BaseModel):
     """16 hex digits of the table the model learned from."""
     learned_until_us: int | None = None
     """Latest event time of the train and validation rows, microseconds since 1970 UTC; None when it is not known."""
+    common_words: dict[str, int] = Field(default_factory=dict)
+    """For each category, how many words at the front of its vocabulary may be shown to anyone: they are declared, or of
+    many rows. A bundle that does not say shows none."""
+    example: dict[str, Scalar] = Field(default_factory=dict)
+    """A made-up typical value of each feature; empty in bundles that were made before there was one."""
     probe: Probe
     sha256: dict[str, str] = Field(default_factory=dict)
     """Digest of every other file."""
+
+    def shown_words(self, feature: Feature) -> tuple[str, ...]:
+        """The words of a category that may be shown to anyone; a rare one may be somebody's name."""
+        return (feature.vocabulary or ())[: self.common_words.get(feature.name, 0)]
 
     @property
     def contract(self) -> str:

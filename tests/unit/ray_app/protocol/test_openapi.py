@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft4Validator
 
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Source
+from data.transform.encoding import FeatureEncoder
 from ray_app.protocol.openapi import example, openapi
 from tests.support.models import card_bundle
 from tests.support.serving import FULL, ROW, door, manifest, run
@@ -114,15 +115,47 @@ def test_online_only_feature_is_not_documented_as_a_field():
         "transaction_id",
         "amount",
     }
-    assert example(declared) == {"user_id": "user_1", "amount": 1.0}
+    assert example(declared) == {"user_id": "example", "amount": manifest().example["amount"]}
 
 
-@pytest.mark.parametrize(("at", "bad"), [(0, None), (0, -5.0), (1, 99)])
-def test_example_works_though_training_rows_do_not(at: int, bad: float | None):
-    """A first training row that lacks a value, or is out of range, does not become the example."""
-    bundle = card_bundle()
-    probe = bundle.manifest.probe
-    first = [bad if i == at else value for i, value in enumerate(probe.rows[0])]
-    changed = Probe(rows=[first, *probe.rows[1:]], probabilities=probe.probabilities)
-    declared = bundle.manifest.model_copy(update={"probe": changed})
-    assert run(door(bundle=dataclasses.replace(bundle)).post(example(declared))).status_code == 200
+def test_example_is_made_up():
+    """The example is of an entity that nobody is, with a typical value of each feature that a request must have."""
+    shown = example(manifest())
+    assert shown.pop("user_id") == "example"
+    assert shown == {name: manifest().example[name] for name in ROW if name != "user_id"}
+
+
+def test_example_of_an_older_bundle_comes_from_the_declaration():
+    """A bundle whose probe rows are rows of the table shows none of their values, and its example is answered."""
+    kept = manifest().model_dump(mode="json", exclude={"example", "common_words"})
+    rows = [["ZZ-PRIVATE" if isinstance(value, str) else value for value in row] for row in kept["probe"]["rows"]]
+    older = BundleManifest.model_validate({**kept, "probe": {**kept["probe"], "rows": rows}})
+    read = json.dumps(openapi(older, "3", 1000))
+    assert "ZZ-PRIVATE" not in read
+    assert "electronics" not in read
+    assert example(older)["merchant_category"] == "example"
+    bundle = dataclasses.replace(card_bundle(), manifest=manifest().model_copy(update={"example": {}}))
+    assert run(door(bundle=bundle).post(example(older))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        (Feature(name="f", type=FeatureType.NUMBER), 0),
+        (Feature(name="f", type=FeatureType.NUMBER, min=0.2, max=0.4), pytest.approx(0.3)),
+        (Feature(name="f", type=FeatureType.INTEGER, min=18, max=90), 54),
+        (Feature(name="f", type=FeatureType.INTEGER, max=-5), -5),
+        (Feature(name="f", type=FeatureType.NUMBER, min=1000), 1000),
+        (Feature(name="f", type=FeatureType.INTEGER, default=7), 7),
+        (Feature(name="f", type=FeatureType.BOOLEAN), False),
+        (Feature(name="f", type=FeatureType.CATEGORY, vocabulary=("a", "b")), "example"),
+    ],
+)
+def test_example_of_a_feature_without_typical_value_is_acceptable(declared: Feature, value: object):
+    """Without a typical value the example has the default, else something within the declared range."""
+    older = manifest().model_copy(
+        update={"schema_": FeatureSchema(features=(declared,)), "example": {}, "common_words": {}}
+    )
+    shown = example(older)["f"]
+    assert shown == value
+    FeatureEncoder(declared).accept(shown)

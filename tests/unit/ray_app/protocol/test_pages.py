@@ -61,9 +61,9 @@ def test_front_page_warns_when_slow():
 
 def test_texts_of_a_use_case_are_not_markup():
     """Description and example of a use case are text on every page, whatever they hold."""
-    rows = [[_HOSTILE if isinstance(v, str) else v for v in row] for row in manifest().probe.rows]
-    probe = manifest().probe.model_copy(update={"rows": rows})
-    hostile = manifest().model_copy(update={"description": _HOSTILE, "label": _HOSTILE, "probe": probe})
+    example = {name: _HOSTILE if isinstance(value, str) else value for name, value in manifest().example.items()}
+    assert _HOSTILE in example.values()
+    hostile = manifest().model_copy(update={"description": _HOSTILE, "label": _HOSTILE, "example": example})
     for path in ("/", "/docs"):
         assert links(pages(hostile)[path].body).scripts == links(pages()[path].body).scripts
 
