@@ -16,6 +16,7 @@ from tests.support.application import place as place
 from tests.support.cassandra import cassandra_node as cassandra_node
 from tests.support.programs import pytest_runtest_setup as pytest_runtest_setup
 from tests.support.serving import STORED, Door, door, local_store, write_store
+from tests.support.workers import interrupt
 from tests.support.workers import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.support.workers import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
@@ -25,7 +26,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 # Ended by SIGTERM, the tests stop what they have started, as they do after Ctrl-C.
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+signal.signal(signal.SIGTERM, interrupt)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path, PurePath
+from types import FrameType
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -32,9 +36,10 @@ class GroupScheduling(LoadScopeScheduling):
         return group_of(nodeid)
 
 
-@pytest.hookimpl
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupScheduling:
     """Divide by groups. pytest-xdist's own `loadgroup` finds none with pytest 9: it marks an attribute that is gone."""
+    _divides.append(True)
     config.option.loadscopereorder = False  # it would begin with the groups of most tests
     return GroupScheduling(config, log)
 
@@ -43,6 +48,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """In a process of several, put the long groups first."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _rank(group_of(item.nodeid)))
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, which a terminal sends to every process: left alone, the others are killed in mid-test."""
+    for pid in _children() if _divides else ():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+    signal.default_int_handler(number, frame)
+
+
+def _children() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+_divides: list[bool] = []
+"""Holds something in the process whose children are those that run tests."""
 
 
 def _rank(group: str) -> int:
