@@ -1,7 +1,7 @@
 """Real Cassandra nodes for tests, without Docker: the daemon from Maven Central on the Java at hand.
 
 The jars are fetched once into `~/.cache/rayscore/cassandra-5.0.8` (or the folder in CASSANDRA_TEST_CACHE).
-Where Java 11 or 17 or Maven is missing `missing` says so (`tests/support_tools.py`).
+Where Java 11 or 17 or Maven is missing `missing` says so (`tests/support/programs.py`).
 """
 
 from __future__ import annotations
