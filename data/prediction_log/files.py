@@ -97,7 +97,7 @@ def read_file(file: Path) -> LogFile:
         table = pq.ParquetFile(file).read()
     except (OSError, pa.ArrowException) as exc:
         raise DataError(f"{file}: not readable as Parquet: {exc}") from exc
-    return LogFile(table, _features(file, table.schema), True)
+    return LogFile(table, feature_names(file, table.schema), True)
 
 
 def sources(letters: str) -> list[ValueSource]:
@@ -122,10 +122,11 @@ def _read_stream(file: Path) -> LogFile:
         pass
     except (OSError, pa.ArrowException):
         whole = False
-    return LogFile(pa.Table.from_batches(batches, schema), _features(file, schema), whole)
+    return LogFile(pa.Table.from_batches(batches, schema), feature_names(file, schema), whole)
 
 
-def _features(file: Path, schema: pa.Schema) -> tuple[str, ...]:
+def feature_names(file: Path, schema: pa.Schema) -> tuple[str, ...]:
+    """The features in `vector` of a file with this schema; raises DataError when it is none of a prediction log."""
     if schema.names != COLUMNS.names:
         raise DataError(f"{file}: no file of a prediction log: its columns are {', '.join(schema.names)[:200]}")
     return tuple(json.loads((schema.metadata or {}).get(NAMES, b"[]")))

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.__main__ import main
-from data.cli.log import lost_rows, wide
 from data.errors import DataError
+from data.prediction_log.file_summary import lost_rows, summaries
 from data.prediction_log.files import PARQUET, STREAM, LogFile, read_file, read_log, sources
+from data.prediction_log.wide_table import write_wide
 from ray_app.prediction_log.log import LogOptions, PredictionLog, Sampling
 from ray_app.prediction_log.stream_files import to_parquet
 from tests.support.application import wait_for
@@ -61,7 +62,7 @@ def test_every_answer_is_there_with_all_that_is_known_of_it(tmp_path: Path, writ
     assert used["cardholder_age"] == "default"
     assert json.loads(rows[0]["sent"])["amount"] == ROW["amount"]
     assert rows[0]["online"] is None
-    assert lost_rows([file.table]) == 0
+    assert lost_rows(summaries(tmp_path)) == 0
 
 
 def test_a_full_stream_becomes_parquet(tmp_path: Path, written):
@@ -195,5 +196,7 @@ def test_tables_of_different_models_are_put_side_by_side(written, tmp_path: Path
     """A feature that another model does not have is null in its rows."""
     (file,) = read_log(tmp_path)
     fewer = LogFile(file.table, ("only", *file.features[1:]), True)
+    target = tmp_path / "wide.parquet"
 
-    assert wide([file, fewer]).column("feature_only").null_count == 200
+    assert write_wide([file, fewer], [*file.features, *fewer.features], target) == 400
+    assert pq.ParquetFile(target).read(["feature_only"]).column(0).null_count == 200

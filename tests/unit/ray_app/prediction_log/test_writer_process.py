@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-from data.cli.log import lost_rows
 from data.distributed.child_process import start_child
+from data.prediction_log.file_summary import lost_rows, summaries
 from data.prediction_log.files import PARQUET, STREAM, read_file, read_log
 from ray_app.prediction_log.log import LogOptions, PredictionLog
 from ray_app.prediction_log.stream_files import recover
@@ -142,7 +142,7 @@ def test_a_killed_gateway_loses_no_more_than_a_moment(tmp_path: Path):
     wait_for(lambda: not Path(f"/proc/{writer}/exe").exists(), "the writer to be gone")
     (file,) = read_log(tmp_path)
     assert file.table.num_rows >= told.written
-    assert lost_rows([file.table]) == 0
+    assert lost_rows(summaries(tmp_path)) == 0
     assert {each.suffix for each in tmp_path.rglob("*.*")} == {PARQUET}
 
 
