@@ -12,7 +12,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-SHADOWS = ("data.py", "tune.py", "ray_app.py", "numpy.py", "ray.py")
+OURS = ("data.py", "tune.py", "ray_app.py")
+SHADOWS = (*OURS, "numpy.py", "ray.py")
 
 
 def entry_point() -> str:

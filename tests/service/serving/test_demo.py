@@ -11,7 +11,7 @@ import pytest
 
 from data.distributed.child_process import child_command
 from tests.support.application import Workplace, serve_command, wait_for
-from tests.support.command_line import write_shadows
+from tests.support.command_line import OURS, write_shadows
 
 pytestmark = pytest.mark.ray
 
@@ -23,7 +23,8 @@ def test_the_demo_serves_until_interrupted_and_reuses_what_is_there(tmp_path: Pa
 
     All of it beside files that are named like our packages, which neither its steps nor its replicas import.
     """
-    place = Workplace(write_shadows(tmp_path))
+    # A `ray.py` there ends the processes of Ray's own dashboard, which import from the working directory.
+    place = Workplace(write_shadows(tmp_path, OURS))
     with place.running(*DEMO) as child:
         wait_for(lambda: "[3/7]" in place.log() and bool(place.processes("raylet")), "the search to start")
         child.send_signal(signal.SIGINT)
