@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ray_app.inference.feature_fetch import LocalFeatures
-from tests.support.application import place as place
 from tests.support.cassandra import cassandra_node as cassandra_node
 from tests.support.programs import pytest_runtest_setup as pytest_runtest_setup
 from tests.support.serving import STORED, Door, door, local_store, write_store

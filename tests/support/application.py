@@ -16,7 +16,6 @@ from pathlib import Path
 
 import httpx
 import pyarrow as pa
-import pytest
 
 from data.online_store import open_store
 from data.online_store.materialization import packer, write
@@ -162,12 +161,3 @@ class Workplace:
 def serve_command(target: str) -> Sequence[str]:
     """The command that a user types."""
     return (str(BIN / "serve"), "run", f"ray_app:{target}")
-
-
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A folder with a champion and a filled store."""
-    place = Workplace(tmp_path_factory.mktemp("app"))
-    place.publish_champion()
-    place.fill_store(place.write_recent_table())
-    return place

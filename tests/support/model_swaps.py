@@ -30,12 +30,12 @@ from tune.registry.rollout_spec import (
     parse_rollout,
     parse_slo,
 )
-from tune.registry.traffic_rules import TRAFFIC_TAG
+from tune.registry.traffic_rules import CHAMPION, TRAFFIC_TAG
 from tune.search.mlflow_runs import MlflowRuns
 
 TOKEN = "a-token-for-the-tests"
-GOOD, WRONG_SCORES, OTHER_CONTRACT = "2", "3", "4"
-"""Versions beside the champion, version 1: one that can serve, and two that cannot."""
+GOOD, WRONG_SCORES, OTHER_CONTRACT, ANOTHER_GOOD = "2", "3", "4", "5"
+"""Versions beside the champion, version 1: two that can serve, and two that cannot."""
 NAME = "card_fraud"
 
 COLUMNS = (
@@ -80,9 +80,9 @@ class Versions:
     def publish(self, rounds: int = 30) -> None:
         """Register a champion, another version that can serve, and those that cannot."""
         self.place.publish_champion(card_bundle())
-        second = train_bundle(card_table(seed=8), load_use_case(NAME), rounds)
+        second, another = (train_bundle(card_table(seed=seed), load_use_case(NAME), rounds) for seed in (8, 9))
         settings = self.place.settings
-        for bundle in (second, *bad_bundles(second)):
+        for bundle in (second, *bad_bundles(second), another):
             run = MlflowRuns(settings.tracking_uri, settings.artifact_dir, "test").start("test", {})
             self.registry.publish(bundle, run)
 
@@ -150,6 +150,17 @@ class Versions:
             return status["control"]["settled"] and not status["registry"]["owed"] and not status["registry"]["problem"]
 
         wait_for(settled, "Control to be settled")
+
+    def reset(self) -> None:
+        """Have version 1 answer alone, and no rollout run."""
+        self.wait_settled()
+        if (rollout := self.look()["rollout"]) is not None and rollout["state"] == "running":
+            self.order(RolloutAction.ABORT)
+            wait_for(lambda: self.look()["rollout"]["state"] == "aborted", "the rollout to end")
+        if self.look("rules")["champion"] != "1":
+            self.registry.set_alias(NAME, CHAMPION, "1")
+            wait_for(lambda: self.look("rules")["champion"] == "1", "version 1 to be champion")
+        self.change("rules", rules={"challengers": []})
 
     def scores(self, bodies: Sequence[bytes], version: str) -> list[float]:
         """The probability that a version gives each body."""

@@ -1,4 +1,4 @@
-"""The service that swaps, rollouts and their faults have between them."""
+"""The one service that most of these tests have between them: starting one costs more than most tests."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.application import Workplace, serve_command, wait_for
-from tests.support.model_swaps import (
-    BODIES,
-    GOOD,
-    NAME,
-    Versions,
-    swap,
-)
-from tune.registry.rollout_spec import RolloutAction
-from tune.registry.traffic_rules import CHAMPION
+from tests.support.model_swaps import BODIES, GOOD, Versions, swap
 
 SETTINGS = {
     "RAYSCORE_GATEWAY_MIN_REPLICAS": "2",
     "RAYSCORE_GATEWAY_MAX_REPLICAS": "2",
-    "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
+    "RAYSCORE_FEATURE_MIN_REPLICAS": "2",
+    "RAYSCORE_FEATURE_MAX_REPLICAS": "2",
     "RAYSCORE_MODEL_MIN_REPLICAS": "2",
     "RAYSCORE_MODEL_MAX_REPLICAS": "2",
     "RAYSCORE_VERSION_GRACE_S": "0.5",
     "RAYSCORE_VERSIONS_HELD": "3",
+    # Whole answers are asked for also where a replica starts beside them, which takes all of a small machine.
+    "RAYSCORE_FEATURE_TIMEOUT_MS": "3000",
     "RAYSCORE_REQUEST_TIMEOUT_MS": "30000",
     "RAYSCORE_PREDICTION_LOG_SHARE": "1",
     "RAYSCORE_PREDICTION_LOG_FLUSH_S": "0.2",
@@ -32,15 +27,22 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def versions(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
-    """The graph with two gateways and two model replicas, its own registry, over the store that other tests use."""
-    own = Workplace(tmp_path_factory.mktemp("swaps"))
-    own.environment |= {**SETTINGS, "RAYSCORE_SQLITE_FILE": str(place.var / "online.db")}
-    versions = Versions(own)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A folder with a registry and a filled store."""
+    place = Workplace(tmp_path_factory.mktemp("app"))
+    place.environment |= SETTINGS
+    place.fill_store(place.write_recent_table())
+    return place
+
+
+@pytest.fixture(scope="session")
+def versions(place: Workplace) -> Iterator[Versions]:
+    """The graph with two gateways, two feature fetch and two model replicas, and a registry of several versions."""
+    versions = Versions(place)
     versions.publish()
-    with own.running(*serve_command("graph")) as child:
-        own.wait_ready(child)
-        wait_for(lambda: len(own.processes("ServeReplica:default:Gateway")) == 2, "two gateways")
+    with place.running(*serve_command("graph")) as child:
+        place.wait_ready(child)
+        wait_for(lambda: len(place.processes("ServeReplica:default:Gateway")) == 2, "two gateways")
         versions.wait_settled()
         yield versions
 
@@ -57,11 +59,4 @@ def expected(versions: Versions) -> dict[str, list[float]]:
 @pytest.fixture
 def champion_alone(versions: Versions) -> None:
     """A test that says so begins with version 1 answering alone."""
-    versions.wait_settled()
-    if (rollout := versions.look()["rollout"]) is not None and rollout["state"] == "running":
-        versions.order(RolloutAction.ABORT)
-        wait_for(lambda: versions.look()["rollout"]["state"] == "aborted", "the rollout to end")
-    if versions.look("rules")["champion"] != "1":
-        versions.registry.set_alias(NAME, CHAMPION, "1")
-        wait_for(lambda: versions.look("rules")["champion"] == "1", "version 1 to be champion")
-    versions.change("rules", rules={"challengers": []})
+    versions.reset()

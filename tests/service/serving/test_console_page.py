@@ -9,40 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from data.schema.use_case import load_use_case
-from tests.support.application import Workplace, serve_command, wait_for
+from tests.support.application import wait_for
 from tests.support.browser import PHONE, Page, browser
-from tests.support.model_swaps import GOOD, NAME, TOKEN, WRONG_SCORES, Versions
-from tests.support.models import card_table, train_bundle
+from tests.support.model_swaps import ANOTHER_GOOD, GOOD, TOKEN, WRONG_SCORES, Versions
 from tests.support.serving import ROW
-from tune.registry.traffic_rules import CHAMPION
-from tune.search.mlflow_runs import MlflowRuns
 
 pytestmark = [pytest.mark.ray, pytest.mark.chromium]
 
-SETTINGS = {
-    "RAYSCORE_GATEWAY_MAX_REPLICAS": "1",
-    "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
-    "RAYSCORE_MODEL_MAX_REPLICAS": "1",
-    "RAYSCORE_REQUEST_TIMEOUT_MS": "10000",
-}
-SHADOW = "5"
 PLANTED = "<script>document.title='planted'</script><img src=x onerror=\"document.title='planted'\">"
-
-
-@pytest.fixture(scope="module")
-def versions(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
-    """The graph with a replica of each kind; versions 1, 2 and 5 can serve."""
-    own = Workplace(tmp_path_factory.mktemp("console"))
-    own.environment |= {**SETTINGS, "RAYSCORE_SQLITE_FILE": str(place.var / "online.db")}
-    versions = Versions(own)
-    versions.publish()
-    run = MlflowRuns(own.settings.tracking_uri, own.settings.artifact_dir, "test").start("test", {})
-    assert versions.registry.publish(train_bundle(card_table(seed=9), load_use_case(NAME), 25), run) == SHADOW
-    with own.running(*serve_command("graph")) as child:
-        own.wait_ready(child)
-        versions.wait_settled()
-        yield versions
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +29,7 @@ def window() -> Iterator[Page]:
 @pytest.fixture
 def page(versions: Versions, window: Page) -> Page:
     """The console as it is opened for the first time, with version 1 answering alone."""
-    versions.wait_settled()
-    if versions.look("rules")["champion"] != "1":
-        versions.registry.set_alias(NAME, CHAMPION, "1")
-        wait_for(lambda: versions.look("rules")["champion"] == "1", "version 1 to be champion")
-    versions.change("rules", rules={"challengers": []})
+    versions.reset()
     window.open(f"{versions.place.url}/console")
     wait_state(window, "live")
     wait_in_step(versions, window)
@@ -119,7 +89,7 @@ def confirm(page: Page, why: str = "a test") -> str:
 def test_it_shows_what_is_in_force(versions: Versions, page: Page):
     """Champion, versions with roles and figures, traffic, replicas, and the rates once there is traffic."""
     versions.change("weight", version=GOOD, weight=40)
-    versions.change("weight", version=SHADOW, weight=100, mode="shadow")
+    versions.change("weight", version=ANOTHER_GOOD, weight=100, mode="shadow")
     ask(versions, 60)
     page.wait_text(".share[data-version='2']", "40 %")
     assert page.text(".share[data-version='1']") == "60 %"
@@ -127,7 +97,7 @@ def test_it_shows_what_is_in_force(versions: Versions, page: Page):
     row = "tr[data-version='1']"
     figures = page.text(row)
     assert "champion" in figures
-    assert "2 of 2" in figures
+    assert "4 of 4" in figures
     page.wait_text("tr[data-version='3']", "registered")
     wait_for(lambda: page.text("#charts .legend") != "" and bool(page.all("#charts path.line")), "lines in the charts")
     page.wait_text(f"{row} td[data-label='p99']", "ms")
@@ -194,7 +164,7 @@ def test_the_token_is_in_no_address(page: Page):
 
 def test_what_cannot_be_is_not_sent(versions: Versions, page: Page):
     """More than is left, the champion itself, no number: the dialog says so, and its button is off."""
-    versions.change("weight", version=SHADOW, weight=90)
+    versions.change("weight", version=ANOTHER_GOOD, weight=90)
     unlocked(page)
     wait_in_step(versions, page)
     assert page.text(".share[data-version='5']") == "90 %"
@@ -210,7 +180,7 @@ def test_who_was_faster_is_not_overruled(versions: Versions, page: Page):
     """The change is for the epoch that was shown when the dialog was opened."""
     unlocked(page)
     page.press("button[data-act=add]")
-    page.type("#version", SHADOW)
+    page.type("#version", ANOTHER_GOOD)
     versions.change("weight", version=GOOD, weight=7)
     assert "Nothing was changed" in confirm(page)
     assert [each["version"] for each in versions.look("rules")["challengers"]] == [GOOD]
@@ -277,7 +247,7 @@ def test_a_planted_script_is_text(versions: Versions, page: Page):
 def test_nothing_is_wider_than_the_screen(versions: Versions, page: Page, size: tuple[int, int]):
     """On a phone everything is read by scrolling down alone, also the dialogs."""
     versions.change("weight", version=GOOD, weight=30)
-    versions.change("weight", version=SHADOW, weight=100, mode="shadow", why="x" * 300)
+    versions.change("weight", version=ANOTHER_GOOD, weight=100, mode="shadow", why="x" * 300)
     page.open(f"{versions.place.url}/console", size)
     wait_state(page, "live")
     page.wait_text("#changes", "x" * 300)

@@ -1,4 +1,4 @@
-"""What clients see when others misbehave, a gateway dies, too much is asked, or replicas come and go."""
+"""What clients see when others misbehave, a gateway dies, or too much is asked."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ import re
 import signal
 import socket
 import struct
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
 
-from data.schema.use_case import load_use_case
 from ray_app.loadtest.http_client.http_response import parse
-from tests.support.application import Workplace, serve_command, wait_for
-from tests.support.models import card_table, train_bundle
+from tests.support.application import Workplace, wait_for
+from tests.support.model_swaps import Versions
+from tests.support.models import card_table
 from tests.support.paced_load import Pace, paced
 
 pytestmark = pytest.mark.ray
@@ -32,38 +30,15 @@ BODIES = [json.dumps(row).encode() for row in card_table(1000).select(SENT).to_p
 ARRAY = b"[" + b",".join(BODIES) + b"]"
 IDLE = 1000
 ABREAST = 60
-CALM_S = 6.0
-"""Longer than what is looked back at to scale, and the delay of it."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-SETTINGS = {
-    "RAYSCORE_GATEWAY_MIN_REPLICAS": "2",
-    "RAYSCORE_GATEWAY_MAX_REPLICAS": "2",
-    "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
-    "RAYSCORE_MODEL_MAX_REPLICAS": "2",
-    "RAYSCORE_TARGET_BUSY": "0.3",
-    "RAYSCORE_MAX_BATCH": "4",
-    "RAYSCORE_UPSCALE_DELAY_S": "1",
-    "RAYSCORE_DOWNSCALE_DELAY_S": "1",
-    "RAYSCORE_FEATURE_TIMEOUT_MS": "10000",
-    "RAYSCORE_REQUEST_TIMEOUT_MS": "70000",
-}
-"""Two gateways, and a model that much is asked of in small batches."""
-TREES = 2500
-"""So many that the model takes most of the processor: on a busy machine, too, it is what is scaled."""
 
 
 @pytest.fixture(scope="module")
-def service(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    """The graph with those settings and a large model, over the store that other tests use too."""
-    own = Workplace(tmp_path_factory.mktemp("faults"))
-    own.environment |= {**SETTINGS, "RAYSCORE_SQLITE_FILE": str(place.var / "online.db")}
-    rounds = 5
-    trees = {"num_parallel_tree": TREES // rounds, "subsample": 0.5}
-    own.publish_champion(train_bundle(card_table(), load_use_case("card_fraud"), rounds, **trees))
-    with own.running(*serve_command("graph")) as child:
-        own.wait_ready(child)
-        wait_for(lambda: balanced(own) == 2, "two gateways")
-        yield own
+def service(versions: Versions) -> Workplace:
+    """The graph with two gateways that HAProxy knows, version 1 answering alone."""
+    versions.reset()
+    wait_for(lambda: balanced(versions.place) == 2, "two gateways")
+    return versions.place
 
 
 def balanced(place: Workplace) -> int:
@@ -71,11 +46,6 @@ def balanced(place: Workplace) -> int:
     port = place.environment["RAY_SERVE_HAPROXY_METRICS_PORT"]
     text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
     return len(re.findall(r'^haproxy_server_status\{.*server="SERVE_REPLICA_.*state="UP"\} 1$', text, re.M))
-
-
-def models(place: Workplace) -> float:
-    """How many model replicas the gateway that answers can call."""
-    return place.shown('rayscore_open_links{deployment="Model"')
 
 
 def request(body: bytes) -> bytes:
@@ -192,23 +162,9 @@ def test_clients_that_leave_mid_batch_take_nobody_along(service: Workplace) -> N
     assert [answer["probability"] for _, _, answer in answers] == alone
 
 
-def one_model(place: Workplace) -> list[int]:
-    """The one model process that is left when the load of earlier tests is over for good, in a list."""
-    since = time.monotonic()
-
-    def calm() -> bool:
-        nonlocal since
-        if len(place.processes("ServeReplica:default:Model")) != 1 or models(place) != 1:
-            since = time.monotonic()
-        return time.monotonic() - since > CALM_S
-
-    wait_for(calm, "one model replica")
-    return place.processes("ServeReplica:default:Model")
-
-
 def test_too_much_is_refused_and_what_was_taken_is_answered(service: Workplace) -> None:
     """While nothing moves, what exceeds the queue is 503 with Retry-After; all that was taken is answered after."""
-    processes = one_model(service)
+    processes = service.processes("ServeReplica:default:Model")
 
     async def scenario() -> list[tuple[int, dict[str, str], Any]]:
         tasks = [asyncio.create_task(answered(service, body)) for body in BODIES[:600]]
@@ -234,38 +190,3 @@ def test_too_much_is_refused_and_what_was_taken_is_answered(service: Workplace) 
     assert {headers["retry-after"] for headers, _ in refused} == {"1"}
     assert {body["title"] for _, body in refused} == {"The service is full"}
     assert ask(service).status_code == 200
-
-
-@contextmanager
-def busy(place: Workplace, statuses: Counter[int]) -> Iterator[None]:
-    """Clients that send large arrays one after the other until the block ends."""
-    over = threading.Event()
-
-    def client() -> None:
-        while not over.is_set():
-            statuses[ask(place, ARRAY).status_code] += 1
-
-    threads = [threading.Thread(target=client) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-
-
-def test_replicas_come_and_go_with_the_load_without_an_error(service: Workplace) -> None:
-    """Under load a model replica is added, without it taken away again, and no request fails on the way."""
-    statuses: Counter[int] = Counter()
-
-    with busy(service, statuses):
-        wait_for(lambda: models(service) == 2, "a second model replica", 300)
-
-    def one_left() -> bool:
-        statuses[ask(service).status_code] += 1
-        return models(service) == 1 and len(service.processes("ServeReplica:default:Model")) == 1
-
-    wait_for(one_left, "the second model replica to be gone", 300)
-    assert set(statuses) == {200}

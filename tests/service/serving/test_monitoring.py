@@ -14,30 +14,18 @@ import httpx
 import pytest
 import yaml
 
-from data.schema.use_case import load_use_case
-from tests.support.application import Workplace, serve_command, wait_for
-from tests.support.model_swaps import NAME, Versions
-from tests.support.models import card_table, train_bundle
+from tests.support.application import Workplace, wait_for
+from tests.support.model_swaps import ANOTHER_GOOD, NAME, Versions
 from tests.support.processes import listening
 from tests.support.prometheus import Prometheus, promtool, running
 from tests.support.rollout import rollout
 from tune.registry.rollout_spec import ORDER_TAG, RolloutAction, RolloutOrder
-from tune.search.mlflow_runs import MlflowRuns
 
 pytestmark = pytest.mark.prometheus
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 BOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "rayscore.json").read_text("utf-8"))
 QUERIES = [target["expr"] for panel in BOARD["panels"] for target in panel.get("targets", ())]
-SETTINGS = {
-    "RAYSCORE_GATEWAY_MIN_REPLICAS": "2",
-    "RAYSCORE_GATEWAY_MAX_REPLICAS": "2",
-    "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
-    "RAYSCORE_MODEL_MIN_REPLICAS": "2",
-    "RAYSCORE_MODEL_MAX_REPLICAS": "2",
-    "RAYSCORE_PREDICTION_LOG_SHARE": "1",
-    "RAYSCORE_REQUEST_TIMEOUT_MS": "10000",
-}
 BODY = {
     "user_id": "user_1",
     "amount": 120.5,
@@ -56,25 +44,14 @@ def test_promtool_takes_configuration_and_rules() -> None:
 
 
 @pytest.fixture(scope="module")
-def graph(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Versions]:
-    """Two gateways and two model replicas, with a prediction log, a shadow and a rollout under way."""
-    own = Workplace(tmp_path_factory.mktemp("monitoring"))
-    own.environment |= {**SETTINGS, "RAYSCORE_SQLITE_FILE": str(place.var / "online.db")}
-    versions = Versions(own)
-    own.publish_champion()
-    for seed in (8, 9):
-        run = MlflowRuns(own.settings.tracking_uri, own.settings.artifact_dir, "test").start("test", {})
-        versions.registry.publish(train_bundle(card_table(seed=seed), load_use_case(NAME)), run)
-    with own.running(*serve_command("graph")) as child:
-        own.wait_ready(child)
-        wait_for(lambda: len(own.processes("ServeReplica:default:Gateway")) == 2, "two gateways")
-        versions.wait_settled()
-        shadowed = versions.act("weight", version="3", weight=100, mode="shadow")
-        assert shadowed.status_code in (200, 202), shadowed.text
-        given = rollout(steps=(50, 100), hold_s=3600)
-        order = RolloutOrder(id="0123abce", action=RolloutAction.START, rollout=given)
-        versions.registry.set_tag(NAME, ORDER_TAG, order.model_dump_json())
-        yield versions
+def graph(versions: Versions) -> Versions:
+    """The graph, with a shadow and a rollout under way."""
+    versions.reset()
+    versions.change("weight", version=ANOTHER_GOOD, weight=100, mode="shadow")
+    given = rollout(steps=(50, 100), hold_s=3600)
+    order = RolloutOrder(id="0123abce", action=RolloutAction.START, rollout=given)
+    versions.registry.set_tag(NAME, ORDER_TAG, order.model_dump_json())
+    return versions
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +175,7 @@ def test_each_gateway_shows_the_same_replicas(graph: Versions) -> None:
         predict(graph, 2)
         text = whole_page(graph)
         found = [len(replicas(text, name)) for name in ("Gateway", "Model", "FeatureFetch", "Control")]
-        assert found == [2, 2, 1, 1]
+        assert found == [2, 2, 2, 1]
         for series, value in re.findall(r"^(rayscore_(?:requests|model_rows)_total\{.*\}) (.+)$", text, re.M):
             assert float(value) >= seen.get(series, 0.0), series
             seen[series] = float(value)

@@ -1,0 +1,91 @@
+"""Replicas come and go with the load, and clients notice neither."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.application import Workplace, serve_command, wait_for
+from tests.support.models import card_bundle, card_table
+
+pytestmark = pytest.mark.ray
+
+SENT = ("user_id", "amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
+BODIES = [json.dumps(row).encode() for row in card_table(1000).select(SENT).to_pylist()]
+ARRAY = b"[" + b",".join(BODIES) + b"]"
+SETTINGS = {
+    "RAYSCORE_GATEWAY_MAX_REPLICAS": "1",
+    "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
+    "RAYSCORE_MODEL_MAX_REPLICAS": "2",
+    "RAYSCORE_TARGET_BUSY": "0.05",
+    "RAYSCORE_MAX_BATCH": "4",
+    "RAYSCORE_UPSCALE_DELAY_S": "1",
+    "RAYSCORE_DOWNSCALE_DELAY_S": "1",
+    "RAYSCORE_FEATURE_TIMEOUT_MS": "10000",
+    "RAYSCORE_REQUEST_TIMEOUT_MS": "70000",
+}
+"""A model in small batches, of which a second replica is to come soon: on a busy machine it gets little of a CPU."""
+
+
+@pytest.fixture
+def service(place: Workplace, tmp_path: Path) -> Iterator[Workplace]:
+    """The graph with those settings, over the store that other tests use too."""
+    own = Workplace(tmp_path)
+    own.environment |= {**SETTINGS, "RAYSCORE_SQLITE_FILE": str(place.var / "online.db")}
+    own.publish_champion(card_bundle())
+    with own.running(*serve_command("graph")) as child:
+        own.wait_ready(child)
+        yield own
+
+
+def models(place: Workplace) -> float:
+    """How many model replicas the gateway can call."""
+    return place.shown('rayscore_open_links{deployment="Model"')
+
+
+def ask(place: Workplace, body: bytes = BODIES[0]) -> int:
+    """Status of one prediction, or of an array of them."""
+    head = {"content-type": "application/json"}
+    return httpx.post(f"{place.url}/predict", content=body, headers=head, timeout=70).status_code
+
+
+@contextmanager
+def busy(place: Workplace, statuses: Counter[int]) -> Iterator[None]:
+    """Clients that send large arrays one after the other until the block ends."""
+    over = threading.Event()
+
+    def client() -> None:
+        while not over.is_set():
+            statuses[ask(place, ARRAY)] += 1
+
+    threads = [threading.Thread(target=client) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_replicas_come_and_go_with_the_load_without_an_error(service: Workplace) -> None:
+    """Under load a model replica is added, without it taken away again, and no request fails on the way."""
+    statuses: Counter[int] = Counter()
+
+    with busy(service, statuses):
+        wait_for(lambda: models(service) == 2, "a second model replica", 300)
+
+    def one_left() -> bool:
+        statuses[ask(service)] += 1
+        return models(service) == 1 and len(service.processes("ServeReplica:default:Model")) == 1
+
+    wait_for(one_left, "the second model replica to be gone", 300)
+    assert set(statuses) == {200}
