@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from ray_app.inference.feature_fetch import LocalFeatures
 from tests.support.cassandra import cassandra_node as cassandra_node
 from tests.support.programs import pytest_runtest_setup as pytest_runtest_setup
-from tests.support.serving import STORED, Door, door, local_store, write_store
+from tests.support.serving import STORED, ServedApp, build_app, local_store, write_store
 from tests.support.workers import interrupt
 from tests.support.workers import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.support.workers import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
@@ -60,6 +60,6 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFeatures
 
 
 @pytest.fixture(scope="module")
-def served(features: LocalFeatures) -> Door:
-    """The door over that store."""
-    return door(features)
+def served(features: LocalFeatures) -> ServedApp:
+    """The HTTP application over that store."""
+    return build_app(features)

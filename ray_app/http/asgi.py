@@ -1,4 +1,4 @@
-"""The HTTP door: a plain ASGI application over the one inference path. It knows nothing of Ray."""
+"""The HTTP server's ASGI application: routes requests, reads bodies and sends responses. It does not import Ray."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from data.settings import Settings
 from ray_app.http.disconnect import DisconnectWatch
 from ray_app.http.predict_handler import PredictHandler
-from ray_app.http.request_options import read_envelope, request_id
+from ray_app.http.request_options import read_options, read_request_id
 from ray_app.inference.model_versions import ModelVersions
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.protocol import responses
@@ -24,42 +24,53 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Readiness = Callable[[], Awaitable[dict[str, str]]]
-"""Returns the problems by component; empty when ready."""
+"""Returns what keeps the service from being ready, by component; empty when it is ready."""
 
 PATH = "/predict"
-"""Where predictions are asked for."""
+"""Path of predictions."""
 
-_CALLER_LEFT = 499
-"""The code under which a request is counted whose caller did not wait; nginx' and Serve's, no caller sees it."""
+_CLIENT_CLOSED_REQUEST = 499
+"""Status under which metrics count a request whose client disconnected; nginx and Serve use it too. Never sent."""
 
-_MOST_TOLD = 65_536
-_LENGTH_DIGITS = 18  # more would not be a length, and Python refuses to read thousands of them
+_MAX_ROUTE_BODY_BYTES = 65_536
+# `int` raises ValueError for thousands of digits, so a longer content-length is refused before it is parsed.
+_LENGTH_DIGITS = 18
 
 
 class PredictApp:
-    """Routes, reads bodies, answers. Every error leaves as problem details (RFC 9457)."""
+    """The ASGI application. Every error is sent as problem details (RFC 9457)."""
 
     def __init__(
         self,
         settings: Settings,
-        lanes: ModelVersions,
-        predictor: PredictHandler,
+        versions: ModelVersions,
+        handler: PredictHandler,
         metrics: GatewayMetrics,
         readiness: Readiness,
         routes: Mapping[str, Route],
         body_timeout_s: float = 10.0,
     ) -> None:
-        """Wire the door; `routes` are answered by code, and the champion's pages at the paths that they have."""
+        """Connect the parts.
+
+        Args:
+            settings: request timeout, largest body and queue limit.
+            versions: the loaded model versions; the champion's static pages are served too.
+            handler: answers /predict.
+            metrics: counts requests.
+            readiness: answers /ready.
+            routes: the other routes by path: admin API, console and metrics.
+            body_timeout_s: longest time for a body to arrive, in seconds.
+        """
         self._settings = settings
         self._timeout_s = settings.request_timeout_ms / 1000
-        self._lanes = lanes
-        self._predictor = predictor
+        self._versions = versions
+        self._handler = handler
         self._metrics = metrics
         self._readiness = readiness
         self._routes = routes
         self._body_timeout_s = body_timeout_s
-        self._known = {PATH, "/health", "/ready", *routes, *lanes.view.champion.pages}
-        metrics.watch_queue(lambda: lanes.waiting, settings.queue_limit)
+        self._known = {PATH, "/health", "/ready", *routes, *versions.view.champion.pages}
+        metrics.watch_queue(lambda: versions.waiting, settings.queue_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -71,7 +82,7 @@ class PredictApp:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
-        await self._lanes.close()
+        await self._versions.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,20 +92,20 @@ class PredictApp:
             return
         try:
             route = self._routes.get(path)
-            reply = await self._get(path, method) if route is None else await self._by_code(route, scope, receive)
+            reply = await self._get(path, method) if route is None else await self._call_route(route, scope, receive)
             if reply is not None:
                 await _send(send, reply.status, reply.content_type, reply.body, reply.headers)
-        except Exception as exc:  # noqa: BLE001  each is answered, and logged where it is the service's fault
-            await _send_problem(send, exc, request_id(dict(scope["headers"])))
+        except Exception as exc:  # noqa: BLE001  every error gets a response; _send_problem logs unexpected ones
+            await _send_problem(send, exc, read_request_id(dict(scope["headers"])))
 
-    async def _by_code(self, route: Route, scope: Scope, receive: Receive) -> RouteReply | None:
+    async def _call_route(self, route: Route, scope: Scope, receive: Receive) -> RouteReply | None:
         _require_method(scope["path"], scope["method"], route.methods)
         headers = dict(scope["headers"])
-        body = await self._body(headers, receive, _MOST_TOLD) if scope["method"] == "POST" else b""
+        body = await self._body(headers, receive, _MAX_ROUTE_BODY_BYTES) if scope["method"] == "POST" else b""
         if body is None:
             return None
-        given = headers.get(b"x-forwarded-for", b"").decode("latin-1")[:100]
-        source = given or (scope.get("client") or ("unknown",))[0]
+        forwarded_for = headers.get(b"x-forwarded-for", b"").decode("latin-1")[:100]
+        source = forwarded_for or (scope.get("client") or ("unknown",))[0]
         return await route.answer(
             RouteRequest(scope["method"], scope["path"], scope["query_string"], headers, body, source)
         )
@@ -107,7 +118,7 @@ class PredictApp:
             return RouteReply(200, responses.JSON, b'{"status":"ok"}')
         if path == "/ready":
             return await self._ready()
-        page = self._lanes.view.champion.pages[path]
+        page = self._versions.view.champion.pages[path]
         return RouteReply(200, page.content_type, page.body)
 
     async def _ready(self) -> RouteReply:
@@ -117,47 +128,50 @@ class PredictApp:
         return RouteReply(status, responses.JSON, responses.dumps(body))
 
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a POST to /predict that nothing stands before; the answer then carries the request id as a header."""
-        await self._predict(scope, receive, send, named=True)
+        """Answer a POST to /predict that bypasses Serve's request handling.
 
-    async def _predict(self, scope: Scope, receive: Receive, send: Send, *, named: bool = False) -> None:
+        The response then has the header x-request-id, which Serve's own handling would add.
+        """
+        await self._predict(scope, receive, send, id_header=True)
+
+    async def _predict(self, scope: Scope, receive: Receive, send: Send, *, id_header: bool = False) -> None:
         started = time.perf_counter()
         headers = dict(scope["headers"])
-        asked = request_id(headers)
-        extra = {"x-request-id": asked} if named else {}
-        seen = self._predictor.begin()
+        request_id = read_request_id(headers)
+        extra = {"x-request-id": request_id} if id_header else {}
+        observation = self._handler.begin()
         try:
-            envelope = read_envelope(headers, scope["query_string"], self._timeout_s)
+            options = read_options(headers, scope["query_string"], self._timeout_s)
             body = await self._body(headers, receive, self._settings.max_body_bytes)
             if body is None:
                 return
-            reply = await self._unless_left(
-                self._predictor.answer(responses.loads(body), asked, envelope, seen), receive
+            reply = await self._unless_disconnected(
+                self._handler.answer(responses.loads(body), request_id, options, observation), receive
             )
-            status = 200 if reply is not None else _CALLER_LEFT
+            status = 200 if reply is not None else _CLIENT_CLOSED_REQUEST
             if reply is not None:
                 await _send(send, status, responses.JSON, responses.dumps(reply), extra)
-        except Exception as exc:  # noqa: BLE001  each is answered, and logged where it is the service's fault
-            status = await _send_problem(send, exc, asked, extra)
+        except Exception as exc:  # noqa: BLE001  as in _http
+            status = await _send_problem(send, exc, request_id, extra)
         took = time.perf_counter() - started
         self._metrics.request(status, took)
-        if seen is not None:
-            self._predictor.tell(seen, asked, took)
+        if observation is not None:
+            self._handler.notify(observation, request_id, took)
 
-    async def _unless_left(self, reply: Awaitable[Any], receive: Receive) -> Any:
-        """Return the reply, or None when the caller has left meanwhile."""
-        departure = DisconnectWatch(receive)
+    async def _unless_disconnected(self, reply: Awaitable[Any], receive: Receive) -> Any:
+        """Return the reply, or None when the client disconnected first."""
+        watch = DisconnectWatch(receive)
         try:
             return await reply
         except asyncio.CancelledError:
-            if not departure.happened:
+            if not watch.happened:
                 raise
             return None
         finally:
-            departure.close()
+            watch.close()
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
-        """Read the body; None when the client has left."""
+        """Read the body; None when the client disconnected."""
         length = headers.get(b"content-length", b"")
         if length.isdigit() and (len(length) > _LENGTH_DIGITS or int(length) > limit):
             raise _too_large(limit)
@@ -169,7 +183,7 @@ class PredictApp:
             if task is not None:
                 task.cancel()
 
-        # A timer costs a microsecond; `asyncio.wait_for` makes a task, 30 times that, in every request.
+        # Not `asyncio.wait_for`: it makes a task for every request, which costs 30 times the microsecond of a timer.
         timer = asyncio.get_running_loop().call_later(self._body_timeout_s, give_up)
         try:
             return await _read(receive, limit)
@@ -217,7 +231,7 @@ async def _send_problem(send: Send, error: Exception, request_id: str, extra: di
     if status == 503:
         headers["retry-after"] = "1"
     if status in (408, 413):
-        # The rest of the body is still on the wire: this connection cannot be used again.
+        # The rest of the body was not read, so the next request on this connection could not be told from it.
         headers["connection"] = "close"
     await _send(send, status, responses.PROBLEM, responses.dumps(body), headers)
     return status

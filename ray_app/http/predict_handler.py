@@ -1,4 +1,4 @@
-"""From a decoded body to its answers: each row goes to the lane of its version, and observers hear of it afterwards."""
+"""Answers a decoded JSON body: chooses the model version of each row, has it scored, and tells the observers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class Observation:
-    """What observers are to be told of one request once its answer has left."""
+    """The answers and failures of one request, kept for the observers until the response is sent.
+
+    `named` is True when the request asked for a version by header.
+    """
 
     __slots__ = ("answered", "epoch", "failed", "named")
 
@@ -32,71 +35,85 @@ class Observation:
 
 
 class PredictHandler:
-    """Answers decoded bodies. Belongs to one event loop.
+    """Answers decoded bodies of /predict. Belongs to one event loop.
 
     Args:
-        lanes: the versions there are.
-        metrics: counts items and where their values came from.
-        max_items: most items of one request.
-        observers: told of each answer; one that fails is logged, and asked again.
+        versions: the loaded model versions and the traffic rules.
+        metrics: counts predictions, their value sources, and refused items.
+        max_items: largest number of items in one request.
+        observers: called after each response; an exception of theirs is logged and otherwise ignored.
     """
 
     def __init__(
-        self, lanes: ModelVersions, metrics: GatewayMetrics, max_items: int, observers: Sequence[Observer] = ()
+        self, versions: ModelVersions, metrics: GatewayMetrics, max_items: int, observers: Sequence[Observer] = ()
     ) -> None:
-        self._lanes = lanes
+        self._versions = versions
         self._metrics = metrics
         self._max_items = max_items
         self._observers = tuple(observers)
 
     def begin(self) -> Observation | None:
-        """What `answer` and `tell` take; None where nobody looks on, which costs nothing."""
+        """Return a new observation for `answer` and `notify`; None when there are no observers, to save the work."""
         return Observation() if self._observers else None
 
-    async def answer(self, decoded: Any, asked: str, envelope: RequestOptions, seen: Observation | None) -> Any:
-        """Return the JSON object of one row, or the array of many.
+    async def answer(
+        self, decoded: Any, request_id: str, options: RequestOptions, observation: Observation | None
+    ) -> Any:
+        """Return the JSON object for one row, or a list of them for an array.
+
+        In a list, an invalid item has an error object in its place, and so have the items of a version that failed
+        while another version answered.
 
         Raises:
-            RefusedItem: the row is not valid.
-            HttpProblem: the array is empty, or too long.
-            ModelNotFound: no version is loaded as the header names it.
-            Overloaded, DeadlineExceeded, VersionUnavailable: no row was answered.
+            RefusedItem: the single row is not valid.
+            HttpProblem: the array is empty (422) or too long (413).
+            ModelNotFound: the version named by header is not loaded.
+            Overloaded, DeadlineExceeded, VersionUnavailable: no row could be scored.
         """
-        view = self._lanes.view
-        if seen is not None:
-            seen.epoch, seen.named = view.epoch, envelope.version is not None
+        view = self._versions.view
+        if observation is not None:
+            observation.epoch, observation.named = view.epoch, options.version is not None
         if isinstance(decoded, list):
-            return await self._many(view, decoded, asked, envelope, seen)
-        lane = view.choose(decoded, asked, envelope.version)
+            return await self._answer_many(view, decoded, request_id, options, observation)
+        loaded = view.choose(decoded, request_id, options.version)
         try:
-            row = lane.parser.parse(decoded)
-            (prediction,) = await lane.batcher.submit((row,), envelope.timeout_s)
+            row = loaded.parser.parse(decoded)
+            (prediction,) = await loaded.batcher.submit((row,), options.timeout_s)
         except Exception as exc:
-            self._fail(lane, 1, exc, seen)
+            self._record_failure(loaded, 1, exc, observation)
             raise
         self._metrics.predictions((prediction,))
-        if seen is not None:
-            seen.answered.append((lane, prediction))
-        return lane.answers.render(prediction, asked, envelope.detail, view.epoch)
+        if observation is not None:
+            observation.answered.append((loaded, prediction))
+        return loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
 
-    def tell(self, seen: Observation, asked: str, latency_s: float) -> None:
-        """Tell the observers of one request, whose answer has left."""
+    def notify(self, observation: Observation, request_id: str, latency_s: float) -> None:
+        """Tell the observers of one request, after its response was sent; `latency_s` is the request's duration."""
         answered = [
             Answered(
-                lane.version,
-                seen.epoch,
-                asked,
+                loaded.version,
+                observation.epoch,
+                request_id,
                 latency_s,
-                each,
-                lane.answers.label(each.probability),
-                lane.answers,
-                seen.named,
+                prediction,
+                loaded.renderer.label(prediction.probability),
+                loaded.renderer,
+                observation.named,
             )
-            for lane, each in seen.answered
+            for loaded, prediction in observation.answered
         ]
         failed = [
-            Failed(lane.version, seen.epoch, asked, latency_s, rows, responses.problem(exc, asked)[0], exc, seen.named)
-            for lane, rows, exc in seen.failed
+            Failed(
+                loaded.version,
+                observation.epoch,
+                request_id,
+                latency_s,
+                rows,
+                responses.problem(exc, request_id)[0],
+                exc,
+                observation.named,
+            )
+            for loaded, rows, exc in observation.failed
         ]
         for observer in self._observers:
             try:
@@ -105,11 +122,16 @@ class PredictHandler:
                 for failure in failed:
                     observer.failed(failure)
             except Exception:
-                # Whatever an observer fails with, requests go on.
+                # The response was sent already: a faulty observer must not turn it into a failed request.
                 logger.exception("an observer failed")
 
-    async def _many(
-        self, view: VersionsView, items: list[Any], asked: str, envelope: RequestOptions, seen: Observation | None
+    async def _answer_many(
+        self,
+        view: VersionsView,
+        items: list[Any],
+        request_id: str,
+        options: RequestOptions,
+        observation: Observation | None,
     ) -> list[Any]:
         if not items:
             raise HttpProblem(422, "The array is empty", "send at least one item")
@@ -117,14 +139,15 @@ class PredictHandler:
             raise HttpProblem(
                 413, "Too many items", f"{len(items):,} items in one request, at most {self._max_items:,} are taken"
             )
-        # To check each row costs more than all else: a full service refuses before.
-        self._lanes.require_room(len(items))
-        by_lane: dict[LoadedVersion, list[int]] = {}
-        for at, item in enumerate(items):
-            by_lane.setdefault(view.choose(item, asked, envelope.version), []).append(at)
+        # Before parsing, which costs the most here: a gateway with a full queue must refuse cheaply.
+        self._versions.require_room(len(items))
+        by_version: dict[LoadedVersion, list[int]] = {}
+        for index, item in enumerate(items):
+            by_version.setdefault(view.choose(item, request_id, options.version), []).append(index)
         replies: list[Any] = [None] * len(items)
         parts = [
-            self._part(view, lane, items, places, replies, asked, envelope, seen) for lane, places in by_lane.items()
+            self._answer_version(view, loaded, items, indices, replies, request_id, options, observation)
+            for loaded, indices in by_version.items()
         ]
         if len(parts) == 1:
             await parts[0]
@@ -132,47 +155,51 @@ class PredictHandler:
         errors = await asyncio.gather(*parts, return_exceptions=True)
         if all(errors):
             raise next(exc for exc in errors if exc is not None)
-        for places, exc in zip(by_lane.values(), errors, strict=True):
+        for indices, exc in zip(by_version.values(), errors, strict=True):
             if isinstance(exc, Exception):
-                body = {"error": responses.problem(exc, asked)[1]}
-                replies = [body if reply is None and at in places else reply for at, reply in enumerate(replies)]
+                body = {"error": responses.problem(exc, request_id)[1]}
+                for index in indices:
+                    if replies[index] is None:
+                        replies[index] = body
         return replies
 
-    async def _part(
+    async def _answer_version(
         self,
         view: VersionsView,
-        lane: LoadedVersion,
+        loaded: LoadedVersion,
         items: list[Any],
-        places: list[int],
+        indices: list[int],
         replies: list[Any],
-        asked: str,
-        envelope: RequestOptions,
-        seen: Observation | None,
+        request_id: str,
+        options: RequestOptions,
+        observation: Observation | None,
     ) -> None:
-        """Answer the items at these places, all of one lane, into `replies`."""
+        """Write the answers of the items at `indices`, all of one version, into `replies`."""
         rows: list[tuple[int, Row]] = []
         refused: RefusedItem | None = None
-        for at in places:
+        for index in indices:
             try:
-                rows.append((at, lane.parser.parse(items[at])))
+                rows.append((index, loaded.parser.parse(items[index])))
             except RefusedItem as exc:
-                replies[at] = {"error": responses.problem(exc, asked)[1]}
+                replies[index] = {"error": responses.problem(exc, request_id)[1]}
                 refused = refused or exc
         if refused is not None:
-            self._fail(lane, len(places) - len(rows), refused, seen)
+            self._record_failure(loaded, len(indices) - len(rows), refused, observation)
         try:
-            predictions = await lane.batcher.submit([row for _, row in rows], envelope.timeout_s) if rows else []
+            predictions = await loaded.batcher.submit([row for _, row in rows], options.timeout_s) if rows else []
         except Exception as exc:
-            self._fail(lane, len(rows), exc, seen)
+            self._record_failure(loaded, len(rows), exc, observation)
             raise
         self._metrics.predictions(predictions)
-        for (at, _), prediction in zip(rows, predictions, strict=True):
-            replies[at] = lane.answers.render(prediction, asked, envelope.detail, view.epoch)
-        if seen is not None:
-            seen.answered += [(lane, prediction) for prediction in predictions]
+        for (index, _), prediction in zip(rows, predictions, strict=True):
+            replies[index] = loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
+        if observation is not None:
+            observation.answered += [(loaded, prediction) for prediction in predictions]
 
-    def _fail(self, lane: LoadedVersion, rows: int, exc: Exception, seen: Observation | None) -> None:
+    def _record_failure(
+        self, loaded: LoadedVersion, rows: int, exc: Exception, observation: Observation | None
+    ) -> None:
         if isinstance(exc, RefusedItem):
             self._metrics.refused(rows)
-        if seen is not None:
-            seen.failed.append((lane, rows, exc))
+        if observation is not None:
+            observation.failed.append((loaded, rows, exc))

@@ -1,4 +1,4 @@
-"""What a request says besides its body: its id, the detail wanted, and the time it may take."""
+"""The options of a /predict request besides its body: request id, detail, timeout and model version."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TIMEOUT_DIGITS = 9
 
 
 class RequestOptions(NamedTuple):
-    """What was asked for.
+    """Options of one request.
 
-    `detail`: each feature's source is wanted. `timeout_s`: time the answer may take, in seconds. `version`: the one
-    that is to answer whatever the traffic rules say, None for theirs.
+    `detail`: the answer lists each feature's value and source. `timeout_s`: time limit of the answer, in seconds.
+    `version`: the model version that must answer; None leaves the choice to the traffic rules.
     """
 
     detail: bool
@@ -28,26 +28,30 @@ class RequestOptions(NamedTuple):
     version: str | None = None
 
 
-def read_envelope(headers: Headers, query: bytes, limit_s: float) -> RequestOptions:
-    """Read what a /predict request says of itself; `limit_s` is the most time that any may take.
+def read_options(headers: Headers, query: bytes, limit_s: float) -> RequestOptions:
+    """Read the options from headers and query string; `limit_s` is the longest timeout, and the default one.
 
     Raises:
-        HttpProblem: 415, the body is not announced as JSON; 400, the time asked for is not a number of milliseconds.
+        HttpProblem: 415, the content type is not JSON; 400, the timeout is not a positive number of milliseconds.
     """
-    given = headers.get(b"content-type", b"")
-    if given.split(b";")[0].strip().lower() != responses.JSON:
-        shown = given.decode("latin-1")[:100] or "none"
+    content_type = headers.get(b"content-type", b"")
+    if content_type.split(b";")[0].strip().lower() != responses.JSON:
+        shown = content_type.decode("latin-1")[:100] or "none"
         raise HttpProblem(415, "Wrong content type", f"send content-type: application/json, not {shown}")
     version = headers.get(b"x-model-version")
-    named = version.decode("latin-1") if version is not None else None
-    return RequestOptions(_wants_detail(query), _timeout_s(headers, limit_s), named)
+    return RequestOptions(
+        _wants_detail(query),
+        _timeout_s(headers, limit_s),
+        version.decode("latin-1") if version is not None else None,
+    )
 
 
-def request_id(headers: Headers) -> str:
-    """Return the client's request id when it is fit to be shown and logged, else a new one."""
-    given = headers.get(b"x-request-id", b"")
-    if 0 < len(given) <= 128 and given.isascii() and given.decode().isprintable():
-        return given.decode()
+def read_request_id(headers: Headers) -> str:
+    """Return the client's request id if it is 1 to 128 printable ASCII characters, else a new random one."""
+    # The id goes into logs and a response header: control characters could forge lines in either.
+    sent = headers.get(b"x-request-id", b"")
+    if 0 < len(sent) <= 128 and sent.isascii() and sent.decode().isprintable():
+        return sent.decode()
     return os.urandom(8).hex()
 
 
@@ -56,10 +60,12 @@ def _wants_detail(query: bytes) -> bool:
 
 
 def _timeout_s(headers: Headers, limit_s: float) -> float:
-    given = headers.get(b"x-request-timeout-ms")
-    if given is None:
+    milliseconds = headers.get(b"x-request-timeout-ms")
+    if milliseconds is None:
         return limit_s
-    if not given.isdigit() or len(given) > _TIMEOUT_DIGITS or int(given) == 0:
-        detail = f"x-request-timeout-ms takes whole milliseconds from 1 on, not {given.decode('latin-1')[:40]!r}"
-        raise HttpProblem(400, "Wrong timeout", detail)
-    return min(int(given) / 1000, limit_s)
+    if not milliseconds.isdigit() or len(milliseconds) > _TIMEOUT_DIGITS or int(milliseconds) == 0:
+        shown = milliseconds.decode("latin-1")[:40]
+        raise HttpProblem(
+            400, "Wrong timeout", f"x-request-timeout-ms takes whole milliseconds from 1 on, not {shown!r}"
+        )
+    return min(int(milliseconds) / 1000, limit_s)

@@ -1,8 +1,8 @@
-"""The versions of a model side by side in a gateway: each has a lane of its own, and rules say whose row is whose.
+"""The model versions that a gateway has loaded, and the traffic rules that say which version answers which row.
 
-A lane is everything of one version, from the check of a request's fields to its answer, so that a micro-batch, and
-with it an answer, is of one version alone. A request sees one `VersionsView`, as it was when the request came: the
-change to other rules is one assignment.
+Each version has its own parser, micro-batch queue, inference pipeline and renderer, so no micro-batch mixes versions.
+A request uses one `VersionsView` from start to end. A change of rules or versions replaces the view in one assignment,
+so no request sees half of a change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from tune.registry.traffic_rules import TrafficRules, bucket
 
 @dataclass(frozen=True, eq=False)
 class LoadedVersion:
-    """One version, loaded and warm: `predict` scores a batch at once, `batcher` gathers rows for it."""
+    """One model version, loaded and warmed up, with all that answering its rows takes.
+
+    `inference` scores a list of rows at once; `batcher` collects the rows of concurrent requests for it.
+    """
 
     version: str
     digest: str
@@ -38,15 +41,16 @@ class LoadedVersion:
     parser: RowParser
     inference: InferencePipeline
     batcher: MicroBatcher[Row, Prediction]
-    answers: ResponseRenderer
+    renderer: ResponseRenderer
     pages: dict[str, StaticPage]
 
 
 @dataclass(frozen=True)
 class VersionParts:
-    """What lanes of one replica share.
+    """What all versions of one replica share.
 
-    `model` gives the model stage of a version by its bundle; `replicas` counts those that score, for batch slots.
+    `model` returns the stage that scores a bundle's rows; `replicas` returns the number of model replicas, which sets
+    the number of batch slots; `slow` says why the service is not on its fast path, None when it is.
     """
 
     settings: Settings
@@ -58,16 +62,16 @@ class VersionParts:
 
     @cached_property
     def queue_limit(self) -> QueueLimit:
-        """The one limit of all versions' queues."""
+        """Limit of the queued rows of all versions together."""
         return QueueLimit(self.settings.queue_limit, self.metrics.queue_refused.inc)
 
 
 def load_version(parts: VersionParts, version: str, bundle: Bundle) -> LoadedVersion:
-    """Make a version's lane; it may be done on any thread.
+    """Load one version from its bundle; may be called on any thread.
 
     Raises:
         BundleError: the bundle does not load, or does not score its probe rows as recorded.
-        SchemaMismatch: the model takes another number of features than its schema has.
+        SchemaMismatch: the model's number of inputs is not its schema's number of features.
     """
     manifest, settings = bundle.manifest, parts.settings
     transform = Transform(manifest.schema_)
@@ -92,49 +96,60 @@ def load_version(parts: VersionParts, version: str, bundle: Bundle) -> LoadedVer
 
 
 class VersionsView:
-    """The loaded versions and the rules as one request sees them. `champion` is the rules' champion, loaded."""
+    """Immutable snapshot of the loaded versions and the traffic rules; a request keeps the one it started with.
 
-    def __init__(self, rules: TrafficRules, lanes: Mapping[str, LoadedVersion]) -> None:
-        """Put together; raises KeyError when a version that the rules name has no lane."""
-        self.rules = rules
-        self.lanes = {version: lanes[version] for version in rules.versions} | dict(lanes)
-        self.epoch = rules.epoch
-        self.champion = lanes[rules.champion]
-        entity = self.champion.manifest.entity
-        self._entity = entity.column if entity else None
-        self._sole = None if any(each.buckets for each in rules.challengers) else self.champion
-        self._owners = [] if self._sole else rules.dealt(self.lanes)
+    Attributes:
+        loaded: the versions by number, those of the rules first.
+        epoch: the rules' epoch.
+        champion: the version that answers where no challenger does.
+    """
 
-    def choose(self, item: Any, request_id: str, version: str | None) -> LoadedVersion:
-        """The lane of one decoded item.
-
-        Args:
-            item: whatever the client sent as one row.
-            request_id: decides where there is no entity.
-            version: the one asked for by header, None when the rules are to say.
+    def __init__(self, rules: TrafficRules, loaded: Mapping[str, LoadedVersion]) -> None:
+        """Combine rules and versions.
 
         Raises:
-            ModelNotFound: no such version is loaded; the text names those that are.
+            KeyError: a version that the rules name is not loaded.
+        """
+        self.rules = rules
+        self.loaded = {version: loaded[version] for version in rules.versions} | dict(loaded)
+        self.epoch = rules.epoch
+        self.champion = loaded[rules.champion]
+        entity = self.champion.manifest.entity
+        self._entity = entity.column if entity else None
+        # Without live challengers, the usual case, `choose` needs no hash of the entity.
+        self._only_version = None if any(each.buckets for each in rules.challengers) else self.champion
+        self._version_by_bucket = [] if self._only_version else rules.dealt(self.loaded)
+
+    def choose(self, item: Any, request_id: str, version: str | None) -> LoadedVersion:
+        """Return the version that answers one decoded item.
+
+        Args:
+            item: one row as decoded from JSON, not validated yet.
+            request_id: used in place of the entity where the item has none.
+            version: the version that the request asks for by header; None leaves the choice to the traffic rules.
+
+        Raises:
+            ModelNotFound: the version asked for is not loaded; the message lists those that are.
         """
         if version is not None:
-            lane = self.lanes.get(version)
-            if lane is None:
-                raise ModelNotFound(f"version {version[:40]} is not loaded; there are: {', '.join(self.lanes)}")
-            return lane
-        if self._sole is not None:
-            return self._sole
+            loaded = self.loaded.get(version)
+            if loaded is None:
+                raise ModelNotFound(f"version {version[:40]} is not loaded; there are: {', '.join(self.loaded)}")
+            return loaded
+        if self._only_version is not None:
+            return self._only_version
         key = item.get(self._entity) if self._entity is not None and isinstance(item, dict) else None
-        return self._owners[bucket(request_id if key is None else str(key))]
+        return self._version_by_bucket[bucket(request_id if key is None else str(key))]
 
 
 class ModelVersions:
-    """All lanes of one replica; `view` is replaced as a whole, on the event loop that answers.
+    """All loaded versions of one replica. `view` is replaced as a whole, on the event loop that serves requests.
 
     Args:
-        build: makes a lane; called on any thread.
-        rules: the first to be in force.
-        bundles: of the versions that they name.
-        limit: the one that `build` gives the lanes' batchers.
+        build: loads a version from its bundle; called on any thread.
+        rules: the traffic rules to start with.
+        bundles: bundles by version, of every version that `rules` names.
+        limit: the queue limit that the batchers made by `build` share.
     """
 
     def __init__(
@@ -146,60 +161,63 @@ class ModelVersions:
     ) -> None:
         self._build = build
         self._limit = limit
-        self._lanes = {version: build(version, bundles[version]) for version in rules.versions}
-        self.view = VersionsView(rules, self._lanes)
+        self._loaded = {version: build(version, bundles[version]) for version in rules.versions}
+        self.view = VersionsView(rules, self._loaded)
         self.on_switch: Callable[[VersionsView], None] = lambda view: None
-        """Told of every new view."""
+        """Called with every new view."""
 
     @property
     def rules(self) -> TrafficRules:
-        """The rules in force."""
+        """The traffic rules in force."""
         return self.view.rules
 
     @property
     def waiting(self) -> int:
-        """Rows queued, in all lanes, those of a version that was dropped included."""
+        """Number of rows queued for all versions, including versions that were dropped meanwhile."""
         return self._limit.waiting
 
     def require_room(self, count: int) -> None:
-        """Raise Overloaded when so many more rows would be too many."""
+        """Raise Overloaded when `count` more rows would exceed the queue limit."""
         self._limit.require_room(count)
 
     def held(self) -> dict[str, str]:
-        """Digests of the versions that are loaded."""
-        return {version: lane.digest for version, lane in self._lanes.items()}
+        """Return the bundle digests of the loaded versions, by version."""
+        return {version: loaded.digest for version, loaded in self._loaded.items()}
 
     def load(self, version: str, packed: bytes) -> Callable[[], None]:
-        """Make a lane from `Bundle.to_bytes()`, on any thread, and return what takes it in, on the loop.
+        """Load a version from `Bundle.to_bytes()`, on any thread; return a function that adds it, for the event loop.
+
+        Two steps, because loading takes too long for the event loop, and the view may change on the event loop alone.
 
         Raises:
-            as `load_version`.
+            BundleError: the bundle is damaged, does not load, or does not score its probe rows as recorded.
+            SchemaMismatch: the model's number of inputs is not its schema's number of features.
         """
-        lane = self._build(version, Bundle.from_bytes(packed))
+        loaded = self._build(version, Bundle.from_bytes(packed))
 
-        def take() -> None:
-            self._lanes[version] = lane
-            self._show(self.view.rules)
+        def add() -> None:
+            self._loaded[version] = loaded
+            self._replace_view(self.view.rules)
 
-        return take
+        return add
 
     def drop(self, version: str) -> None:
-        """Let go of a version that the rules do not name; rows that wait in its lane are still answered."""
-        if version not in self.view.rules.versions and self._lanes.pop(version, None) is not None:
-            self._show(self.view.rules)
+        """Unload a version unless the rules name it; rows already in its queue are still answered."""
+        if version not in self.view.rules.versions and self._loaded.pop(version, None) is not None:
+            self._replace_view(self.view.rules)
 
     def switch(self, rules: TrafficRules) -> bool:
-        """Answer by other rules from the next request on; False when a lane that they need is not there."""
-        if any(version not in self._lanes for version in rules.versions):
+        """Put other rules in force from the next request on; False when a version that they name is not loaded."""
+        if any(version not in self._loaded for version in rules.versions):
             return False
-        self._show(rules)
+        self._replace_view(rules)
         return True
 
     async def close(self) -> None:
-        """Wait for what is under way in every lane."""
-        for lane in tuple(self._lanes.values()):
-            await lane.batcher.close()
+        """Close every version's batcher: batches under way finish, queued rows fail with Overloaded."""
+        for loaded in tuple(self._loaded.values()):
+            await loaded.batcher.close()
 
-    def _show(self, rules: TrafficRules) -> None:
-        self.view = VersionsView(rules, self._lanes)
+    def _replace_view(self, rules: TrafficRules) -> None:
+        self.view = VersionsView(rules, self._loaded)
         self.on_switch(self.view)

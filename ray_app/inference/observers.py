@@ -1,4 +1,4 @@
-"""Who looks on as answers leave: tallies, shadows, the prediction log. Nobody waits for them."""
+"""The interface of observers: version statistics, shadows and the prediction log see each answer after it was sent."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from ray_app.protocol.responses import ResponseRenderer
 
 
 class Answered(NamedTuple):
-    """One answered row, with all that is known of it.
+    """One answered row.
 
-    `prediction` has the row as it was sent, the vector that was scored and what the store said; `answers.features`
-    tells each feature's value and where it came from. `latency_s` is the request's, from its head to its answer.
-    `named`: the request asked for this version by name, whatever the traffic rules say.
+    `prediction` has the row as sent, its look-up in the online store and the scored vector; `renderer.features` gives
+    each feature's value and source. `latency_s` is the request's, from its headers to the end of its response, in
+    seconds. `epoch` is that of the traffic rules in force. `named` is True when the request asked for this version by
+    header.
     """
 
     version: str
@@ -23,14 +24,15 @@ class Answered(NamedTuple):
     latency_s: float
     prediction: Prediction
     label: int
-    answers: ResponseRenderer
+    renderer: ResponseRenderer
     named: bool = False
 
 
 class Failed(NamedTuple):
     """Rows of one request that one version did not answer.
 
-    `status` is what HTTP calls it, the same for all of them; `error` is the first one's. `named` as in Answered.
+    `rows` is their number; `status` is the HTTP status of the failure; `error` is the first row's error. The other
+    fields are those of `Answered`.
     """
 
     version: str
@@ -44,12 +46,12 @@ class Failed(NamedTuple):
 
 
 class Observer(Protocol):
-    """Told of every answer after it has left. Called on the event loop: what takes long belongs elsewhere."""
+    """Receives every answer after its response was sent. Called on the event loop, so it must return quickly."""
 
     def answered(self, rows: Sequence[Answered]) -> None:
-        """Take note of the rows of one request that were answered."""
+        """Receive the answered rows of one request."""
         ...
 
     def failed(self, failure: Failed) -> None:
-        """Take note of rows that failed; once a request, version and status."""
+        """Receive rows that were not answered; called once for each request, version and kind of failure."""
         ...

@@ -103,7 +103,7 @@ class Shadow:
             batch = [self._queue.popleft()]
             while self._queue and len(batch) < _BATCH_ROWS and self._queue[0][:2] == batch[0][:2]:
                 batch.append(self._queue.popleft())
-            lane = self._lanes.view.lanes.get(batch[0].version)
+            lane = self._lanes.view.loaded.get(batch[0].version)
             if lane is not None:
                 await self._compare(lane, batch)
             else:
@@ -127,6 +127,6 @@ class Shadow:
             champion = each.row.prediction
             comparison.add(
                 (champion.probability, shadow.probability),
-                (each.row.label, lane.answers.label(shadow.probability)),
+                (each.row.label, lane.renderer.label(shadow.probability)),
                 (each.row.latency_s, took),
             )

@@ -18,7 +18,7 @@ from data.schema.use_case import Entity, Metric, Range, Search, Split, UseCase, 
 from ray_app import __main__ as ray_app
 from ray_app.cli.rayscore import LINE as RAYSCORE
 from tests.support.metrics import every_metric
-from tests.support.serving import door, run
+from tests.support.serving import build_app, run
 from tune import __main__ as tune
 
 ROOT = Path(__file__).parents[2]
@@ -214,7 +214,7 @@ def test_routes():
     }
 
     async def known() -> str:
-        async with door().client() as client:
+        async with build_app().client() as client:
             return (await client.get("/nowhere")).json()["detail"]
 
     there = set(run(known()).partition("there are: ")[2].split(", "))
@@ -247,7 +247,7 @@ def test_statuses():
     """The HTTP reference has each status that the API's own document declares."""
 
     async def document() -> dict[str, dict[str, object]]:
-        async with door().client() as client:
+        async with build_app().client() as client:
             return (await client.get("/openapi.json")).json()["paths"]["/predict"]["post"]["responses"]
 
     documented = {cells[0] for cells in rows(section(doc("http-api.md"), "Errors"), "status")}

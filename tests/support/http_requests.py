@@ -1,4 +1,4 @@
-"""What the tests of the HTTP door share: the check of problem details, a model with a gate, a raw exchange."""
+"""What the HTTP tests share: the check of problem details, a model with a gate, a raw exchange."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 
 from tests.support.serving import (
-    Door,
+    ServedApp,
     run,
 )
 
@@ -52,7 +52,7 @@ class GatedModel:
 
 
 def exchange(
-    served: Door, messages: list[MutableMapping[str, Any]], *headers: tuple[bytes, bytes]
+    served: ServedApp, messages: list[MutableMapping[str, Any]], *headers: tuple[bytes, bytes]
 ) -> tuple[list[MutableMapping[str, Any]], int]:
     """Speak ASGI directly: give these messages, then nothing more; return what was sent and how often it read."""
     sent: list[MutableMapping[str, Any]] = []
@@ -75,7 +75,7 @@ def exchange(
     return sent, asked
 
 
-async def ask(served: Door, method: str, path: str, **headers: str) -> httpx.Response:
+async def ask(served: ServedApp, method: str, path: str, **headers: str) -> httpx.Response:
     """Send one request without a body."""
     async with served.client() as client:
         return await client.request(method, path, headers=headers)

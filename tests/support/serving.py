@@ -1,4 +1,4 @@
-"""The HTTP door over a real model and a real SQLite store, in this process, wired as a replica wires it."""
+"""The HTTP application over a real model and a real SQLite store, in this process, wired as a replica wires it."""
 
 from __future__ import annotations
 
@@ -99,24 +99,24 @@ class DownStage:
 
 
 @dataclass
-class Door:
+class ServedApp:
     """A wired application and its parts."""
 
     app: PredictApp
-    lanes: ModelVersions
+    versions: ModelVersions
     metrics: GatewayMetrics
     bundle: Bundle
 
     @property
     def batcher(self) -> MicroBatcher[Any, Any]:
-        """The champion's."""
-        return self.lanes.view.champion.batcher
+        """The champion's batcher."""
+        return self.versions.view.champion.batcher
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
         """An HTTP client whose connection is the application itself."""
         transport = httpx.ASGITransport(self.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
             yield client
 
     async def post(self, body: Any, path: str = "/predict", **headers: str) -> httpx.Response:
@@ -131,7 +131,7 @@ class Door:
             return await client.post("/predict", content=content, headers=given)
 
 
-def door(
+def build_app(
     features: FeatureStage | None = None,
     model: ModelStage | None = None,
     bundle: Bundle | None = None,
@@ -141,15 +141,18 @@ def door(
     bundles: Mapping[str, Bundle] | None = None,
     observers: Sequence[Observer] = (),
     **settings: Any,
-) -> Door:
-    """Wire the door of a replica; `settings` override the defaults, and requests have time also on a busy machine."""
-    given = Settings(**{"request_timeout_ms": 20_000, **settings})
+) -> ServedApp:
+    """Wire the application as a replica does.
+
+    `settings` override the defaults; the request timeout is 20 s, enough also on a busy machine.
+    """
+    values = Settings(**{"request_timeout_ms": 20_000, **settings})
     bundle = bundle or card_bundle()
     name = bundle.manifest.name
     metrics = GatewayMetrics("replica-1", name, VERSION)
     rules = rules or TrafficRules(use_case=name, champion=VERSION, epoch=1)
-    parts = VersionParts(given, features, lambda own: model or LocalModel(OnnxModel(own)), metrics)
-    lanes = ModelVersions(partial(load_version, parts), rules, bundles or {VERSION: bundle}, parts.queue_limit)
+    parts = VersionParts(values, features, lambda own: model or LocalModel(OnnxModel(own)), metrics)
+    versions = ModelVersions(partial(load_version, parts), rules, bundles or {VERSION: bundle}, parts.queue_limit)
 
     async def readiness() -> dict[str, str]:
         return problems()
@@ -157,19 +160,19 @@ def door(
     async def forward(action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
         return 200, {"action": action, "told": told, "source": source}
 
-    predictor = PredictHandler(lanes, metrics, given.max_items, observers)
+    handler = PredictHandler(versions, metrics, values.max_items, observers)
     scrape = Scrape("replica-1", OwnMetrics("Gateway", metrics.registry), ("Gateway",), None)
     routes = {
-        **AdminRoutes(given.admin_token, forward).routes(),
-        **ConsoleRoutes(forward, readiness, given.admin_token is not None).routes(),
+        **AdminRoutes(values.admin_token, forward).routes(),
+        **ConsoleRoutes(forward, readiness, values.admin_token is not None).routes(),
         PATH: scrape.route,
     }
-    app = PredictApp(given, lanes, predictor, metrics, readiness, routes, body_timeout_s)
-    return Door(app, lanes, metrics, bundle)
+    app = PredictApp(values, versions, handler, metrics, readiness, routes, body_timeout_s)
+    return ServedApp(app, versions, metrics, bundle)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a scenario in an event loop of its own, for at most 20 seconds."""
+    """Run a scenario in an event loop of its own, for at most 60 seconds."""
     return asyncio.run(asyncio.wait_for(work, 60))
 
 

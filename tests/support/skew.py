@@ -21,7 +21,7 @@ from data.transform.encoding import Transform
 from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.onnx_model import OnnxModel
 from tests.support.models import card_bundle, card_table
-from tests.support.serving import Door, door, local_store, write_store
+from tests.support.serving import ServedApp, build_app, local_store, write_store
 from tune.registry.bundle import Bundle
 from tune.registry.traffic_rules import TrafficRules
 from tune.training.onnx_export import OnnxScorer
@@ -32,13 +32,13 @@ STORED = {"device_trust_score": 0, "velocity_last_24h": 7, "cardholder_age": 33}
 """What the store holds of every user of the table."""
 
 
-def served_door(folder: Path, **parts: Any) -> Door:
-    """The door as version 1, with every user of TABLE in its store."""
+def served_app(folder: Path, **parts: Any) -> ServedApp:
+    """The HTTP application as version 1, with every user of TABLE in its store."""
     users = {user: STORED for user in set(TABLE.column("user_id").to_pylist())}
     store = local_store(write_store(folder / "online.db", users))
     rules = TrafficRules(use_case="card_fraud", champion=VERSION, epoch=1)
     bundle = parts.pop("bundle", card_bundle())
-    return door(parts.pop("features", store), bundle=bundle, rules=rules, bundles={VERSION: bundle}, **parts)
+    return build_app(parts.pop("features", store), bundle=bundle, rules=rules, bundles={VERSION: bundle}, **parts)
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def zero_or_default(app: Callable[..., Any], **defaults: Any) -> Callable[..., A
 
 
 def stored_table(**changed: Any) -> pa.Table:
-    """The table that was materialized into the store of `served_door`."""
+    """The table that was materialized into the store of `served_app`."""
     users = sorted(set(TABLE.column("user_id").to_pylist()))
     values = {**STORED, **changed}
     moment = TABLE.column("timestamp")[0]

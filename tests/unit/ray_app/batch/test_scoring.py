@@ -17,7 +17,7 @@ from ray_app.batch.partial_output import part_path
 from ray_app.batch.scoring import plan, score_chunk
 from ray_app.inference.onnx_model import OnnxModel
 from tests.support.models import card_bundle, card_table
-from tests.support.serving import Door, door, local_store, manifest, run, write_store
+from tests.support.serving import ServedApp, build_app, local_store, manifest, run, write_store
 from tune.registry.bundle import Bundle
 
 ONLINE = ("device_trust_score", "velocity_last_24h", "cardholder_age")
@@ -49,7 +49,7 @@ def score(
     return pa.concat_tables([pq.read_table(part_path(out, chunk.index)) for chunk in source.chunks])
 
 
-def asked(served: Door, table: pa.Table) -> list[dict[str, Any]]:
+def asked(served: ServedApp, table: pa.Table) -> list[dict[str, Any]]:
     """The HTTP answers for the same rows, absent and null fields left out."""
     names = [name for name in SENT if name in table.column_names]
     rows = [{k: v for k, v in row.items() if v is not None and v == v} for row in table.select(names).to_pylist()]
@@ -86,7 +86,7 @@ def test_scores_equal_those_of_http(change: Any, tmp_path: Path, store_file: Pat
     table = change(card_table(200))
     scored = score(table, tmp_path, store_file)
     features = local_store(store_file)
-    answers = asked(door(features), table)
+    answers = asked(build_app(features), table)
     features.close()
     assert scored.column("probability").type == pa.float32()
     assert scored.column("probability").to_pylist() == [answer["probability"] for answer in answers]
@@ -116,7 +116,7 @@ def test_null_entity_and_null_values_take_defaults(tmp_path: Path, store_file: P
     (tmp_path / "b").mkdir()
     before = score(table, tmp_path / "b", store_file).column("probability").to_pylist()
     assert scores[:3] + scores[4:] == before[:3] + before[4:]
-    assert scores[3] == asked(door(None), table.slice(3, 1))[0]["probability"]
+    assert scores[3] == asked(build_app(None), table.slice(3, 1))[0]["probability"]
 
 
 def test_table_of_features_alone(tmp_path: Path, store_file: Path):

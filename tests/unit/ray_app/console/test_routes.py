@@ -15,7 +15,7 @@ from data.errors import ControlUnavailable, RayscoreError
 from ray_app.console.routes import ConsoleRoutes
 from ray_app.protocol.route import RouteReply, RouteRequest
 from tests.support.http_requests import ask, problem
-from tests.support.serving import door, run, until
+from tests.support.serving import build_app, run, until
 
 GET_DATA = RouteRequest("GET", "/console/data", b"", {}, b"", "10.0.0.1")
 
@@ -54,8 +54,8 @@ class Watched:
 
 
 def get(path: str, **settings: Any) -> httpx.Response:
-    """One GET of the door."""
-    return run(ask(door(**settings), "GET", path))
+    """One GET request to the application."""
+    return run(ask(build_app(**settings), "GET", path))
 
 
 def test_the_page_loads_only_what_is_here():
@@ -84,7 +84,7 @@ def test_nothing_from_elsewhere_may_run(path: str):
 
 def test_no_file_makes_markup_of_data():
     """No script writes markup or runs text, and no style or handler is written into the page."""
-    for path in door().app._known:
+    for path in build_app().app._known:
         if path.startswith("/console") and path != "/console/data":
             text = get(path).text
             for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://www.g"):
@@ -93,7 +93,7 @@ def test_no_file_makes_markup_of_data():
 
 
 def test_data_is_for_everybody_and_for_reading():
-    """No token is needed, GET is all there is, and it says whether the admin door is open; never by which token."""
+    """No token is needed, GET is all there is, and it says whether the admin API is enabled; never by which token."""
     token = "sixteen characters"
     for given, is_open in (({}, False), ({"admin_token": token}, True)):
         answer = get("/console/data", **given)
@@ -101,7 +101,7 @@ def test_data_is_for_everybody_and_for_reading():
         assert answer.json()["admin_open"] is is_open
         assert answer.headers["cache-control"] == "no-store"
         assert token not in answer.text
-    problem(run(ask(door(), "POST", "/console/data")), 405)
+    problem(run(ask(build_app(), "POST", "/console/data")), 405)
 
 
 def test_many_pages_ask_control_once():

@@ -1,4 +1,4 @@
-"""Actions of the admin door: what each asks Control for, and what is refused by name."""
+"""Actions of the admin API: what each asks Control for, and what is refused by name."""
 
 from __future__ import annotations
 

@@ -287,7 +287,7 @@ def test_a_control_started_over_says_nothing_before_it_has_listened():
 
 
 def test_a_champion_that_was_promoted_here_moves_the_alias():
-    """The registry learns of a promotion through the admin door, and of the champion before it."""
+    """The registry learns of a promotion through the admin API, and of the champion before it."""
     world = World(rules("1", ("2", 20)))
     world.propose(rules("2"), moves_champion=True)
     world.step(2)

@@ -1,4 +1,4 @@
-"""The short way from a replica's HTTP server to the door, on a real server and real connections."""
+"""The short way from a replica's HTTP server to PredictApp, on a real server and real connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ray_app.deployments import direct_ingress
 from ray_app.deployments.direct_ingress import DirectIngress, middlewares, offer
 from ray_app.http.asgi import Receive, Scope, Send
 from tests.support.http_requests import GatedModel
-from tests.support.serving import FULL, Door, door, run, until
+from tests.support.serving import FULL, ServedApp, build_app, run, until
 
 HOST = "127.0.0.1"
 
@@ -26,8 +26,8 @@ async def _long_way(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def _serving(served: Door) -> AsyncIterator[int]:
-    """The port of a server that gives the door its own and the long way the rest."""
+async def _serving(served: ServedApp) -> AsyncIterator[int]:
+    """The port of a server that gives predictions to PredictApp and all else to `_long_way`."""
     config = uvicorn.Config(
         DirectIngress(_long_way, served.app), host=HOST, port=0, lifespan="off", log_level="critical"
     )
@@ -42,10 +42,10 @@ async def _serving(served: Door) -> AsyncIterator[int]:
 
 
 def test_predictions_take_the_short_way_and_the_rest_does_not():
-    """POST /predict is answered by the door, with the request id as a header; every other request goes on to Serve."""
+    """POST /predict is answered by PredictApp, with the request id as a header; the rest goes on to Serve."""
 
     async def scenario() -> None:
-        async with _serving(door()) as port, httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as client:
+        async with _serving(build_app()) as port, httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as client:
             named = await client.post("/predict", json=FULL, headers={"x-request-id": "find-me"})
             assert named.status_code == 200
             assert named.headers.get_list("x-request-id") == ["find-me"]
@@ -64,7 +64,7 @@ def test_work_of_a_caller_that_left_is_dropped_before_it_costs():
 
     async def scenario() -> None:
         model = GatedModel()
-        served = door(model=model, batch_slots=1, max_batch=1)
+        served = build_app(model=model, batch_slots=1, max_batch=1)
         async with _serving(served) as port, httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as client:
             first = asyncio.create_task(client.post("/predict", json=FULL))
             await until(lambda: model.entered == 1)
@@ -84,14 +84,14 @@ def test_work_of_a_caller_that_left_is_dropped_before_it_costs():
     run(scenario())
 
 
-def test_only_a_process_with_a_door_gets_the_middleware():
-    """Serve's proxies and the stages, which offer no door, run their servers as they are."""
+def test_only_a_process_with_an_app_gets_the_middleware():
+    """Serve's proxies and the stages, which offer no application, run their servers as they are."""
     before = list(direct_ingress._doors)
-    served = door()
+    served = build_app()
     try:
         direct_ingress._doors.clear()
         assert middlewares() == []
-        offer(door().app)
+        offer(build_app().app)
         offer(served.app)
         assert [middleware.kwargs for middleware in middlewares()] == [{"door": served.app}]
     finally:

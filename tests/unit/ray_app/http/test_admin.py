@@ -1,4 +1,4 @@
-"""The admin door: closed without a token, open to who has it, and no place to guess at."""
+"""The admin API: disabled without a token, open to whoever sends it, and limited against guessing."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from ray_app.http.admin import AdminRoutes
 from ray_app.protocol.responses import HttpProblem
 from ray_app.protocol.route import RouteRequest
 from tests.support.http_requests import problem
-from tests.support.serving import Door, door, run
+from tests.support.serving import ServedApp, build_app, run
 
 TOKEN = "sixteen characters"
 RIGHT = {"authorization": f"Bearer {TOKEN}"}
 
 
-async def ask(served: Door, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
+async def ask(served: ServedApp, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
     """One request."""
     async with served.client() as client:
         return await client.request(method, path, content=content, headers=headers)
 
 
 @pytest.fixture
-def served() -> Door:
-    """A door with a token, whose Control says what it was told."""
-    return door(admin_token=TOKEN)
+def served() -> ServedApp:
+    """An application with a token, whose Control returns what it was sent."""
+    return build_app(admin_token=TOKEN)
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/admin/status"), ("POST", "/admin/rollback")])
-def test_without_a_token_the_door_is_closed(method, path):
+def test_without_a_token_the_admin_api_is_disabled(method, path):
     """Whatever is sent: 403, and how to open it."""
-    problem(run(ask(door(), method, path, **RIGHT)), 403, "RAYSCORE_ADMIN_TOKEN")
+    problem(run(ask(build_app(), method, path, **RIGHT)), 403, "RAYSCORE_ADMIN_TOKEN")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_is_sent_wrongly_is_a_4xx(served, method, path, content, status):
 
 
 def test_guessing_is_slowed_down(served):
-    """After a handful of wrong tokens the door answers 429 for a while."""
+    """After a handful of wrong tokens the admin API answers 429 for a while."""
 
     async def guess() -> list[int]:
         return [(await ask(served, "GET", "/admin/status", authorization=f"Bearer {i}")).status_code for i in range(20)]
@@ -96,14 +96,14 @@ def test_guessing_does_not_keep_out_who_has_the_token(served):
 
 
 def test_who_has_the_token_is_limited_too():
-    """At one moment the door takes forty requests with the token, and more when time has passed."""
+    """At one moment the admin API takes forty requests with the token, and more when time has passed."""
     now = [0.0]
 
     async def forward(action: str, told: dict, source: str) -> tuple[int, dict]:
         return 200, {}
 
-    door = AdminRoutes(SecretStr(TOKEN), forward, lambda: now[0])
-    route = door.routes()["/admin/status"]
+    admin = AdminRoutes(SecretStr(TOKEN), forward, lambda: now[0])
+    route = admin.routes()["/admin/status"]
     told = RouteRequest("GET", "/admin/status", b"", {b"authorization": f"Bearer {TOKEN}".encode()}, b"", "")
 
     def taken() -> int:

@@ -1,4 +1,4 @@
-"""The HTTP door as a client sees it, over a real model and store, without a server: answers and refused bodies."""
+"""The HTTP application as a client sees it, over a real model and store: answers and refused bodies."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.support.serving import (
     AGE_S,
     ROW,
     VERSION,
-    Door,
     DownStage,
-    door,
+    ServedApp,
+    build_app,
     manifest,
     run,
 )
 
 
-def test_one_object(served: Door):
+def test_one_object(served: ServedApp):
     """One object gets one answer with probability, label, model, entity and request id."""
     response = run(served.post(ROW))
     assert response.status_code == 200
@@ -37,12 +37,12 @@ def test_one_object(served: Door):
     assert "key" not in body
 
 
-def test_key_comes_back(served: Door):
+def test_key_comes_back(served: ServedApp):
     """The row's key is in its answer."""
     assert run(served.post({**ROW, "transaction_id": "t-9"})).json()["key"] == "t-9"
 
 
-def test_detail_says_where_each_value_came_from(served: Door):
+def test_detail_says_where_each_value_came_from(served: ServedApp):
     """With detail=1 each feature shows its value and whether request, store or default supplied it."""
     row = {**ROW, "cardholder_age": 0, "merchant_category": "zeppelins", "transaction_hour": 0}
     shown = run(served.post(row, "/predict?detail=1")).json()["features"]
@@ -57,12 +57,12 @@ def test_detail_says_where_each_value_came_from(served: Door):
     ("query", "shown"),
     [("detail=1", True), ("detail=true", True), ("detail=0", False), ("detail=", False), ("%", False)],
 )
-def test_detail_switch(served: Door, query: str, shown: bool):
+def test_detail_switch(served: ServedApp, query: str, shown: bool):
     """Detail is given when asked for, and a query that makes no sense is no error."""
     assert ("features" in run(served.post(ROW, f"/predict?{query}")).json()) is shown
 
 
-def test_unknown_entity_is_said(served: Door):
+def test_unknown_entity_is_said(served: ServedApp):
     """An entity that the store does not know is answered from request and defaults, and the answer says so."""
     body = run(served.post({**ROW, "user_id": "stranger"}, "/predict?detail=1")).json()
     assert body["entity_found"] is False
@@ -73,13 +73,13 @@ def test_unknown_entity_is_said(served: Door):
 
 def test_store_that_fails_degrades_the_answer():
     """Without the store the answer still comes, and is marked."""
-    response = run(door(DownStage()).post(ROW))
+    response = run(build_app(DownStage()).post(ROW))
     assert response.status_code == 200
     assert response.json()["degraded"] is True
     assert response.json()["entity_found"] is None
 
 
-def test_bad_item_spoils_no_neighbour(served: Door):
+def test_bad_item_spoils_no_neighbour(served: ServedApp):
     """In an array each item is answered in its place, a bad one by the problem it alone has."""
     good, bad, other = run(served.post([ROW, {**ROW, "amount": "1"}, {**ROW, "amount": 9}])).json()
     assert good["probability"] == run(served.post(ROW)).json()["probability"]
@@ -88,14 +88,14 @@ def test_bad_item_spoils_no_neighbour(served: Door):
     assert bad["error"]["errors"] == [{"field": "amount", "reason": "expected a number, got a string"}]
 
 
-def test_array_of_things_that_are_no_objects(served: Door):
+def test_array_of_things_that_are_no_objects(served: ServedApp):
     """Items of any JSON type are answered one by one."""
     answers = run(served.post([None, 1, "x", [], ROW])).json()
     assert [item["error"]["errors"][0]["field"] for item in answers[:4]] == [None] * 4
     assert "probability" in answers[4]
 
 
-def test_array_as_large_as_allowed(served: Door):
+def test_array_as_large_as_allowed(served: ServedApp):
     """1,000 items are answered in order."""
     response = run(served.post([{**ROW, "transaction_id": i} for i in range(1000)]))
     assert response.status_code == 200
@@ -103,7 +103,7 @@ def test_array_as_large_as_allowed(served: Door):
 
 
 @pytest.mark.parametrize(("items", "status", "word"), [(1001, 413, "1,001 items"), (0, 422, "at least one item")])
-def test_array_of_wrong_size(served: Door, items: int, status: int, word: str):
+def test_array_of_wrong_size(served: ServedApp, items: int, status: int, word: str):
     """More items than allowed, and none at all, are refused."""
     problem(run(served.post([ROW] * items)), status, word)
 
@@ -125,13 +125,13 @@ def test_array_of_wrong_size(served: Door, items: int, status: int, word: str):
         (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not JSON"),
     ],
 )
-def test_body_that_is_not_json(served: Door, body: bytes, word: str):
+def test_body_that_is_not_json(served: ServedApp, body: bytes, word: str):
     """A body that is not JSON as RFC 8259 has it, or nests ten thousand deep, is refused as such."""
     problem(run(served.send(body)), 400, word)
 
 
 @pytest.mark.parametrize("depth", [200, 300, 1000])
-def test_deep_value_in_any_field(served: Door, depth: int):
+def test_deep_value_in_any_field(served: ServedApp, depth: int):
     """A value that nests deeply is refused in every field it can be put in, the key included."""
     deep = b"[" * depth + b"]" * depth
     for name in ("transaction_id", "user_id", "amount", "merchant_category", "nonsense"):
@@ -150,7 +150,7 @@ def test_deep_value_in_any_field(served: Door, depth: int):
         ({"user_id": None}, "user_id", "is required"),
     ],
 )
-def test_bad_field_is_named(served: Door, fields: dict[str, Any], field: str, word: str):
+def test_bad_field_is_named(served: ServedApp, fields: dict[str, Any], field: str, word: str):
     """A bad field is 422 with the field and the reason, in words and for machines."""
     found = problem(run(served.post({**ROW, **fields})), 422, field)
     (error,) = found["errors"]

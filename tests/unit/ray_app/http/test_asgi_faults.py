@@ -1,4 +1,4 @@
-"""What the HTTP door does when it is full, late or broken, and that no body at all makes a server error."""
+"""The HTTP application when it is full, late or broken; also, that no body at all makes a server error."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.support.http_requests import JSON, GatedModel, ask, problem
 from tests.support.serving import (
     FULL,
     ROW,
-    Door,
-    door,
+    ServedApp,
+    build_app,
     run,
     until,
 )
@@ -32,7 +32,7 @@ def test_full_service_refuses():
 
     async def scenario() -> None:
         model = GatedModel()
-        full = door(model=model, queue_limit=2, batch_slots=1, max_items=2)
+        full = build_app(model=model, queue_limit=2, batch_slots=1, max_items=2)
         waiting = [asyncio.create_task(full.post(FULL)) for _ in range(3)]
         await until(lambda: model.entered == 1 and full.batcher.waiting == 2)
         refused = await full.post(FULL)
@@ -49,7 +49,7 @@ def test_full_service_refuses_before_it_checks_rows():
 
     async def scenario() -> None:
         model = GatedModel()
-        full = door(model=model, queue_limit=2, batch_slots=1, max_items=2)
+        full = build_app(model=model, queue_limit=2, batch_slots=1, max_items=2)
         waiting = [asyncio.create_task(full.post(FULL)) for _ in range(2)]
         await until(lambda: model.entered == 1 and full.batcher.waiting == 1)
         problem(await full.post([{"amount": "not a number"}, {}]), 503, "try again later")
@@ -64,7 +64,7 @@ def test_request_past_its_time():
     """A request that takes longer than allowed is 504."""
 
     async def scenario() -> None:
-        problem(await door(model=GatedModel(), request_timeout_ms=20).post(FULL), 504, "time allowed")
+        problem(await build_app(model=GatedModel(), request_timeout_ms=20).post(FULL), 504, "time allowed")
 
     run(scenario())
 
@@ -73,7 +73,7 @@ def test_client_sets_the_time_its_answer_may_take():
     """The header shortens the time allowed; a value that is no number of milliseconds is named, with 400."""
 
     async def scenario() -> None:
-        served = door(model=GatedModel())
+        served = build_app(model=GatedModel())
         short = await served.post(FULL, **{"x-request-timeout-ms": "20"})
         problem(short, 504, "time allowed")
         for wrong in ("0", "-5", "1.5", "soon", "9" * 40):
@@ -86,7 +86,7 @@ def test_a_longer_time_than_the_service_allows_does_not_count():
     """The service's own limit ends a request that asked for more time."""
 
     async def scenario() -> None:
-        served = door(model=GatedModel(), request_timeout_ms=20)
+        served = build_app(model=GatedModel(), request_timeout_ms=20)
         problem(await served.post(FULL, **{"x-request-timeout-ms": "60000"}), 504, "time allowed")
 
     run(scenario())
@@ -96,7 +96,7 @@ def test_internal_fault_is_not_shown(caplog: pytest.LogCaptureFixture):
     """A fault in the service is 500 without its text, which is in the log under the request id."""
 
     async def scenario() -> None:
-        broken = door(model=GatedModel(ZeroDivisionError("secret of /etc")))
+        broken = build_app(model=GatedModel(ZeroDivisionError("secret of /etc")))
         response = await broken.post(FULL, **{"x-request-id": "find-me"})
         problem(response, 500, "under this request id")
         assert "secret" not in response.text
@@ -115,7 +115,7 @@ def test_every_500_is_in_the_log(caplog: pytest.LogCaptureFixture):
         async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
             raise CallFailed("the replica's own words")
 
-    response = run(door(model=Failing()).post(FULL, **{"x-request-id": "known-id"}))
+    response = run(build_app(model=Failing()).post(FULL, **{"x-request-id": "known-id"}))
     problem(response, 500, "in the service's log")
     (record,) = [record for record in caplog.records if "known-id" in record.getMessage()]
     assert record.exc_info is not None
@@ -124,7 +124,7 @@ def test_every_500_is_in_the_log(caplog: pytest.LogCaptureFixture):
 
 def test_metrics_count_what_happened(features: LocalFeatures):
     """Requests, items, sources and entities are counted as answered."""
-    fresh = door(features)
+    fresh = build_app(features)
 
     async def scenario() -> str:
         await fresh.post(ROW)
@@ -160,7 +160,7 @@ def test_lifespan():
         async def send(message: MutableMapping[str, Any]) -> None:
             sent.append(message["type"])
 
-        await door().app({"type": "lifespan"}, receive, send)
+        await build_app().app({"type": "lifespan"}, receive, send)
 
     run(scenario())
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
@@ -178,7 +178,7 @@ _BODIES = _VALUES | _CHANGES.map(lambda change: {**FULL, **change}) | st.lists(_
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_BODIES, st.booleans())
-def test_no_body_makes_a_server_error(served: Door, body: object, detail: bool):
+def test_no_body_makes_a_server_error(served: ServedApp, body: object, detail: bool):
     """Whatever JSON a client sends, the answer is JSON and never a 5xx."""
 
     async def scenario() -> httpx.Response:
@@ -192,6 +192,6 @@ def test_no_body_makes_a_server_error(served: Door, body: object, detail: bool):
 
 @settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=200))
-def test_no_bytes_make_a_server_error(served: Door, body: bytes):
+def test_no_bytes_make_a_server_error(served: ServedApp, body: bytes):
     """Whatever bytes a client sends, the answer is never a 5xx."""
     assert run(served.send(body)).status_code < 500

@@ -14,13 +14,13 @@ from ray_app.inference.feature_fetch import LocalFeatures
 from tests.support.http_requests import JSON, MIB, ask, exchange, problem
 from tests.support.serving import (
     ROW,
-    Door,
-    door,
+    ServedApp,
+    build_app,
     run,
 )
 
 
-def test_body_of_the_largest_size_is_read(served: Door):
+def test_body_of_the_largest_size_is_read(served: ServedApp):
     """A body of exactly the limit is read; one byte more is refused, whatever it holds."""
     body = orjson.dumps(ROW)
     assert run(served.send(body + b" " * (MIB - len(body)))).status_code == 200
@@ -35,7 +35,7 @@ async def _chunks(sizes: list[int]) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("sizes", [[MIB + 1], [MIB, 1], [65_536] * 17])
-def test_large_body_without_length(served: Door, sizes: list[int]):
+def test_large_body_without_length(served: ServedApp, sizes: list[int]):
     """A body sent in chunks, without a declared length, is counted while it comes."""
 
     async def scenario() -> httpx.Response:
@@ -46,7 +46,7 @@ def test_large_body_without_length(served: Door, sizes: list[int]):
 
 
 @pytest.mark.parametrize("length", ["1048577", "9" * 30, "9" * 5000])
-def test_large_declared_length_is_refused_unread(served: Door, length: str):
+def test_large_declared_length_is_refused_unread(served: ServedApp, length: str):
     """A declared length over the limit, however many digits it has, is refused without reading."""
     sent, asked = exchange(served, [], (b"content-length", length.encode()))
     assert sent[0]["status"] == 413
@@ -54,13 +54,13 @@ def test_large_declared_length_is_refused_unread(served: Door, length: str):
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonx"])
-def test_wrong_content_type(served: Door, kind: str):
+def test_wrong_content_type(served: ServedApp, kind: str):
     """Anything but application/json is refused."""
     problem(run(served.send(orjson.dumps(ROW), **{"content-type": kind})), 415, "application/json")
 
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8"])
-def test_content_type_in_any_spelling(served: Door, kind: str):
+def test_content_type_in_any_spelling(served: ServedApp, kind: str):
     """The content type is read as HTTP has it: any case, parameters ignored."""
     assert run(served.send(orjson.dumps(ROW), **{"content-type": kind})).status_code == 200
 
@@ -74,28 +74,28 @@ def test_content_type_in_any_spelling(served: Door, kind: str):
         ("POST", "/health", "GET"),
     ],
 )
-def test_wrong_method(served: Door, method: str, path: str, allowed: str):
+def test_wrong_method(served: ServedApp, method: str, path: str, allowed: str):
     """A method that a path does not take is 405 and names the one it takes."""
     response = run(ask(served, method, path))
     problem(response, 405, allowed)
     assert response.headers["allow"] == allowed
 
 
-def test_unknown_path(served: Door):
+def test_unknown_path(served: ServedApp):
     """A path that does not exist is 404 and lists those that do."""
     problem(run(ask(served, "GET", "/predcit")), 404, "/predcit", "/predict")
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/", "/docs", "/openapi.json", "/model/info"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_every_page_answers(served: Door, method: str, path: str):
+def test_every_page_answers(served: ServedApp, method: str, path: str):
     """Every page answers GET and HEAD."""
     assert run(ask(served, method, path)).status_code == 200
 
 
 def test_readiness_names_what_is_missing():
     """Not ready is 503 with the component and its problem."""
-    response = run(ask(door(problems=lambda: {"model": "no replica answers"}), "GET", "/ready"))
+    response = run(ask(build_app(problems=lambda: {"model": "no replica answers"}), "GET", "/ready"))
     assert response.status_code == 503
     assert response.json() == {"status": "not ready", "problems": {"model": "no replica answers"}}
 
@@ -106,20 +106,20 @@ def test_fault_in_readiness_is_a_problem():
     def broken() -> dict[str, str]:
         raise ZeroDivisionError("secret")
 
-    response = run(ask(door(problems=broken), "GET", "/ready"))
+    response = run(ask(build_app(problems=broken), "GET", "/ready"))
     problem(response, 500)
     assert "secret" not in response.text
 
 
 @pytest.mark.parametrize("given_id", ["abc-123", "x" * 128])
-def test_request_id_is_echoed(served: Door, given_id: str):
+def test_request_id_is_echoed(served: ServedApp, given_id: str):
     """The client's request id comes back in answers and in problems."""
     assert run(served.post(ROW, **{"x-request-id": given_id})).json()["request_id"] == given_id
     assert problem(run(served.post({}, **{"x-request-id": given_id})), 422)["request_id"] == given_id
 
 
 @pytest.mark.parametrize("given_id", [b"", b"x" * 129, b"a\nb", b"a\tb", b"\xff\xfe", "ä".encode(), b"\x00"])
-def test_hostile_request_id_is_replaced(served: Door, given_id: bytes):
+def test_hostile_request_id_is_replaced(served: ServedApp, given_id: bytes):
     """An id that is too long or not printable ASCII is replaced by one of ours."""
     messages = [{"type": "http.request", "body": orjson.dumps(ROW), "more_body": False}]
     sent, _ = exchange(served, messages, (b"x-request-id", given_id))
@@ -128,7 +128,7 @@ def test_hostile_request_id_is_replaced(served: Door, given_id: bytes):
     assert answered.isalnum()
 
 
-def test_client_that_leaves_mid_body(served: Door):
+def test_client_that_leaves_mid_body(served: ServedApp):
     """A client that disconnects in the middle of its body is answered nothing."""
     messages: list[MutableMapping[str, Any]] = [
         {"type": "http.request", "body": b'{"user', "more_body": True},
@@ -141,13 +141,13 @@ def test_client_that_leaves_mid_body(served: Door):
 @pytest.mark.parametrize("first", [[], [{"type": "http.request", "body": b'{"user', "more_body": True}]])
 def test_body_that_never_arrives(features: LocalFeatures, first: list[MutableMapping[str, Any]]):
     """A body that does not begin, or stops half way, is given up with 408 and the connection closed."""
-    sent, _ = exchange(door(features, body_timeout_s=0.02), first)
+    sent, _ = exchange(build_app(features, body_timeout_s=0.02), first)
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
     assert b"not whole after 0.02 s" in sent[1]["body"]
 
 
-def test_cancelled_request_stays_cancelled(served: Door):
+def test_cancelled_request_stays_cancelled(served: ServedApp):
     """A server that cancels a request while its body is awaited sees the cancellation, not a 408."""
 
     async def scenario() -> None:

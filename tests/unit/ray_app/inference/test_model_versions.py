@@ -1,4 +1,4 @@
-"""Lanes: whose row is answered by which version, and what onlookers are told of it."""
+"""Model versions: which version answers which row, and what observers are told of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ray_app.inference.onnx_model import OnnxModel
 from tests.support.http_requests import GatedModel, problem
 from tests.support.metrics import samples, text
 from tests.support.models import card_bundle, card_table, train_bundle
-from tests.support.serving import FULL, Door, door, run, until
+from tests.support.serving import FULL, ServedApp, build_app, run, until
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules, bucket
 
 SECOND = train_bundle(card_table(seed=8), load_use_case("card_fraud"), 25)
@@ -31,8 +31,8 @@ def rules(weight: float, mode: Mode = Mode.LIVE, epoch: int = 7) -> TrafficRules
     return given.after(given)
 
 
-class Onlooker:
-    """An observer that remembers."""
+class RecordingObserver:
+    """Keeps what it was told, in order."""
 
     def __init__(self) -> None:
         self.answers: list[Answered] = []
@@ -59,9 +59,9 @@ class Broken:
         raise RuntimeError("no disk")
 
 
-def served(weight: float, *observers: Any, **settings: Any) -> Door:
-    """A door with both versions."""
-    return door(rules=rules(weight), bundles=BUNDLES, observers=observers, **settings)
+def served(weight: float, *observers: Any, **settings: Any) -> ServedApp:
+    """An application with both versions."""
+    return build_app(rules=rules(weight), bundles=BUNDLES, observers=observers, **settings)
 
 
 def users(count: int) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def test_one_row_alone_is_answered_by_the_same_version():
 
 def test_a_shadow_answers_nobody_but_who_asks_for_it():
     """A shadow is loaded and owns no entity; the header reaches it."""
-    both = door(rules=rules(50, Mode.SHADOW), bundles=BUNDLES)
+    both = build_app(rules=rules(50, Mode.SHADOW), bundles=BUNDLES)
     assert {a["model"]["version"] for a in run(both.post(users(50))).json()} == {"3"}
     asked = run(both.post(FULL, **{"x-model-version": "4"})).json()
     assert asked["model"] == {"name": "card_fraud", "version": "4", "epoch": 7}
@@ -104,13 +104,13 @@ def test_a_version_that_is_not_loaded_is_404(body):
     problem(run(served(5).post(body, **{"x-model-version": "12"})), 404, "version 12 is not loaded", "3, 4")
 
 
-def test_a_switch_is_seen_by_the_next_request_and_waits_for_its_lanes():
+def test_a_switch_is_seen_by_the_next_request_and_waits_for_its_versions():
     """Rules whose version is not there are not taken over; with it they are, pages and all."""
-    alone = door(bundles={"3": card_bundle()})
-    assert not alone.lanes.switch(TrafficRules(use_case="card_fraud", champion="4", epoch=9))
-    alone.lanes.load("4", SECOND.to_bytes())()
-    assert alone.lanes.held() == {"3": card_bundle().digest, "4": SECOND.digest}
-    assert alone.lanes.switch(TrafficRules(use_case="card_fraud", champion="4", epoch=9))
+    alone = build_app(bundles={"3": card_bundle()})
+    assert not alone.versions.switch(TrafficRules(use_case="card_fraud", champion="4", epoch=9))
+    alone.versions.load("4", SECOND.to_bytes())()
+    assert alone.versions.held() == {"3": card_bundle().digest, "4": SECOND.digest}
+    assert alone.versions.switch(TrafficRules(use_case="card_fraud", champion="4", epoch=9))
     assert run(alone.post(FULL)).json()["model"] == {"name": "card_fraud", "version": "4", "epoch": 9}
 
     async def shown() -> Any:
@@ -118,9 +118,9 @@ def test_a_switch_is_seen_by_the_next_request_and_waits_for_its_lanes():
             return (await client.get("/model/info")).json()["version"]
 
     assert run(shown()) == "4"
-    alone.lanes.drop("4")
-    alone.lanes.drop("3")
-    assert set(alone.lanes.held()) == {"4"}
+    alone.versions.drop("4")
+    alone.versions.drop("3")
+    assert set(alone.versions.held()) == {"4"}
 
 
 def test_all_lanes_share_the_queues_limit():
@@ -130,7 +130,7 @@ def test_all_lanes_share_the_queues_limit():
 
     async def scenario() -> None:
         waiting = [asyncio.create_task(full.post(FULL, **{"x-model-version": "3"})) for _ in range(3)]
-        await until(lambda: model.entered == 1 and full.lanes.waiting == 2)
+        await until(lambda: model.entered == 1 and full.versions.waiting == 2)
         problem(await full.post(FULL, **{"x-model-version": "4"}), 503, "try again later")
         problem(await full.post([FULL], **{"x-model-version": "4"}), 503, "try again later")
         model.gate.set()
@@ -143,10 +143,10 @@ def test_all_lanes_share_the_queues_limit():
 
 def test_onlookers_are_told_of_each_answer_with_all_that_is_known():
     """Version, epoch, id, vector, where values came from, and the decision."""
-    onlooker = Onlooker()
-    both = served(40, onlooker)
+    observer = RecordingObserver()
+    both = served(40, observer)
     answers = run(both.post(users(30), **{"x-request-id": "r1"})).json()
-    by_user = {each.prediction.row.entity: each for each in onlooker.answers}
+    by_user = {each.prediction.row.entity: each for each in observer.answers}
     assert len(by_user) == 30
     for row, answer in zip(users(30), answers, strict=True):
         seen = by_user[row["user_id"]]
@@ -155,48 +155,48 @@ def test_onlookers_are_told_of_each_answer_with_all_that_is_known():
         assert seen.latency_s > 0
         model = OnnxModel(BUNDLES[seen.version])
         assert model.score(np.array([seen.prediction.vector], np.float32))[0] == np.float32(answer["probability"])
-        assert seen.answers.features(seen.prediction)["amount"] == {"value": FULL["amount"], "source": "request"}
+        assert seen.renderer.features(seen.prediction)["amount"] == {"value": FULL["amount"], "source": "request"}
 
 
 def test_onlookers_are_told_of_failures():
     """A refused row and a row that ran out of time are failures of their version, with status."""
-    onlooker = Onlooker()
-    both = served(0, onlooker)
+    observer = RecordingObserver()
+    both = served(0, observer)
     run(both.post({**FULL, "amount": "much"}))
     run(both.post([FULL, {}]))
-    assert [(each.version, each.status, each.rows) for each in onlooker.failures] == [("3", 422, 1), ("3", 422, 1)]
-    assert len(onlooker.answers) == 1
+    assert [(each.version, each.status, each.rows) for each in observer.failures] == [("3", 422, 1), ("3", 422, 1)]
+    assert len(observer.answers) == 1
 
 
 def test_a_broken_onlooker_spoils_nothing(caplog: pytest.LogCaptureFixture):
     """An observer that fails is logged; the answer has left, and others are told."""
-    onlooker = Onlooker()
-    assert run(served(0, Broken(), onlooker).post(FULL)).status_code == 200
-    assert len(onlooker.answers) == 1
+    observer = RecordingObserver()
+    assert run(served(0, Broken(), observer).post(FULL)).status_code == 200
+    assert len(observer.answers) == 1
     assert "an observer failed" in caplog.text
 
 
-def test_a_shelf_gives_each_call_the_model_that_it_names():
+def test_a_cache_gives_each_call_the_model_that_it_names():
     """Two versions side by side; what rules name is never dropped, and what is not there is None."""
-    shelf = ModelCache(TrafficRules(use_case="card_fraud", champion="3", epoch=1), {"3": card_bundle()})
-    take = shelf.load("4", SECOND.to_bytes())
-    assert set(shelf.held()) == {"3"}
+    cache = ModelCache(TrafficRules(use_case="card_fraud", champion="3", epoch=1), {"3": card_bundle()})
+    take = cache.load("4", SECOND.to_bytes())
+    assert set(cache.held()) == {"3"}
     take()
-    second = shelf.model(bytes.fromhex(SECOND.digest))
+    second = cache.model(bytes.fromhex(SECOND.digest))
     assert second is not None and second.manifest == SECOND.manifest
-    shelf.drop("3")
-    shelf.drop("4")
-    assert set(shelf.held()) == {"3"}
-    assert shelf.model(bytes.fromhex(SECOND.digest)) is None
+    cache.drop("3")
+    cache.drop("4")
+    assert set(cache.held()) == {"3"}
+    assert cache.model(bytes.fromhex(SECOND.digest)) is None
 
 
 def test_an_unknown_version_is_not_found():
     """The view itself refuses, whatever kind of item."""
     with pytest.raises(ModelNotFound, match="there are: 3, 4"):
-        served(5).lanes.view.choose(None, "id", "9")
+        served(5).versions.view.choose(None, "id", "9")
 
 
 def test_without_live_challengers_every_item_is_the_champions():
     """Whatever the item and the id, and without a look at either."""
-    view = door().lanes.view
+    view = build_app().versions.view
     assert {view.choose(item, "id", None) for item in (FULL, None, 3, "x")} == {view.champion}

@@ -13,7 +13,7 @@ from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Sour
 from data.transform.encoding import FeatureEncoder
 from ray_app.protocol.openapi import example, openapi
 from tests.support.models import card_bundle
-from tests.support.serving import FULL, ROW, door, manifest, run
+from tests.support.serving import FULL, ROW, build_app, manifest, run
 from tune.registry.bundle import BundleManifest, Probe
 
 
@@ -58,17 +58,17 @@ def test_documented_examples_are_answered():
     for name in ("one", "several"):
         value = content["examples"][name]["value"]
         Draft4Validator(body_schema()).validate(value)
-        assert run(door().post(value)).status_code == 200
+        assert run(build_app().post(value)).status_code == 200
 
 
 def test_answers_agree_with_the_document():
     """A prediction, and a problem, are what the document says they are."""
-    check(run(door().post(FULL, "/predict?detail=1")).json(), "Prediction")
-    check(run(door().post(ROW)).json(), "Prediction")
-    check(run(door().post({})).json(), "Problem")
+    check(run(build_app().post(FULL, "/predict?detail=1")).json(), "Prediction")
+    check(run(build_app().post(ROW)).json(), "Prediction")
+    check(run(build_app().post({})).json(), "Problem")
     read = document()
     answers = read["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
-    many = run(door().post([FULL, {}])).json()
+    many = run(build_app().post([FULL, {}])).json()
     Draft4Validator(resolved(read, answers)).validate(many)
 
 
@@ -93,7 +93,7 @@ def test_every_status_of_predict_is_documented():
 
 def test_every_page_is_documented():
     """Every path of the document answers."""
-    served = door()
+    served = build_app()
 
     async def statuses() -> dict[str, int]:
         async with served.client() as client:
@@ -135,7 +135,7 @@ def test_example_of_an_older_bundle_comes_from_the_declaration():
     assert "electronics" not in read
     assert example(older)["merchant_category"] == "example"
     bundle = dataclasses.replace(card_bundle(), manifest=manifest().model_copy(update={"example": {}}))
-    assert run(door(bundle=bundle).post(example(older))).status_code == 200
+    assert run(build_app(bundle=bundle).post(example(older))).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ray_app.inference.observers import Answered, Failed
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.shadow_comparison import ShadowComparison, compared, rank_agreement, stability
 from tests.support.models import card_bundle, card_table, train_bundle
-from tests.support.serving import FULL, Door, door, run
+from tests.support.serving import FULL, ServedApp, build_app, run
 from tune.registry.bundle import Bundle
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules
 
@@ -45,15 +45,15 @@ class Relay:
         self.to.failed(failure)
 
 
-def watched(bundle: Bundle, given: TrafficRules, queue_rows: int = 256) -> tuple[Door, Shadow]:
-    """A door whose answers a shadow hears of."""
+def watched(bundle: Bundle, given: TrafficRules, queue_rows: int = 256) -> tuple[ServedApp, Shadow]:
+    """An application whose answers a shadow observes."""
     relay = Relay()
-    served = door(rules=given, bundles={"3": card_bundle(), "4": bundle}, observers=[relay])
-    relay.to = Shadow(served.lanes, queue_rows)
+    served = build_app(rules=given, bundles={"3": card_bundle(), "4": bundle}, observers=[relay])
+    relay.to = Shadow(served.versions, queue_rows)
     return served, relay.to
 
 
-def asked(served: Door, shadow: Shadow, rows: int) -> ShadowComparison | None:
+def asked(served: ServedApp, shadow: Shadow, rows: int) -> ShadowComparison | None:
     """Send rows of different entities, and return what was compared."""
 
     async def send() -> None:
@@ -80,7 +80,7 @@ def test_the_same_model_is_alike():
 
 
 def test_another_model_differs(other: Bundle):
-    """A shadow that learned from other data, with a vocabulary of its own, scores as its own lane does."""
+    """A shadow that learned from other data, with a vocabulary of its own, scores as it does when it answers."""
     served, shadow = watched(other, rules())
     comparison = asked(served, shadow, 60)
     assert comparison is not None
@@ -133,16 +133,16 @@ def test_rows_of_a_shadow_that_is_dropped_while_they_wait_are_counted(other: Bun
     """A shadow that goes while its rows are queued leaves none unaccounted for: they count as dropped."""
 
     class Withdrawing(Relay):
-        lanes: ModelVersions
+        versions: ModelVersions
 
         def answered(self, rows: Sequence[Answered]) -> None:
             super().answered(rows)
-            self.lanes.switch(rules().model_copy(update={"challengers": (), "epoch": 9}))
-            self.lanes.drop("4")
+            self.versions.switch(rules().model_copy(update={"challengers": (), "epoch": 9}))
+            self.versions.drop("4")
 
     relay = Withdrawing()
-    served = door(rules=rules(), bundles={"3": card_bundle(), "4": other}, observers=[relay])
-    relay.to, relay.lanes = Shadow(served.lanes), served.lanes
+    served = build_app(rules=rules(), bundles={"3": card_bundle(), "4": other}, observers=[relay])
+    relay.to, relay.versions = Shadow(served.versions), served.versions
 
     async def send() -> None:
         assert (await served.post([{**FULL, "user_id": f"u{at}"} for at in range(5)])).status_code == 200
@@ -156,10 +156,10 @@ def test_rows_of_a_shadow_that_is_dropped_while_they_wait_are_counted(other: Bun
 def test_a_failing_shadow_disturbs_nobody(other: Bundle):
     """A shadow that cannot score is counted as failed; the champion answers on."""
     served, shadow = watched(other, rules())
-    lane = served.lanes.view.lanes["4"]
+    loaded = served.versions.view.loaded["4"]
 
     async def failing() -> None:
-        lane.parser.__dict__.clear()
+        loaded.parser.__dict__.clear()
         assert (await served.post(FULL)).status_code == 200
         await shadow.idle()
 

@@ -14,11 +14,11 @@ from ray_app.rollout.metrics import RolloutMetrics
 from ray_app.rollout.slo_judge import SloJudge
 from ray_app.rollout.version_stats import VersionStats, VersionStatsTable, merged
 from tests.support.metrics import samples, text
-from tests.support.serving import FULL, card_bundle, door, run
+from tests.support.serving import FULL, build_app, card_bundle, run
 from tune.registry.rollout_spec import Slo
 from tune.registry.traffic_rules import Challenger, TrafficRules
 
-ANSWERS = door().lanes.view.champion.answers
+RENDERER = build_app().versions.view.champion.renderer
 
 
 EDGES = ("0.0005", "0.001", "0.25", "0.5", "2.5", "+Inf")
@@ -27,7 +27,7 @@ EDGES = ("0.0005", "0.001", "0.25", "0.5", "2.5", "+Inf")
 def answered(version: str = "2", entity: str | None = None, score: float = 0.1, latency_s: float = 0.001) -> Answered:
     """One answered row."""
     prediction = Prediction(Row(entity, None, [], {}), score, Lookup(), 0)
-    return Answered(version, 1, "id", latency_s, prediction, int(score >= 0.5), ANSWERS)
+    return Answered(version, 1, "id", latency_s, prediction, int(score >= 0.5), RENDERER)
 
 
 def test_counts_of_a_version():
@@ -157,9 +157,9 @@ def test_quantiles():
 
 
 def test_real_answers_are_counted():
-    """Behind the real door, an answer and a refusal are in the tally with latency and score."""
+    """Behind the real HTTP application, an answer and a refusal are in the tally with latency and score."""
     tallies = VersionStatsTable()
-    served = door(observers=[tallies])
+    served = build_app(observers=[tallies])
     assert run(served.post(FULL)).status_code == 200
     assert run(served.post({"user_id": "u1"})).status_code == 422
     (tally,) = tallies.report().values()
@@ -170,7 +170,7 @@ def test_real_answers_are_counted():
 def test_refused_rows_of_an_array_are_one_request():
     """An array of which all rows are refused is one request that was refused, with so many rows."""
     tallies = VersionStatsTable()
-    assert run(door(observers=[tallies]).post([{**FULL, "amount": "x"}] * 1000)).status_code == 200
+    assert run(build_app(observers=[tallies]).post([{**FULL, "amount": "x"}] * 1000)).status_code == 200
     (tally,) = tallies.report().values()
     assert (tally.refused, tally.requests, tally.refused_rows, tally.rows) == (1, 1, 1000, 1000)
 
@@ -181,7 +181,7 @@ def test_arrays_are_no_evidence_against_the_smaller_part():
     first = TrafficRules(use_case=bundle.manifest.name, champion="3", epoch=1)
     rules = first.model_copy(update={"challengers": (Challenger(version="4", weight=5),)}).after(first)
     tallies, rng = VersionStatsTable(), random.Random(1)
-    served = door(rules=rules, bundles={"3": bundle, "4": bundle}, observers=[tallies])
+    served = build_app(rules=rules, bundles={"3": bundle, "4": bundle}, observers=[tallies])
     judge, before = SloJudge(Slo(), 0.05, alone=False), {"3": VersionStats(), "4": VersionStats()}
 
     async def sends() -> None:
@@ -217,7 +217,7 @@ def test_refused_rows_do_not_make_failures_rarer():
 def test_requests_by_name_are_left_out():
     """Requests that name a version are no evidence, whether they are answered, refused or fail."""
     tallies = VersionStatsTable()
-    served = door(observers=[tallies])
+    served = build_app(observers=[tallies])
     for body in (FULL, [FULL], {**FULL, "amount": "x"}, [{**FULL, "amount": "x"}]):
         run(served.post(body, **{"x-model-version": "3"}))
     assert tallies.report() == {}

@@ -10,7 +10,7 @@ from data.settings import load_settings
 from data.sources.parquet import write_table
 from tests.support.models import card_bundle
 from tests.support.registry import new_registry
-from tests.support.skew import TABLE, listening, other_vocabulary, served_door, stored_table, zero_or_default
+from tests.support.skew import TABLE, listening, other_vocabulary, served_app, stored_table, zero_or_default
 from tune.__main__ import main
 from tune.registry.registry import HOLDOUT_FOLDER, Registry
 from tune.registry.traffic_rules import CHAMPION
@@ -41,7 +41,7 @@ def registry(tmp_path, monkeypatch):
 
 def test_sound_service_is_proven_and_the_version_promoted(registry, tmp_path, capsys):
     """The proof alone says what was compared; a promotion shows it as a gate."""
-    with listening(served_door(tmp_path).app) as url:
+    with listening(served_app(tmp_path).app) as url:
         assert tune("skew", "--url", url, "--rows", 400, *RATE) == 0
         assert "version 1: 400 rows, 0 differ; 3,200 values: 600 from online, 2,600 from request" in (
             said := capsys.readouterr().out
@@ -61,7 +61,7 @@ def test_sound_service_is_proven_and_the_version_promoted(registry, tmp_path, ca
 
 def test_planted_faults_refuse_the_promotion_and_are_named(registry, tmp_path, capsys):
     """A zero taken for missing and codes of another vocabulary: ten rows field by field, both kinds named, exit 1."""
-    app = zero_or_default(served_door(tmp_path, bundle=other_vocabulary()).app, velocity_last_24h=1)
+    app = zero_or_default(served_app(tmp_path, bundle=other_vocabulary()).app, velocity_last_24h=1)
     with listening(app) as url:
         assert tune("promote", "--skew-proof", url, "--rows", 400, *RATE) == 1
     said = capsys.readouterr().out
@@ -78,7 +78,7 @@ def test_store_is_held_against_what_was_materialized(registry, tmp_path, capsys)
     write_table(stored_table(velocity_last_24h=0), tmp_path / "with_zeros.parquet")
     use_case = find_use_case("card_fraud").read_text().replace('ttl = "365d"', "")
     (tmp_path / "u.toml").write_text(use_case)
-    with listening(served_door(tmp_path).app) as url:
+    with listening(served_app(tmp_path).app) as url:
         words = ("skew", "1", "--use-case", tmp_path / "u.toml", "--url", url, "--rows", 400, *RATE)
         assert tune(*words, "--stored", tmp_path / "as_it_is.parquet") == 0
         assert tune(*words, "--stored", tmp_path / "with_zeros.parquet") == 1
@@ -87,7 +87,7 @@ def test_store_is_held_against_what_was_materialized(registry, tmp_path, capsys)
 
 def test_too_few_rows_are_no_proof(registry, tmp_path, capsys):
     """A holdout that gives fewer rows than are asked for is told with what to do."""
-    with listening(served_door(tmp_path).app) as url:
+    with listening(served_app(tmp_path).app) as url:
         assert tune("skew", "--url", url, *RATE) == 1
     assert (
         "no proof: 800 of 10,000 rows were compared; there are no more; give another table" in capsys.readouterr().out

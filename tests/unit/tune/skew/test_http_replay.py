@@ -13,7 +13,7 @@ from tests.support.skew import (
     ZeroIsMissing,
     listening,
     other_vocabulary,
-    served_door,
+    served_app,
     zero_or_default,
 )
 from tune.skew.diagnosis import FaultKind, diagnose
@@ -42,7 +42,7 @@ def kinds(proof: SkewProof) -> list[FaultKind]:
 def test_sound_service_is_proven(tmp_path):
     """Both forms of every row are compared and none differs, whether a value was sent or stored."""
     done: list[int] = []
-    proof = proof_of(served_door(tmp_path).app, advance=done.append)
+    proof = proof_of(served_app(tmp_path).app, advance=done.append)
     assert (proof.compared, proof.differing, proof.passed) == (800, 0, True)
     assert proof.fields == {"request": 800 * 5 + 400 * 3, "online": 400 * 3}
     assert sum(done) == 800
@@ -50,7 +50,7 @@ def test_sound_service_is_proven(tmp_path):
 
 def test_codes_of_another_vocabulary_are_found_and_named(tmp_path):
     """A served encoder with the category codes in another order is caught by its scores alone, and named."""
-    proof = proof_of(served_door(tmp_path, bundle=other_vocabulary()).app)
+    proof = proof_of(served_app(tmp_path, bundle=other_vocabulary()).app)
     assert not proof.passed
     assert all(not line.fault for line in proof.mismatches[0].lines)
     (finding,) = diagnose(proof.mismatches, card_bundle())
@@ -60,7 +60,7 @@ def test_codes_of_another_vocabulary_are_found_and_named(tmp_path):
 
 def test_zero_replaced_by_a_default_is_found_and_named(tmp_path):
     """`value or default` before the service is caught by the values, with the fields that it touches."""
-    app = zero_or_default(served_door(tmp_path).app, transaction_hour=12, velocity_last_24h=1)
+    app = zero_or_default(served_app(tmp_path).app, transaction_hour=12, velocity_last_24h=1)
     proof = proof_of(app)
     assert not proof.passed
     (finding,) = diagnose(proof.mismatches, card_bundle())
@@ -71,7 +71,7 @@ def test_zero_replaced_by_a_default_is_found_and_named(tmp_path):
 
 def test_zero_scored_as_missing_is_found_and_named(tmp_path):
     """A model stage that takes zeros for missing is caught by its scores alone, and named."""
-    proof = proof_of(served_door(tmp_path, model=ZeroIsMissing()).app)
+    proof = proof_of(served_app(tmp_path, model=ZeroIsMissing()).app)
     assert not proof.passed
     assert kinds(proof)[0] is FaultKind.ZERO
     assert FaultKind.UNEXPLAINED not in kinds(proof)
@@ -79,13 +79,13 @@ def test_zero_scored_as_missing_is_found_and_named(tmp_path):
 
 def test_both_faults_at_once_are_told_apart(tmp_path):
     """A zero lost before the encoder and codes of another vocabulary behind it are both named."""
-    app = zero_or_default(served_door(tmp_path, bundle=other_vocabulary()).app, velocity_last_24h=1)
+    app = zero_or_default(served_app(tmp_path, bundle=other_vocabulary()).app, velocity_last_24h=1)
     assert set(kinds(proof_of(app))) == {FaultKind.ZERO, FaultKind.VOCABULARY}
 
 
 def test_table_that_is_too_small_proves_nothing(tmp_path):
     """Where the table ends before enough rows are compared, the proof is not passed."""
-    proof = proof_of(served_door(tmp_path).app, wanted=801)
+    proof = proof_of(served_app(tmp_path).app, wanted=801)
     assert (proof.compared, proof.differing, proof.passed) == (800, 0, False)
 
 
@@ -94,18 +94,18 @@ def test_refused_rows_are_counted_and_the_first_is_told(tmp_path):
     hours = TABLE.column("transaction_hour").to_pylist()
     hours[3] = 24
     at = TABLE.column_names.index("transaction_hour")
-    proof = proof_of(served_door(tmp_path).app, table=TABLE.set_column(at, "transaction_hour", [hours]))
+    proof = proof_of(served_app(tmp_path).app, table=TABLE.set_column(at, "transaction_hour", [hours]))
     assert (proof.compared, proof.refused, proof.passed) == (798, 2, False)
     assert proof.first_refusal.startswith("row 3: transaction_hour: 24 is above")
 
 
 def test_rows_without_the_store_are_no_proof(tmp_path):
     """Answers given while the store is down are counted apart; the rows that need no store are compared."""
-    proof = proof_of(served_door(tmp_path, features=DownStage()).app)
+    proof = proof_of(served_app(tmp_path, features=DownStage()).app)
     assert (proof.compared, proof.degraded, proof.differing, proof.passed) == (400, 400, 0, False)
 
 
 def test_version_that_is_not_loaded_is_told(tmp_path):
     """A version that the service does not hold ends the proof with the service's own words."""
     with pytest.raises(ServiceError, match="version 9 is not loaded"):
-        proof_of(served_door(tmp_path).app, version="9")
+        proof_of(served_app(tmp_path).app, version="9")

@@ -1,4 +1,4 @@
-"""The skew proof by prediction log, of logs that a served door wrote."""
+"""The skew proof by prediction log, of logs that a served application wrote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from data.errors import DataError
 from ray_app.prediction_log.log import LogOptions, PredictionLog, Sampling
 from tests.support.models import card_bundle
 from tests.support.serving import run
-from tests.support.skew import TABLE, VERSION, other_vocabulary, served_door
+from tests.support.skew import TABLE, VERSION, other_vocabulary, served_app
 from tune.skew.diagnosis import FaultKind, diagnose
 from tune.skew.log_replay import prove_log
 from tune.skew.replay_requests import ReplayRequests
@@ -16,9 +16,9 @@ from tune.skew.row_comparison import SkewProof
 
 
 def proof_of(folder, wanted=400, version=VERSION, entity_key=None, **parts) -> SkewProof:
-    """Ask a door that logs every answer for each row of the table, and prove by its log."""
+    """Ask an application that logs every answer for each row of the table, and prove by its log."""
     log = PredictionLog("gateway-1", card_bundle().manifest, LogOptions(folder / "log", Sampling(1.0, 0.0), entity_key))
-    served = served_door(folder, observers=[log], **parts)
+    served = served_app(folder, observers=[log], **parts)
     _, sent = ReplayRequests(TABLE, card_bundle().manifest).slice(0, 400)
     assert run(served.post([each.body for each in sent])).status_code == 200
     log.close()

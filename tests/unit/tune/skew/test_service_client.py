@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from data.errors import ConfigError, ServiceError
-from tests.support.serving import FULL, door
-from tests.support.skew import VERSION, listening, served_door
+from tests.support.serving import FULL, build_app
+from tests.support.skew import VERSION, listening, served_app
 from tune.skew.service_client import ServiceClient
 
 
@@ -38,14 +38,14 @@ def asked(app, version: str | None = None):
 
 def test_rows_are_answered_with_their_features(tmp_path):
     """An answer names the version, the request's id and each feature's source."""
-    (answer,) = asked(served_door(tmp_path).app, VERSION)
+    (answer,) = asked(served_app(tmp_path).app, VERSION)
     assert (answer["model"]["version"], answer["request_id"]) == (VERSION, "r1")
     assert answer["features"]["amount"] == {"value": 120.5, "source": "request"}
 
 
 def test_champion_is_told():
     """The model that is served names itself."""
-    with listening(door().app) as url:
+    with listening(build_app().app) as url:
         service = ServiceClient(f"{url}/predict")
         assert service.champion("card_fraud") == "3"
         service.close()
@@ -54,7 +54,7 @@ def test_champion_is_told():
 def test_a_service_of_another_use_case_is_not_taken_for_ours():
     """Its name is told, and how to name the use case, before anything is asked of it or rolled back."""
     told = pytest.raises(ConfigError, match="serves 'card_fraud', not 'loans'; name the use case")
-    with listening(door().app) as url, closing(ServiceClient(url)) as service, told:
+    with listening(build_app().app) as url, closing(ServiceClient(url)) as service, told:
         service.champion("loans")
 
 
