@@ -1,1 +1,1 @@
-"""The HTTP interface: ASGI application, request options, the predict handler and the admin routes."""
+"""The HTTP interface: ASGI application, request options, handler of /predict, and the admin API."""
