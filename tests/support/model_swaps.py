@@ -1,4 +1,4 @@
-"""A service with several versions in its registry, and an admin door, to be changed while it answers."""
+"""A service with several versions in its registry, and an admin API, to be changed while it answers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def bad_bundles(good: Bundle) -> list[Bundle]:
 
 
 class Versions:
-    """The registry of a workplace with its versions, and the admin door of its service."""
+    """The registry of a workplace with its versions, and the admin API of its service."""
 
     def __init__(self, place: Workplace) -> None:
         self.place = place
@@ -92,7 +92,7 @@ class Versions:
         return httpx.post(f"{self.place.url}/predict", content=body, headers=given, timeout=30)
 
     def look(self, name: str = "status") -> Any:
-        """What the admin door shows, as soon as there is a Control to show it."""
+        """What the admin API shows, as soon as there is a Control to show it."""
         answers: list[httpx.Response] = []
 
         def shown() -> bool:
@@ -104,11 +104,11 @@ class Versions:
         return answers[0].json()
 
     def act(self, name: str, **told: Any) -> httpx.Response:
-        """What the admin door answers to an action."""
+        """What the admin API answers to an action."""
         return self._admin("POST", name, told)
 
     def change(self, name: str, **told: Any) -> None:
-        """Have a change made, and wait until it is in force, also when that takes longer than the door waits."""
+        """Have a change made, and wait until it is in force, also when that takes longer than the admin API waits."""
         answer = self.act(name, **told)
         assert answer.status_code in (200, 202), answer.text
         declared = answer.json()["rules"]

@@ -105,7 +105,7 @@ CROWDED = {"challengers": [{"version": version, "weight": 60} for version in (GO
     ids=["weights", "use-case"],
 )
 def test_rules_that_make_no_sense_change_nothing(versions, expected, rules, words):
-    """Refused at the admin door and in the registry's tag alike; the reason is shown, and answers go on."""
+    """Refused at the admin API and in the registry's tag alike; the reason is shown, and answers go on."""
     before = versions.look("rules")
     refused = versions.act("rules", rules=rules)
     assert refused.status_code == 422
