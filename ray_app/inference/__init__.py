@@ -1,1 +1,1 @@
-"""From an accepted row to a probability: model versions, micro-batches, feature fetch, model scoring."""
+"""From a validated row to a probability: model versions, micro-batches, feature fetch, model scoring."""
