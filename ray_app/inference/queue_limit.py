@@ -1,4 +1,4 @@
-"""How many rows may wait in one gateway: counted once, for all versions of the model together."""
+"""The limit of rows queued in one gateway, counted over the queues of all model versions together."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from data.errors import Overloaded
 
 
 class QueueLimit:
-    """The rows that wait for a micro-batch in any version's queue, and the most that may. Belongs to one event loop.
+    """Number of rows queued for micro-batches, and its limit. Belongs to one event loop.
 
     Args:
-        limit: most rows that may wait.
-        on_full: called with the number of rows that were refused because of the limit.
+        limit: largest number of queued rows.
+        on_full: called with the number of rows that were refused.
     """
 
     def __init__(self, limit: int, on_full: Callable[[int], None] = lambda rows: None) -> None:
         self.limit = limit
         self.waiting = 0
-        """Rows queued and in no batch yet, those of callers that have left included: they take up memory too."""
+        """Queued rows, including those of cancelled callers, which take up memory until they are taken out."""
         self._on_full = on_full
 
     def require_room(self, rows: int) -> None:
-        """Raise Overloaded when so many more rows would be too many; nothing is reserved."""
+        """Raise Overloaded when `rows` more would exceed the limit. Reserves nothing."""
         if self.waiting + rows > self.limit:
             self._on_full(rows)
             raise Overloaded("too many requests are waiting; try again later")
