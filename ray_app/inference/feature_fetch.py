@@ -1,7 +1,7 @@
-"""Feature fetch: in this process, or at the far end of a transport.
+"""The feature stage: reads the online store in this process, or in a feature-fetch replica over a transport.
 
-A transport carries bytes to some replica of a deployment and bytes back; a Ray Serve handle is one.
-What the bytes mean is known here alone, so that another transport needs no other code.
+A transport carries bytes to a replica and bytes back, by a direct link or Ray Serve's handle. Both ends of the
+encoding, `RemoteFeatures` and `FeatureServer`, are in this module.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tune.registry.bundle import BundleManifest
 
 
 class LocalFeatures:
-    """Feature fetch in this process. A store that cannot be opened is tried again for ever, in the background.
+    """Feature fetch in this process. While the store cannot be opened, a background thread keeps trying.
 
     Args:
-        open_store: opens it.
-        limit_s: longest time for a fetch, whatever the callers have left.
-        retry_s: between two attempts to open it.
+        open_store: opens the store; a StoreError means that it cannot be opened now.
+        limit_s: longest time for one fetch, in seconds.
+        retry_s: seconds between two attempts to open the store.
     """
 
     def __init__(self, open_store: Callable[[], OnlineStore], limit_s: float = math.inf, retry_s: float = 2.0) -> None:
@@ -40,14 +40,14 @@ class LocalFeatures:
         self._problem = "the online store is not open yet"
         self._closed = threading.Event()
         self.seconds = Histogram(FINE_SECONDS)
-        """How long each read took, those that failed included."""
+        """Durations of reads, failed ones included."""
         self.keys = {"found": 0, "missing": 0, "failed": 0}
-        """Keys that were read, by what came of it."""
+        """Number of keys read, by result."""
         if not self._try_open():
-            threading.Thread(target=self._keep_trying, name="open-store", daemon=True).start()
+            threading.Thread(target=self._retry_open, name="open-store", daemon=True).start()
 
     async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
-        """Read from the store; see FeatureStage."""
+        """Read packed rows from the store; see `FeatureStage`."""
         started = time.perf_counter()
         try:
             payloads = await self._read(entities, min(self._limit_s, timeout_s))
@@ -63,17 +63,17 @@ class LocalFeatures:
 
     @property
     def is_open(self) -> bool:
-        """True once the store could be opened."""
+        """True once the store has been opened."""
         return self._store is not None
 
     async def ping(self) -> None:
-        """Raise StoreUnavailable when the store does not answer."""
+        """Raise StoreUnavailable when the store is not open or does not answer."""
         if self._store is None:
             raise StoreUnavailable(self._problem)
         await self._store.ping()
 
     def close(self) -> None:
-        """Stop trying and close the store."""
+        """Stop the attempts to open the store, and close it."""
         self._closed.set()
         if self._store is not None:
             self._store.close()
@@ -95,35 +95,46 @@ class LocalFeatures:
             self._problem = str(exc)
             return False
         self._store = store
+        # `close` may have run on another thread while the store was being opened, and found nothing to close.
         if self._closed.is_set():
             store.close()
         return True
 
-    def _keep_trying(self) -> None:
+    def _retry_open(self) -> None:
         while not self._closed.wait(self._retry_s):
             try:
                 if self._try_open():
                     return
             except RayscoreError as exc:
-                # It answers by now, and refuses: that may be mended on its side.
+                # Not only StoreError: a store that answers but refuses, say for a wrong setting, may be repaired later.
                 self._problem = str(exc)
 
 
 def local_features(settings: Settings, manifest: BundleManifest, limit_s: float = math.inf) -> LocalFeatures | None:
-    """Feature fetch in this process for one model, `limit_s` seconds at most; None when it has no online features."""
+    """Return feature fetch in this process for a model, None when it has no online features.
+
+    `limit_s` is the longest time for one fetch, in seconds.
+
+    Raises:
+        ConfigError: the settings name no known store.
+    """
     if manifest.entity is None or not manifest.schema_.online:
         return None
     return LocalFeatures(partial(open_store, settings, manifest.view, manifest.entity.ttl_seconds), limit_s)
 
 
 class FeatureServer:
-    """Answers `RemoteFeatures`: bytes in, bytes out."""
+    """The replica's end of `RemoteFeatures`."""
 
     def __init__(self, features: LocalFeatures) -> None:
         self._features = features
 
     async def call(self, request: bytes) -> bytes:
-        """Fetch the entities that `request` names; a store that fails is part of the answer, not an error."""
+        """Answer a packed list of keys with a packed pair: error message or None, and the rows.
+
+        StoreUnavailable is part of the answer, so that the gateway gets its message; as an exception it would count as
+        a fault of the replica.
+        """
         try:
             return _pack([None, await self._features.fetch(msgpack.unpackb(request))])
         except StoreUnavailable as exc:
@@ -131,14 +142,22 @@ class FeatureServer:
 
 
 class RemoteFeatures:
-    """Feature fetch at the far end of a transport, bounded in time."""
+    """Feature fetch in another replica.
+
+    Args:
+        transport: calls some feature-fetch replica.
+        timeout_s: longest time for one fetch, in seconds.
+    """
 
     def __init__(self, transport: Transport, timeout_s: float) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
 
     async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
-        """Fetch from some replica; see FeatureStage. No replica in time is an unavailable store."""
+        """Fetch packed rows from some replica; see `FeatureStage`.
+
+        A replica that is overloaded or does not answer in time is reported as StoreUnavailable too.
+        """
         allowed = min(self._timeout_s, timeout_s)
         try:
             answer = await self._transport(_pack(list(entities)), allowed)
@@ -154,5 +173,5 @@ class RemoteFeatures:
 
 def _pack(value: object) -> bytes:
     packed = msgpack.packb(value)
-    # The stubs allow for None, which msgpack returns only in its streaming mode.
+    # msgpack's stubs also allow None, which only the streaming mode returns.
     return b"" if packed is None else packed

@@ -1,4 +1,4 @@
-"""The versions that a model replica holds: each call names the bundle it wants, and gets that one or none."""
+"""The model versions that a model replica has loaded; each call names its bundle by digest."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from tune.registry.traffic_rules import TrafficRules
 
 
 class ModelCache:
-    """Loaded models by version. Belongs to the event loop that scores.
+    """Loaded models by version and by bundle digest. Belongs to the event loop that scores.
 
     Args:
-        rules: those in force; what they name is never dropped.
-        bundles: of the versions that they name.
+        rules: the traffic rules to start with; versions that the rules in force name are never dropped.
+        bundles: bundles by version, of every version that `rules` names.
+
+    Raises:
+        BundleError, SchemaMismatch: a bundle does not load; see `OnnxModel`.
     """
 
     def __init__(self, rules: TrafficRules, bundles: Mapping[str, Bundle]) -> None:
@@ -22,48 +25,50 @@ class ModelCache:
         self._digests: dict[str, str] = {}
         self._models: dict[bytes, OnnxModel] = {}
         for version in rules.versions:
-            self._take(version, bundles[version].digest, OnnxModel(bundles[version]))
+            self._add(version, bundles[version].digest, OnnxModel(bundles[version]))
 
     @property
     def rules(self) -> TrafficRules:
-        """The rules in force."""
+        """The traffic rules in force."""
         return self._rules
 
     def model(self, digest: bytes) -> OnnxModel | None:
-        """The model of a bundle by its digest's bytes, None when it is not loaded."""
+        """Return the model of a bundle, by the 8 bytes of its digest; None when it is not loaded."""
         return self._models.get(digest)
 
     def held(self) -> dict[str, str]:
-        """Digests of the versions that are loaded."""
+        """Return the bundle digests of the loaded versions, by version."""
         return dict(self._digests)
 
     def load(self, version: str, packed: bytes) -> Callable[[], None]:
-        """Load `Bundle.to_bytes()` and warm it up, on any thread; return what takes it in, on the loop.
+        """Load a version from `Bundle.to_bytes()`, on any thread; return a function that adds it, for the event loop.
+
+        Two steps, because loading takes too long for the event loop, and the cache may change on the event loop alone.
 
         Raises:
-            BundleError: it is damaged, does not load, or does not score its probe rows as recorded.
-            SchemaMismatch: the model takes another number of features than its schema has.
+            BundleError: the bundle is damaged, does not load, or does not score its probe rows as recorded.
+            SchemaMismatch: the model's number of inputs is not its schema's number of features.
         """
         bundle = Bundle.from_bytes(packed)
         model = OnnxModel(bundle)
-        return lambda: self._take(version, bundle.digest, model)
+        return lambda: self._add(version, bundle.digest, model)
 
     def drop(self, version: str) -> None:
-        """Let go of a version that the rules do not name."""
+        """Unload a version unless the rules name it."""
         if version in self._rules.versions or version not in self._digests:
             return
         digest = self._digests.pop(version)
-        # The same bundle may have been registered twice.
+        # The same bundle may be registered as two versions, which share one model.
         if digest not in self._digests.values():
             del self._models[bytes.fromhex(digest)]
 
     def switch(self, rules: TrafficRules) -> bool:
-        """Take over other rules; False when a version that they need is not loaded."""
+        """Put other rules in force; False when a version that they name is not loaded."""
         if any(version not in self._digests for version in rules.versions):
             return False
         self._rules = rules
         return True
 
-    def _take(self, version: str, digest: str, model: OnnxModel) -> None:
+    def _add(self, version: str, digest: str, model: OnnxModel) -> None:
         self._digests[version] = digest
         self._models[bytes.fromhex(digest)] = model

@@ -1,6 +1,7 @@
-"""Model scoring: in this process, or at the far end of a transport.
+"""The model stage: scores in this process, or in a model replica over a transport.
 
-What the bytes between the two ends mean is known here alone, so that another transport needs no other code.
+A request is the bundle's digest (8 bytes), the number of rows (uint32, little-endian) and the rows as float32; an
+answer is one status byte and the probabilities as float32. Both ends of this encoding are in this module.
 """
 
 from __future__ import annotations
@@ -16,48 +17,55 @@ from data.errors import DeadlineExceeded, VersionUnavailable
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.transport.connection_pool import Transport
 
-_SHAPE = struct.Struct("<8sI")
-_OK, _ABSENT = b"\0", b"\1"
+_HEADER = struct.Struct("<8sI")
+_OK, _NOT_LOADED = b"\0", b"\1"
 
 
 class LocalModel:
-    """The model in this process."""
+    """A model stage that scores in this process."""
 
     def __init__(self, model: OnnxModel) -> None:
         self._model = model
 
     async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
-        """Score on the event loop: a batch takes less time than a hop to a thread."""
+        """Score the matrix; see `ModelStage`. `timeout_s` is ignored."""
+        # On the event loop: a batch takes less time than handing it to a thread.
         return self._model.score(matrix)
 
 
 class ModelServer:
-    """Answers `RemoteModel`: bytes in, bytes out.
+    """The replica's end of `RemoteModel`.
 
     Args:
-        models: returns the model of a bundle by its digest's bytes, None for one that is not loaded here.
+        models: returns the model of a bundle, by the bytes of its digest; None when it is not loaded here.
     """
 
     def __init__(self, models: Callable[[bytes], OnnxModel | None]) -> None:
         self._models = models
 
     def call(self, request: bytes) -> bytes:
-        """Score a packed matrix by the bundle that it names, and by no other."""
-        digest, rows = _SHAPE.unpack_from(request)
+        """Score the rows of a request by the bundle that it names; answer "not loaded" rather than use another one."""
+        digest, rows = _HEADER.unpack_from(request)
         model = self._models(digest)
         if model is None:
-            return _ABSENT
-        matrix = np.frombuffer(request, np.float32, offset=_SHAPE.size).reshape(rows, model.width)
+            return _NOT_LOADED
+        matrix = np.frombuffer(request, np.float32, offset=_HEADER.size).reshape(rows, model.width)
         return _OK + model.score(matrix).tobytes()
 
 
 def is_absent_version(answer: bytes) -> bool:
-    """True when a model replica answered that it does not hold the bundle: another one may."""
-    return answer[:1] == _ABSENT
+    """True when a model replica answered that it has not loaded the bundle; another replica may have."""
+    return answer[:1] == _NOT_LOADED
 
 
 class RemoteModel:
-    """One bundle at the far end of a transport, bounded in time: a replica that hangs must not keep a batch slot."""
+    """A model stage that scores by one bundle in another replica.
+
+    Args:
+        transport: calls some model replica.
+        digest: the bundle's digest, 16 hexadecimal digits.
+        timeout_s: longest time for one batch, in seconds, so that a replica that hangs does not keep a batch slot.
+    """
 
     def __init__(self, transport: Transport, digest: str, timeout_s: float) -> None:
         self._transport = transport
@@ -65,9 +73,9 @@ class RemoteModel:
         self._digest = bytes.fromhex(digest)
 
     async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
-        """Score on some replica; see ModelStage."""
+        """Score on some replica; see `ModelStage`."""
         allowed = min(self._timeout_s, timeout_s)
-        request = _SHAPE.pack(self._digest, len(matrix)) + matrix.tobytes()
+        request = _HEADER.pack(self._digest, len(matrix)) + matrix.tobytes()
         try:
             answer = await self._transport(request, allowed)
         except asyncio.TimeoutError as exc:

@@ -1,4 +1,4 @@
-"""The model as ONNX Runtime runs it: float32 matrix in, probabilities out."""
+"""A model bundle loaded into ONNX Runtime: takes a float32 matrix, returns probabilities."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _PROBE_TOLERANCE = 1e-5
 
 
 class OnnxModel:
-    """One loaded, warmed-up model. Construction fails rather than serve a model that does not compute what it did."""
+    """A loaded and warmed-up model, checked to score its bundle's probe rows as they were scored in training."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Load and warm up.
+        """Load the model and score the bundle's probe rows, which also warms it up.
 
         Raises:
-            BundleError: the ONNX file does not load, or its probe rows no longer score as recorded.
-            SchemaMismatch: the model takes another number of features than the schema has.
+            BundleError: the ONNX file does not load, or does not score its probe rows as recorded.
+            SchemaMismatch: the model's number of inputs is not the schema's number of features.
         """
         self.manifest = bundle.manifest
         self.seconds = Histogram(FINE_SECONDS)
-        """How long each call of `score` took."""
+        """Durations of the calls of `score`."""
         self.rows = 0
-        """Rows that it scored."""
+        """Number of rows scored."""
         self._session = _session(bundle.onnx)
         self.width = len(bundle.manifest.schema_.names)
         self._check_width()
@@ -39,7 +39,7 @@ class OnnxModel:
         """Return the probability of the positive class, float32 of shape (n,), for float32 of shape (n, k).
 
         Raises:
-            SchemaMismatch: the matrix has another number of columns than the model.
+            SchemaMismatch: the matrix is not of shape (n, `width`).
         """
         started = time.perf_counter()
         scores = self._score(matrix)
@@ -65,13 +65,14 @@ class OnnxModel:
         except Exception as exc:
             raise BundleError(f"{self.manifest.name}: the model does not score its probe rows: {exc}") from exc
         worst = float(np.max(np.abs(scores - np.array(probe.probabilities, np.float32)), initial=0.0))
+        # `not <=` instead of `>`: a NaN, recorded or scored, must fail too.
         if not worst <= _PROBE_TOLERANCE:
             raise BundleError(f"{self.manifest.name}: probe rows differ from the recorded scores by {worst:.2g}")
 
 
 def _session(onnx: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    # One thread and no spinning: replicas share the machine, and one row takes microseconds.
+    # One thread and no spinning: the replicas share the machine's cores, and a row takes microseconds.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

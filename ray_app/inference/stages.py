@@ -1,6 +1,6 @@
-"""The two stages behind the gateway, feature fetch and model, as the inference path sees them.
+"""The interfaces of the two stages that the inference pipeline calls: feature fetch and model.
 
-Each is local or at the far end of a transport: `feature_fetch.py` and `model_scoring.py` have both.
+`feature_fetch.py` and `model_scoring.py` each implement one, in this process and over a transport.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ class FeatureStage(Protocol):
     """Reads the online store."""
 
     async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
-        """Return packed rows, same length and order as `entities`; None where there is none.
+        """Return one packed row per entity, in order; None for an entity without a row.
 
         Args:
             entities: keys to read.
-            timeout_s: time that the callers have left; a stage may allow itself less.
+            timeout_s: seconds that the callers have left; a stage may have a shorter limit of its own.
 
         Raises:
-            StoreUnavailable: the store did not answer; predictions go on without online values.
+            StoreUnavailable: the store did not answer in time, or with an error.
         """
         ...
 
@@ -35,12 +35,12 @@ class ModelStage(Protocol):
         """Return probabilities, float32 of shape (n,), for float32 of shape (n, k).
 
         Args:
-            matrix: encoded rows.
-            timeout_s: time that the callers have left; a stage may allow itself less.
+            matrix: n encoded rows of k features.
+            timeout_s: seconds that the callers have left; a stage may have a shorter limit of its own.
 
         Raises:
-            VersionUnavailable: no replica that answers holds the bundle.
-            Overloaded: no replica can be reached.
-            DeadlineExceeded: none answered in time.
+            VersionUnavailable: no replica that answers has loaded the version.
+            Overloaded: no replica can be reached, or all are full.
+            DeadlineExceeded: no replica answered in time.
         """
         ...
