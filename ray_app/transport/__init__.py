@@ -1,1 +1,1 @@
-"""Direct links: bytes from a gateway to a replica over one persistent connection, beside Serve's own handle."""
+"""Calls from a gateway to stage replicas: over persistent TCP connections (links), else by Ray Serve's handle."""

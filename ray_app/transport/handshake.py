@@ -1,4 +1,4 @@
-"""The first words on a link: who may talk, and that both sides mean the same by what they say."""
+"""The handshake of a link: the peer must know the application's secret, and both ends must read payloads alike."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from ray_app.transport.framing import PROTOCOL
 
 
 class Handshake:
-    """What both sides must agree on: the application's secret, the protocol, and what the payloads mean.
+    """Makes and checks the payload of HELLO frames.
 
     Args:
         secret: random bytes that only the replicas of one application know.
         deployment: name of the deployment that answers.
-        fingerprint: of what all payloads share; of a model its contract, which several versions have in common.
+        fingerprint: fingerprint of what payloads mean: the model's contract, which all its loaded versions share.
     """
 
     def __init__(self, secret: bytes, deployment: str, fingerprint: str) -> None:
         self._secret = secret
-        self._said = [PROTOCOL, deployment, fingerprint]
+        self._terms = [PROTOCOL, deployment, fingerprint]
 
     def encode(self) -> bytes:
-        """The payload of a HELLO frame."""
-        return bytes(msgpack.packb([self._secret, *self._said]) or b"")
+        """Return the payload of a HELLO frame."""
+        return bytes(msgpack.packb([self._secret, *self._terms]) or b"")
 
     def problem(self, payload: bytes) -> str | None:
-        """Why a peer's HELLO is not acceptable, None when it is: "garbled", "secret", "protocol" or "schema"."""
+        """Return why a HELLO is refused ("garbled", "secret", "protocol" or "schema"), None when it is accepted."""
         try:
-            secret, *said = msgpack.unpackb(payload)
+            secret, *terms = msgpack.unpackb(payload)
         except (ValueError, TypeError, msgpack.UnpackException):
             return "garbled"
         if not isinstance(secret, bytes) or not hmac.compare_digest(secret, self._secret):
             return "secret"
-        if said[:1] != self._said[:1]:
+        if terms[:1] != self._terms[:1]:
             return "protocol"
-        return None if said == self._said else "schema"
+        return None if terms == self._terms else "schema"
