@@ -1,4 +1,7 @@
-"""Where the request router of a gateway's process writes down which replicas there are, and link sets read it."""
+"""The addresses of each deployment's replicas, from Serve's request router to the connection pools of the process.
+
+This state is in a module of its own because Serve pickles the module of a request router by value.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,19 @@ _latest: dict[str, Mapping[str, Address]] = {}
 
 
 def publish(deployment: str, members: Mapping[str, Address]) -> None:
-    """Write down a deployment's replicas by their ids, and tell the listener."""
+    """Store the addresses of a deployment's replicas, by replica id, and call its listener."""
     with _lock:
         _latest[deployment] = members
-        # Told within the lock, so that no older list overtakes a newer one.
+        # Called within the lock, so that an older list cannot reach the listener after a newer one.
         if listener := _listeners.get(deployment):
             listener(members)
 
 
 def subscribe(deployment: str, listener: Listener) -> None:
-    """Have `listener` told of a deployment's replicas, now and at every change, on the publisher's thread."""
+    """Call `listener` with the deployment's replicas at every change, on the publisher's thread, and now if known.
+
+    A deployment has one listener: another one replaces it.
+    """
     with _lock:
         _listeners[deployment] = listener
         if (latest := _latest.get(deployment)) is not None:

@@ -1,7 +1,8 @@
-"""How a gateway learns of replicas: the request router that Serve runs in it sees every change of the list.
+"""A Serve request router that tells the gateway's connection pools which replicas there are.
 
-Serve pickles this module by value into the gateway, whatever way the class is named in the configuration,
-so nothing may be kept here: what the router learns it publishes on the board.
+Serve runs the router in each gateway and updates it at every change of the replicas. It pickles this module by value
+into the gateway, however the configuration names the class, so module state here would be a copy that nobody else
+sees: the router publishes through `replica_discovery` instead.
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ from ray_app.transport import replica_discovery
 from ray_app.transport.connection_pool import Address
 
 HOST, PORT = "link_host", "link_port"
-"""Keys of the metadata with which a replica publishes where it listens."""
+"""Keys of the replica metadata that hold the address for links."""
 
 
 class LinkRouter(PowerOfTwoChoicesRequestRouter):
-    """Serve's default router, which also passes on where the replicas listen for links."""
+    """Serve's default router; also publishes the link address of every replica."""
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
-        """Take over Serve's list of running replicas."""
+        """Receive Serve's list of running replicas; those without a link address are not published."""
         super().update_replicas(replicas)
-        published = {replica.replica_id.unique_id: replica.replica_metadata for replica in replicas}
+        metadata = {replica.replica_id.unique_id: replica.replica_metadata for replica in replicas}
         replica_discovery.publish(
             self._deployment_id.name,
-            {key: Address(said[HOST], said[PORT]) for key, said in published.items() if PORT in said},
+            {replica: Address(values[HOST], values[PORT]) for replica, values in metadata.items() if PORT in values},
         )
 
 
 ROUTER_PATH = f"{LinkRouter.__module__}.{LinkRouter.__qualname__}"
+"""Import path of the router, for a deployment's configuration."""

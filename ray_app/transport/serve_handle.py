@@ -1,4 +1,4 @@
-"""Serve's own handles as a transport to a stage: the fallback of links, and their reference."""
+"""Ray Serve's handles as a transport to a stage: used where no link can be had, and when links are switched off."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ _UNREACHABLE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableErr
 
 
 def method_of(handle: DeploymentHandle, name: str) -> DeploymentHandle:
-    """Return the handle of one method, to be kept: looking it up anew makes a new handle each time."""
-    # The one argument is bytes, for which pickle does what cloudpickle does in a sixth of the time.
+    """Return the handle of one method. Keep it: every call of this function makes a new handle."""
+    # The one argument is bytes, which pickle serializes in a sixth of cloudpickle's time.
     return handle.options(method_name=name, request_serialization="pickle", response_serialization="pickle")
 
 
 def by_handle(handle: DeploymentHandle) -> Transport:
-    """Return a transport to the `call` method; a replica that died is retried once, then Overloaded is raised."""
+    """Return a transport that calls the deployment's `call` method.
+
+    A call whose replica died is repeated once; if that fails too, the transport raises Overloaded.
+    """
     call = method_of(handle, "call")
 
     async def send(request: bytes) -> bytes:
         try:
             return await call.remote(request)
         except _UNREACHABLE:
-            # The replica died with the request. Every call only reads, so another replica may answer it.
+            # The replica died during the call. All calls only read, so repeating one is safe.
             try:
                 return await call.remote(request)
             except _UNREACHABLE as exc:
@@ -42,7 +45,7 @@ def by_handle(handle: DeploymentHandle) -> Transport:
 
 
 async def ping(handle: DeploymentHandle) -> str | None:
-    """Return what a stage's `ping` method says is wrong, or that no replica answers."""
+    """Return the problem that a stage's `ping` method reports, or that no replica answers within 1 s; else None."""
     try:
         return await asyncio.wait_for(handle.remote(), _PING_TIMEOUT_S)
     except (asyncio.TimeoutError, *_UNREACHABLE):
