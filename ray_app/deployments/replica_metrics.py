@@ -146,7 +146,7 @@ class LinkMetrics(Collector):
             "rayscore_link_refused", "Connections closed because of what the peer did.", labels=[*labels, "reason"]
         )
         for reason in REFUSALS:
-            refused.add_metric([*self._values, reason.replace(" ", "_")], server.cut_off[reason])
+            refused.add_metric([*self._values, reason.replace(" ", "_")], server.refusals[reason])
         unanswered = CounterMetricFamily(
             "rayscore_link_calls_unanswered", "Calls over links without an answer.", labels=[*labels, "reason"]
         )

@@ -35,7 +35,7 @@ def reach(
         return StageConnection(fallback, lambda: 1)
     name = handle.deployment_name
     count, note = metrics.count_calls(name), metrics.count_link_events(name)
-    links = LinkPool(name, served.hello(name).encode(), fallback, count, elsewhere, note=note)
+    links = LinkPool(name, served.hello(name).encode(), fallback, count, elsewhere, on_link_event=note)
     metrics.watch_links(name, links)
     subscribe(name, links.update_threadsafe)
     return StageConnection(links.call, lambda: links.open_links)

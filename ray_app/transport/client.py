@@ -1,4 +1,4 @@
-"""The asking end of one link: a persistent connection with pipelined calls."""
+"""The gateway's end of a link: one persistent connection to a replica, with pipelined calls."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ray_app.transport.server import OVERLOADED, TOO_LATE
 
 
 class LinkLost(RayscoreError):
-    """The connection ended, or could not be made; a call on it may or may not have been answered."""
+    """The connection ended or could not be made; the replica may or may not have processed a pending call."""
 
 
 class LinkRefused(RayscoreError):
-    """The peer does not accept this side's hello; its text is the reason."""
+    """The replica refused the handshake; the message is its reason."""
 
 
 class CallFailed(RayscoreError):
-    """The replica answered that the call failed; its text is the replica's."""
+    """The replica's handler raised; the message is the replica's."""
 
 
 class Link(asyncio.Protocol):
-    """One open connection to one replica. Made by `open_link`; belongs to its event loop."""
+    """One connection to one replica, made by `open_link`. Belongs to one event loop."""
 
     def __init__(self, hello: bytes) -> None:
         self._loop = asyncio.get_running_loop()
@@ -32,35 +32,37 @@ class Link(asyncio.Protocol):
         self._pending: dict[int, asyncio.Future[bytes]] = {}
         self._next_id = 0
         self._transport: asyncio.Transport | None = None
-        self.greeted: asyncio.Future[None] = self._loop.create_future()
+        self.welcomed: asyncio.Future[None] = self._loop.create_future()
+        """Done when the replica has accepted the handshake; an exception when it refused, or the connection ended."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection has ended."""
         self.suspect = False
-        """True from a call that ran out of time until the peer is heard of again."""
+        """True after a call timed out, until any bytes arrive from the replica."""
 
     @property
     def usable(self) -> bool:
-        """True while the connection is open and was welcomed."""
-        return self.greeted.done() and not self.lost.done()
+        """True while the connection is open and the handshake has been accepted."""
+        return self.welcomed.done() and not self.lost.done()
 
     @property
     def in_flight(self) -> int:
-        """Calls waiting for their answer."""
+        """Number of calls waiting for their answer."""
         return len(self._pending)
 
     async def call(self, payload: bytes, timeout_s: float) -> bytes:
-        """Return the answer to one call.
+        """Send one call and return its answer.
 
         Raises:
-            LinkLost: the connection ended first.
-            asyncio.TimeoutError: no answer in `timeout_s` seconds; a late one is dropped.
-            Overloaded: the replica did not take the call.
-            BadFrame: the payload is larger than a frame may be.
+            LinkLost: the connection ended before the answer.
+            asyncio.TimeoutError: no answer within `timeout_s` seconds; a late answer is dropped.
+            Overloaded: the replica has too many calls under way.
+            BadFrame: the payload is larger than MAX_PAYLOAD.
             CallFailed: the replica's handler raised.
         """
         if self._transport is None or self.lost.done():
             raise LinkLost("the connection has ended")
         call_id = self._next_id = (self._next_id + 1) & 0xFFFFFFFF
+        # Encoded before the call is registered: a payload that is too large leaves nothing behind.
         frame = encode(FrameKind.CALL, call_id, payload, max(1, int(timeout_s * 1000)))
         future: asyncio.Future[bytes] = self._loop.create_future()
         self._pending[call_id] = future
@@ -73,20 +75,20 @@ class Link(asyncio.Protocol):
             self._pending.pop(call_id, None)
 
     def close(self) -> None:
-        """End the connection; calls under way are lost."""
+        """Close the connection at once; pending calls raise LinkLost."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        # A cast: uvloop's transports are no subclasses of asyncio's.
+        # A cast, because uvloop's transports are not subclasses of asyncio.Transport.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(encode(FrameKind.HELLO, 0, self._hello))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         error = LinkLost(f"the connection ended: {exc or 'closed by the replica'}")
-        for future in (self.greeted, *self._pending.values()):
+        for future in (self.welcomed, *self._pending.values()):
             if not future.done():
                 future.set_exception(error)
         if not self.lost.done():
@@ -97,21 +99,22 @@ class Link(asyncio.Protocol):
         self.suspect = False
         try:
             for frame in self._reader.feed(data):
-                self._take(frame)
+                self._handle(frame)
         except BadFrame:
             self.close()
 
-    def _take(self, frame: Frame) -> None:
+    def _handle(self, frame: Frame) -> None:
         if frame.kind == FrameKind.ANSWER or frame.kind == FrameKind.FAILED:
-            self._settle(frame)
-        elif frame.kind == FrameKind.WELCOME and not self.greeted.done():
-            self.greeted.set_result(None)
-        elif frame.kind == FrameKind.REFUSED and not self.greeted.done():
-            self.greeted.set_exception(LinkRefused(frame.payload.decode(errors="replace")))
+            self._resolve(frame)
+        elif frame.kind == FrameKind.WELCOME and not self.welcomed.done():
+            self.welcomed.set_result(None)
+        elif frame.kind == FrameKind.REFUSED and not self.welcomed.done():
+            self.welcomed.set_exception(LinkRefused(frame.payload.decode(errors="replace")))
         else:
             self.close()
 
-    def _settle(self, frame: Frame) -> None:
+    def _resolve(self, frame: Frame) -> None:
+        # A call that timed out is no longer pending.
         future = self._pending.get(frame.call_id)
         if future is None or future.done():
             return
@@ -131,17 +134,23 @@ class Link(asyncio.Protocol):
 
 
 async def open_link(host: str, port: int, hello: bytes, timeout_s: float) -> Link:
-    """Connect, say hello, and return the welcomed link.
+    """Connect, perform the handshake, and return the usable link.
+
+    Args:
+        host: address of the replica.
+        port: its port for links.
+        hello: payload of the HELLO frame, from `Handshake.encode`.
+        timeout_s: seconds allowed for the connection, and again for the handshake.
 
     Raises:
-        LinkLost: no connection, or no welcome in `timeout_s` seconds.
-        LinkRefused: the peer does not accept the hello.
+        LinkLost: there was no connection, or no reply to the handshake, in time.
+        LinkRefused: the replica refused the handshake.
     """
     loop = asyncio.get_running_loop()
     link: Link | None = None
     try:
         _, link = await asyncio.wait_for(loop.create_connection(lambda: Link(hello), host, port), timeout_s)
-        await asyncio.wait_for(asyncio.shield(link.greeted), timeout_s)
+        await asyncio.wait_for(asyncio.shield(link.welcomed), timeout_s)
     except BaseException as exc:
         if link is not None:
             link.close()

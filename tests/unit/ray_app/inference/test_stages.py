@@ -166,7 +166,7 @@ def test_version_that_one_replica_lacks_is_scored_by_another():
             LinkServer(ModelServer(_held).call, hello),
         )
         ports = [await server.start("127.0.0.1") for server in (without, holding)]
-        links = LinkPool("Stage", hello.encode(), _unreachable, elsewhere=is_absent_version)
+        links = LinkPool("Stage", hello.encode(), _unreachable, try_another=is_absent_version)
         links.update({str(port): Address("127.0.0.1", port) for port in ports})
         await until(lambda: links.open_links == 2)
         remote = RemoteModel(links.call, DIGEST, 5)

@@ -44,7 +44,7 @@ def test_what_happens_to_links_is_noted() -> None:
 
     async def run() -> Counter[str]:
         events: Counter[str] = Counter()
-        links = LinkPool("Model", HELLO.encode(), no_fallback, note=lambda event: events.update([event]))
+        links = LinkPool("Model", HELLO.encode(), no_fallback, on_link_event=lambda event: events.update([event]))
         async with serving() as (server, port):
             links.update({"a": Address(HOST, port)})
             await until(lambda: links.open_links == 1)
@@ -53,7 +53,7 @@ def test_what_happens_to_links_is_noted() -> None:
             await until(lambda: events["unreachable"] > 0)
             assert (links.open_links, links.replicas) == (0, 1)
         await links.close()
-        refused = LinkPool("Model", b"nonsense", no_fallback, note=lambda event: events.update([event]))
+        refused = LinkPool("Model", b"nonsense", no_fallback, on_link_event=lambda event: events.update([event]))
         async with serving() as (_, port):
             refused.update({"a": Address(HOST, port)})
             await until(lambda: events["refused"] > 0)

@@ -60,7 +60,7 @@ def test_a_peer_that_does_not_fit_is_refused_and_counted(
             for _ in range(3):
                 with pytest.raises(LinkRefused, match=reason):
                     await open_link(HOST, port, hello, 5)
-            return server.cut_off
+            return server.refusals
 
     with caplog.at_level(logging.WARNING):
         assert Counter({reason: 3}) == asyncio.run(run())
@@ -83,7 +83,7 @@ def test_what_follows_a_refused_hello_is_not_looked_at() -> None:
             writer.write(refused + fitting + encode(FrameKind.CALL, 1, b"let me in", 1000))
             said = await asyncio.wait_for(reader.read(), 60)
             writer.close()
-            return said, server.cut_off
+            return said, server.refusals
 
     assert asyncio.run(run()) == (encode(FrameKind.REFUSED, 0, b"secret"), Counter(secret=1))
     assert called == []
@@ -119,7 +119,7 @@ def test_a_silent_peer_is_cut_off() -> None:
                 writer.write(start)
                 assert await asyncio.wait_for(reader.read(), 5) == b""
                 writer.close()
-            return server.cut_off
+            return server.refusals
 
     assert Counter({"no hello in time": 2}) == asyncio.run(run())
 
@@ -280,7 +280,7 @@ def test_a_peer_that_has_not_said_hello_is_held_to_little() -> None:
             link = await open_link(HOST, port, HELLO.encode(), 5)
             assert len(await link.call(bytes(1_000_000), 5)) == 1_000_000
             link.close()
-            return server.cut_off
+            return server.refusals
 
     assert Counter({"bad frame": 1}) == asyncio.run(run())
 
