@@ -79,7 +79,7 @@ def _swaps(versions: Versions, asked: Asked, args: argparse.Namespace, argv: Seq
     text = (
         f"{args.rps:g} requests/s for {args.seconds:g} s a row, {args.replicas} gateway and model replica(s) each. "
         "*Mixed*: answers whose score is not that of the version they name. *Commit*: from the request to the admin "
-        f"door to its answer that the rules are in force. Times in ms. p99 with swaps / without: {_ratio(p99)}. "
+        f"API to its answer that the rules are in force. Times in ms. p99 with swaps / without: {_ratio(p99)}. "
         f"MiB (proportional set size) before the first row: {memory}."
     )
     described = machine.describe("benchmarks.swaps", argv, _PACKAGES)

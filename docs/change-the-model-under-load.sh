@@ -48,12 +48,12 @@ run() {
 
 admin() { curl -sS --fail-with-body -H "authorization: Bearer $RAYSCORE_ADMIN_TOKEN" "$url/admin/$1" ${2:+-d "$2"}; }
 
-# change NAME ACTION BODY: ask the admin door.
+# change NAME ACTION BODY: ask the admin API.
 change() {
   run "$1" curl -sS --fail-with-body -w '\n' -H "authorization: Bearer $RAYSCORE_ADMIN_TOKEN" "$url/admin/$2" -d "$3"
 }
 
-# wait_until SECONDS EXPRESSION: until it is true of the status `s` that the admin door shows.
+# wait_until SECONDS EXPRESSION: until it is true of the status `s` that the admin API shows.
 wait_until() {
   local end=$((SECONDS + $1)) look='import json, sys; s = json.load(sys.stdin); sys.exit(not eval(sys.argv[1]))'
   until admin status 2>/dev/null | python -c "$look" "$2" 2>/dev/null; do
@@ -159,7 +159,7 @@ say "back to version 1, by one command"
 run "rollback" rayscore rollout rollback
 wait_until 30 's["rules"]["champion"] == "1" and not s["rules"]["challengers"]'
 
-say "there and back again by the admin door"
+say "there and back again by the admin API"
 change "all to version 2" weight '{"version": "2", "weight": 100}'
 sleep 3
 run "rollback --url" rayscore rollout rollback --url "$url"

@@ -116,7 +116,7 @@ def test_replica_loads_no_training():
     }
 
 
-def test_rollback_by_the_admin_door_loads_no_mlflow():
+def test_rollback_by_the_admin_api_loads_no_mlflow():
     """Who is in a hurry waits neither for a training library nor for MLflow, which alone takes a second to load."""
     code = "from tune.__main__ import main\ntry: main(['rollout', '--help'])\nexcept SystemExit: pass"
     assert loaded(code).isdisjoint({*HEAVY, "numpy", "pyarrow"} - {"httpx"})

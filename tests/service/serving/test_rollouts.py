@@ -42,7 +42,7 @@ def test_of_two_rollouts_at_once_the_second_is_refused(versions, expected):
     assert versions.ask(BODIES[0]).status_code == 200
 
 
-def test_rollback_by_the_admin_door_takes_no_registry(versions, expected):
+def test_rollback_by_the_admin_api_takes_no_registry(versions, expected):
     """One command takes the challenger out while the registry is away; another token is refused."""
     swap(versions, 40)
     versions.wait_settled()
