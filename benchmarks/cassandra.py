@@ -151,7 +151,7 @@ def graph(args: argparse.Namespace, folder: Path) -> Part:
 
 
 def _one(home: Path) -> list[Node]:
-    return [Node(home, heap="1g").start()]
+    return [Node(home, heap="1g", optimizing=True).start()]
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def _cassandra(wanted: bool, folder: str) -> Iterator[Node | None]:
     if not wanted:
         yield None
         return
-    node = Node(Path(folder) / "cassandra", heap="1g").start()
+    node = Node(Path(folder) / "cassandra", heap="1g", optimizing=True).start()
     try:
         yield node
     finally:
