@@ -34,6 +34,8 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     _start(ray, tries=4)
+    # It follows every file of every worker, for nobody, and takes a tenth of a CPU for it.
+    ray._private.worker._global_node.kill_log_monitor()
     yield
     ray.shutdown()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from data.schema.use_case import load_use_case
 from tests.support.application import Workplace, serve_command, wait_for
-from tests.support.models import card_bundle, card_table
+from tests.support.models import card_table, train_bundle
 
 pytestmark = pytest.mark.ray
 
@@ -24,7 +26,7 @@ SETTINGS = {
     "RAYSCORE_GATEWAY_MAX_REPLICAS": "1",
     "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
     "RAYSCORE_MODEL_MAX_REPLICAS": "2",
-    "RAYSCORE_TARGET_BUSY": "0.05",
+    "RAYSCORE_TARGET_BUSY": "0.15",
     "RAYSCORE_MAX_BATCH": "4",
     "RAYSCORE_UPSCALE_DELAY_S": "1",
     "RAYSCORE_DOWNSCALE_DELAY_S": "1",
@@ -32,6 +34,8 @@ SETTINGS = {
     "RAYSCORE_REQUEST_TIMEOUT_MS": "70000",
 }
 """A model in small batches, of which a second replica is to come soon: on a busy machine it gets little of a CPU."""
+TREES = 500
+"""Enough that the model takes much of what the service computes, and few enough that the load ends soon."""
 
 
 @pytest.fixture
@@ -39,7 +43,9 @@ def service(place: Workplace, tmp_path: Path) -> Iterator[Workplace]:
     """The graph with those settings, over the store that other tests use too."""
     own = Workplace(tmp_path)
     own.environment |= {**SETTINGS, "RAYSCORE_SQLITE_FILE": str(place.var / "online.db")}
-    own.publish_champion(card_bundle())
+    rounds = 5
+    trees = {"num_parallel_tree": TREES // rounds, "subsample": 0.5}
+    own.publish_champion(train_bundle(card_table(), load_use_case("card_fraud"), rounds, **trees))
     with own.running(*serve_command("graph")) as child:
         own.wait_ready(child)
         yield own
@@ -85,6 +91,7 @@ def test_replicas_come_and_go_with_the_load_without_an_error(service: Workplace)
 
     def one_left() -> bool:
         statuses[ask(service)] += 1
+        time.sleep(0.5)  # a model that is asked all the time is not idle
         return models(service) == 1 and len(service.processes("ServeReplica:default:Model")) == 1
 
     wait_for(one_left, "the second model replica to be gone", 300)
