@@ -1,4 +1,4 @@
-"""What every command shows on a terminal: steps, progress, and errors with an exit code."""
+"""Output of every command: its outcome on stdout; progress, notes and errors on stderr; the exit code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from data.errors import RayscoreError
 
@@ -19,13 +20,23 @@ _PLAIN_INTERVAL_S = 5.0
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+# Into a file or a pipe, rich would fold tables at 80 columns.
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+
 Advance = Callable[[int], None]
-"""Report that so many more units are done."""
+"""Called with the number of units done since the last call."""
 
 
 def say(text: str) -> None:
-    """Print a line of the command's outcome, as it is."""
+    """Print a line of the command's outcome on stdout, as it is: rich would replace `:names:` of emojis in it."""
     sys.stdout.write(f"{text}\n")
+    # In a file that takes both streams, the lines stay in order.
+    sys.stdout.flush()
+
+
+def show_table(table: Table) -> None:
+    """Print a table of the command's outcome on stdout."""
+    _out.print(table)
 
 
 @contextmanager
@@ -84,12 +95,12 @@ class _PlainProgress:
 
 
 def note(text: str) -> None:
-    """Show a line on stderr as it is, beside the outcome, which is on stdout."""
+    """Print a line on stderr: what the command does, as opposed to its outcome."""
     err.print(text, markup=False)
 
 
 def run_cli(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """Run a command; an error of ours becomes one clear message and exit code 2, Ctrl-C becomes 130."""
+    """Run a command and return its exit code; a RayscoreError becomes one message and code 2, Ctrl-C code 130."""
     try:
         return main(argv)
     except RayscoreError as exc:

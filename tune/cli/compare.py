@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from data.cli.options import add_use_case
+from data.cli.terminal import say, show_table
 from data.errors import ConfigError
 from tune.cli.context import open_context
 from tune.promotion.comparison import compare, figure_rows, parameter_rows
@@ -15,7 +16,7 @@ from tune.promotion.comparison_plot import write_comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     for place in ("one", "other"):
         parser.add_argument(place, metavar="RUN|VERSION|ALIAS", help="id of an MLflow run, version or alias")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="write the comparison as a picture too")
@@ -23,17 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare the two and return the exit code.
+    """Compare two runs or versions, print the tables, and return the exit code.
 
     Raises:
-        ConfigError: the picture's name is wrong.
+        ConfigError: the name of the picture does not end in .png.
         ModelNotFound: no such run or version.
         RegistryUnavailable: MLflow does not answer.
     """
-    desk = open_context(args)
+    context = open_context(args)
     if args.plot and args.plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {args.plot}: the name must end in .png")
-    found = compare(desk.registry, desk.use_case, args.one, args.other)
+    found = compare(context.registry, context.use_case, args.one, args.other)
     names = found.one.name, found.other.name
     for head, rows in (
         (("parameter", *names), parameter_rows(found)),
@@ -42,12 +43,10 @@ def run(args: argparse.Namespace) -> int:
         table = Table(*head, box=None)
         for row in rows:
             table.add_row(*row)
-        desk.show(table)
-        desk.say("")
-    desk.say(
-        f"{names[0]} minus {names[1]} on the same rows" if found.shared else f"no paired difference: {found.reason}"
-    )
+        show_table(table)
+        say("")
+    say(f"{names[0]} minus {names[1]} on the same rows" if found.shared else f"no paired difference: {found.reason}")
     if args.plot:
         write_comparison(args.plot, found)
-        desk.say(f"{args.plot}: written")
+        say(f"{args.plot}: written")
     return 0

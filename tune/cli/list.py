@@ -1,4 +1,4 @@
-"""`rayscore list`: what is registered."""
+"""`rayscore list`: the registered versions of a use case, with their headline figures."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from datetime import datetime, timezone
 from rich.table import Table
 
 from data.cli.options import add_use_case
+from data.cli.terminal import say, show_table
 from tune.cli.context import open_context
 
 HEADLINE = ("auc", "pr_auc", "f1")
-"""Figures that a version is listed with."""
+"""Tags of a version that are shown as its figures."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     add_use_case(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """List the versions and return the exit code; raises RegistryUnavailable when MLflow does not answer."""
-    desk = open_context(args)
-    versions = desk.catalog.list(desk.use_case.name)
+    context = open_context(args)
+    versions = context.catalog.list(context.use_case.name)
     if not versions:
-        desk.say(f"no version of '{desk.use_case.name}' is registered at {desk.settings.tracking_uri}")
+        say(f"no version of '{context.use_case.name}' is registered at {context.settings.tracking_uri}")
         return 0
     table = Table("version", "aliases", "made (UTC)", *HEADLINE, "run", box=None)
     for each in versions:
         made = datetime.fromtimestamp(each.created_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")
         figures = [_short(each.tags.get(name)) for name in HEADLINE]
         table.add_row(each.version, ", ".join(each.aliases), made, *figures, each.run_id)
-    desk.show(table)
+    show_table(table)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`rayscore promote`: hold a version against the gates, and make it the champion if it passes."""
+"""`rayscore promote`: check a version against the gates, and make it the champion if it passes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from rich.table import Table
 
 from data.cli.options import add_use_case
-from data.cli.terminal import EXIT_REFUSED
+from data.cli.terminal import EXIT_REFUSED, say, show_table
 from tune.cli import skew
 from tune.cli.context import CommandContext, open_context
 from tune.promotion.promotion import PromotionVerdict, promote
@@ -15,7 +15,7 @@ from tune.registry.traffic_rules import CHALLENGER, CHAMPION
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "model", metavar="VERSION|ALIAS", nargs="?", default=CHALLENGER, help="default: challenger, the latest"
     )
@@ -26,31 +26,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask the gates, promote or not, and return the exit code.
+    """Check the gates, promote the version if they pass, and return the exit code.
 
     Raises:
         ConfigError: an option is wrong, or goes with another one only.
         ModelNotFound: the version, or its holdout, is not in the registry.
         RegistryUnavailable: MLflow does not answer.
-        ServiceError: the service that is to prove it does not answer.
+        ServiceError: the service of `--skew-proof` does not answer.
     """
-    desk = open_context(args)
-    prove = skew.prover(args, args.skew_proof, desk.use_case)
-    verdict = promote(desk.registry, desk.use_case, args.model, prove, args.new_schema)
+    context = open_context(args)
+    prove = skew.prover(args, args.skew_proof, context.use_case)
+    verdict = promote(context.registry, context.use_case, args.model, prove, args.new_schema)
     if verdict.proof and not verdict.proof.passed:
-        skew.print_proof(verdict.proof, verdict.bundle, desk.out)
-        desk.say("")
-    return print_verdict(verdict, desk)
+        skew.print_proof(verdict.proof, verdict.bundle)
+        say("")
+    return print_verdict(verdict, context)
 
 
-def print_verdict(verdict: PromotionVerdict, desk: CommandContext) -> int:
-    """Print the gates and what follows; return the exit code."""
+def print_verdict(verdict: PromotionVerdict, context: CommandContext) -> int:
+    """Print the gates and the outcome; return the exit code: 0 promoted, 1 refused."""
     table = Table("gate", "value", "limit", "verdict", box=None)
     for gate in verdict.gates:
         table.add_row(gate.name, gate.value, gate.limit, gate.verdict)
-    desk.show(table)
+    show_table(table)
     if verdict.passed:
-        desk.say(f"{desk.use_case.name} version {verdict.version} is now the {CHAMPION}")
+        say(f"{context.use_case.name} version {verdict.version} is now the {CHAMPION}")
         return 0
-    desk.say(f"{desk.use_case.name} version {verdict.version} is not promoted; the {CHAMPION} stays as it was")
+    say(f"{context.use_case.name} version {verdict.version} is not promoted; the {CHAMPION} stays as it was")
     return EXIT_REFUSED

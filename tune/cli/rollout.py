@@ -1,7 +1,7 @@
-"""`rayscore rollout`: start, watch and end a rollout by way of the registry's tags.
+"""`rayscore rollout`: start, watch and end a rollout by orders in the registry's tags.
 
-Who serves reads the order within a second and writes what became of it; this command waits a moment for that. A
-rollback may also go by a service's admin door: it is in force at once, and takes no MLflow.
+The serving side reads an order within a second and writes its outcome into another tag, for which this command waits
+up to ten seconds. A rollback may also call a service's admin endpoint: it is in force at once, without MLflow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from rich.table import Table
 
 from data.cli.options import add_use_case
-from data.cli.terminal import EXIT_REFUSED
+from data.cli.terminal import EXIT_REFUSED, say, show_table
 from data.errors import ConfigError, ModelNotFound
 from data.schema.duration import parse_duration
 from tune.cli.context import CommandContext, open_context
@@ -37,8 +37,8 @@ from tune.skew.service_client import ServiceClient
 
 _STATUS = "status"
 
-_TAKEN_S = 10.0
-_LOOK_AGAIN_S = 0.2
+_OUTCOME_TIMEOUT_S = 10.0
+_POLL_S = 0.2
 _EXAMPLES = """examples:
   rayscore rollout start 4 --steps 1,5,25,100 --hold 10m --slo p99=5ms,errors=0.1%
   rayscore rollout status
@@ -50,7 +50,7 @@ exit codes: 0 done, 1 refused or not taken up by anything that serves, 2 could n
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.epilog = _EXAMPLES
     actions = [
         RolloutAction.START.value,
@@ -70,65 +70,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--alpha", type=float, default=0.05, help="chance that a good version is rolled back (default: 0.05)")
     add("--min-requests", type=int, default=300, metavar="N", help="requests of each step at least (default: 300)")
-    add("--url", help="of rollback: the service to ask by its admin door, with the token in RAYSCORE_ADMIN_TOKEN")
+    add("--url", help="of rollback: the service to ask by its admin endpoint, with the token in RAYSCORE_ADMIN_TOKEN")
     add_use_case(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out the command and return the exit code.
+    """Carry out the action and return the exit code.
 
     Raises:
-        ConfigError: a value is wrong, or nothing of the kind is possible now.
+        ConfigError: an option is wrong, or the state of the rollout does not allow the action.
         ModelNotFound: no such version.
         RegistryUnavailable: MLflow does not answer.
         ServiceError: the service at `--url` does not answer, or wants another token.
     """
-    desk = open_context(args)
+    context = open_context(args)
     if args.url is not None:
-        return _by_door(args, desk)
+        return _roll_back_by_service(args, context)
     if args.action == _STATUS:
-        return _status(desk)
+        return _status(context)
     if args.action == RolloutAction.START.value:
-        return _send(desk, RolloutOrder(id=_id(), action=RolloutAction.START, rollout=_declared(args, desk)))
+        return _send(
+            context, RolloutOrder(id=_new_id(), action=RolloutAction.START, rollout=_declared_rollout(args, context))
+        )
     if args.model is not None:
         raise ConfigError(f"rollout {args.action} takes no version: there is one rollout at most")
-    return _send(desk, RolloutOrder(id=_id(), action=RolloutAction(args.action)))
+    return _send(context, RolloutOrder(id=_new_id(), action=RolloutAction(args.action)))
 
 
-def _by_door(args: argparse.Namespace, desk: CommandContext) -> int:
+def _roll_back_by_service(args: argparse.Namespace, context: CommandContext) -> int:
     if args.action != RolloutAction.ROLLBACK.value or args.model is not None:
-        raise ConfigError("--url: only `rollout rollback` goes by the admin door, and names no version")
-    token = desk.settings.admin_token
+        raise ConfigError("--url: only `rollout rollback` goes by the admin endpoint, and names no version")
+    token = context.settings.admin_token
     if token is None:
-        raise ConfigError("--url: set RAYSCORE_ADMIN_TOKEN to the token of the service's admin door")
+        raise ConfigError("--url: set RAYSCORE_ADMIN_TOKEN to the token of the service's admin endpoint")
     with closing(ServiceClient(args.url)) as service:
-        service.champion(desk.use_case.name)
-        done = service.roll_back(token.get_secret_value(), _id())
+        service.champion(context.use_case.name)
+        done = service.roll_back(token.get_secret_value(), _new_id())
     if done.outcome == "committed":
-        desk.say(f"in force on every replica: version {done.champion} answers everybody, epoch {done.epoch}")
+        say(f"in force on every replica: version {done.champion} answers everybody, epoch {done.epoch}")
         return 0
     if done.outcome == "preparing":
-        desk.say("being prepared; /admin/status tells what becomes of it")
+        say("being prepared; /admin/status tells what becomes of it")
     else:
-        desk.say(f"{done.outcome}: {done.reason}")
+        say(f"{done.outcome}: {done.reason}")
     return EXIT_REFUSED
 
 
-def _declared(args: argparse.Namespace, desk: CommandContext) -> Rollout:
+def _declared_rollout(args: argparse.Namespace, context: CommandContext) -> Rollout:
     if args.model is None:
         raise ConfigError("rollout start: name the version, e.g. rayscore rollout start 4")
-    name = desk.use_case.name
-    running = _kept(desk)
+    name = context.use_case.name
+    running = _current_rollout(context)
     if running is not None and not running.state.over:
         raise ConfigError(f"a rollout of version {running.version} is {running.state.value}: abort it first")
     try:
-        champion = desk.catalog.version(name, CHAMPION).version
+        champion = context.catalog.version(name, CHAMPION).version
     except ModelNotFound as exc:
         raise ConfigError(f"'{name}' has no champion to hold a version against: promote one first") from exc
     return new_rollout(
-        id=_id(),
+        id=_new_id(),
         use_case=name,
-        version=desk.catalog.version(name, args.model).version,
+        version=context.catalog.version(name, args.model).version,
         champion=champion,
         steps=parse_steps(args.steps),
         hold_s=parse_duration(args.hold),
@@ -138,56 +140,54 @@ def _declared(args: argparse.Namespace, desk: CommandContext) -> Rollout:
     )
 
 
-def _send(desk: CommandContext, order: RolloutOrder) -> int:
-    """Write an order and say what became of it."""
-    tags = _tags(desk)
-    if order.rollout is None and ROLLOUT_TAG not in tags and not _waiting(tags):
-        raise ConfigError(f"there is no rollout of '{desk.use_case.name}' to {order.action.value}")
-    desk.catalog.set_tag(desk.use_case.name, ORDER_TAG, order.model_dump_json())
-    taken = _taken(desk, order)
-    if taken is None:
-        desk.say(f"written, but nothing that serves '{desk.use_case.name}' has taken it up yet; it will when it runs")
+def _send(context: CommandContext, order: RolloutOrder) -> int:
+    """Write an order, wait for its outcome, print it, and return the exit code."""
+    tags = _tags(context)
+    if order.rollout is None and ROLLOUT_TAG not in tags and not _pending_order(tags):
+        raise ConfigError(f"there is no rollout of '{context.use_case.name}' to {order.action.value}")
+    context.catalog.set_tag(context.use_case.name, ORDER_TAG, order.model_dump_json())
+    outcome = _outcome(context, order)
+    if outcome is None:
+        say(f"written, but nothing that serves '{context.use_case.name}' has taken it up yet; it will when it runs")
         return EXIT_REFUSED
-    if taken.answer:
-        desk.say(f"refused: {taken.answer}")
+    if outcome.answer:
+        say(f"refused: {outcome.answer}")
         return EXIT_REFUSED
-    desk.say(f"version {taken.version}: {taken.state.value}; {taken.reason}")
-    return EXIT_REFUSED if order.action is RolloutAction.START and taken.state.over else 0
+    say(f"version {outcome.version}: {outcome.state.value}; {outcome.reason}")
+    return EXIT_REFUSED if order.action is RolloutAction.START and outcome.state.over else 0
 
 
-def _taken(desk: CommandContext, order: RolloutOrder) -> Rollout | None:
-    deadline = time.monotonic() + _TAKEN_S
+def _outcome(context: CommandContext, order: RolloutOrder) -> Rollout | None:
+    deadline = time.monotonic() + _OUTCOME_TIMEOUT_S
     while time.monotonic() < deadline:
-        found = _kept(desk)
-        if found is not None and found.order == order.id:
-            return found
-        time.sleep(_LOOK_AGAIN_S)
+        rollout = _current_rollout(context)
+        if rollout is not None and rollout.order == order.id:
+            return rollout
+        time.sleep(_POLL_S)
     return None
 
 
-def _status(desk: CommandContext) -> int:
-    tags = _tags(desk)
-    if waiting := _waiting(tags):
-        desk.say(waiting)
+def _status(context: CommandContext) -> int:
+    tags = _tags(context)
+    if pending := _pending_order(tags):
+        say(pending)
     if ROLLOUT_TAG not in tags:
-        desk.say(f"there is no rollout of '{desk.use_case.name}'")
+        say(f"there is no rollout of '{context.use_case.name}'")
         return 0
     rollout = parse_rollout(tags[ROLLOUT_TAG])
     at = f"step {rollout.step + 1} of {len(rollout.steps)}, {rollout.weight:g} % of the entities"
-    desk.say(f"{rollout.use_case} version {rollout.version} against champion {rollout.champion}: {rollout.state.value}")
-    desk.say(
-        f"{at if rollout.step >= 0 else 'no step yet'}; steps {percents(rollout.steps)}, hold {rollout.hold_s:g} s"
-    )
-    desk.say(rollout.reason)
+    say(f"{rollout.use_case} version {rollout.version} against champion {rollout.champion}: {rollout.state.value}")
+    say(f"{at if rollout.step >= 0 else 'no step yet'}; steps {percents(rollout.steps)}, hold {rollout.hold_s:g} s")
+    say(rollout.reason)
     table = Table("at (UTC)", "what", box=None)
     for event in rollout.history:
         table.add_row(datetime.fromtimestamp(event.at, timezone.utc).strftime("%Y-%m-%d %H:%M:%S"), event.text)
-    desk.show(table)
+    show_table(table)
     return 0
 
 
-def _waiting(tags: dict[str, str]) -> str | None:
-    """What to say of an order that nobody has answered."""
+def _pending_order(tags: dict[str, str]) -> str | None:
+    """The text about an order that no service has answered yet, None when there is no such order."""
     if ORDER_TAG not in tags:
         return None
     order = parse_order(tags[ORDER_TAG])
@@ -195,15 +195,15 @@ def _waiting(tags: dict[str, str]) -> str | None:
     return None if answered else f"the order '{order.action.value}' was not taken up yet"
 
 
-def _id() -> str:
+def _new_id() -> str:
     return secrets.token_hex(4)
 
 
-def _tags(desk: CommandContext) -> dict[str, str]:
-    return desk.catalog.tags(desk.use_case.name)
+def _tags(context: CommandContext) -> dict[str, str]:
+    return context.catalog.tags(context.use_case.name)
 
 
-def _kept(desk: CommandContext) -> Rollout | None:
-    """The rollout as who serves has written it, None without one."""
-    text = _tags(desk).get(ROLLOUT_TAG)
+def _current_rollout(context: CommandContext) -> Rollout | None:
+    """The rollout as the serving side wrote it, None without one."""
+    text = _tags(context).get(ROLLOUT_TAG)
     return parse_rollout(text) if text else None

@@ -1,4 +1,4 @@
-"""`rayscore tune`: search, fit, register a challenger; told in figures, and promoted if it is asked for."""
+"""`rayscore tune`: search, fit, register a challenger and print its figures; promote it if asked to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from data.cli.options import add_use_case
+from data.cli.terminal import say, show_table
 from data.distributed.ray_cluster import cluster
 from data.errors import ConfigError
 from data.settings import Settings
@@ -25,7 +26,7 @@ from tune.search.study import SearchPlan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.description = "Search for a model on a table, fit it, and register it as the challenger."
     parser.epilog = "example: rayscore tune --data var/train.parquet --trials 20 --promote"
     parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="Parquet file or folder to learn from")
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, tell what came of it, promote if it is asked for, and return the exit code.
+    """Search, print the result, promote the version if asked to, and return the exit code.
 
     Raises:
         ConfigError: an option is wrong, or the Ray cluster does not answer.
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         TrainingFailed: no trial came to an end.
         RegistryUnavailable: MLflow does not answer.
     """
-    desk = open_context(args)
+    context = open_context(args)
     for option in ("trials", "concurrency"):
         value = getattr(args, option)
         if value is not None and value < 1:
@@ -64,44 +65,44 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     try:
         with cluster():
-            learned = learn(desk.use_case, plan, desk.settings)
+            learned = learn(context.use_case, plan, context.settings)
     except KeyboardInterrupt:
-        desk.say("stopped; the same command with --resume goes on")
+        say("stopped; the same command with --resume goes on")
         raise
-    _print_learned(learned, desk, time.monotonic() - started)
+    _print_learned(learned, context, time.monotonic() - started)
     if args.promote:
-        return print_verdict(promote(desk.registry, desk.use_case, learned.version), desk)
-    desk.say(f"promote it: rayscore promote --use-case {desk.settings.use_case}")
+        return print_verdict(promote(context.registry, context.use_case, learned.version), context)
+    say(f"promote it: rayscore promote --use-case {context.settings.use_case}")
     return 0
 
 
-def _print_learned(learned: PublishedModel, desk: CommandContext, seconds: float) -> None:
-    desk.say(f"\n{learned.trials} trials in {seconds:.0f} s; best is trial {learned.best.number}:")
-    desk.say("  " + ", ".join(f"{name} {_plain(value)}" for name, value in sorted(learned.best.params.items())))
-    metric = desk.use_case.search.metric.value
+def _print_learned(learned: PublishedModel, context: CommandContext, seconds: float) -> None:
+    say(f"\n{learned.trials} trials in {seconds:.0f} s; best is trial {learned.best.number}:")
+    say("  " + ", ".join(f"{name} {_plain(value)}" for name, value in sorted(learned.best.params.items())))
+    metric = context.use_case.search.metric.value
     validation = f"{learned.figures.validation[metric]:.4f}"
-    desk.say(f"  {learned.best.rounds} rounds, {metric} {validation} on validation\n")
-    _print_figures(learned.figures, metric, desk)
+    say(f"  {learned.best.rounds} rounds, {metric} {validation} on validation\n")
+    _print_figures(learned.figures, metric)
     low, high = learned.figures.holdout.intervals[metric]
-    desk.say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; on validation, which chose it, {validation}")
+    say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; on validation, which chose it, {validation}")
     for alarm in learned.figures.alarms:
         if alarm.leak:
-            desk.say(f"LEAK? {alarm.column} {alarm.text}")
-    desk.say("")
-    desk.say(f"registered: {desk.use_case.name} version {learned.version}, alias {CHALLENGER}")
-    desk.say(f"look at it: {_where_to_look(desk.settings)}")
+            say(f"LEAK? {alarm.column} {alarm.text}")
+    say("")
+    say(f"registered: {context.use_case.name} version {learned.version}, alias {CHALLENGER}")
+    say(f"look at it: {_where_to_look(context.settings)}")
 
 
-def _print_figures(figures: HoldoutEvaluation, metric: str, desk: CommandContext) -> None:
-    """The model and the baselines on the holdout, and by how much each is beaten."""
+def _print_figures(figures: HoldoutEvaluation, metric: str) -> None:
+    """Print the model and the baselines on the holdout, and the model's paired difference to each baseline."""
     names = (*HEADLINE, "brier", "ece", *(["cost"] if "cost" in figures.holdout.metrics else []))
     table = Table("on the holdout", *names, f"this model's {metric} minus its", "95 % interval", "", box=None)
     table.add_row("this model", *(f"{figures.holdout.metrics[name]:.4f}" for name in names))
     for baseline, measured in figures.baselines.items():
-        found = figures.differences[baseline]
-        beaten = f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", found.verdict
-        table.add_row(baseline, *(f"{measured[name]:.4f}" for name in names), *beaten)
-    desk.show(table)
+        gain = figures.differences[baseline]
+        shown = f"{gain.value:+.4f}", f"{gain.low:+.4f} to {gain.high:+.4f}", gain.verdict
+        table.add_row(baseline, *(f"{measured[name]:.4f}" for name in names), *shown)
+    show_table(table)
 
 
 def _where_to_look(settings: Settings) -> str:

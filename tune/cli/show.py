@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 
 from data.cli.options import add_use_case
+from data.cli.terminal import say
 from tune.cli.context import open_context
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("model", metavar="VERSION|ALIAS", help="e.g. 3, champion, challenger")
     add_use_case(parser)
 
@@ -21,12 +22,12 @@ def run(args: argparse.Namespace) -> int:
         ModelNotFound: no such version.
         RegistryUnavailable: MLflow does not answer.
     """
-    desk = open_context(args)
-    model = desk.registry.resolve(desk.use_case.name, args.model)
+    context = open_context(args)
+    model = context.registry.resolve(context.use_case.name, args.model)
     manifest = model.bundle.manifest
     aliases = f" ({', '.join(model.aliases)})" if model.aliases else ""
-    desk.say(f"{model.name} version {model.version}{aliases}, made {manifest.created_at}, run {model.run_id}")
-    desk.say(f"schema {manifest.schema_.fingerprint}, view {manifest.view}, threshold {manifest.threshold:.4g}")
-    desk.say(f"versions: {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}\n")
-    desk.say(model.bundle.card)
+    say(f"{model.name} version {model.version}{aliases}, made {manifest.created_at}, run {model.run_id}")
+    say(f"schema {manifest.schema_.fingerprint}, view {manifest.view}, threshold {manifest.threshold:.4g}")
+    say(f"versions: {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}\n")
+    say(model.bundle.card)
     return 0

@@ -1,4 +1,4 @@
-"""`rayscore skew`, and the skew proof of `promote`: options in, a proof and what it found in words out."""
+"""`rayscore skew`, and the skew proof of `promote`: makes the proof from the options and prints its findings."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
-from rich.console import Console
 from rich.table import Table
 
 from data.cli.options import add_use_case
-from data.cli.terminal import EXIT_REFUSED, progress
+from data.cli.terminal import EXIT_REFUSED, progress, say, show_table
 from data.errors import ConfigError
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
@@ -34,7 +33,7 @@ _DEFAULT_RATE = 2000.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `skew` takes."""
+    """Add the arguments of `skew`."""
     parser.add_argument("model", metavar="VERSION|ALIAS", nargs="?", help="default: the champion that is served")
     parser.add_argument("--url", help="of the service to replay rows through, e.g. http://127.0.0.1:8000")
     add_options(parser)
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what `skew` and `promote` have in common."""
+    """Add the options that `skew` and `promote` share."""
     parser.add_argument(
         "--rows",
         type=int,
@@ -66,10 +65,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def prover(args: argparse.Namespace, url: str | None, use_case: UseCase) -> Prove | None:
-    """Return the function that makes the proof which the options ask for, by the service at `url` or by a log, if any.
+    """Return the function that makes the proof, by the service at `url` or by `--log`; None when neither is named.
 
     Raises:
-        ConfigError: an option is out of range or goes with another one only, or the URL is none.
+        ConfigError: an option is out of range or goes with another one only, or `url` is not a URL.
     """
     rows = args.rows if args.rows is not None else use_case.gates.skew_rows or DEFAULT_ROWS
     if rows < 1:
@@ -79,13 +78,14 @@ def prover(args: argparse.Namespace, url: str | None, use_case: UseCase) -> Prov
     if url is not None and args.log is not None:
         raise ConfigError("--log: a proof is made of a running service or of a prediction log, not of both")
     if url is None:
-        _refuse(args, ("data", "stored") if args.log else ("data", "stored", "rows"))
+        _refuse_options(args, ("data", "stored") if args.log else ("data", "stored", "rows"))
         return _by_log(args, rows) if args.log else None
+    # Opened here for its check of the URL: a wrong one is refused before any model is loaded.
     with closing(ServiceClient(url)):
         return _by_replay(args, url, rows, use_case)
 
 
-def _refuse(args: argparse.Namespace, options: tuple[str, ...]) -> None:
+def _refuse_options(args: argparse.Namespace, options: tuple[str, ...]) -> None:
     for option in options:
         if getattr(args, option) is not None:
             raise ConfigError(f"--{option}: belongs to a proof by a running service; name its URL")
@@ -117,45 +117,42 @@ def run(args: argparse.Namespace) -> int:
         ServiceError: the service does not answer, or serves another use case or version.
         ModelNotFound: the version, or its holdout, is not in the registry.
     """
-    desk = open_context(args)
-    use_case = desk.use_case
+    context = open_context(args)
+    use_case = context.use_case
     make = prover(args, args.url, use_case)
     if make is None:
         raise ConfigError("name a running service with --url, or a prediction log with --log")
-    wanted = args.model or (CHAMPION if args.url is None else _served(args.url, use_case))
-    model = desk.registry.resolve(use_case.name, wanted)
-    holdout = pa.table({}) if args.data or args.log else read_holdout(desk.registry, model)
+    model_name = args.model or (CHAMPION if args.url is None else _served_version(args.url, use_case))
+    model = context.registry.resolve(use_case.name, model_name)
+    holdout = pa.table({}) if args.data or args.log else read_holdout(context.registry, model)
     proof = make(model, holdout)
-    print_proof(proof, model.bundle, desk.out)
+    print_proof(proof, model.bundle)
     return 0 if proof.passed else EXIT_REFUSED
 
 
-def _served(url: str, use_case: UseCase) -> str:
+def _served_version(url: str, use_case: UseCase) -> str:
     with closing(ServiceClient(url)) as service:
         return service.champion(use_case.name)
 
 
-def print_proof(proof: SkewProof, bundle: Bundle, out: Console) -> None:
-    """Print what was compared; when rows differ, the first ten field by field, and what it looks like."""
+def print_proof(proof: SkewProof, bundle: Bundle) -> None:
+    """Print what was compared; when rows differ, the first ten field by field, and the likely causes."""
     where = ", ".join(f"{count:,} from {source}" for source, count in sorted(proof.fields.items()))
-    _say(
-        out,
-        f"version {proof.version}: {proof.summary}; {proof.fields.total():,} values" + (f": {where}" if where else ""),
-    )
+    say(f"version {proof.version}: {proof.summary}; {proof.fields.total():,} values" + (f": {where}" if where else ""))
     if proof.first_refusal:
-        _say(out, f"refused, the first: {proof.first_refusal}")
+        say(f"refused, the first: {proof.first_refusal}")
     for mismatch in proof.mismatches[:SHOWN]:
-        _print_mismatch(mismatch, out)
+        _print_mismatch(mismatch)
     for finding in diagnose(proof.mismatches, bundle):
         touched = f" ({', '.join(finding.features)})" if finding.features else ""
         of = f"{finding.rows:,} of the {len(proof.mismatches):,} rows looked at"
-        _say(out, f"it looks like this: {finding.kind.value}{touched}, {of}; {finding.example}")
+        say(f"it looks like this: {finding.kind.value}{touched}, {of}; {finding.example}")
     if proof.passed:
-        _say(out, "serving computes what training computed")
+        say("serving computes what training computed")
     elif proof.compared < proof.wanted:
-        _say(out, f"no proof: {proof.compared:,} of {proof.wanted:,} rows were compared; {_advice(proof)}")
+        say(f"no proof: {proof.compared:,} of {proof.wanted:,} rows were compared; {_advice(proof)}")
     else:
-        _say(out, "no proof: serving does not compute what training computed")
+        say("no proof: serving does not compute what training computed")
 
 
 def _advice(proof: SkewProof) -> str:
@@ -164,19 +161,18 @@ def _advice(proof: SkewProof) -> str:
     return "there are no more; give another table with --data, or ask for fewer rows with --rows"
 
 
-def _print_mismatch(mismatch: RowMismatch, out: Console) -> None:
+def _print_mismatch(mismatch: RowMismatch) -> None:
     same = abs(mismatch.online - mismatch.offline) < 5e-7
-    _say(
-        out,
+    say(
         f"\nrow {mismatch.row}: score {mismatch.online:.6f} online, {mismatch.offline:.6f} offline"
         f"{' (the same)' if same else ''}, request {mismatch.request_id}",
     )
     table = Table("field", "sent", "online", "offline", "", box=None)
     for line in mismatch.lines:
         table.add_row(line.name, _shown(line.sent), _online(line), _offline(line), line.fault)
-    out.print(table)
+    show_table(table)
     if mismatch.rescored:
-        _say(out, f" the bundle scores the online values {mismatch.implied:.6f}")
+        say(f" the bundle scores the online values {mismatch.implied:.6f}")
 
 
 def _online(line: FieldDifference) -> str:
@@ -188,13 +184,9 @@ def _offline(line: FieldDifference) -> str:
 
 
 def _code(value: object, encoded: float) -> str:
-    """What the model sees, where that is not the value itself."""
+    """The encoded value, where it differs from the value itself: categories become numbers."""
     return f" = {encoded:g}" if isinstance(value, str) else ""
 
 
 def _shown(value: object) -> str:
     return "-" if value is None else str(value)
-
-
-def _say(out: Console, text: str) -> None:
-    out.print(text, markup=False)

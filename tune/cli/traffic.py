@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from data.cli.options import add_use_case
+from data.cli.terminal import say, show_table
 from data.errors import ConfigError
 from tune.cli.context import CommandContext, open_context
 from tune.registry.rollout_spec import ROLLOUT_TAG, parse_rollout
@@ -29,7 +30,7 @@ a rules file:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of the command."""
     parser.epilog = _EXAMPLES
     parser.add_argument("action", choices=["show", "set"], help="what to do")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="of set: the rules, TOML or JSON")
@@ -37,63 +38,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out the command and return the exit code.
+    """Show or set the traffic rules and return the exit code.
 
     Raises:
-        ConfigError: the file is not what it must be, or does not fit what is registered.
+        ConfigError: the file is not valid, names another champion than the registry, or is of another use case.
         ModelNotFound: the rules name a version that is not registered.
         RegistryUnavailable: MLflow does not answer.
     """
-    desk = open_context(args)
+    context = open_context(args)
     if args.action == "show":
         if args.file is not None:
             raise ConfigError("traffic show takes no file")
-        return _show(desk)
+        return _show(context)
     if args.file is None:
         raise ConfigError("traffic set: name the file of the rules, e.g. rayscore traffic set rules.toml")
-    return _set(desk, load_rules(args.file), str(args.file))
+    return _set(context, load_rules(args.file), str(args.file))
 
 
-def _show(desk: CommandContext) -> int:
-    rules = _kept(desk)
+def _show(context: CommandContext) -> int:
+    rules = _registered_rules(context)
     if rules is None:
-        champion = desk.catalog.version(desk.use_case.name, CHAMPION).version
-        desk.say(f"no rules are kept for '{desk.use_case.name}': version {champion}, the {CHAMPION}, answers everybody")
+        champion = context.catalog.version(context.use_case.name, CHAMPION).version
+        say(f"no rules are kept for '{context.use_case.name}': version {champion}, the {CHAMPION}, answers everybody")
         return 0
     live = sum(each.weight for each in rules.challengers if each.mode is Mode.LIVE)
     table = Table("version", "role", "share of the entities", box=None)
     table.add_row(rules.champion, CHAMPION, f"{100 - live:g} %")
     for each in rules.challengers:
         table.add_row(each.version, f"challenger, {each.mode.value}", f"{each.weight:g} %")
-    desk.say(f"{rules.use_case}, epoch {rules.epoch}")
-    desk.show(table)
+    say(f"{rules.use_case}, epoch {rules.epoch}")
+    show_table(table)
     return 0
 
 
-def _set(desk: CommandContext, rules: TrafficRules, where: str) -> int:
-    name = desk.use_case.name
+def _set(context: CommandContext, rules: TrafficRules, source: str) -> int:
+    name = context.use_case.name
     if rules.use_case != name:
-        raise ConfigError(f"{where}: the rules are of '{rules.use_case}', expected '{name}' (or choose by --use-case)")
-    champion = desk.catalog.version(name, CHAMPION).version
+        raise ConfigError(f"{source}: the rules are of '{rules.use_case}', expected '{name}' (or choose by --use-case)")
+    champion = context.catalog.version(name, CHAMPION).version
     if rules.champion != champion:
         raise ConfigError(
-            f"{where}: champion: version {champion} is the {CHAMPION}; promote version {rules.champion} to change it"
+            f"{source}: champion: version {champion} is the {CHAMPION}; promote version {rules.champion} to change it"
         )
     for version in rules.versions:
-        desk.catalog.version(name, version)
-    kept = _kept(desk)
-    # Without an epoch they follow on whatever is in force.
-    after = rules.after(kept) if kept is not None else rules.model_copy(update={"epoch": 0})
-    desk.catalog.set_tag(name, TRAFFIC_TAG, after.model_dump_json())
-    desk.say(f"written: what serves '{name}' takes it up within 2 s")
-    text = desk.catalog.tags(desk.use_case.name).get(ROLLOUT_TAG)
+        context.catalog.version(name, version)
+    current = _registered_rules(context)
+    # The first rules have epoch 0, so that they follow whatever is in force.
+    after = rules.after(current) if current is not None else rules.model_copy(update={"epoch": 0})
+    context.catalog.set_tag(name, TRAFFIC_TAG, after.model_dump_json())
+    say(f"written: what serves '{name}' takes it up within 2 s")
+    text = context.catalog.tags(context.use_case.name).get(ROLLOUT_TAG)
     if text and not (rollout := parse_rollout(text)).state.over:
-        desk.say(f"a rollout of version {rollout.version} is {rollout.state.value}: another weight for it pauses it")
+        say(f"a rollout of version {rollout.version} is {rollout.state.value}: another weight for it pauses it")
     return 0
 
 
-def _kept(desk: CommandContext) -> TrafficRules | None:
-    text = desk.catalog.tags(desk.use_case.name).get(TRAFFIC_TAG)
+def _registered_rules(context: CommandContext) -> TrafficRules | None:
+    text = context.catalog.tags(context.use_case.name).get(TRAFFIC_TAG)
     if not text:
         return None
     try:
