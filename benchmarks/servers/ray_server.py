@@ -17,7 +17,7 @@ from ray import serve
 from data.settings import load_settings
 from ray_app.deployments.application import start_local
 from ray_app.deployments.graph_builder import build
-from ray_app.deployments.replica_spec import serve_what
+from ray_app.deployments.replica_spec import make_replica_spec
 from tune.registry.bundle import Bundle
 from tune.registry.traffic_rules import TrafficRules
 
@@ -32,8 +32,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         start_local(settings)
         rules = TrafficRules(use_case=bundle.manifest.name, champion="1").after(None)
-        served = serve_what(settings, rules, {"1": bundle})
-        serve.run(build(served, fused=args.kind == "fused"), blocking=False)
+        spec = make_replica_spec(settings, rules, {"1": bundle})
+        serve.run(build(spec, fused=args.kind == "fused"), blocking=False)
         sys.stdin.read()
     finally:
         serve.shutdown()

@@ -14,7 +14,7 @@ from ray_app.console.redaction import redacted
 from ray_app.control.admin_actions import rolled_back
 from ray_app.control.autoscaling import BUSY
 from ray_app.control.controller import Controller
-from ray_app.control.messages import BYSTANDER
+from ray_app.control.messages import METRICS_ONLY
 from ray_app.control.registry_state import NO_CHAMPION, NOT_ASKED, PREVIOUS_TAG
 from ray_app.control.replica_states import ReplicaStates
 from ray_app.control.rule_change import ChangeRefused
@@ -34,8 +34,8 @@ class ControlView:
 
     Args:
         control: the Control that is shown.
-        bystanders: the states of replicas that hold no versions.
-        steering: the driver of its rollout, with statistics and shadows.
+        metrics_only: the states of replicas that hold no versions.
+        rollout_driver: the driver of its rollout, with statistics and shadows.
         history: the last minutes of each version.
         changes: entries of the audit log, oldest first.
         now: monotonic seconds: when this Control began to watch.
@@ -45,18 +45,18 @@ class ControlView:
     def __init__(
         self,
         control: Controller,
-        bystanders: ReplicaStates,
-        steering: RolloutDriver,
+        metrics_only: ReplicaStates,
+        rollout_driver: RolloutDriver,
         history: RecentHistory,
         changes: Callable[[], Iterable[Any]],
         now: float,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.listed: dict[str, VersionFacts] = {}
+        self.registered_versions: dict[str, VersionFacts] = {}
         """Versions of the registry as they were read last."""
         self._control = control
-        self._bystanders = bystanders
-        self._steering = steering
+        self._metrics_only = metrics_only
+        self._rollout_driver = rollout_driver
         self._history = history
         self._changes = changes
         self._began = now
@@ -84,14 +84,14 @@ class ControlView:
             "minute": _rates(sum(minute.values(), VersionStats()), seconds),
             "versions": self._versions(),
             "replicas": self._replicas(now),
-            "shadows": [verdict.plain() for verdict in self._steering.verdicts(control)],
-            "rollout": redacted(self._steering.plain(control)),
+            "shadows": [verdict.plain() for verdict in self._rollout_driver.verdicts(control)],
+            "rollout": redacted(self._rollout_driver.plain(control)),
             "refusals": [redacted(refusal._asdict()) for refusal in control.refusals],
             "changes": [_changed(entry) for entry in list(self._changes())[-_MOST_CHANGES:] if _is_entry(entry)],
             "history": self._history.plain(),
         }
 
-    def wants_list(self, now: float) -> bool:
+    def wants_registered_versions(self, now: float) -> bool:
         """True once in a while, and only while somebody looks: the registry's versions are to be read."""
         wanted = now - self._looked_at < _LOOKED_S and now - self._listed_at >= _LISTED_S
         if wanted:
@@ -99,7 +99,7 @@ class ControlView:
         return wanted
 
     def _registry(self) -> dict[str, Any]:
-        problem, owed = self._control.truth.problem, self._control.truth.owed
+        problem, owed = self._control.registry_state.problem, self._control.registry_state.pending_writes
         return {
             "problem": problem if problem in (None, NOT_ASKED, NO_CHAMPION) else _ELSEWHERE,
             "owed": [*owed.tags, *(["champion"] if owed.champion else [])] if owed else [],
@@ -113,7 +113,7 @@ class ControlView:
         """What a rollback would do: the champion after it and the challengers it takes out, or why it does nothing."""
         rules = self._control.rules
         try:
-            after = rolled_back(rules, self._control.truth.tags.get(PREVIOUS_TAG))
+            after = rolled_back(rules, self._control.registry_state.tags.get(PREVIOUS_TAG))
         except ChangeRefused as exc:
             return {"refused": str(exc)}
         out = [each.version for each in rules.challengers if each.mode is Mode.LIVE and each not in after.challengers]
@@ -122,11 +122,11 @@ class ControlView:
     def _versions(self) -> list[dict[str, Any]]:
         """The versions that rules name, then those that are loaded or registered, newest first."""
         control = self._control
-        facts = self.listed | control.versions.facts()
+        facts = self.registered_versions | control.versions.facts()
         coming = control.pending.rules.versions if control.pending else ()
         others = sorted({*facts, *control.versions.wanted, *coming}, key=int, reverse=True)
         reports = [report for _, report in control.replicas.reports()]
-        tallies = self._steering.tallies(control)
+        stats = self._rollout_driver.version_stats(control)
         seconds, minute = self._history.last_minute()
         return [
             {
@@ -135,7 +135,7 @@ class ControlView:
                 **_fact(facts.get(version)),
                 "held_by": sum(version in report.held for report in reports),
                 "of": len(reports),
-                "total": _counts(tallies.get(version, VersionStats())),
+                "total": _counts(stats.get(version, VersionStats())),
                 "minute": _rates(minute.get(version, VersionStats()), seconds),
             }
             for version in dict.fromkeys([*control.rules.versions, *others])
@@ -159,12 +159,12 @@ class ControlView:
                 "replica": report.replica,
                 "kind": report.kind,
                 "held": sorted(report.held, key=int),
-                "epoch": None if report.kind == BYSTANDER else report.rules.epoch,
+                "epoch": None if report.kind == METRICS_ONLY else report.rules.epoch,
                 "busy": report.extras.get(BUSY),
                 "silent_s": round(now - at, 1),
                 "refused": len(report.refused),
             }
-            for at, report in (*self._control.replicas.reports(), *self._bystanders.reports())
+            for at, report in (*self._control.replicas.reports(), *self._metrics_only.reports())
         ]
 
 
@@ -191,14 +191,14 @@ def _fact(facts: VersionFacts | None) -> dict[str, Any]:
     return {"created_at": facts.created_at, "threshold": facts.threshold, "metrics": metrics}
 
 
-def _counts(tally: VersionStats) -> dict[str, int]:
-    return {"requests": tally.requests, "errors": tally.errors, "refused": tally.refused}
+def _counts(stats: VersionStats) -> dict[str, int]:
+    return {"requests": stats.requests, "errors": stats.errors, "refused": stats.refused}
 
 
-def _rates(tally: VersionStats, seconds: float) -> dict[str, Any]:
+def _rates(stats: VersionStats, seconds: float) -> dict[str, Any]:
     return {
-        **_counts(tally),
-        "per_s": round(tally.requests / seconds, 2) if seconds else 0.0,
-        "p50_ms": quantile_ms(tally.latencies, 0.5),
-        "p99_ms": quantile_ms(tally.latencies, 0.99),
+        **_counts(stats),
+        "per_s": round(stats.requests / seconds, 2) if seconds else 0.0,
+        "p50_ms": quantile_ms(stats.latencies, 0.5),
+        "p99_ms": quantile_ms(stats.latencies, 0.99),
     }

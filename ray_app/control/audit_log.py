@@ -20,13 +20,13 @@ logger = logging.getLogger("ray.serve")
 _SHOWN = 200
 _FILE_BYTES = 10_000_000
 _OLDER_FILES = 5
-"""Together some fifty thousand changes; the oldest file goes when the one in use is full."""
+"""Together about fifty thousand changes; the oldest file is removed when the one in use is full."""
 _LINE_BYTES = 1 << 20
 _MODE = 0o640
 
 
 class AuditLog:
-    """Appends to a file, a whole line at a time. A disk that takes no more is counted, and stops nothing.
+    """Appends to a file, a whole line at a time. An entry that the disk does not take is counted, and stops nothing.
 
     A file that is full becomes `<name>.1`, and what was that `<name>.2`: `older_files` of them are kept.
 
@@ -46,7 +46,7 @@ class AuditLog:
         """Entries that could not be written."""
 
     def __call__(self, entry: dict[str, Any]) -> None:
-        """Write one entry down."""
+        """Append one entry."""
         self.recent.append(entry)
         self._lines.handle(logging.makeLogRecord({"msg": json.dumps(entry, separators=(",", ":"))}))
 

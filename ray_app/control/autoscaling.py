@@ -1,6 +1,6 @@
-"""How many replicas a stage needs, by what its replicas report: Serve does not count what goes past it.
+"""Serve's autoscaling policy by the busy share of replicas: Serve does not count requests that go past it.
 
-A replica is one event loop, so the share of time that its process is on a CPU is how full it is.
+A replica is one event loop, so the share of one CPU that its process uses is its load.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ BUSY = "busy"
 IN_FLIGHT = "in_flight"
 
 FULL_IN_FLIGHT = 8
-"""Calls under way on one replica from which on it counts as full, whatever its CPU says (a slow store)."""
+"""Calls in flight on one replica above which it counts as full, even with an idle CPU (a slow store)."""
 
 
 class ScalingContext(Protocol):
-    """What the policy reads of `ray.serve.config.AutoscalingContext`."""
+    """The part of `ray.serve.config.AutoscalingContext` that the policy reads."""
 
     current_num_replicas: int
     policy_state: dict[str, Any] | None
@@ -57,7 +57,7 @@ class BusyMeter:
 
 
 class BusyShareAutoscaling:
-    """Serve's autoscaling policy of the deployments: the replicas that bring each down to a busy share.
+    """Asks for so many replicas that each is busy for the target share of one CPU.
 
     Serve applies the deployment's minimum, maximum and delays to what it returns.
 

@@ -9,20 +9,20 @@ from tune.registry.traffic_rules import TrafficRules
 
 GATEWAY, MODEL, FUSED = "gateway", "model", "fused"
 """Kinds of replicas that hold versions."""
-BYSTANDER = "bystander"
-"""Kind of replicas that hold none: they only report metrics, and no change waits for them."""
+METRICS_ONLY = "bystander"
+"""Kind of replicas that hold no versions: they only report metrics, and no change waits for them."""
 
 
 @dataclass(frozen=True)
 class ReplicaReport:
-    """What a replica reports of itself to Control, at least once a second.
+    """A replica's report of its state to Control, at least once a second.
 
     Args:
         replica: the replica's id in Serve.
-        kind: GATEWAY, MODEL, FUSED or BYSTANDER.
+        kind: GATEWAY, MODEL, FUSED or METRICS_ONLY.
         contract: of the models that it holds, as `BundleManifest.contract` has it.
-        count: grows with every report; one that was overtaken is dropped.
-        seq: number of the last directive that it carried out (what that does not want is dropped); -1 for none.
+        count: grows with every report; one that arrives after a later one is ignored.
+        seq: number of the last directive that it acted on; -1 for none.
         held: digests of the versions that are loaded and warm.
         rules: the traffic rules in force in this replica.
         refused: by digest, why a bundle does not load here.
@@ -43,10 +43,10 @@ class ReplicaReport:
 
 @dataclass(frozen=True)
 class Directive:
-    """What Control directs every replica to do: hold these versions (number to digest), answer by these rules."""
+    """What every replica is to do: hold the versions `wanted` (number to digest), and answer by `rules`."""
 
     control: str
-    """Id of the Control that gave it; `seq` starts anew with each Control."""
+    """Id of the Control that gave it; each Control counts `seq` from 0."""
     seq: int
     wanted: dict[str, str]
     rules: TrafficRules

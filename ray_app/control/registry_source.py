@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from data.errors import BundleError, PromotionConflict
 from data.settings import Settings
 from ray_app.control.registry_state import PendingWrites, RegistrySnapshot
-from ray_app.control.version_set import HeldBundle, VersionFacts
+from ray_app.control.version_set import PackedBundle, VersionFacts
 from ray_app.inference.onnx_model import OnnxModel
 from tune.registry.bundle import BundleManifest
 from tune.registry.registry import Registry
@@ -18,7 +18,7 @@ _MOST_LISTED = 50
 
 
 class RegistrySource:
-    """The registered model of one application.
+    """Reads and writes the registered model of one application.
 
     Every method blocks, and raises RegistryUnavailable when the registry does not answer.
 
@@ -44,8 +44,8 @@ class RegistrySource:
         aliases, tags = self._registry.state(self._reference.name)
         return RegistrySnapshot(self._alias if self._alias.isdigit() else aliases.get(self._alias), tags)
 
-    def fetch(self, version: str) -> HeldBundle:
-        """Fetch a version's bundle and see that it can serve beside the others.
+    def fetch(self, version: str) -> PackedBundle:
+        """Fetch a version's bundle, and check that it can serve beside the others.
 
         Raises:
             ModelNotFound: there is no such version.
@@ -55,11 +55,12 @@ class RegistrySource:
         bundle = self._registry.resolve(self._reference.name, version).bundle
         if different := self._reference.differences(bundle.manifest):
             raise BundleError("its requests or stored rows are others than those served: " + "; ".join(different))
+        # Only for its checks: it raises where the model does not load, or does not score its probe rows as recorded.
         OnnxModel(bundle)
-        return HeldBundle.of(version, bundle)
+        return PackedBundle.of(version, bundle)
 
-    def listed(self) -> dict[str, VersionFacts]:
-        """The newest registered versions, newest first, served or not."""
+    def list_versions(self) -> dict[str, VersionFacts]:
+        """The 50 newest registered versions, newest first, whether they are served or not."""
         return {
             each.version: VersionFacts(
                 datetime.fromtimestamp(each.created_ms / 1000, timezone.utc).isoformat(),
@@ -68,31 +69,31 @@ class RegistrySource:
             for each in self._registry.list(self._reference.name)[:_MOST_LISTED]
         }
 
-    def write(self, owed: PendingWrites) -> None:
+    def write(self, writes: PendingWrites) -> None:
         """Write alias and tags. Where a version is served by its number there is no alias to move.
 
         Raises:
             PromotionConflict: the alias was moved by somebody else since it was read; nothing is written.
         """
         name = self._reference.name
-        if owed.champion is not None and not self._alias.isdigit():
-            # MLflow sets an alias unconditionally: between this look and the write some milliseconds remain.
+        if writes.champion is not None and not self._alias.isdigit():
+            # MLflow has no compare-and-set for aliases: a change in the milliseconds until the write is overwritten.
             present = self._registry.state(name).aliases.get(self._alias)
-            if present not in (owed.known, owed.champion):
+            if present not in (writes.known, writes.champion):
                 raise PromotionConflict(
-                    f"version {owed.champion} is the champion here, and the alias '{self._alias}' was moved from "
-                    f"version {owed.known} to version {present}: that is followed"
+                    f"version {writes.champion} is the champion here, and the alias '{self._alias}' was moved from "
+                    f"version {writes.known} to version {present}: that is follwrites"
                 )
-        for key, value in owed.tags.items():
+        for key, value in writes.tags.items():
             self._registry.set_tag(name, key, value)
-        if owed.champion is not None and not self._alias.isdigit():
-            self._registry.set_alias(name, self._alias, owed.champion)
+        if writes.champion is not None and not self._alias.isdigit():
+            self._registry.set_alias(name, self._alias, writes.champion)
 
 
 def _figures(tags: Mapping[str, str], names: Iterable[str]) -> dict[str, float]:
-    """The figures among a version's tags; a tag that was changed to something else is left out."""
-    found = {}
+    """The metrics among a version's tags; a tag that is not a number is left out."""
+    figures = {}
     for name in names:
         with suppress(ValueError):
-            found[name] = float(tags.get(name, ""))
-    return found
+            figures[name] = float(tags.get(name, ""))
+    return figures

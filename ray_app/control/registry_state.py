@@ -1,4 +1,4 @@
-"""Champion and traffic rules as the registry has them: what changed there, and what is still to be written to it."""
+"""Champion and traffic rules as the registry has them: what it asks for, and what is still to be written to it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ NOT_ASKED = "not asked yet"
 NO_CHAMPION = "the alias that is served stands for no version"
 """Problems that are not an error text of the registry."""
 
-_TOGETHER_S = 5.0
-"""Tag and alias are written one after the other: a tag may name the next champion for so long before the alias does."""
+_ALIAS_LAG_S = 5.0
+"""Tag and alias are not written at once: for so long a tag may name a champion that the alias does not name yet."""
 
 
 class RegistrySnapshot(NamedTuple):
-    """One reading of the registry: the version that the served alias stands for (None without one), and the tags."""
+    """One reading of the registry: the version that the served alias points to (None without one), and the tags."""
 
     champion: str | None
     tags: Mapping[str, str]
 
 
 class PendingWrites(NamedTuple):
-    """What is still to be written to the registry. `known` is the champion that its alias stood for when last read."""
+    """What is to be written to the registry. `known` is the champion that its alias pointed to when last read."""
 
     champion: str | None
     tags: dict[str, str]
@@ -37,7 +37,7 @@ class PendingWrites(NamedTuple):
 
 
 class RegistryState:
-    """The registry as it was read last, and what is to be written to it."""
+    """The registry as it was read last, and the writes that it has not taken yet. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self.registered: RegistrySnapshot | None = None
@@ -59,49 +59,49 @@ class RegistryState:
         self.registered = registered
         self.problem = None if registered.champion else NO_CHAMPION
 
-    def ask_again(self, at: float) -> None:
-        """Note that what the registry asked for could not be fetched from it: it is news once more, from `at` on."""
+    def retry_from(self, at: float) -> None:
+        """From `at` on, request once more what the registry asks for: its bundles could not be fetched."""
         self._again_at = at
 
-    def renew(self, now: float) -> None:
-        """Let what could not be fetched be news, once its time has come."""
-        # What is owed goes first: until it is written, the registry's word is older than what is in force.
-        if self._again_at is not None and now >= self._again_at and self.owed is None:
+    def begin_retry(self, now: float) -> None:
+        """Forget what was acted on once the time of `retry_from` has come, so that it is requested again."""
+        # Writes go first: until they are done, what the registry has is older than what is in force.
+        if self._again_at is not None and now >= self._again_at and self.pending_writes is None:
             self._acted_on = self._again_at = None
 
-    def news(self, rules: TrafficRules, now: float) -> TrafficRules | None:
-        """The rules that the registry asks for and did not at the last reading, None for nothing new.
+    def requested_rules(self, rules: TrafficRules, now: float) -> TrafficRules | None:
+        """The rules that the registry asks for and did not ask for at the last reading, None for nothing new.
 
         Args:
             rules: those in force.
-            now: the time.
+            now: monotonic seconds.
 
         Raises:
-            ChangeConflict: its rules were thought of for others than those in force.
-            ChangeRefused: its rules are not readable, or name another champion than its alias does.
+            ChangeConflict: its rules were made for others than those in force.
+            ChangeRefused: its rules cannot be parsed, or name another champion than its alias does.
         """
-        said, before = self.registered, self._acted_on
-        if said is None or said.champion is None:
+        snapshot, before = self.registered, self._acted_on
+        if snapshot is None or snapshot.champion is None:
             return None
-        text = said.tags.get(TRAFFIC_TAG)
+        text = snapshot.tags.get(TRAFFIC_TAG)
         if before is None:
-            return self._first(said.champion, text, rules)
-        moved, written = said.champion != before.champion, text != before.tags.get(TRAFFIC_TAG)
+            return self._first_request(snapshot.champion, text, rules)
+        moved, written = snapshot.champion != before.champion, text != before.tags.get(TRAFFIC_TAG)
         if not moved and not (written and text):
-            self._acted_on = said
+            self._acted_on = snapshot
             return None
-        if moved and said.champion != self._champion:
-            # Somebody promoted after the champion here was changed: to write the older one would undo that.
+        if moved and snapshot.champion != self._champion:
+            # Somebody promoted another version meanwhile: the queued write would undo that.
             self._champion = None
-        tagged = self._readable(said, text) if written and text else None
-        if tagged is not None and tagged.champion != said.champion and self._early(now):
+        tagged = self._parse(snapshot, text) if written and text else None
+        if tagged is not None and tagged.champion != snapshot.champion and self._early(now):
             return None
-        self._acted_on, self._early_since = said, None
-        if tagged is None or (moved and tagged.champion != said.champion):
-            return following(rules, said.champion)
-        if tagged.champion != said.champion:
+        self._acted_on, self._early_since = snapshot, None
+        if tagged is None or (moved and tagged.champion != snapshot.champion):
+            return with_champion(rules, snapshot.champion)
+        if tagged.champion != snapshot.champion:
             raise ChangeRefused(
-                f"tag {TRAFFIC_TAG} has version {tagged.champion} as champion, the alias stands for {said.champion}"
+                f"tag {TRAFFIC_TAG} has version {tagged.champion} as champion, the alias stands for {snapshot.champion}"
             )
         if 0 < tagged.epoch <= rules.epoch:
             raise ChangeConflict(
@@ -109,69 +109,69 @@ class RegistryState:
             )
         return tagged
 
-    def owe(self, tags: Mapping[str, str], champion: str | None = None) -> None:
-        """Queue a write of tags and champion; it is tried again until the registry takes it."""
+    def queue_write(self, tags: Mapping[str, str], champion: str | None = None) -> None:
+        """Queue a write of tags and champion; it is retried until the registry takes it."""
         self._tags |= tags
         known = self.registered.champion if self.registered else None
-        # One that is still owed may be on its way: what the registry said last is then no reason to be silent.
+        # With a champion still queued, a write may be under way: the last reading may be out of date, so write anyway.
         if champion is not None and (champion != known or self._champion is not None):
             self._champion = champion
 
     @property
-    def owed(self) -> PendingWrites | None:
+    def pending_writes(self) -> PendingWrites | None:
         """What is to be written, None when nothing is."""
         if not self._champion and not self._tags:
             return None
         return PendingWrites(self._champion, dict(self._tags), self.registered.champion if self.registered else None)
 
-    def wrote(self, owed: PendingWrites) -> None:
-        """Take note that this was written, so that reading it back is not taken for a change."""
-        self._tags = {key: value for key, value in self._tags.items() if owed.tags.get(key) != value}
-        if owed.champion == self._champion:
+    def mark_written(self, written: PendingWrites) -> None:
+        """Record that this was written, so that reading it back does not count as a change."""
+        self._tags = {key: value for key, value in self._tags.items() if written.tags.get(key) != value}
+        if written.champion == self._champion:
             self._champion = None
-        self.registered = _with(self.registered, owed)
-        self._acted_on = _with(self._acted_on, owed)
+        self.registered = _with(self.registered, written)
+        self._acted_on = _with(self._acted_on, written)
 
-    def _first(self, champion: str, text: str | None, rules: TrafficRules) -> TrafficRules | None:
-        """What the registry asks of a Control that has just started; `rules` are those that replicas answer by."""
+    def _first_request(self, champion: str, text: str | None, rules: TrafficRules) -> TrafficRules | None:
+        """The rules that the registry asks for at the first reading; `rules` are those that replicas answer by."""
         assert self.registered is not None
         self._acted_on = self.registered
-        tagged = self._readable(self.registered, text) if text else None
+        tagged = self._parse(self.registered, text) if text else None
         if tagged is not None and tagged.champion == champion:
-            # Rules that are newer than the tag were committed, but not written before the last Control ended.
-            unclaimed = tagged.epoch == 0 and not same(tagged, rules)
-            return tagged if tagged.epoch > rules.epoch or unclaimed else None
-        return following(rules, champion) if champion != rules.champion else None
+            # Rules newer than the tag were committed by the last Control, which ended before it wrote them.
+            no_epoch = tagged.epoch == 0 and not same_rules(tagged, rules)
+            return tagged if tagged.epoch > rules.epoch or no_epoch else None
+        return with_champion(rules, champion) if champion != rules.champion else None
 
-    def _readable(self, said: RegistrySnapshot, text: str) -> TrafficRules:
+    def _parse(self, snapshot: RegistrySnapshot, text: str) -> TrafficRules:
         try:
             return parse_rules(json.loads(text), f"tag {TRAFFIC_TAG}")
         except (ValueError, ConfigError) as exc:
-            self._acted_on, self._early_since = said, None
+            self._acted_on, self._early_since = snapshot, None
             reason = str(exc) if isinstance(exc, ConfigError) else f"tag {TRAFFIC_TAG} is not JSON: {exc}"
             raise ChangeRefused(reason) from exc
 
     def _early(self, now: float) -> bool:
         self._early_since = self._early_since if self._early_since is not None else now
-        return now - self._early_since < _TOGETHER_S
+        return now - self._early_since < _ALIAS_LAG_S
 
 
-def _with(registered: RegistrySnapshot | None, owed: PendingWrites) -> RegistrySnapshot | None:
+def _with(registered: RegistrySnapshot | None, written: PendingWrites) -> RegistrySnapshot | None:
     if registered is None:
         return None
-    return RegistrySnapshot(owed.champion or registered.champion, {**registered.tags, **owed.tags})
+    return RegistrySnapshot(written.champion or registered.champion, {**registered.tags, **written.tags})
 
 
-def following(rules: TrafficRules, champion: str) -> TrafficRules:
-    """The same rules with another champion, who is no challenger any more."""
+def with_champion(rules: TrafficRules, champion: str) -> TrafficRules:
+    """The same rules with another champion, which is removed from the challengers."""
     others = tuple(each for each in rules.challengers if each.version != champion)
     return rules.model_copy(update={"champion": champion, "challengers": others})
 
 
-def same(one: TrafficRules, other: TrafficRules) -> bool:
-    """True when both say the same, whatever their epochs."""
+def same_rules(one: TrafficRules, other: TrafficRules) -> bool:
+    """True when both have the same champion and challengers, whatever their epochs and buckets."""
 
-    def said(rules: TrafficRules) -> tuple[str, str, list[tuple[str, float, Mode]]]:
+    def key(rules: TrafficRules) -> tuple[str, str, list[tuple[str, float, Mode]]]:
         return rules.use_case, rules.champion, [(c.version, c.weight, c.mode) for c in rules.challengers]
 
-    return said(one) == said(other)
+    return key(one) == key(other)

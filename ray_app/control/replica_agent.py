@@ -1,4 +1,4 @@
-"""The agent in each replica: reports to Control what is loaded, and loads, drops and switches versions as it directs.
+"""The agent in each replica: reports its loaded versions to Control, and loads, drops and switches them as directed.
 
 While Control does not answer, the replica serves what it has.
 """
@@ -18,19 +18,19 @@ from tune.registry.traffic_rules import TrafficRules
 
 logger = logging.getLogger("ray.serve")
 
-_AGAIN_S = 0.2
-_START_S = 2.0
-_LOADED_S = 60.0
+_RETRY_S = 0.2
+_FIRST_DIRECTIVE_S = 2.0
+_FIRST_LOAD_S = 60.0
 
 
 class ControlConnection(Protocol):
-    """How a replica reaches Control. Every method raises ControlUnavailable."""
+    """Calls from a replica to Control. Every method raises ControlUnavailable when Control does not answer."""
 
-    async def changes(self, report: ReplicaReport, known: tuple[str, int]) -> Directive | None:
-        """Report, and wait up to a second for a directive other than the known one; None when there is none."""
+    async def next_directive(self, report: ReplicaReport, known: tuple[str, int]) -> Directive | None:
+        """Report, and wait up to a second for a directive other than `known` (id of the Control, seq); else None."""
         ...
 
-    async def tell(self, report: ReplicaReport) -> None:
+    async def report(self, report: ReplicaReport) -> None:
         """Report without waiting."""
         ...
 
@@ -40,7 +40,7 @@ class ControlConnection(Protocol):
 
 
 class VersionHolder(Protocol):
-    """What holds a replica's loaded versions: `ModelVersions` in a gateway, `ModelCache` in a model replica."""
+    """The loaded versions of a replica: `ModelVersions` in a gateway, `ModelCache` in a model replica."""
 
     @property
     def rules(self) -> TrafficRules: ...  # noqa: D102
@@ -60,9 +60,9 @@ class ReplicaAgent:
     Args:
         replica: the replica's id in Serve.
         kind: GATEWAY, MODEL or FUSED.
-        contract: what every version here must keep to, as `BundleManifest.contract` has it.
-        holder: what holds the loaded versions.
-        line: the connection to Control.
+        contract: that every version here must have, see `BundleManifest.contract`.
+        holder: the loaded versions.
+        connection: the connection to Control.
         extras: further values of each report by name; each is called anew for every report.
     """
 
@@ -72,12 +72,12 @@ class ReplicaAgent:
         kind: str,
         contract: str,
         holder: VersionHolder,
-        line: ControlConnection,
+        connection: ControlConnection,
         extras: Mapping[str, Callable[[], Any]],
     ) -> None:
-        self._named = (replica, kind, contract)
+        self._identity = (replica, kind, contract)
         self._holder = holder
-        self._line = line
+        self._connection = connection
         self._extras = extras
         self._known = ("", -1)
         self._count = 0
@@ -86,7 +86,7 @@ class ReplicaAgent:
         self._thread = ThreadPoolExecutor(1, "load-version")
         self._loader: asyncio.Task[None] | None = None
         self.loop = SupervisedLoop("the exchange with Control", self._exchange)
-        """What keeps the exchange going, with the count of its failures and the health check."""
+        """The loop that exchanges reports and directives, with its count of failures and its health check."""
 
     async def start(self) -> None:
         """Load what Control directs, if it answers soon, and keep following it in the background.
@@ -94,7 +94,9 @@ class ReplicaAgent:
         So a replica that replaces another holds the same versions as its siblings before the first call reaches it.
         """
         try:
-            directive = await asyncio.wait_for(self._line.changes(self.report(), self._known), _START_S)
+            directive = await asyncio.wait_for(
+                self._connection.next_directive(self.report(), self._known), _FIRST_DIRECTIVE_S
+            )
             if directive is not None:
                 self._act(directive)
         except (ControlUnavailable, asyncio.TimeoutError):
@@ -103,7 +105,7 @@ class ReplicaAgent:
             # It can serve what it was built with; the loop meets the same error, counts it, and tells the health check.
             logger.exception("the first exchange with Control failed")
         if self._loader is not None:
-            await asyncio.wait([self._loader], timeout=_LOADED_S)
+            await asyncio.wait([self._loader], timeout=_FIRST_LOAD_S)
         self.loop.start()
 
     async def stop(self) -> None:
@@ -115,11 +117,11 @@ class ReplicaAgent:
         self._thread.shutdown(wait=False)
 
     def report(self) -> ReplicaReport:
-        """The replica's report of this moment."""
+        """Return the replica's report as of now."""
         self._count += 1
-        extras = {name: give() for name, give in self._extras.items()}
+        extras = {name: value() for name, value in self._extras.items()}
         return ReplicaReport(
-            *self._named,
+            *self._identity,
             self._count,
             self._known[1],
             self._holder.held(),
@@ -131,9 +133,9 @@ class ReplicaAgent:
     async def _exchange(self) -> None:
         """Report, wait for a directive for as long as Control holds the call open, and act on it."""
         try:
-            directive = await self._line.changes(self.report(), self._known)
+            directive = await self._connection.next_directive(self.report(), self._known)
         except ControlUnavailable:
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_RETRY_S)
             return
         if directive is not None:
             self._act(directive)
@@ -142,14 +144,14 @@ class ReplicaAgent:
 
     def _act(self, directive: Directive) -> None:
         self._directive = directive
-        self._settle()
+        self._switch_and_drop()
         self._refused = {digest: why for digest, why in self._refused.items() if digest in directive.wanted.values()}
         self._begin_loading()
-        # Last: Control says a directive again until it is known, also one that failed half-way.
+        # Last: Control repeats a directive until it is known, so one that failed half-way is tried again.
         self._known = (directive.control, directive.seq)
 
     def _begin_loading(self) -> None:
-        """See that what is missing is being loaded; raises what the last load ended with, if that was unexpected."""
+        """Load missing versions in a task, unless one runs; raise the unexpected error of the last task, if any."""
         ended = self._loader if self._loader is not None and self._loader.done() else None
         if ended is not None:
             self._loader = None
@@ -165,7 +167,7 @@ class ReplicaAgent:
         directive = self._directive
         if directive is None:
             return
-        # A Control that was started over may say what an earlier one has left behind.
+        # A Control that has just restarted may direct rules that are older than those in force here.
         if directive.rules.epoch > self._holder.rules.epoch:
             self._holder.switch(directive.rules)
         for version in self._holder.held().keys() - directive.wanted.keys():
@@ -185,18 +187,18 @@ class ReplicaAgent:
         while missing := self._missing():
             version, digest = missing[0]
             try:
-                packed = await self._line.bundle(digest)
+                packed = await self._connection.bundle(digest)
                 if packed is None:
-                    await asyncio.sleep(_AGAIN_S)
+                    await asyncio.sleep(_RETRY_S)
                     continue
-                take = await asyncio.get_running_loop().run_in_executor(
+                install = await asyncio.get_running_loop().run_in_executor(
                     self._thread, self._holder.load, version, packed
                 )
                 if self._wants(version, digest):
-                    take()
-                    self._settle()
+                    install()
+                    self._switch_and_drop()
             except ControlUnavailable:
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
                 continue
             except RayscoreError as exc:
                 logger.warning("version %s does not load: %s", version, exc)
@@ -206,6 +208,6 @@ class ReplicaAgent:
                 logger.exception("version %s does not load", version)
                 self._refused[digest] = repr(exc)
             try:
-                await self._line.tell(self.report())
+                await self._connection.report(self.report())
             except ControlUnavailable:
                 logger.warning("Control does not answer: version %s is held and not reported yet", version)

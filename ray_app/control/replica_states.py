@@ -1,4 +1,4 @@
-"""What Control knows of the replicas: the last report of each; one that stays silent counts as gone."""
+"""The last report of each replica, as Control has it; a replica that stays silent counts as gone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ray_app.control.messages import FUSED, GATEWAY, MODEL, ReplicaReport
 from tune.registry.traffic_rules import TrafficRules
 
 SILENT_S = 3.0
-"""A replica that has said nothing for so long is not waited for."""
+"""A replica that has not reported for so long counts as gone: no change waits for it."""
 _MOST_GONE = 200
 
 
-class _Heard(NamedTuple):
+class _LastReport(NamedTuple):
     at: float
     report: ReplicaReport
 
@@ -27,18 +27,18 @@ class ReplicaStates:
 
     def __init__(self, kinds: frozenset[str]) -> None:
         self._kinds = kinds
-        self._live: dict[str, _Heard] = {}
+        self._live: dict[str, _LastReport] = {}
         self._gone: dict[str, ReplicaReport] = {}
 
-    def hear(self, report: ReplicaReport, now: float) -> None:
-        """Take a report. One that arrives after a later one only shows that the replica lives."""
+    def record(self, report: ReplicaReport, now: float) -> None:
+        """Take a report. One that arrives after a later one only shows that the replica is alive."""
         known = self._live.get(report.replica)
         if known is not None and known.report.count > report.count:
             report = known.report
-        self._live[report.replica] = _Heard(now, report)
+        self._live[report.replica] = _LastReport(now, report)
 
     def sweep(self, now: float) -> None:
-        """Drop the replicas that fell silent; their last reports are kept, because their counts still count."""
+        """Move silent replicas to those gone. Their last reports are kept, so that sums over replicas do not fall."""
         for replica, heard in list(self._live.items()):
             if now - heard.at > SILENT_S:
                 del self._live[replica]
@@ -48,11 +48,11 @@ class ReplicaStates:
 
     @property
     def complete(self) -> bool:
-        """True when there is a replica of every kind."""
+        """True when at least one replica of every kind is alive."""
         return self._kinds <= {heard.report.kind for heard in self._live.values()}
 
-    def hold(self, wanted: Mapping[str, str], seq: int) -> bool:
-        """True when every replica has acted on the directive `seq`, or a later one, and holds what is wanted."""
+    def all_hold(self, wanted: Mapping[str, str], seq: int) -> bool:
+        """True when every replica has acted on the directive `seq` or a later one, and holds the wanted versions."""
         reports = [heard.report for heard in self._live.values()]
         return self.complete and all(report.seq >= seq and wanted.items() <= report.held.items() for report in reports)
 
@@ -62,14 +62,14 @@ class ReplicaStates:
         return all(report.rules.epoch >= epoch for report in reports if report.kind in (GATEWAY, FUSED))
 
     def refusal(self, digests: frozenset[str]) -> str | None:
-        """Why a replica does not load one of these bundles, naming the replica; None when none refuses."""
+        """The reason why a replica cannot load one of these bundles, with the replica's name; None when all can."""
         for replica, heard in self._live.items():
             for digest in digests & heard.report.refused.keys():
                 return f"{heard.report.kind} replica {replica} does not load it: {heard.report.refused[digest]}"
         return None
 
     def newest_rules(self) -> tuple[TrafficRules, dict[str, str]] | None:
-        """The rules of the highest epoch that a replica answers by, with the digests it holds."""
+        """The rules of the highest epoch among the replicas, with the digests which that replica holds."""
         reports = [heard.report for heard in self._live.values()]
         if not reports:
             return None
@@ -82,9 +82,9 @@ class ReplicaStates:
 
     def extras(self, name: str, *, gone: bool = True) -> dict[str, Any]:
         """The values reported under a name, by replica; with `gone`, also the last ones of replicas that are gone."""
-        found = {key: report.extras[name] for key, report in self._gone.items() if gone and name in report.extras}
+        last = {key: report.extras[name] for key, report in self._gone.items() if gone and name in report.extras}
         live = ((key, heard.report.extras) for key, heard in self._live.items())
-        return found | {key: extras[name] for key, extras in live if name in extras}
+        return last | {key: extras[name] for key, extras in live if name in extras}
 
     def reports(self) -> list[tuple[float, ReplicaReport]]:
         """Time and content of each living replica's last report, ordered by the replica's id."""

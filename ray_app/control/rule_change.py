@@ -11,15 +11,15 @@ from data.errors import RayscoreError
 from tune.registry.traffic_rules import TrafficRules
 
 _PREPARE_S = 60.0
-"""A change that replicas have not prepared in this time is refused."""
+"""A change is refused when replicas have not loaded its versions in this time."""
 _FETCH_S = 20.0
-"""The same of one whose bundles the registry does not give: others wait meanwhile, and it may be down for hours."""
+"""The limit while the registry is down: it may be for hours, and other changes wait for this one."""
 
 REGISTRY = "registry"
 """`Origin.who` of a change that the registry's alias or tag asks for."""
 
 UNSHOWN: Any = {"epoch": True, "challengers": {"__all__": {"buckets"}}}
-"""Fields of the rules left out where a change is shown: it has its own epoch, and the buckets are thousands."""
+"""Fields of the rules left out where a change is shown: it has its own epoch, and there are thousands of buckets."""
 
 
 class ChangeRefused(RayscoreError):
@@ -40,7 +40,7 @@ class Outcome(str, Enum):
 
 
 class Origin(NamedTuple):
-    """Where a change comes from: `who` is "registry", "admin" or "rollout", `source` an address, `why` the reason."""
+    """Who asked for a change: `who` is "registry", "admin" or "rollout", `source` an address, `why` the reason."""
 
     who: str
     source: str = ""

@@ -1,4 +1,4 @@
-"""Finds what to serve at start: the registry's champion, waited for, and the challengers of its traffic rules."""
+"""Finds what to serve at start: the registry's champion, and the challengers of its traffic rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from data.cli.terminal import err
 from data.errors import ConfigError, ModelError, ModelNotFound, RegistryUnavailable
 from data.schema.use_case import load_use_case
 from data.settings import Settings
-from ray_app.control.registry_state import following
+from ray_app.control.registry_state import with_champion
 from tune.registry.bundle import Bundle
 from tune.registry.registry import Registry, ResolvedModel
 from tune.registry.traffic_rules import TRAFFIC_TAG, TrafficRules, parse_rules
@@ -26,7 +26,7 @@ class ServedModels(NamedTuple):
 
 
 def find_champion(settings: Settings) -> ResolvedModel:
-    """Return the model that the settings name, trying for `registry_wait_s` seconds.
+    """Return the model that the settings name; retries for `registry_wait_s` seconds.
 
     Raises:
         RegistryUnavailable: the registry did not answer in that time.
@@ -35,7 +35,7 @@ def find_champion(settings: Settings) -> ResolvedModel:
     name = load_use_case(settings.use_case).name
     registry = Registry(settings.tracking_uri, settings.artifact_dir)
     deadline = time.monotonic() + settings.registry_wait_s
-    said = False
+    warned = False
     while True:
         try:
             return registry.resolve(name, settings.model_alias)
@@ -43,14 +43,16 @@ def find_champion(settings: Settings) -> ResolvedModel:
             if time.monotonic() + _RETRY_S > deadline:
                 waited = f"tried for {settings.registry_wait_s:g} s (RAYSCORE_REGISTRY_WAIT_S)"
                 raise type(exc)(f"{exc}; {waited}") from exc
-            if not said:
+            if not warned:
                 err.print(f"waiting for the registry: {exc}", markup=False)
-                said = True
+                warned = True
         time.sleep(_RETRY_S)
 
 
 def find_served(settings: Settings) -> ServedModels:
-    """Return the traffic rules and their bundles; with a challenger that cannot serve, the champion alone, and say why.
+    """Return the traffic rules and their bundles.
+
+    Where the rules or a challenger cannot serve, it returns the champion alone and prints why on stderr.
 
     Raises:
         as `find_champion`.
@@ -81,9 +83,9 @@ def _rules(registry: Registry, champion: ResolvedModel) -> TrafficRules:
     if rules.use_case != champion.name:
         raise ConfigError(f"tag {TRAFFIC_TAG} is of use case '{rules.use_case}'")
     if rules.epoch == 0:
-        # Written before anything was in force: nobody has dealt its buckets yet.
+        # Written by `rayscore traffic set` before any rules were in force: no buckets are assigned yet.
         rules = rules.after(None)
-    return rules if rules.champion == champion.version else following(rules, champion.version).after(rules)
+    return rules if rules.champion == champion.version else with_champion(rules, champion.version).after(rules)
 
 
 def _challenger(registry: Registry, champion: ResolvedModel, version: str) -> Bundle:

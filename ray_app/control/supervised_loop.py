@@ -1,4 +1,4 @@
-"""A background loop that does not end in silence: an unexpected error is logged, counted, and the loop goes on."""
+"""A background loop that survives unexpected errors: each is logged and counted, and the loop goes on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger("ray.serve")
 
 _PAUSE_S = 1.0
 _FAILING_S = 60.0
-"""So long may every round fail before the replica counts as broken: a blip must not cost one that answers well."""
+"""How long every round may fail before the replica counts as broken: a short failure must not cost a good one."""
 
 
 class SupervisedLoop:
@@ -44,12 +44,12 @@ class SupervisedLoop:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin; a loop that runs goes on."""
+        """Start the loop, unless it runs."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """End the loop, in the middle of a round if need be."""
+        """Cancel the loop and wait for its end."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -77,6 +77,6 @@ class SupervisedLoop:
         if self._failing_since is None:
             self._failing_since = self._clock()
         if repr(exc) != self._problem:
-            # The same again each second would bury the rest of the log; the counter tells how often.
+            # The same error each second would bury the rest of the log; the counter shows how often it came.
             logger.error("%s failed, and tries again", self._name, exc_info=exc)
         self._problem = repr(exc)

@@ -1,4 +1,4 @@
-"""Which versions replicas are to hold: those the rules name, those of a change under way, and for a grace the old."""
+"""The versions that replicas are to hold: those of the rules and of a pending change, and retired ones for a while."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class VersionFacts(NamedTuple):
     threshold: float | None = None
 
 
-class HeldBundle(NamedTuple):
+class PackedBundle(NamedTuple):
     """A bundle that was fetched and checked; `packed` is `Bundle.to_bytes()`."""
 
     version: str
@@ -25,7 +25,7 @@ class HeldBundle(NamedTuple):
     facts: VersionFacts | None = None
 
     @classmethod
-    def of(cls, version: str, bundle: Bundle) -> HeldBundle:
+    def of(cls, version: str, bundle: Bundle) -> PackedBundle:
         """Pack a bundle with its facts."""
         manifest = bundle.manifest
         facts = VersionFacts(manifest.created_at, manifest.metrics, manifest.threshold)
@@ -33,14 +33,14 @@ class HeldBundle(NamedTuple):
 
 
 class VersionLimits(NamedTuple):
-    """Most versions that a replica holds at once, and how long one that no rule names any more stays, in seconds."""
+    """The most versions that a replica holds at once, and how long a retired one stays loaded, in seconds."""
 
     versions: int
     grace_s: float
 
 
 class VersionSet:
-    """The bundles at hand and the digests wanted. `wanted` is what replicas are told to hold.
+    """The bundles in Control's memory, and `wanted`: the digests by version that replicas are directed to hold.
 
     Args:
         bundles: by version.
@@ -48,10 +48,10 @@ class VersionSet:
         limits: of what replicas hold.
     """
 
-    def __init__(self, bundles: Mapping[str, HeldBundle], named: Iterable[str], limits: VersionLimits) -> None:
+    def __init__(self, bundles: Mapping[str, PackedBundle], named: Iterable[str], limits: VersionLimits) -> None:
         self.limits = limits
         self._bundles = dict(bundles)
-        self._digests = {version: held.digest for version, held in bundles.items()}
+        self._digests = {version: bundle.digest for version, bundle in bundles.items()}
         self._retired: dict[str, float] = {}
         self.wanted = self.digests(named)
 
@@ -59,13 +59,13 @@ class VersionSet:
         """Digests by version, of those that are known."""
         return {version: self._digests[version] for version in named if version in self._digests}
 
-    def put(self, held: HeldBundle) -> None:
-        """Keep a bundle at hand."""
-        self._bundles[held.version] = held
-        self._digests[held.version] = held.digest
+    def put(self, bundle: PackedBundle) -> None:
+        """Add a bundle."""
+        self._bundles[bundle.version] = bundle
+        self._digests[bundle.version] = bundle.digest
 
-    def know(self, digests: Mapping[str, str]) -> None:
-        """Learn the digests of versions from replicas that hold them."""
+    def add_digests(self, digests: Mapping[str, str]) -> None:
+        """Add the digests of versions whose bundles only replicas hold."""
         self._digests = {**digests, **self._digests}
 
     def missing(self, named: Iterable[str]) -> list[str]:
@@ -74,14 +74,14 @@ class VersionSet:
 
     def packed(self, digest: str) -> bytes | None:
         """A packed bundle, None when it is not at hand."""
-        return next((held.packed for held in self._bundles.values() if held.digest == digest), None)
+        return next((bundle.packed for bundle in self._bundles.values() if bundle.digest == digest), None)
 
     def facts(self) -> dict[str, VersionFacts]:
         """The facts of each version whose bundle is at hand."""
-        return {version: held.facts for version, held in self._bundles.items() if held.facts is not None}
+        return {version: bundle.facts for version, bundle in self._bundles.items() if bundle.facts is not None}
 
     def retire(self, versions: Iterable[str], now: float) -> None:
-        """Begin the grace of versions that the rules no longer name."""
+        """Start the grace period of versions that the rules no longer name."""
         for version in versions:
             self._retired[version] = now
 
@@ -90,9 +90,9 @@ class VersionSet:
 
         Args:
             named: versions that the rules in force name.
-            coming: versions of the change under way; they wait while there is no room.
-            now: the time.
-            may_go: no gateway answers by older rules any more, so what these do not name may be dropped.
+            coming: versions of the pending change; they wait while there is no room.
+            now: monotonic seconds.
+            may_go: no gateway answers by older rules any more, so retired versions may be dropped.
         """
         keep = list(dict.fromkeys(named))
         new = [version for version in dict.fromkeys(coming) if version not in keep]
@@ -105,13 +105,13 @@ class VersionSet:
         wanted = self.digests([*keep, *staying])
         changed = wanted != self.wanted
         self.wanted = wanted
-        # Those at hand are the ones wanted and the ones used last, so that to go back costs no fetch.
+        # Beside the wanted ones, those used last are kept, so that a rollback needs no fetch.
         for version in [v for v in self._bundles if v not in wanted and v not in new][: -self.limits.versions]:
             del self._bundles[version]
         return changed
 
     def _staying(self, room: int, now: float, may_go: bool) -> list[str]:
-        """Retired versions that stay: all while they may be asked for, then the newest there is room for."""
+        """Retired versions that stay: all while a gateway may ask for them, then the newest that there is room for."""
         newest = sorted(self._retired, key=self._retired.__getitem__, reverse=True)
         if not may_go:
             return newest

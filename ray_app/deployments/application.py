@@ -1,4 +1,4 @@
-"""What `serve run ray_app:graph` and `serve run ray_app:fused` import: settings, champion and rules, wiring."""
+"""Builds the application that `serve run ray_app:graph` and `serve run ray_app:fused` import."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from data.settings import Settings, load_settings
 from ray_app.control.served_models import find_served
 from ray_app.deployments.control import control
 from ray_app.deployments.graph_builder import build
-from ray_app.deployments.replica_spec import serve_what
+from ray_app.deployments.replica_spec import make_replica_spec
 from ray_app.environment import serve_environment
 
 
 def application(*, fused: bool = False) -> Application:
-    """Build the application of the champion.
+    """Build the application that serves the registry's champion by its traffic rules.
 
     In the `serve run` command without a cluster, this also starts Ray, and Serve with the settings' host and port.
+    There an error of ours ends the command with a message and exit code 2; elsewhere it is raised.
     """
     from_command = serve_environment.in_serve_run() and not ray.is_initialized()
     try:
         settings = load_settings()
-        found = find_served(settings)
+        models = find_served(settings)
         if from_command and not _names_cluster():
             start_local(settings)
     except RayscoreError as exc:
@@ -38,8 +39,8 @@ def application(*, fused: bool = False) -> Application:
             raise
         err.print(f"error: {exc}", markup=False, style="red")
         sys.exit(EXIT_ERROR)
-    served = serve_what(settings, found.rules, found.bundles)
-    return build(served, control(served, fused=fused), fused=fused)
+    spec = make_replica_spec(settings, models.rules, models.bundles)
+    return build(spec, control(spec, fused=fused), fused=fused)
 
 
 def start_local(settings: Settings) -> None:
@@ -56,5 +57,5 @@ def start_local(settings: Settings) -> None:
 
 
 def _names_cluster() -> bool:
-    given = any(part == "-a" or part.startswith("--address") for part in sys.argv)
-    return given or "RAY_ADDRESS" in os.environ
+    named = any(part == "-a" or part.startswith("--address") for part in sys.argv)
+    return named or "RAY_ADDRESS" in os.environ

@@ -1,4 +1,4 @@
-"""Calls Control by Serve's handle, for the agents in replicas and for the admin routes."""
+"""Client of Control over Serve's handle, for the agents in replicas and for the admin routes."""
 
 from __future__ import annotations
 
@@ -19,43 +19,41 @@ _SCRAPE_TIMEOUT_S = 1.0
 
 
 class ControlClient:
-    """The methods of Control that replicas call. Each raises ControlUnavailable when it does not answer in time."""
+    """The methods of Control that replicas call. Each raises ControlUnavailable when Control fails or is too late."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
-        self._changes, self._tell, self._bundle, self._act, self._scrape = (
-            method_of(handle, name) for name in ("changes", "tell", "bundle", "act", "scrape")
+        self._next_directive, self._report, self._bundle, self._act, self._scrape = (
+            method_of(handle, name) for name in ("next_directive", "report", "bundle", "act", "scrape")
         )
 
-    async def changes(self, report: ReplicaReport, known: tuple[str, int]) -> Directive | None:
-        """Report and wait for a directive; see `ControlConnection`."""
-        return await _asked(self._changes.remote(report, known))
+    async def next_directive(self, report: ReplicaReport, known: tuple[str, int]) -> Directive | None:
+        """Report, and wait for a directive; see `ray_app.control.replica_agent.ControlConnection`."""
+        return await _call(self._next_directive.remote(report, known))
 
-    async def tell(self, report: ReplicaReport) -> None:
-        """Report; see `ControlConnection`."""
-        await _asked(self._tell.remote(report))
+    async def report(self, report: ReplicaReport) -> None:
+        """Report without waiting for a directive; see `ControlConnection`."""
+        await _call(self._report.remote(report))
 
     async def bundle(self, digest: str) -> bytes | None:
-        """Fetch a bundle; see `ControlConnection`."""
-        return await _asked(self._bundle.remote(digest))
+        """Return a packed bundle by its digest; see `ControlConnection`."""
+        return await _call(self._bundle.remote(digest))
 
     async def scrape(self, report: ReplicaReport) -> Mapping[str, ReportedMetrics] | None:
         """Report, and return the last metrics pages of all replicas; see `ray_app.monitoring.scrape.Ask`."""
-        return await _asked(self._scrape.remote(report), _SCRAPE_TIMEOUT_S)
+        return await _call(self._scrape.remote(report), _SCRAPE_TIMEOUT_S)
 
-    async def act(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
-        """Have an action of the admin API carried out; return status and body."""
-        return await _asked(self._act.remote(action, told, source), _ACT_TIMEOUT_S)
+    async def act(self, action: str, body: dict[str, Any], source: str) -> tuple[int, Any]:
+        """Carry out an action of the admin API, and return the HTTP status and the decoded JSON of its answer."""
+        return await _call(self._act.remote(action, body, source), _ACT_TIMEOUT_S)
 
 
-async def _asked(response: Awaitable[Any], timeout_s: float = _REPORT_TIMEOUT_S) -> Any:
-    """Await an answer of Control; every other outcome becomes ControlUnavailable.
-
-    A replica that dies under a call fails it in many ways, one of which is a cancellation that nobody here asked for.
-    """
+async def _call(response: Awaitable[Any], timeout_s: float = _REPORT_TIMEOUT_S) -> Any:
+    """Return the answer of Control; every other outcome becomes ControlUnavailable."""
 
     async def answer() -> Any:
         return await response
 
+    # A task of its own: when Control's replica dies, Serve may cancel the response, which must not cancel the caller.
     task = asyncio.ensure_future(answer())
     try:
         await asyncio.wait([task], timeout=timeout_s)

@@ -25,13 +25,13 @@ class ControlMetrics(Collector):
 
     Args:
         control: whose state is shown.
-        steering: the driver of its rollouts.
+        rollout_driver: the driver of its rollouts.
         audit_lost: returns the entries that the audit log could not write.
     """
 
-    def __init__(self, control: Controller, steering: RolloutDriver, audit_lost: Callable[[], int]) -> None:
+    def __init__(self, control: Controller, rollout_driver: RolloutDriver, audit_lost: Callable[[], int]) -> None:
         self._control = control
-        self._steering = steering
+        self._rollout_driver = rollout_driver
         self._audit_lost = audit_lost
 
     def collect(self) -> Iterable[Metric]:
@@ -47,9 +47,9 @@ class ControlMetrics(Collector):
         yield _gauge("rayscore_control_epoch", "Epoch of the traffic rules that Control wants.", control.rules.epoch)
         preparing = control.pending is not None
         yield _gauge("rayscore_control_change_pending", "1 while a change of the rules is being prepared.", preparing)
-        problem = control.truth.problem is not None
+        problem = control.registry_state.problem is not None
         yield _gauge("rayscore_registry_problem", "1 when the registry's word is not to be had.", problem)
-        owed = control.truth.owed is not None
+        owed = control.registry_state.pending_writes is not None
         yield _gauge("rayscore_registry_owed", "1 when the registry is still owed what was changed.", owed)
         yield CounterMetricFamily(
             "rayscore_audit_lost", "Entries that the audit log could not write.", float(self._audit_lost())
@@ -79,7 +79,7 @@ class ControlMetrics(Collector):
         yield _gauge("rayscore_champion_replicas", "Replicas that score by the champion.", champion)
 
     def _rollout(self) -> Iterator[Metric]:
-        rollout = self._steering.rollout
+        rollout = self._rollout_driver.rollout
         said = rollout.state.value if rollout else _NO_ROLLOUT
         states = GaugeMetricFamily(
             "rayscore_rollout_state", "1 for the state that the last rollout is in.", labels=["state"]
@@ -99,12 +99,12 @@ class ControlMetrics(Collector):
             "What speaks against the version under way, by objective; 1 takes it back.",
             labels=["objective"],
         )
-        for finding in self._steering.findings():
+        for finding in self._rollout_driver.findings():
             evidence.add_metric([finding.name.replace(" ", "_")], finding.evidence)
         yield evidence
 
     def _shadows(self) -> Iterator[Metric]:
-        verdicts = self._steering.verdicts(self._control)
+        verdicts = self._rollout_driver.verdicts(self._control)
         for name, text, figure in (
             ("psi", "Population stability index of a shadow's scores.", "psi"),
             ("ks_ratio", "Kolmogorov-Smirnov distance of a shadow's scores from the champion's.", "ks"),

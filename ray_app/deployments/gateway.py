@@ -1,6 +1,6 @@
-"""The classes that Ray Serve runs as replicas that answer HTTP: a gateway before the stages, or all of it in one.
+"""The deployments that answer HTTP: `Gateway`, in front of the stages, and `Fused`, which is all of it in one.
 
-Each is built from a `ReplicaSpec`; one that restarts asks Control which versions its siblings serve by now.
+Each replica is built from a `ReplicaSpec`; one that restarts gets from Control the versions that its siblings serve.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ray_app.control.autoscaling import BUSY, BusyMeter
 from ray_app.control.messages import FUSED, GATEWAY
 from ray_app.control.replica_agent import ReplicaAgent
 from ray_app.deployments.control_client import ControlClient
-from ray_app.deployments.direct_ingress import offer
-from ray_app.deployments.replica import follow, problem_of, replica_id
+from ray_app.deployments.direct_ingress import register
+from ray_app.deployments.replica import replica_id, start_agent, store_problem
 from ray_app.deployments.replica_metrics import ControlLoopMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
 from ray_app.deployments.replica_spec import ReplicaSpec
-from ray_app.deployments.stage_connections import reach
+from ray_app.deployments.stage_connections import connect_stage
 from ray_app.environment.serve_environment import slow_reason
 from ray_app.http.admin import AdminRoutes, Forward
 from ray_app.http.asgi import PredictApp, Readiness
@@ -43,7 +43,7 @@ from ray_app.prediction_log.retention import Retention
 from ray_app.rollout.metrics import RolloutMetrics
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.shadow_comparison import SHADOWS
-from ray_app.rollout.version_stats import TALLIES, VersionStatsTable
+from ray_app.rollout.version_stats import VERSION_STATS, VersionStatsTable
 from ray_app.transport.serve_handle import method_of, ping
 from tune.registry.bundle import Bundle
 
@@ -51,30 +51,30 @@ logger = logging.getLogger("ray.serve")
 
 
 class _Ingress:
-    """What both kinds of gateway share: the HTTP application, the agent that follows Control, and the busy share."""
+    """Base of both kinds of gateway: the HTTP application, the agent that follows Control, and the busy share."""
 
     async def _open(
         self,
-        served: ReplicaSpec,
+        spec: ReplicaSpec,
         kind: str,
         parts: VersionParts,
         readiness: Readiness,
         control: DeploymentHandle | None,
         stages: Sequence[str],
     ) -> ModelVersions:
-        lanes = ModelVersions(partial(load_version, parts), served.rules, served.bundles(), parts.queue_limit)
-        lanes.on_switch = partial(_say_served, parts.metrics)
-        _say_served(parts.metrics, lanes.view)
-        observers, extras = _onlookers(parts.metrics, lanes)
-        self._log = _prediction_log(served, parts.metrics)
+        versions = ModelVersions(partial(load_version, parts), spec.rules, spec.bundles(), parts.queue_limit)
+        versions.on_switch = partial(_record_champion, parts.metrics)
+        _record_champion(parts.metrics, versions.view)
+        observers, extras = _observers(parts.metrics, versions)
+        self._log = _prediction_log(spec, parts.metrics)
         if self._log is not None:
             observers.append(self._log)
-        settings, metrics = served.settings, parts.metrics
-        predictor = PredictHandler(lanes, metrics, settings.max_items, observers)
+        settings, metrics = spec.settings, parts.metrics
+        predict_handler = PredictHandler(versions, metrics, settings.max_items, observers)
         name = type(self).__name__
         metrics.registry.register(ProcessMetrics(replica_id(), name))
         page = OwnMetrics(name, metrics.registry)
-        self._agent = await follow(served, kind, lanes, control, {**extras, PAGE: page})
+        self._agent = await start_agent(spec, kind, versions, control, {**extras, PAGE: page})
         if self._agent is not None:
             metrics.registry.register(ControlLoopMetrics(replica_id(), name, self._agent.loop))
         scrape = Scrape(replica_id(), page, (name, *stages, CONTROL), _ask(control, self._agent))
@@ -84,13 +84,13 @@ class _Ingress:
             **ConsoleRoutes(forward, readiness, settings.admin_token is not None).routes(),
             METRICS: scrape.route,
         }
-        self._door = PredictApp(settings, lanes, predictor, metrics, readiness, routes)
+        self._app = PredictApp(settings, versions, predict_handler, metrics, readiness, routes)
         self._meter = BusyMeter()
-        offer(self._door)
-        return lanes
+        register(self._app)
+        return versions
 
     def __serve_build_asgi_app__(self) -> PredictApp:
-        return self._door
+        return self._app
 
     def __del__(self) -> None:
         # A constructor that failed leaves no log.
@@ -102,31 +102,32 @@ class _Ingress:
         return {BUSY: self._meter.read()}
 
     async def check_health(self) -> None:
-        """Raise when Control is followed no more, so that Serve starts another replica in this one's place."""
+        """Raise RuntimeError when calls to Control have failed for a minute; Serve then replaces the replica."""
         if self._agent is not None:
             self._agent.loop.check()
 
 
 @serve.ingress()
 class Gateway(_Ingress):
-    """HTTP in front of feature-fetch and model replicas."""
+    """Answers HTTP requests, with calls to feature-fetch and model replicas."""
 
     async def __init__(
         self,
-        served: ReplicaSpec,
+        spec: ReplicaSpec,
         features: DeploymentHandle | None,
         model: DeploymentHandle,
         control: DeploymentHandle | None,
     ) -> None:
-        settings = served.settings
-        metrics = _metrics(served)
-        scorers = reach(model, served, metrics, is_absent_version)
+        settings = spec.settings
+        metrics = _metrics(spec)
+        scorers = connect_stage(model, spec, metrics, is_absent_version)
         fetch = None
         self._pings = {"model": method_of(model, "ping")}
         if features is not None:
             self._pings["feature_fetch"] = method_of(features, "ping")
-            fetch = RemoteFeatures(reach(features, served, metrics).transport, settings.feature_timeout_ms / 1000)
-        # Serve tells a process of a deployment's replicas from its first call on: links can be opened before traffic.
+            fetch = RemoteFeatures(connect_stage(features, spec, metrics).transport, settings.feature_timeout_ms / 1000)
+        # Serve tells a process about a deployment's replicas from its first call on: pinged now, the stages get their
+        # links before the first request.
         self._warm_up = asyncio.get_running_loop().create_task(self._readiness())
 
         def scorer(bundle: Bundle) -> RemoteModel:
@@ -134,46 +135,47 @@ class Gateway(_Ingress):
 
         parts = VersionParts(settings, fetch, scorer, metrics, scorers.replicas, _slow())
         stages = [handle.deployment_name for handle in (features, model) if handle is not None]
-        await self._open(served, GATEWAY, parts, self._readiness, control, stages)
+        await self._open(spec, GATEWAY, parts, self._readiness, control, stages)
 
     async def _readiness(self) -> dict[str, str]:
-        answers = await asyncio.gather(*(ping(handle) for handle in self._pings.values()))
-        return {name: said for name, said in zip(self._pings, answers, strict=True) if said}
+        problems = await asyncio.gather(*(ping(handle) for handle in self._pings.values()))
+        return {name: problem for name, problem in zip(self._pings, problems, strict=True) if problem}
 
 
 @serve.ingress()
 class Fused(_Ingress):
-    """The whole path in one replica, for the lowest latency."""
+    """Answers HTTP requests in one replica, feature fetch and model included, for the lowest latency."""
 
-    async def __init__(self, served: ReplicaSpec, control: DeploymentHandle | None) -> None:
-        settings = served.settings
-        self._features = local_features(settings, served.manifest, settings.feature_timeout_ms / 1000)
-        metrics, models = _metrics(served), WeakValueDictionary[bytes, OnnxModel]()
+    async def __init__(self, spec: ReplicaSpec, control: DeploymentHandle | None) -> None:
+        settings = spec.settings
+        self._features = local_features(settings, spec.manifest, settings.feature_timeout_ms / 1000)
+        # Weak: the metrics must not keep a dropped version's model in memory.
+        metrics, models = _metrics(spec), WeakValueDictionary[bytes, OnnxModel]()
 
-        def local(bundle: Bundle) -> LocalModel:
+        def scorer(bundle: Bundle) -> LocalModel:
             model = models[bytes.fromhex(bundle.digest)] = OnnxModel(bundle)
             return LocalModel(model)
 
-        parts = VersionParts(settings, self._features, local, metrics, slow=_slow())
+        parts = VersionParts(settings, self._features, scorer, metrics, slow=_slow())
         if self._features is not None:
             metrics.registry.register(StoreMetrics(replica_id(), self._features))
-        lanes = await self._open(served, FUSED, parts, self._readiness, control, ())
-        metrics.registry.register(ModelMetrics(replica_id(), lanes.held, models.get))
+        versions = await self._open(spec, FUSED, parts, self._readiness, control, ())
+        metrics.registry.register(ModelMetrics(replica_id(), versions.held, models.get))
 
     async def _readiness(self) -> dict[str, str]:
-        said = await problem_of(self._features) if self._features else None
-        return {"feature_fetch": said} if said else {}
+        problem = await store_problem(self._features) if self._features else None
+        return {"feature_fetch": problem} if problem else {}
 
 
-def _onlookers(metrics: GatewayMetrics, lanes: ModelVersions) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
-    """The observers of each answer, and the extras of a gateway's reports to Control by name."""
-    tallies, shadow = VersionStatsTable(), Shadow(lanes)
-    metrics.registry.register(RolloutMetrics(replica_id(), tallies.report, shadow.report))
-    return [tallies, shadow], {TALLIES: tallies.report, SHADOWS: shadow.report}
+def _observers(metrics: GatewayMetrics, versions: ModelVersions) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
+    """The observers of each answer, and what they add to a gateway's reports to Control, by name."""
+    version_stats, shadow = VersionStatsTable(), Shadow(versions)
+    metrics.registry.register(RolloutMetrics(replica_id(), version_stats.report, shadow.report))
+    return [version_stats, shadow], {VERSION_STATS: version_stats.report, SHADOWS: shadow.report}
 
 
-def _prediction_log(served: ReplicaSpec, metrics: GatewayMetrics) -> PredictionLog | None:
-    s = served.settings
+def _prediction_log(spec: ReplicaSpec, metrics: GatewayMetrics) -> PredictionLog | None:
+    s = spec.settings
     sampling = Sampling(s.prediction_log_share, s.prediction_log_positive_share)
     if not any(sampling):
         return None
@@ -185,7 +187,7 @@ def _prediction_log(served: ReplicaSpec, metrics: GatewayMetrics) -> PredictionL
         s.prediction_log_flush_s,
         keep=Retention(s.prediction_log_max_age_days * 86_400, s.prediction_log_max_mb * 2**20),
     )
-    log = PredictionLog(replica_id(), served.manifest, options, metrics.log_rows, on_removed=metrics.log_files_removed)
+    log = PredictionLog(replica_id(), spec.manifest, options, metrics.log_rows, on_removed=metrics.log_files_removed)
     metrics.watch_log_disk(lambda: log.disk_free)
     return log
 
@@ -194,28 +196,28 @@ def _forward(control: DeploymentHandle | None) -> Forward:
     if control is not None:
         return ControlClient(control).act
 
-    async def nowhere(action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
+    async def refuse(action: str, body: dict[str, Any], source: str) -> tuple[int, Any]:
         raise ControlUnavailable("this application was built without Control: its versions stay as they are")
 
-    return nowhere
+    return refuse
 
 
 def _ask(control: DeploymentHandle | None, agent: ReplicaAgent | None) -> Ask | None:
     if control is None or agent is None:
         return None
-    line = ControlClient(control)
+    client = ControlClient(control)
 
     async def ask() -> Mapping[str, ReportedMetrics] | None:
-        return await line.scrape(agent.report())
+        return await client.scrape(agent.report())
 
     return ask
 
 
-def _metrics(served: ReplicaSpec) -> GatewayMetrics:
-    return GatewayMetrics(replica_id(), served.manifest.name, served.rules.champion)
+def _metrics(spec: ReplicaSpec) -> GatewayMetrics:
+    return GatewayMetrics(replica_id(), spec.manifest.name, spec.rules.champion)
 
 
-def _say_served(metrics: GatewayMetrics, view: VersionsView) -> None:
+def _record_champion(metrics: GatewayMetrics, view: VersionsView) -> None:
     metrics.serve(view.champion.manifest.name, view.champion.version, view.epoch)
 
 

@@ -1,4 +1,4 @@
-"""The one wiring of the application: which deployments there are, who is handed whom, and how each is scaled."""
+"""Builds the Serve application: its deployments, the handles that each gets, and how each is scaled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.schema import LoggingConfig
 
 from data.settings import Settings
-from ray_app.deployments.direct_ingress import ENVIRONMENT as SHORT_WAY
+from ray_app.deployments.direct_ingress import ENVIRONMENT as DIRECT_INGRESS_ENVIRONMENT
 from ray_app.deployments.gateway import Fused, Gateway
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stages import FeatureFetch, Model
@@ -21,17 +21,17 @@ _INGRESS_ONGOING = 2000
 _POLICY = "ray_app.control.autoscaling:BusyShareAutoscaling"
 
 
-def build(served: ReplicaSpec, control: Application | None = None, *, fused: bool = False) -> Application:
-    """Wire the application: `graph`, or `fused`. Without `control` the versions stay as they are."""
-    s = served.settings
+def build(spec: ReplicaSpec, control: Application | None = None, *, fused: bool = False) -> Application:
+    """Build the application, `fused` with all of it in one deployment. Without `control` the versions never change."""
+    s = spec.settings
     if fused:
         gateway = _deployment(Fused, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
-        return gateway.bind(served, control)
+        return gateway.bind(spec, control)
     stage = partial(_deployment, settings=s, ongoing=64)
-    features = stage(FeatureFetch, low=s.feature_min_replicas, high=s.feature_max_replicas).bind(served, control)
-    model = stage(Model, low=s.model_min_replicas, high=s.model_max_replicas).bind(served, control)
+    features = stage(FeatureFetch, low=s.feature_min_replicas, high=s.feature_max_replicas).bind(spec, control)
+    model = stage(Model, low=s.model_min_replicas, high=s.model_max_replicas).bind(spec, control)
     gateway = _deployment(Gateway, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
-    return gateway.bind(served, features if served.manifest.schema_.online else None, model, control)
+    return gateway.bind(spec, features if spec.manifest.schema_.online else None, model, control)
 
 
 def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: int) -> Any:
@@ -40,7 +40,7 @@ def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: in
     if kind in (FeatureFetch, Model):
         options = {"request_router_config": RequestRouterConfig.model_validate({"request_router_class": ROUTER_PATH})}
     elif settings.direct_ingress:
-        actor["runtime_env"] = {"env_vars": SHORT_WAY}
+        actor["runtime_env"] = {"env_vars": DIRECT_INGRESS_ENVIRONMENT}
     return serve.deployment(
         kind,
         name=kind.__name__,

@@ -1,4 +1,4 @@
-"""What replicas of every deployment share: their id, the agent that follows Control, busy share and store problems."""
+"""Helpers of all deployments: the replica's id, its agent, its busy share, and the health of its store."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.inference.feature_fetch import LocalFeatures
 
-_BUSY_OVER_S = 0.5
+_BUSY_WINDOW_S = 0.5
 
 
-async def follow(
-    served: ReplicaSpec,
+async def start_agent(
+    spec: ReplicaSpec,
     kind: str,
     holder: VersionHolder,
     control: DeploymentHandle | None,
     extras: Mapping[str, Callable[[], Any]],
 ) -> ReplicaAgent | None:
-    """Start the agent that follows Control, once the versions it directs are loaded; None without Control."""
+    """Start the replica's agent and wait until the versions that Control directs are loaded; None without Control."""
     if control is None:
         return None
-    contract, client = served.manifest.contract, ControlClient(control)
+    contract, client = spec.manifest.contract, ControlClient(control)
     agent = ReplicaAgent(replica_id(), kind, contract, holder, client, {**extras, BUSY: busy()})
     await agent.start()
     return agent
 
 
 def busy() -> Callable[[], float]:
-    """A reader of this process's busy share; reports in quick succession repeat the last reading."""
-    return BusyMeter(least_s=_BUSY_OVER_S).read
+    """Return a function that reads this process's busy share; within half a second it repeats the last reading."""
+    return BusyMeter(least_s=_BUSY_WINDOW_S).read
 
 
 def replica_id() -> str:
-    """The id that Serve gave this replica."""
+    """Return the id that Serve gave this replica."""
     return serve.get_replica_context().replica_tag
 
 
-async def problem_of(features: LocalFeatures) -> str | None:
-    """What is wrong with the store, None when it answers."""
+async def store_problem(features: LocalFeatures) -> str | None:
+    """Return what is wrong with the store, None when it answers."""
     try:
         await features.ping()
     except RayscoreError as exc:

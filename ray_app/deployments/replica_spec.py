@@ -1,7 +1,6 @@
 """The pickled argument that every replica of an application is built from.
 
-Nothing else crosses into a replica: settings, and the bundles as bytes, so that a replica
-needs neither the registry nor a shared disk.
+It holds the settings, and the bundles as bytes, so that a replica needs neither the registry nor a shared disk.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ class ReplicaSpec:
     secret: bytes
 
     def __getstate__(self) -> dict[str, Any]:
-        # Without what was unpacked here: every replica would get it a second time.
+        # Without the cached manifest: every replica unpacks its own from `packed`.
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def bundles(self) -> dict[str, Bundle]:
-        """The bundles by version."""
+        """Unpack the bundles, and return them by version."""
         return {version: Bundle.from_bytes(packed) for version, packed in self.packed.items()}
 
     @cached_property
@@ -43,12 +42,12 @@ class ReplicaSpec:
         """The manifest of the champion that the application was built with; the others share its contract."""
         return Bundle.from_bytes(self.packed[self.rules.champion]).manifest
 
-    def hello(self, deployment: str) -> Handshake:
-        """What both ends of a link to `deployment` must agree on."""
+    def handshake(self, deployment: str) -> Handshake:
+        """The handshake that both ends of a link to `deployment` must agree on."""
         return Handshake(self.secret, deployment, self.manifest.contract)
 
 
-def serve_what(settings: Settings, rules: TrafficRules, bundles: Mapping[str, Bundle]) -> ReplicaSpec:
-    """Make the spec, with a new link secret; `bundles` are of the versions that the rules name."""
+def make_replica_spec(settings: Settings, rules: TrafficRules, bundles: Mapping[str, Bundle]) -> ReplicaSpec:
+    """Make the spec, with a new link secret. `bundles` must have every version that the rules name."""
     packed = {version: bundles[version].to_bytes() for version in rules.versions}
     return ReplicaSpec(settings, rules, packed, secrets.token_bytes(32))

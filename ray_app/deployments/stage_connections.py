@@ -1,4 +1,4 @@
-"""How a gateway reaches a stage, and where a stage can be reached: direct links, or Serve's handle."""
+"""Connections from a gateway to a stage: direct links, or Serve's handle."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from ray_app.transport.serve_handle import by_handle
 
 
 class StageConnection(NamedTuple):
-    """A stage as a gateway sees it: how to call it, and how many replicas it can call."""
+    """How a gateway calls a stage, and a function that returns how many of its replicas can be called."""
 
     transport: Transport
     replicas: Callable[[], int]
 
 
-def reach(
+def connect_stage(
     handle: DeploymentHandle,
-    served: ReplicaSpec,
+    spec: ReplicaSpec,
     metrics: GatewayMetrics,
-    elsewhere: Callable[[bytes], bool] = lambda answer: False,
+    retry_elsewhere: Callable[[bytes], bool] = lambda answer: False,
 ) -> StageConnection:
-    """Reach a stage; an answer of which `elsewhere` is true has the call go to another replica."""
+    """Connect to a stage; an answer for which `retry_elsewhere` is true is asked for again from another replica."""
     fallback = by_handle(handle)
-    if not served.settings.direct_links:
+    if not spec.settings.direct_links:
         return StageConnection(fallback, lambda: 1)
     name = handle.deployment_name
     count, note = metrics.count_calls(name), metrics.count_link_events(name)
-    links = LinkPool(name, served.hello(name).encode(), fallback, count, elsewhere, on_link_event=note)
+    links = LinkPool(name, spec.handshake(name).encode(), fallback, count, retry_elsewhere, on_link_event=note)
     metrics.watch_links(name, links)
     subscribe(name, links.update_threadsafe)
     return StageConnection(links.call, lambda: links.open_links)
 
 
 def link_host(settings: Settings) -> str:
-    """The address that a replica listens on for links."""
+    """Return the IP address that a replica listens on for links."""
     if settings.link_host != "auto":
         return settings.link_host
-    alone = sum(node["Alive"] for node in ray.nodes()) == 1
-    if alone and settings.http_host in ("127.0.0.1", "localhost", "::1"):
+    single_node = sum(node["Alive"] for node in ray.nodes()) == 1
+    # Nobody outside this machine can call it, so links need not listen on the network either.
+    if single_node and settings.http_host in ("127.0.0.1", "localhost", "::1"):
         return "127.0.0.1"
     return ray.util.get_node_ip_address()

@@ -1,4 +1,4 @@
-"""The classes that Ray Serve runs as replicas of the two stages behind gateways: feature fetch and model."""
+"""The deployments of the two stages behind gateways: `FeatureFetch` and `Model`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ray_app.control.messages import MODEL
 from ray_app.control.metrics_reporter import MetricsReporter
 from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.control_client import ControlClient
-from ray_app.deployments.replica import busy, follow, problem_of, replica_id
+from ray_app.deployments.replica import busy, replica_id, start_agent, store_problem
 from ray_app.deployments.replica_metrics import (
     ControlLoopMetrics,
     LinkMetrics,
@@ -35,66 +35,66 @@ from ray_app.transport.server import Handler, LinkServer
 
 
 class _Stage:
-    """What both stages share: they answer by Serve's handle and by links, and report how busy they are."""
+    """Base of both stages: answers calls by Serve's handle and by links, and reports how busy the replica is."""
 
-    def _open(self, served: ReplicaSpec, handler: Handler, board: Callable[[str], Collector]) -> OwnMetrics:
-        """Set up, and return the metrics page; `board` makes the collector of what only this stage has."""
+    def _open(self, spec: ReplicaSpec, handler: Handler, stage_metrics: Callable[[str], Collector]) -> OwnMetrics:
+        """Set up, and return the metrics page; `stage_metrics` makes this stage's own collector from a replica id."""
         replica, name = replica_id(), type(self).__name__
-        self._settings = served.settings
+        self._settings = spec.settings
         self._handler = handler
-        self._links = LinkServer(handler, served.hello(name))
+        self._links = LinkServer(handler, spec.handshake(name))
         self._meter = BusyMeter()
-        self._names = replica, name
+        self._labels = replica, name
         self._control_loop: SupervisedLoop | None = None
         self._registry = CollectorRegistry()
-        for each in (ProcessMetrics(replica, name), LinkMetrics(replica, name, self._links), board(replica)):
+        for each in (ProcessMetrics(replica, name), LinkMetrics(replica, name, self._links), stage_metrics(replica)):
             self._registry.register(each)
         return OwnMetrics(name, self._registry)
 
     def _watch(self, loop: SupervisedLoop) -> None:
-        """Show the failures of the loop that speaks with Control, and make it part of the replica's health."""
+        """Show the failures of the loop that calls Control, and make it part of the replica's health."""
         self._control_loop = loop
-        self._registry.register(ControlLoopMetrics(*self._names, loop))
+        self._registry.register(ControlLoopMetrics(*self._labels, loop))
 
     async def check_health(self) -> None:
-        """Raise when Control is reached no more, so that Serve starts another replica in this one's place."""
+        """Raise RuntimeError when calls to Control have failed for a minute; Serve then replaces the replica."""
         if self._control_loop is not None:
             self._control_loop.check()
 
     async def call(self, request: bytes) -> bytes:
-        """Answer a call that came by Serve's handle."""
+        """Answer a call that came by Serve's handle, not by a link."""
         answer = self._handler(request)
         return answer if isinstance(answer, bytes) else await answer
 
     async def record_replica_metadata(self) -> dict[str, Any]:
-        """Start listening for links; Serve passes the returned address on to gateways."""
+        """Start to listen for links and return the address, which Serve passes on to gateways; empty without links."""
         if not self._settings.direct_links:
             return {}
         host = link_host(self._settings)
         return {HOST: host, PORT: await self._links.start(host)}
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Autoscaling input, read by `ray_app.control.autoscaling`: busy share and calls under way."""
+        """Autoscaling input, read by `ray_app.control.autoscaling`: busy share, and calls in flight over links."""
         return {BUSY: self._meter.read(), IN_FLIGHT: float(self._links.in_flight)}
 
 
 class FeatureFetch(_Stage):
-    """Reads the online store for gateways."""
+    """Reads the online store for gateways; raises ConfigError when the model has no online features."""
 
-    async def __init__(self, served: ReplicaSpec, control: DeploymentHandle | None) -> None:
-        features = local_features(served.settings, served.manifest)
+    async def __init__(self, spec: ReplicaSpec, control: DeploymentHandle | None) -> None:
+        features = local_features(spec.settings, spec.manifest)
         if features is None:
             raise ConfigError("the model has no online features: nothing to fetch")
         self._features = features
-        page = self._open(served, FeatureServer(features).call, lambda replica: StoreMetrics(replica, features))
+        page = self._open(spec, FeatureServer(features).call, lambda replica: StoreMetrics(replica, features))
         if control is not None:
-            line, contract = ControlClient(control), served.manifest.contract
-            self._reporter = MetricsReporter(replica_id(), contract, served.rules, line, {PAGE: page, BUSY: busy()})
+            client, contract = ControlClient(control), spec.manifest.contract
+            self._reporter = MetricsReporter(replica_id(), contract, spec.rules, client, {PAGE: page, BUSY: busy()})
             self._watch(self._reporter.loop)
 
     async def ping(self) -> str | None:
         """Return what is wrong with the store, None when it answers."""
-        return await problem_of(self._features)
+        return await store_problem(self._features)
 
     def __del__(self) -> None:
         # A constructor that failed leaves no features.
@@ -103,16 +103,16 @@ class FeatureFetch(_Stage):
 
 
 class Model(_Stage):
-    """Scores for gateways, by any of the versions that it holds."""
+    """Scores rows for gateways, by any of the model versions that it has loaded."""
 
-    async def __init__(self, served: ReplicaSpec, control: DeploymentHandle | None) -> None:
-        shelf = ModelCache(served.rules, served.bundles())
-        board = partial(ModelMetrics, held=shelf.held, model=shelf.model)
-        page = self._open(served, ModelServer(shelf.model).call, board)
-        self._agent = await follow(served, MODEL, shelf, control, {PAGE: page})
+    async def __init__(self, spec: ReplicaSpec, control: DeploymentHandle | None) -> None:
+        models = ModelCache(spec.rules, spec.bundles())
+        model_metrics = partial(ModelMetrics, held=models.held, model=models.model)
+        page = self._open(spec, ModelServer(models.model).call, model_metrics)
+        self._agent = await start_agent(spec, MODEL, models, control, {PAGE: page})
         if self._agent is not None:
             self._watch(self._agent.loop)
 
     async def ping(self) -> str | None:
-        """Return None: a model that does not score never becomes a replica."""
+        """Return None, for no problem: loading checks that a model scores, so a replica that runs has a sound one."""
         return None

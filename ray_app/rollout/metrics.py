@@ -21,18 +21,18 @@ class RolloutMetrics(Collector):
 
     Args:
         replica: value of the label `replica`.
-        tallies: the counts by version.
-        shadows: the comparisons by version.
+        version_stats: returns the counts by version.
+        shadows: returns the comparisons by version.
     """
 
     def __init__(
         self,
         replica: str,
-        tallies: Callable[[], Mapping[str, VersionStats]],
+        version_stats: Callable[[], Mapping[str, VersionStats]],
         shadows: Callable[[], Mapping[str, ShadowComparison]],
     ) -> None:
         self._replica = replica
-        self._tallies = tallies
+        self._version_stats = version_stats
         self._shadows = shadows
 
     def collect(self) -> Iterable[Metric]:
@@ -47,11 +47,11 @@ class RolloutMetrics(Collector):
             "Time to answer a /predict request, by the version that answered.",
             labels=["replica", "version"],
         )
-        for version, tally in self._tallies().items():
-            counts = {"answered": tally.answered, "failed": tally.errors, "refused": tally.refused}
+        for version, stats in self._version_stats().items():
+            counts = {"answered": stats.answered, "failed": stats.errors, "refused": stats.refused}
             for outcome, count in counts.items():
                 requests.add_metric([self._replica, version, outcome], count)
-            seconds.add_metric([self._replica, version], _buckets(tally), tally.seconds)
+            seconds.add_metric([self._replica, version], _buckets(stats), stats.seconds)
         rows = CounterMetricFamily(
             "rayscore_shadow_rows",
             "Rows for a shadow by what became of them.",
@@ -64,7 +64,7 @@ class RolloutMetrics(Collector):
         return [requests, seconds, rows]
 
 
-def _buckets(tally: VersionStats) -> list[tuple[str, float]]:
-    """Answered requests up to a few of the tally's own edges."""
-    below = [(floatToGoString(edge), tally.answered - tally.slower_than(edge)) for edge in SECONDS]
-    return [*below, ("+Inf", tally.answered)]
+def _buckets(stats: VersionStats) -> list[tuple[str, float]]:
+    """Cumulative counts of answered requests at the edges `SECONDS`, which are edges of the latency histogram too."""
+    below = [(floatToGoString(edge), stats.answered - stats.slower_than(edge)) for edge in SECONDS]
+    return [*below, ("+Inf", stats.answered)]

@@ -1,8 +1,8 @@
 """The last minutes of each version: requests, failures and latencies of every few seconds, in bounded memory.
 
-It is fed with the cumulative tallies of gateways, each held against what the same gateway said before. So a gateway
-that is gone, or starts over, makes no step in the figures, and neither does a Control that starts over and hears of
-millions of requests at once.
+It takes the cumulative statistics of gateways, and counts each gateway's increase since its previous report. So a
+gateway that is gone or restarts makes no step in the figures, and neither does a restarted Control, whose first
+reports have millions of requests.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ STEP_S = 5.0
 STEPS = 180
 """Together a quarter of an hour."""
 _RECENT = 12
-"""Steps whose whole histograms are kept: a minute."""
+"""Steps whose full histograms are kept: a minute."""
 
-_Seen = Mapping[str, Mapping[str, VersionStats]]
+_Reports = Mapping[str, Mapping[str, VersionStats]]
 
 
 class HistoryPoint(NamedTuple):
@@ -51,26 +51,26 @@ class RecentHistory:
     def __init__(self, step_s: float = STEP_S, steps: int = STEPS) -> None:
         self._step_s = step_s
         self._began: float | None = None
-        self._before: _Seen = {}
+        self._before: _Reports = {}
         self._open: dict[str, VersionStats] = {}
         self._recent: deque[tuple[float, dict[str, VersionStats]]] = deque(maxlen=_RECENT)
         self._steps: deque[HistoryStep] = deque(maxlen=steps)
 
-    def see(self, reports: _Seen, now: float, wall: float) -> None:
+    def record(self, reports: _Reports, now: float, wall: float) -> None:
         """Take the cumulative statistics of gateways; call it about once a second.
 
         What a replica counted before its first report here is left out.
 
         Args:
-            reports: tallies by version, by replica.
+            reports: statistics by version, by replica.
             now: monotonic seconds.
             wall: seconds since 1970.
         """
-        for replica, tallies in reports.items():
+        for replica, by_version in reports.items():
             before = self._before.get(replica)
-            if before is not None and tallies is not before:
-                came = {v: tally.since(before[v]) if v in before else tally for v, tally in tallies.items()}
-                self._open = merged([self._open, {v: tally for v, tally in came.items() if tally.requests}])
+            if before is not None and by_version is not before:
+                new = {v: stats.since(before[v]) if v in before else stats for v, stats in by_version.items()}
+                self._open = merged([self._open, {v: stats for v, stats in new.items() if stats.requests}])
         self._before = dict(reports)
         if self._began is None:
             self._began = now if reports else None
@@ -79,7 +79,7 @@ class RecentHistory:
             self._began = now
 
     def last_minute(self) -> tuple[float, dict[str, VersionStats]]:
-        """How many seconds the last steps lasted, a minute at most, and what was counted in them by version."""
+        """The statistics of the last minute at most, by version, after the number of seconds that they cover."""
         return sum(seconds for seconds, _ in self._recent), merged(counted for _, counted in self._recent)
 
     def plain(self) -> dict[str, Any]:
@@ -101,9 +101,9 @@ class RecentHistory:
     def _close(self, seconds: float, wall: float) -> None:
         counted, self._open = self._open, {}
         self._recent.append((seconds, counted))
-        self._steps.append(HistoryStep(wall, seconds, {version: _point(tally) for version, tally in counted.items()}))
+        self._steps.append(HistoryStep(wall, seconds, {version: _point(stats) for version, stats in counted.items()}))
 
 
-def _point(tally: VersionStats) -> HistoryPoint:
-    p50, p99 = (quantile_ms(tally.latencies, share) for share in (0.5, 0.99))
-    return HistoryPoint(tally.requests, tally.errors, tally.refused, p50, p99)
+def _point(stats: VersionStats) -> HistoryPoint:
+    p50, p99 = (quantile_ms(stats.latencies, share) for share in (0.5, 0.99))
+    return HistoryPoint(stats.requests, stats.errors, stats.refused, p50, p99)

@@ -1,7 +1,7 @@
-"""Decides, once a second, what becomes of a rollout: raise the weight, go on watching, or take the version back.
+"""Decides the next step of a rollout once a second: raise the weight, go on watching, or roll the version back.
 
-A plain state machine. The rules in force say which step a rollout is in, so that whoever is started over in the middle
-finds its place; what was seen of the running step is gathered anew then, with a share of alpha of its own.
+A plain state machine. The rules in force say which step a rollout is in, so that a restarted Control finds its place;
+evidence about the running step is then gathered from the start, with a share of alpha of its own.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from tune.registry.rollout_spec import Rollout, RolloutAction, RolloutOrder, Rol
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules
 
 _LONGEST_TICK_S = 5.0
-"""What a tick that comes late counts for: a clock that jumps, or a process that was stopped, holds no step."""
+"""A late tick counts for no more than this: a clock that jumps, or a stopped process, must not complete a step."""
 _IN_DOUBT = 0.5
-"""With so much evidence against it a version is not given more traffic."""
+"""With this evidence against it or more, a version gets no more traffic."""
 _NONE = VersionStats()
 
 Reports = Mapping[str, Mapping[str, VersionStats]]
-"""Tallies by replica and version, cumulative."""
+"""Cumulative statistics by replica and version."""
 
-_Both = tuple[VersionStats, VersionStats]
-"""Of champion and version."""
+_Pair = tuple[VersionStats, VersionStats]
+"""Statistics of the champion and of the version."""
 
 
 class RolloutDecision(NamedTuple):
@@ -41,14 +41,14 @@ class _Watch:
     """One step under watch."""
 
     judge: SloJudge
-    before: dict[str, _Both]
-    """Tallies by replica at the end of the last block, or when the replica was first heard of."""
+    before: dict[str, _Pair]
+    """Statistics by replica at the end of the last block, or at the replica's first report."""
     alone: bool
     held_s: float = 0.0
 
 
 class RolloutController:
-    """Carries out one rollout. In memory it keeps only the evidence of the running step."""
+    """Controls one rollout. In memory it has only the evidence about the running step."""
 
     def __init__(self) -> None:
         self._watch: _Watch | None = None
@@ -56,12 +56,12 @@ class RolloutController:
         self._entered = False
 
     def tick(self, rollout: Rollout, rules: TrafficRules, reports: Reports, now: float, wall: float) -> RolloutDecision:
-        """Judge the statistics so far, and decide.
+        """Judge the statistics so far, and decide the next step.
 
         Args:
             rollout: as it stands.
             rules: those in force.
-            reports: what every gateway has counted; there may be others than at the last tick.
+            reports: cumulative statistics of every gateway; gateways may come and go between ticks.
             now: monotonic seconds.
             wall: seconds since 1970, for the record.
         """
@@ -117,29 +117,29 @@ class RolloutController:
         return RolloutDecision(rollout.noted(wall, f"paused: {text}", state=RolloutState.PAUSED))
 
     def _begin(self, rollout: Rollout, rules: TrafficRules, reports: Reports, wall: float) -> RolloutDecision:
-        """Begin to watch a step: 1/(k(k+1)) of alpha is for the k-th time, which sums to alpha however often."""
+        """Begin to watch a step. The k-th watch gets 1/(k(k+1)) of alpha: that sums to alpha at most, however many."""
         again, self._entered = not self._entered, False
         k = rollout.judges + 1
         judge = SloJudge(rollout.slo, rollout.alpha / (k * (k + 1)), _alone(rules))
-        self._watch = _Watch(judge, _both(rollout, reports), _alone(rules))
+        self._watch = _Watch(judge, _pairs(rollout, reports), _alone(rules))
         text = "watched anew: what was seen of this step before is not known any more"
         return RolloutDecision(
             rollout.noted(wall, text, judges=k) if again else rollout.model_copy(update={"judges": k})
         )
 
     def _look(self, watch: _Watch, rollout: Rollout, reports: Reports) -> None:
-        """Give the judge what came since the last block, once both versions have done something.
+        """Give the judge the counts since the last block, once both versions have had requests.
 
-        Each replica is held against itself: the past of one that was not heard of before is no part of a block.
+        Counts are differences by replica: what a replica counted before its first report here is in no block.
         """
-        seen = _both(rollout, reports)
+        seen = _pairs(rollout, reports)
         watch.before = seen | watch.before
         champion, version = (
             sum((now[side].since(watch.before[replica][side]) for replica, now in seen.items()), _NONE)
             for side in (0, 1)
         )
         if version.requests and (watch.alone or champion.requests):
-            watch.judge.see(champion, version)
+            watch.judge.update(champion, version)
             watch.before = seen
 
     def _decide(self, watch: _Watch, rollout: Rollout, rules: TrafficRules, wall: float) -> RolloutDecision:
@@ -166,7 +166,7 @@ class RolloutController:
                 rollout.noted(wall, f"aborted: version {rollout.version} {text}", state=RolloutState.ABORTED)
             )
         return RolloutDecision(
-            rollout, weighed(rules, rollout.version, weight), f"version {rollout.version} {why}: {weight:g} %"
+            rollout, with_weight(rules, rollout.version, weight), f"version {rollout.version} {why}: {weight:g} %"
         )
 
     def _waits(self, watch: _Watch, rollout: Rollout) -> list[str]:
@@ -180,9 +180,9 @@ class RolloutController:
 
 
 def obey(rollout: Rollout | None, order: RolloutOrder, rules: TrafficRules, wall: float) -> RolloutDecision | None:
-    """Carry out an order; `answer` of the rollout says why where it is not. None: there is no rollout to answer for.
+    """Carry out an order; if it is refused, the rollout's `answer` says why. None when there is no rollout.
 
-    To start one while another runs is refused; so is whatever the state does not allow.
+    Refused are a start while another rollout runs, and what the state does not allow.
     """
     started = order.rollout
     if started is not None and (rollout is None or rollout.state.over):
@@ -200,7 +200,7 @@ def obey(rollout: Rollout | None, order: RolloutOrder, rules: TrafficRules, wall
     if order.action is RolloutAction.ROLLBACK:
         return RolloutDecision(rollout, without(rules, rollout.version, rollout.champion), rollout.reason)
     if order.action is RolloutAction.RESUME and rollout.step >= 0:
-        return RolloutDecision(rollout, weighed(rules, rollout.version, rollout.weight), rollout.reason)
+        return RolloutDecision(rollout, with_weight(rules, rollout.version, rollout.weight), rollout.reason)
     return _settle(rollout, rules) if state.over else RolloutDecision(rollout)
 
 
@@ -218,14 +218,14 @@ _ORDERS: dict[RolloutAction, tuple[tuple[RolloutState, ...], RolloutState, str]]
         "rolled back by hand: version {version} gets no traffic",
     ),
 }
-"""Which states an order is for, which it leads to, and what is noted."""
+"""By order: the states in which it is allowed, the state that it leads to, and the text noted."""
 
 
-def weighed(rules: TrafficRules, version: str, weight: float) -> TrafficRules:
-    """The rules with a live share for a version, which stands where it stood among the challengers."""
-    given = Challenger(version=version, weight=weight)
+def with_weight(rules: TrafficRules, version: str, weight: float) -> TrafficRules:
+    """The rules with a live weight, in percent, for a version, which keeps its place among the challengers."""
+    challenger = Challenger(version=version, weight=weight)
     named = {each.version: each for each in rules.challengers}
-    return rules.model_copy(update={"challengers": tuple({**named, version: given}.values())})
+    return rules.model_copy(update={"challengers": tuple({**named, version: challenger}.values())})
 
 
 def without(rules: TrafficRules, version: str, champion: str) -> TrafficRules:
@@ -248,7 +248,7 @@ def _started(rollout: Rollout, rules: TrafficRules, wall: float) -> Rollout:
 
 
 def _settle(rollout: Rollout, rules: TrafficRules) -> RolloutDecision:
-    """After the end: take the traffic from the version, once."""
+    """After the end of a rollout: take the traffic from the version, once."""
     if rollout.settled or rollout.state is RolloutState.DONE:
         return RolloutDecision(rollout)
     live = any(each.version == rollout.version and each.mode is Mode.LIVE for each in rules.challengers)
@@ -279,10 +279,10 @@ def _why_back(rollout: Rollout, watch: _Watch, bad: list[SloFinding]) -> str:
     )
 
 
-def _both(rollout: Rollout, reports: Reports) -> dict[str, _Both]:
+def _pairs(rollout: Rollout, reports: Reports) -> dict[str, _Pair]:
     return {
-        replica: (tallies.get(rollout.champion, _NONE), tallies.get(rollout.version, _NONE))
-        for replica, tallies in reports.items()
+        replica: (by_version.get(rollout.champion, _NONE), by_version.get(rollout.version, _NONE))
+        for replica, by_version in reports.items()
     }
 
 

@@ -12,53 +12,53 @@ from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Origin, O
 from ray_app.rollout.rollout_controller import RolloutController, RolloutDecision, obey
 from ray_app.rollout.shadow_comparison import SHADOWS, ShadowVerdict, compared
 from ray_app.rollout.slo_judge import SloFinding
-from ray_app.rollout.version_stats import TALLIES, VersionStats, merged
+from ray_app.rollout.version_stats import VERSION_STATS, VersionStats, merged
 from tune.registry.rollout_spec import ORDER_TAG, ROLLOUT_TAG, Rollout, RolloutState, parse_order, parse_rollout
 from tune.registry.traffic_rules import TrafficRules
 
 
 class RolloutDriver:
-    """Drives the rollout of one Control; called with every tick as `Controller.steer`.
+    """Drives the rollout of one Control; called with every tick as `Controller.on_tick`.
 
     Args:
-        wall: seconds since 1970, for the record.
+        wall: returns seconds since 1970, for the history.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
-        self._conductor = RolloutController()
-        self._read = False
+        self._rollout_controller = RolloutController()
+        self._loaded = False
         self._rollout: Rollout | None = None
         self._order = ""
         self._change: RuleChange | None = None
 
     @property
     def rollout(self) -> Rollout | None:
-        """The rollout as it stands, None when there never was one."""
+        """The current or last rollout, None when there never was one."""
         return self._rollout
 
     def join(self, control: Controller) -> None:
-        """Register with a Control: its ticks, and what its status shows."""
-        control.steer = self
+        """Register with a Control: for its ticks, and for entries of its status."""
+        control.on_tick = self
         control.shown |= {
             "rollout": self.plain,
             "shadows": lambda control: [verdict.plain() for verdict in self.verdicts(control)],
-            "versions_seen": lambda control: {v: tally.plain() for v, tally in self.tallies(control).items()},
+            "versions_seen": lambda control: {v: stats.plain() for v, stats in self.version_stats(control).items()},
         }
 
     def __call__(self, control: Controller, now: float) -> None:
-        """Look at orders and statistics, and propose what follows; called about once a second."""
-        if control.truth.registered is None:
-            # Nothing is known of a rollout before the registry has been read.
+        """Carry out new orders, judge the statistics, and propose changes; called about once a second."""
+        if control.registry_state.registered is None:
+            # Whether there is a rollout is only known once the registry has been read.
             return
-        if not self._read:
-            self._rollout, self._read = self._recall(control), True
+        if not self._loaded:
+            self._rollout, self._loaded = self._load(control), True
         self._obey(control, now)
-        if self._rollout is None or not self._ended_well(control):
+        if self._rollout is None or not self._change_settled(control):
             return
-        reports = control.replicas.extras(TALLIES)
-        move = self._conductor.tick(self._rollout, control.rules, reports, now, self._wall())
-        self._follow(control, move, now)
+        reports = control.replicas.extras(VERSION_STATS)
+        decision = self._rollout_controller.tick(self._rollout, control.rules, reports, now, self._wall())
+        self._follow(control, decision, now)
 
     def plain(self, control: Controller) -> dict[str, Any] | None:
         """The rollout with its findings and what it waits for, as plain JSON; None without one."""
@@ -67,25 +67,25 @@ class RolloutDriver:
         return {
             **self._rollout.model_dump(mode="json"),
             "weight": self._rollout.weight,
-            "findings": [finding._asdict() for finding in self._conductor.findings()],
-            "waits_for": self._conductor.progress(self._rollout),
+            "findings": [finding._asdict() for finding in self._rollout_controller.findings()],
+            "waits_for": self._rollout_controller.progress(self._rollout),
         }
 
     def findings(self) -> list[SloFinding]:
         """One finding for each objective of the running step."""
-        return self._conductor.findings()
+        return self._rollout_controller.findings()
 
     def verdicts(self, control: Controller) -> list[ShadowVerdict]:
         """One verdict for each shadow, over all gateways."""
-        found = compared(control.replicas.extras(SHADOWS).values(), control.rules.champion)
-        return [comparison.verdict(version) for version, comparison in sorted(found.items())]
+        comparisons = compared(control.replicas.extras(SHADOWS).values(), control.rules.champion)
+        return [comparison.verdict(version) for version, comparison in sorted(comparisons.items())]
 
-    def tallies(self, control: Controller) -> dict[str, VersionStats]:
+    def version_stats(self, control: Controller) -> dict[str, VersionStats]:
         """The statistics of each version, over all gateways."""
-        return merged(control.replicas.extras(TALLIES).values())
+        return merged(control.replicas.extras(VERSION_STATS).values())
 
-    def _recall(self, control: Controller) -> Rollout | None:
-        text = control.truth.tags.get(ROLLOUT_TAG)
+    def _load(self, control: Controller) -> Rollout | None:
+        text = control.registry_state.tags.get(ROLLOUT_TAG)
         try:
             return parse_rollout(text) if text else None
         except ConfigError as exc:
@@ -94,7 +94,7 @@ class RolloutDriver:
 
     def _obey(self, control: Controller, now: float) -> None:
         """Carry out the order in the registry, unless it was answered already."""
-        text = control.truth.tags.get(ORDER_TAG)
+        text = control.registry_state.tags.get(ORDER_TAG)
         if not text or text == self._order:
             return
         self._order = text
@@ -105,17 +105,17 @@ class RolloutDriver:
             return
         if self._rollout is not None and self._rollout.order == order.id:
             return
-        move = obey(self._rollout, order, control.rules, self._wall())
-        if move is None:
+        decision = obey(self._rollout, order, control.rules, self._wall())
+        if decision is None:
             self._refuse(control, f"order '{order.action.value}': there is no rollout")
             return
-        if move.rollout.id != (self._rollout.id if self._rollout else ""):
-            self._conductor, self._change = RolloutController(), None
-        if move.rollout.answer:
-            self._refuse(control, f"order '{order.action.value}': {move.rollout.answer}")
-        self._follow(control, move, now)
+        if decision.rollout.id != (self._rollout.id if self._rollout else ""):
+            self._rollout_controller, self._change = RolloutController(), None
+        if decision.rollout.answer:
+            self._refuse(control, f"order '{order.action.value}': {decision.rollout.answer}")
+        self._follow(control, decision, now)
 
-    def _ended_well(self, control: Controller) -> bool:
+    def _change_settled(self, control: Controller) -> bool:
         """False while a change of the rollout is under way; one that was refused ends the rollout."""
         change, self._change = self._change, None
         if change is None or self._rollout is None:
@@ -126,11 +126,11 @@ class RolloutDriver:
             self._abort(control, change.reason)
         return change.over
 
-    def _follow(self, control: Controller, move: RolloutDecision, now: float) -> None:
-        """Keep what came of a tick or an order: the rollout in its tag, the rules by way of a change."""
-        self._keep(control, move.rollout)
-        if move.rules is not None:
-            self._propose(control, move.rules, move.why, now)
+    def _follow(self, control: Controller, decision: RolloutDecision, now: float) -> None:
+        """Apply a decision: save the rollout in its tag, and propose a change to its rules."""
+        self._save(control, decision.rollout)
+        if decision.rules is not None:
+            self._propose(control, decision.rules, decision.why, now)
 
     def _propose(self, control: Controller, rules: TrafficRules, why: str, now: float) -> None:
         assert self._rollout is not None
@@ -153,12 +153,12 @@ class RolloutDriver:
     def _abort(self, control: Controller, reason: str) -> None:
         assert self._rollout is not None
         self._refuse(control, reason)
-        self._keep(control, self._rollout.noted(self._wall(), f"aborted: {reason}", state=RolloutState.ABORTED))
+        self._save(control, self._rollout.noted(self._wall(), f"aborted: {reason}", state=RolloutState.ABORTED))
 
-    def _keep(self, control: Controller, rollout: Rollout) -> None:
+    def _save(self, control: Controller, rollout: Rollout) -> None:
         if rollout != self._rollout:
             self._rollout = rollout
-            control.truth.owe({ROLLOUT_TAG: rollout.model_dump_json()})
+            control.registry_state.queue_write({ROLLOUT_TAG: rollout.model_dump_json()})
 
     def _refuse(self, control: Controller, reason: str) -> None:
         control.refusals.append(Refusal(self._wall(), "rollout", "rollout", reason))

@@ -54,7 +54,7 @@ class SequentialTest:
         bets = _log_sum(self._log) - np.log(len(_ODDS))
         return np.logaddexp(bets, -np.log(self._blocks + 1))
 
-    def see(self, k1: np.ndarray, n1: np.ndarray, k0: np.ndarray, n0: np.ndarray) -> None:
+    def update(self, k1: np.ndarray, n1: np.ndarray, k0: np.ndarray, n0: np.ndarray) -> None:
         """Take one block: hits and totals of the version under test and of the other, each of shape (width,)."""
         a, b = self._boundary
         if not np.any(n1 + n0):

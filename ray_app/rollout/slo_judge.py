@@ -58,13 +58,13 @@ class SloJudge:
         """What was seen of the champion; `version` likewise."""
         self.version = VersionStats()
 
-    def see(self, champion: VersionStats, version: VersionStats) -> None:
+    def update(self, champion: VersionStats, version: VersionStats) -> None:
         """Take what both did in one stretch of time, which must not have been ended because of how it went."""
         self.champion, self.version = self.champion + champion, self.version + version
         _share(self._errors, _errors(version), _errors(champion))
         if self._slo.latency_s is not None:
             _share(self._slow, self._late(version), self._late(champion))
-        self._refused.see(*_pair(_refused(version), _refused(champion)))
+        self._refused.update(*_pair(_refused(version), _refused(champion)))
         self._see_scores(champion, version)
 
     def findings(self) -> list[SloFinding]:
@@ -76,11 +76,11 @@ class SloJudge:
             return
         below1, below0 = (np.cumsum(each.scores)[:-1] for each in (version, champion))
         n1, n0 = (np.full(len(below1), each.scored) for each in (version, champion))
-        self._below.see(below1, n1, below0, n0)
-        self._above.see(n1 - below1, n1, n0 - below0, n0)
+        self._below.update(below1, n1, below0, n0)
+        self._above.update(n1 - below1, n1, n0 - below0, n0)
         one, other = (version.positives, version.scored), (champion.positives, champion.scored)
-        self._more.see(*_pair(one, other))
-        self._fewer.see(*_pair(other, one))
+        self._more.update(*_pair(one, other))
+        self._fewer.update(*_pair(other, one))
 
     def _found(self) -> Iterator[SloFinding]:
         slo, one, other = self._slo, self.version, self.champion
@@ -111,8 +111,8 @@ class SloJudge:
         limit, compared = (float(each.log_e[0]) for each in pair)
         return limit if self._alone else min(limit, compared)
 
-    def _late(self, tally: VersionStats) -> tuple[int, int]:
-        return tally.slower_than(self._slo.latency_s or math.inf), tally.answered
+    def _late(self, stats: VersionStats) -> tuple[int, int]:
+        return stats.slower_than(self._slo.latency_s or math.inf), stats.answered
 
     def _shares(self, one: tuple[int, int], other: tuple[int, int], limit: float | None) -> str:
         text = percent(*one)
@@ -133,19 +133,19 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(np.cumsum(one) / one.sum() - np.cumsum(other) / other.sum()).max())
 
 
-def _errors(tally: VersionStats) -> tuple[int, int]:
+def _errors(stats: VersionStats) -> tuple[int, int]:
     # Not of all requests: of an array of many rows the larger part is more often one with a refused row.
-    return tally.errors, tally.tried
+    return stats.errors, stats.tried
 
 
-def _refused(tally: VersionStats) -> tuple[int, int]:
+def _refused(stats: VersionStats) -> tuple[int, int]:
     # Rows, not requests: an array is divided by the entities, and the larger part has more rows to refuse.
-    return tally.refused_rows, tally.rows
+    return stats.refused_rows, stats.rows
 
 
 def _share(pair: tuple[SequentialTest, SequentialTest], one: tuple[int, int], other: tuple[int, int]) -> None:
     for evidence in pair:
-        evidence.see(*_pair(one, other))
+        evidence.update(*_pair(one, other))
 
 
 def _pair(one: tuple[int, int], other: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Statistics of each version in a gateway: requests, failures, latencies, scores. Those of several gateways add up.
+"""Statistics of each version in a gateway: requests, failures, latencies, scores. They add up over gateways.
 
 An answer costs one append; requests are sorted into the histograms a few hundred at a time.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from ray_app.inference.observers import Answered, Failed
 
-TALLIES = "tallies"
+VERSION_STATS = "version_stats"
 """Name under which gateways report these statistics."""
 
 LATENCY_EDGES_S = np.array([m / 10**k for k in (5, 4, 3, 2, 1) for m in range(10, 100)])
@@ -22,7 +22,7 @@ LATENCY_EDGES_S = np.array([m / 10**k for k in (5, 4, 3, 2, 1) for m in range(10
 SCORE_EDGES = 1 / (1 + np.exp(-np.arange(-14, 15) / 2))
 """Upper edges of the score histogram: half a logit apart, because the scores of rare events crowd near zero."""
 
-_FOLD = 256
+_BATCH_REQUESTS = 256
 _MOST_VERSIONS = 20
 _ENTITIES_REMEMBERED = 25_000
 """Of a version, in each of two generations: about 5 MB where a version has answered for so many."""
@@ -44,7 +44,7 @@ class VersionStats:
         scores: by SCORE_EDGES and one more; one answer an entity, so that one which asks often counts no more. With
             more than 25,000 entities, one that is not heard of while so many others are may count again.
         positives: of these, how many were labelled 1.
-        rows: rows that it was given, however they went.
+        rows: rows that it was to answer, whatever their outcome.
         refused_rows: of these, those that were refused.
         seconds: sum of the latencies.
     """
@@ -61,12 +61,12 @@ class VersionStats:
 
     @property
     def requests(self) -> int:
-        """All requests, however they went; one of which some rows were refused and others not counts for both."""
+        """All requests, whatever their outcome; one with refused and answered rows counts twice."""
         return self.answered + self.errors + self.refused
 
     @property
     def tried(self) -> int:
-        """Requests of which it was to answer rows: each is answered, or fails."""
+        """Requests that were not refused: each was answered, or failed."""
         return self.answered + self.errors
 
     @property
@@ -89,20 +89,20 @@ class VersionStats:
         }
 
     def __add__(self, other: VersionStats) -> VersionStats:
-        return VersionStats(*(one + more for one, more in self._beside(other)))
+        return VersionStats(*(one + more for one, more in self._pairs(other)))
 
     def since(self, before: VersionStats) -> VersionStats:
-        """The counts since `before`; all of them where one is lower than then, because the gateway started over."""
-        if any(np.any(now < then) for now, then in self._beside(before)):
+        """The counts since `before`; all of them where one is lower than before, because the gateway restarted."""
+        if any(np.any(now < then) for now, then in self._pairs(before)):
             return self
-        return VersionStats(*(now - then for now, then in self._beside(before)))
+        return VersionStats(*(now - then for now, then in self._pairs(before)))
 
-    def _beside(self, other: VersionStats) -> list[tuple[Any, Any]]:
+    def _pairs(self, other: VersionStats) -> list[tuple[Any, Any]]:
         return [(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)]
 
 
 def quantile_ms(latencies: np.ndarray, share: float) -> float | None:
-    """Latency within which this share of the requests was answered, to two digits; None without any."""
+    """Latency in ms within which this share of the requests was answered, to two digits; None without requests."""
     if not latencies.any():
         return None
     at = int(np.searchsorted(np.cumsum(latencies), share * latencies.sum()))
@@ -113,8 +113,8 @@ def merged(reports: Iterable[Mapping[str, VersionStats]]) -> dict[str, VersionSt
     """The sum of several gateways' statistics, by version."""
     total: dict[str, VersionStats] = {}
     for report in reports:
-        for version, tally in report.items():
-            total[version] = total[version] + tally if version in total else tally
+        for version, stats in report.items():
+            total[version] = total[version] + stats if version in total else stats
     return total
 
 
@@ -127,22 +127,22 @@ class _EntityScores:
     and an entity may be text of any length.
     """
 
-    __slots__ = ("newer", "older", "tally")
+    __slots__ = ("newer", "older", "stats")
 
     def __init__(self) -> None:
-        self.tally = VersionStats()
+        self.stats = VersionStats()
         self.newer: set[int] = set()
         self.older: set[int] = set()
 
     def add(self, rows: Sequence[Answered], latencies: Sequence[float]) -> None:
         fresh = [row for row in rows if self._fresh(row.prediction.row.entity)]
-        tally = self.tally
-        tally.answered += len(latencies)
-        tally.rows += len(rows)
-        tally.latencies += _counted(LATENCY_EDGES_S, latencies)
-        tally.seconds += sum(latencies)
-        tally.scores += _counted(SCORE_EDGES, [row.prediction.probability for row in fresh])
-        tally.positives += sum(row.label for row in fresh)
+        stats = self.stats
+        stats.answered += len(latencies)
+        stats.rows += len(rows)
+        stats.latencies += _counted(LATENCY_EDGES_S, latencies)
+        stats.seconds += sum(latencies)
+        stats.scores += _counted(SCORE_EDGES, [row.prediction.probability for row in fresh])
+        stats.positives += sum(row.label for row in fresh)
 
     def _fresh(self, entity: str | None) -> bool:
         if entity is None:
@@ -150,7 +150,7 @@ class _EntityScores:
         key = hash(entity)
         known = key in self.newer or key in self.older
         if key not in self.newer:
-            # Also of one that is known: who keeps asking stays known.
+            # Also when it is in the older set: an entity that keeps asking stays known.
             if len(self.newer) >= _ENTITIES_REMEMBERED:
                 self.older, self.newer = self.newer, set()
             self.newer.add(key)
@@ -160,11 +160,11 @@ class _EntityScores:
 class VersionStatsTable:
     """The statistics of one gateway by version: an `Observer`. The 20 versions seen last are kept.
 
-    Requests that name a version are left out: who asks by name has no counterpart on the other side.
+    Requests that name a version are left out: they are not split by the rules, so versions would not compare.
     """
 
     def __init__(self) -> None:
-        self._pages: dict[str, _EntityScores] = {}
+        self._by_version: dict[str, _EntityScores] = {}
         self._requests: list[Sequence[Answered]] = []
 
     def answered(self, rows: Sequence[Answered]) -> None:
@@ -172,27 +172,27 @@ class VersionStatsTable:
         if rows[0].named:
             return
         self._requests.append(rows)
-        if len(self._requests) >= _FOLD:
-            self._fold()
+        if len(self._requests) >= _BATCH_REQUESTS:
+            self._flush()
 
     def failed(self, failure: Failed) -> None:
         """Count a request of which rows failed."""
         if failure.named:
             return
-        tally = self._page(failure.version).tally
-        tally.rows += failure.rows
+        stats = self._scores_of(failure.version).stats
+        stats.rows += failure.rows
         if failure.status >= 500:
-            tally.errors += 1
+            stats.errors += 1
         else:
-            tally.refused += 1
-            tally.refused_rows += failure.rows
+            stats.refused += 1
+            stats.refused_rows += failure.rows
 
     def report(self) -> dict[str, VersionStats]:
         """The counts so far, as copies."""
-        self._fold()
-        return {version: page.tally + VersionStats() for version, page in self._pages.items()}
+        self._flush()
+        return {version: scores.stats + VersionStats() for version, scores in self._by_version.items()}
 
-    def _fold(self) -> None:
+    def _flush(self) -> None:
         requests, self._requests = self._requests, []
         rows: dict[str, list[Answered]] = {}
         latencies: dict[str, list[float]] = {}
@@ -201,16 +201,16 @@ class VersionStatsTable:
                 rows.setdefault(row.version, []).append(row)
             for version in {row.version for row in request} if len(request) > 1 else (request[0].version,):
                 latencies.setdefault(version, []).append(request[0].latency_s)
-        for version, given in rows.items():
-            self._page(version).add(given, latencies[version])
+        for version, answered in rows.items():
+            self._scores_of(version).add(answered, latencies[version])
 
-    def _page(self, version: str) -> _EntityScores:
-        page = self._pages.pop(version, None) or _EntityScores()
-        while len(self._pages) >= _MOST_VERSIONS:
-            del self._pages[next(iter(self._pages))]
-        # Put in again as the last one: the first is the one that was not seen for longest.
-        self._pages[version] = page
-        return page
+    def _scores_of(self, version: str) -> _EntityScores:
+        scores = self._by_version.pop(version, None) or _EntityScores()
+        while len(self._by_version) >= _MOST_VERSIONS:
+            del self._by_version[next(iter(self._by_version))]
+        # Inserted again as the last: the first of the dict is the version that was not seen for longest.
+        self._by_version[version] = scores
+        return scores
 
 
 def _counted(edges: np.ndarray, values: Sequence[float]) -> np.ndarray:

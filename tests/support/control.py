@@ -9,7 +9,7 @@ from ray_app.control.messages import GATEWAY, MODEL, ReplicaReport
 from ray_app.control.registry_state import TRAFFIC_TAG, RegistrySnapshot
 from ray_app.control.replica_states import GRAPH_KINDS, ReplicaStates
 from ray_app.control.rule_change import Origin, RuleChange
-from ray_app.control.version_set import HeldBundle, VersionLimits, VersionSet
+from ray_app.control.version_set import PackedBundle, VersionLimits, VersionSet
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules
 
 ADMIN = Origin("admin", "10.0.0.1", "test")
@@ -24,9 +24,9 @@ def rules(champion: str = "1", *others: tuple[str, float], epoch: int = 1, shado
     return TrafficRules(use_case="card", champion=champion, challengers=tuple(challengers), epoch=epoch)
 
 
-def held(version: str) -> HeldBundle:
+def held(version: str) -> PackedBundle:
     """A bundle that is what its version is."""
-    return HeldBundle(version, f"digest{version}", version.encode())
+    return PackedBundle(version, f"digest{version}", version.encode())
 
 
 class Replica:
@@ -59,7 +59,7 @@ class Replica:
         said = ReplicaReport(
             self.name, self.kind, "contract", self.count, self.seq, dict(self.held), self.rules, dict(self.refused)
         )
-        self.world.control.hear(said, self.world.now)
+        self.world.control.on_report(said, self.world.now)
 
 
 class World:
@@ -100,24 +100,24 @@ class World:
             self.poll()
             for version in self.control.missing() if not self.slow else ():
                 if self.registry["champion"] == "down" or self.no_files:
-                    self.control.unavailable("no answer")
+                    self.control.on_registry_unavailable("no answer")
                 elif version in self.there:
-                    self.control.fetched(self.there[version], self.now)
+                    self.control.on_bundle(self.there[version], self.now)
                 else:
-                    self.control.unfit(version, "is not in the registry")
+                    self.control.on_unfit(version, "is not in the registry")
             for replica in self.replicas:
                 replica.act()
 
     def poll(self) -> None:
         """Read the registry, and write what it is owed."""
         if self.registry["champion"] == "down":
-            self.control.unavailable("down")
+            self.control.on_registry_unavailable("down")
             return
-        self.control.see(RegistrySnapshot(self.registry["champion"], dict(self.registry["tags"])), self.now)
-        if owed := self.control.owed:
+        self.control.on_snapshot(RegistrySnapshot(self.registry["champion"], dict(self.registry["tags"])), self.now)
+        if owed := self.control.pending_writes:
             self.registry["tags"] |= owed.tags
             self.registry["champion"] = owed.champion or self.registry["champion"]
-            self.control.truth.wrote(owed)
+            self.control.registry_state.mark_written(owed)
 
     def tag(self, wanted: TrafficRules | str) -> None:
         """Have somebody write the rules' tag."""

@@ -104,8 +104,8 @@ def steered() -> ControlMetrics:
     for _ in range(8):
         place.second()
     extras = {SHADOWS: {"3": ShadowComparison("1")}}
-    place.control.hear(ReplicaReport("g2", FUSED, "contract", 1, -1, {}, place.rules, extras=extras), place.now)
-    return ControlMetrics(place.control, place.steering, lambda: 0)
+    place.control.on_report(ReplicaReport("g2", FUSED, "contract", 1, -1, {}, place.rules, extras=extras), place.now)
+    return ControlMetrics(place.control, place.rollout_driver, lambda: 0)
 
 
 def stage_boards() -> list[Collector]:

@@ -34,13 +34,13 @@ class World:
     rate: int = 300
     now: float = 1000.0
     seed: int = 5
-    conductor: RolloutController = field(default_factory=RolloutController)
+    controller: RolloutController = field(default_factory=RolloutController)
     whys: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         """Begin without traffic."""
         self.rng = np.random.default_rng(self.seed)
-        self.tallies = {"1": VersionStats(), "2": VersionStats()}
+        self.version_stats = {"1": VersionStats(), "2": VersionStats()}
         self.others: dict[str, dict[str, VersionStats]] = {}
 
     @property
@@ -56,13 +56,13 @@ class World:
             self.whys.append(move.why)
 
     def second(self, passed: float = 1.0) -> None:
-        """Let a second of traffic pass, and the conductor look."""
+        """Let a second of traffic pass, and the controller look."""
         mine = int(self.rng.binomial(self.rate, self.weight / 100))
-        self.tallies["2"] += self.version(self.rng, mine)
-        self.tallies["1"] += self.champion(self.rng, self.rate - mine)
+        self.version_stats["2"] += self.version(self.rng, mine)
+        self.version_stats["1"] += self.champion(self.rng, self.rate - mine)
         self.now += passed
-        reports = {"gateway-1": self.tallies, **self.others}
-        self.take(self.conductor.tick(self.rollout, self.rules, reports, self.now, self.now))
+        reports = {"gateway-1": self.version_stats, **self.others}
+        self.take(self.controller.tick(self.rollout, self.rules, reports, self.now, self.now))
 
     def until(self, condition: Callable[[], bool], seconds: int = 2000) -> int:
         """Let time pass until the condition holds; return the seconds."""
@@ -70,7 +70,7 @@ class World:
             if condition():
                 return second
             self.second()
-        pytest.fail(f"not within {seconds} s: {self.rollout.reason}; {self.conductor.progress(self.rollout)}")
+        pytest.fail(f"not within {seconds} s: {self.rollout.reason}; {self.controller.progress(self.rollout)}")
 
     def order(self, action: RolloutAction, other: Rollout | None = None) -> None:
         """Give an order."""

@@ -9,9 +9,9 @@ from ray_app.control.controller import Controller
 from ray_app.control.messages import FUSED, ReplicaReport
 from ray_app.control.registry_state import RegistrySnapshot
 from ray_app.control.replica_states import FUSED_KINDS, ReplicaStates
-from ray_app.control.version_set import HeldBundle, VersionLimits, VersionSet
+from ray_app.control.version_set import PackedBundle, VersionLimits, VersionSet
 from ray_app.rollout.rollout_driver import RolloutDriver
-from ray_app.rollout.version_stats import TALLIES, VersionStats
+from ray_app.rollout.version_stats import VERSION_STATS, VersionStats
 from tests.support.rollout import rollout
 from tests.support.version_stats import drawn
 from tune.registry.rollout_spec import (
@@ -37,7 +37,7 @@ class Place:
         self.now = 100.0
         self.rng = np.random.default_rng(2)
         self.errors = 0.0
-        self.tallies = {"1": VersionStats(), "2": VersionStats()}
+        self.version_stats = {"1": VersionStats(), "2": VersionStats()}
         self.held = {"1": "digest1"}
         self.rules = TrafficRules(use_case="card_fraud", champion="1", epoch=1)
         self.fit = True
@@ -46,10 +46,10 @@ class Place:
     def start(self) -> None:
         """Start a Control over, which knows what the application was built with."""
         first = TrafficRules(use_case="card_fraud", champion="1", epoch=1)
-        versions = VersionSet({"1": HeldBundle("1", "digest1", b"1")}, ["1"], LIMITS)
+        versions = VersionSet({"1": PackedBundle("1", "digest1", b"1")}, ["1"], LIMITS)
         self.control = Controller(f"control-{self.now}", first, versions, ReplicaStates(FUSED_KINDS), self.now)
-        self.steering = RolloutDriver(lambda: self.now)
-        self.steering.join(self.control)
+        self.rollout_driver = RolloutDriver(lambda: self.now)
+        self.rollout_driver.join(self.control)
         self.count = 0
 
     def second(self) -> None:
@@ -57,21 +57,21 @@ class Place:
         self.now += 1
         share = sum(each.weight for each in self.rules.challengers)
         mine = int(self.rng.binomial(400, share / 100))
-        self.tallies["2"] += drawn(self.rng, mine, errors=self.errors)
-        self.tallies["1"] += drawn(self.rng, 400 - mine)
-        self.control.see(RegistrySnapshot(self.champion, dict(self.tags)), self.now)
+        self.version_stats["2"] += drawn(self.rng, mine, errors=self.errors)
+        self.version_stats["1"] += drawn(self.rng, 400 - mine)
+        self.control.on_snapshot(RegistrySnapshot(self.champion, dict(self.tags)), self.now)
         for version in self.control.missing():
             if self.fit:
-                self.control.fetched(HeldBundle(version, f"digest{version}", version.encode()), self.now)
+                self.control.on_bundle(PackedBundle(version, f"digest{version}", version.encode()), self.now)
             else:
-                self.control.unfit(version, "its probe rows score otherwise")
+                self.control.on_unfit(version, "its probe rows score otherwise")
         self.control.tick(self.now)
         self.report()
         self.report()
-        if (owed := self.control.truth.owed) is not None and self.control.settled:
+        if (owed := self.control.registry_state.pending_writes) is not None and self.control.settled:
             self.tags |= owed.tags
             self.champion = owed.champion or self.champion
-            self.control.truth.wrote(owed)
+            self.control.registry_state.mark_written(owed)
 
     def report(self) -> None:
         """Do what Control says, and report it."""
@@ -81,8 +81,8 @@ class Place:
             self.rules = max(directive.rules, self.rules, key=lambda rules: rules.epoch)
         self.count += 1
         seq = directive.seq if directive else -1
-        extras = {TALLIES: dict(self.tallies)}
-        self.control.hear(
+        extras = {VERSION_STATS: dict(self.version_stats)}
+        self.control.on_report(
             ReplicaReport("g1", FUSED, "contract", self.count, seq, dict(self.held), self.rules, extras=extras),
             self.now,
         )

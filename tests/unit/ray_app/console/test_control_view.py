@@ -10,13 +10,13 @@ import pytest
 from ray_app.console.control_view import ControlView
 from ray_app.console.redaction import redacted
 from ray_app.control.autoscaling import BUSY
-from ray_app.control.messages import BYSTANDER, ReplicaReport
+from ray_app.control.messages import METRICS_ONLY, ReplicaReport
 from ray_app.control.registry_state import PREVIOUS_TAG
 from ray_app.control.replica_states import ReplicaStates
 from ray_app.control.rule_change import Origin, Refusal
-from ray_app.control.version_set import HeldBundle, VersionFacts
+from ray_app.control.version_set import PackedBundle, VersionFacts
 from ray_app.rollout.recent_history import RecentHistory
-from ray_app.rollout.version_stats import TALLIES
+from ray_app.rollout.version_stats import VERSION_STATS
 from tests.support.models import card_bundle
 from tests.support.rollout_driver import Place, quick
 from tune.registry.rollout_spec import RolloutAction
@@ -30,11 +30,11 @@ class Watched(Place):
         super().__init__()
         self.entries: list[Any] = []
         self.history = RecentHistory()
-        self.bystanders = ReplicaStates(frozenset())
+        self.metrics_only = ReplicaStates(frozenset())
         self.view = ControlView(
             self.control,
-            self.bystanders,
-            self.steering,
+            self.metrics_only,
+            self.rollout_driver,
             self.history,
             lambda: self.entries,
             self.now,
@@ -44,7 +44,7 @@ class Watched(Place):
     def second(self) -> None:
         """Let a second pass, as Control's deployment does."""
         super().second()
-        self.history.see(self.control.replicas.extras(TALLIES), self.now, self.now)
+        self.history.record(self.control.replicas.extras(VERSION_STATS), self.now, self.now)
 
     def seconds(self, count: int) -> None:
         """Let some pass."""
@@ -96,7 +96,9 @@ def test_a_champion_alone(place: Watched):
 def test_replicas_without_versions_are_shown_too(place: Watched):
     """A feature fetch holds no version and answers by no rules; how busy it is, is what it says."""
     rules = place.control.rules
-    place.bystanders.hear(ReplicaReport("f1", BYSTANDER, "contract", 1, -1, {}, rules, extras={BUSY: 0.25}), place.now)
+    place.metrics_only.record(
+        ReplicaReport("f1", METRICS_ONLY, "contract", 1, -1, {}, rules, extras={BUSY: 0.25}), place.now
+    )
     gateway, fetch = place.shown()["replicas"]
     assert (fetch["replica"], fetch["held"], fetch["epoch"], fetch["busy"]) == ("f1", [], None, 0.25)
     assert gateway["busy"] is None
@@ -107,7 +109,7 @@ def test_every_version_has_a_role(place: Watched):
     shadow = Challenger(version="3", weight=20, mode=Mode.SHADOW)
     place.propose(shadow, Challenger(version="2", weight=25))
     place.propose(shadow, Challenger(version="10", weight=40))
-    place.view.listed = {"4": VersionFacts("2026-01-01", {}), "12": VersionFacts("2026-01-02", {})}
+    place.view.registered_versions = {"4": VersionFacts("2026-01-01", {}), "12": VersionFacts("2026-01-02", {})}
     roles = {each["version"]: (each["role"], each["weight"]) for each in place.shown()["versions"]}
     assert list(roles)[:5] == ["1", "3", "10", "12", "4"]
     assert roles["1"] == ("champion", 60)
@@ -120,8 +122,8 @@ def test_every_version_has_a_role(place: Watched):
 def test_what_is_known_of_a_version(place: Watched):
     """Its bundle's figures where Control has it, else those in the registry; one that is no number is left out."""
     bundle = card_bundle()
-    place.view.listed = {"8": VersionFacts("2026-01-01", {"auc": 0.9, "f1": float("nan")})}
-    place.control.versions.put(HeldBundle.of("1", bundle))
+    place.view.registered_versions = {"8": VersionFacts("2026-01-01", {"auc": 0.9, "f1": float("nan")})}
+    place.control.versions.put(PackedBundle.of("1", bundle))
     one, eight = place.version("1"), place.version("8")
     assert one["metrics"] == bundle.manifest.metrics
     assert (one["created_at"], one["threshold"]) == (bundle.manifest.created_at, bundle.manifest.threshold)
@@ -133,7 +135,7 @@ def test_what_a_rollback_would_do(place: Watched):
     place.propose(Challenger(version="2", weight=25))
     assert place.shown()["rollback"] == {"champion": "1", "out": ["2"]}
     place.propose()
-    place.control.truth.owe({PREVIOUS_TAG: "7"})
+    place.control.registry_state.queue_write({PREVIOUS_TAG: "7"})
     assert place.shown()["rollback"] == {"champion": "7", "out": []}
 
 
@@ -158,7 +160,9 @@ def test_a_change_under_way(place: Watched):
 
 def test_no_address_and_no_path_is_shown(place: Watched):
     """Where changes came from, where the registry is and where files are stays with whoever has the token."""
-    place.control.truth.problem = "MLflow at http://user:word@mlflow.internal:5000 failed: HTTPConnectionPool(host='x')"
+    place.control.registry_state.problem = (
+        "MLflow at http://user:word@mlflow.internal:5000 failed: HTTPConnectionPool(host='x')"
+    )
     place.control.refusals.append(Refusal(1.0, "control", "version 9", "/srv/models/9/bundle: is no whole bundle"))
     change = {
         "at": 1.0,
@@ -186,12 +190,12 @@ def test_the_last_twenty_changes_are_enough(place: Watched):
 
 def test_the_registry_is_listed_only_for_who_looks(place: Watched):
     """Once in 15 s while the console is open, and not at all when it is not."""
-    assert not place.view.wants_list(place.now)
+    assert not place.view.wants_registered_versions(place.now)
     place.shown()
-    assert place.view.wants_list(place.now + 1)
-    assert not place.view.wants_list(place.now + 10)
-    assert place.view.wants_list(place.now + 20)
-    assert not place.view.wants_list(place.now + 60)
+    assert place.view.wants_registered_versions(place.now + 1)
+    assert not place.view.wants_registered_versions(place.now + 10)
+    assert place.view.wants_registered_versions(place.now + 20)
+    assert not place.view.wants_registered_versions(place.now + 60)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ray_app.control.messages import FUSED, ReplicaReport
 from ray_app.control.registry_state import PREVIOUS_TAG
 from ray_app.control.replica_states import FUSED_KINDS, ReplicaStates
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Outcome, RuleChange
-from ray_app.control.version_set import HeldBundle, VersionLimits, VersionSet
+from ray_app.control.version_set import PackedBundle, VersionLimits, VersionSet
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules
 
 LIVE = Challenger(version="2", weight=20)
@@ -27,12 +27,12 @@ def rules(*challengers: Challenger, champion: str = "1") -> TrafficRules:
 
 def serving(given: TrafficRules) -> Controller:
     """A Control with one replica that holds every version it may be asked for."""
-    held = {version: HeldBundle(version, f"d{version}", b"") for version in "1234"}
+    held = {version: PackedBundle(version, f"d{version}", b"") for version in "1234"}
     control = Controller("c", given, VersionSet(held, held, VersionLimits(6, 1000.0)), ReplicaStates(FUSED_KINDS), 0.0)
     digests = {version: each.digest for version, each in held.items()}
-    control.hear(ReplicaReport("r", FUSED, "c", 1, 1000, digests, given), 0.0)
+    control.on_report(ReplicaReport("r", FUSED, "c", 1, 1000, digests, given), 0.0)
     control.tick(2.0)
-    control.hear(ReplicaReport("r", FUSED, "c", 2, 1000, digests, given), 2.0)
+    control.on_report(ReplicaReport("r", FUSED, "c", 2, 1000, digests, given), 2.0)
     return control
 
 
@@ -67,9 +67,9 @@ def test_a_live_challenger_is_promoted():
     control = serving(rules(LIVE, SHADOW))
     act(control, "promote", version="2")
     assert control.rules.versions == ("2", "3")
-    assert control.truth.owed is not None
-    assert control.truth.owed.champion == "2"
-    assert control.truth.tags[PREVIOUS_TAG] == "1"
+    assert control.registry_state.pending_writes is not None
+    assert control.registry_state.pending_writes.champion == "2"
+    assert control.registry_state.tags[PREVIOUS_TAG] == "1"
 
 
 def test_rolling_back_takes_challengers_out_first_and_then_the_champion():
@@ -77,7 +77,7 @@ def test_rolling_back_takes_challengers_out_first_and_then_the_champion():
     control = serving(rules(LIVE, SHADOW))
     act(control, "rollback")
     assert control.rules.versions == ("1", "3")
-    control.truth.owe({PREVIOUS_TAG: "4"})
+    control.registry_state.queue_write({PREVIOUS_TAG: "4"})
     act(control, "rollback")
     assert control.rules.versions == ("4", "3")
 
@@ -87,7 +87,7 @@ def test_a_repeated_request_is_one_change():
     control = serving(rules(LIVE, SHADOW))
     actions = AdminActions(control)
     first = actions.begin("rollback", {"attempt": "a"}, "10.0.0.1", 2.0)
-    control.truth.owe({PREVIOUS_TAG: "4"})
+    control.registry_state.queue_write({PREVIOUS_TAG: "4"})
     assert actions.begin("rollback", {"attempt": "a"}, "10.0.0.1", 3.0) is first
     assert control.rules.versions == ("1", "3")
     actions.begin("rollback", {"attempt": "b"}, "10.0.0.1", 4.0)

@@ -20,7 +20,7 @@ def test_a_change_is_committed_when_all_hold_what_it_needs():
     """No gateway hears of the rules before every replica holds the version; then all do, with the next epoch."""
     world = World()
     change = world.propose(rules("1", ("2", 20)))
-    world.control.fetched(held("2"), world.now)
+    world.control.on_bundle(held("2"), world.now)
     for replica in world.replicas[:-1]:
         replica.act()
     assert change.outcome is Outcome.PREPARING
@@ -216,7 +216,7 @@ def test_an_overtaken_report_says_nothing():
     world = World()
     gateway = world.replicas[0]
     before = ReplicaReport(gateway.name, GATEWAY, "contract", 0, -1, {}, rules("1"))
-    world.control.hear(before, world.now)
+    world.control.on_report(before, world.now)
     assert world.propose(rules("1", shadow=None)).outcome is Outcome.COMMITTED
     assert world.control.status(world.now)["replicas"][0]["held"] == {"1": "digest1"}
 
@@ -225,8 +225,8 @@ def test_extras_of_replicas_that_are_gone_are_kept():
     """What a replica counted before it died still counts."""
     replicas = ReplicaStates(GRAPH_KINDS)
     for name, number in (("a", 1), ("b", 2)):
-        replicas.hear(ReplicaReport(name, GATEWAY, "c", 1, 0, {}, rules("1"), extras={"tally": number}), 0.0)
-    replicas.hear(ReplicaReport("b", GATEWAY, "c", 2, 0, {}, rules("1"), extras={"tally": 3}), 5.0)
+        replicas.record(ReplicaReport(name, GATEWAY, "c", 1, 0, {}, rules("1"), extras={"count": number}), 0.0)
+    replicas.record(ReplicaReport("b", GATEWAY, "c", 2, 0, {}, rules("1"), extras={"count": 3}), 5.0)
     replicas.sweep(5.0)
-    assert replicas.extras("tally") == {"a": 1, "b": 3}
-    assert replicas.extras("tally", gone=False) == {"b": 3}
+    assert replicas.extras("count") == {"a": 1, "b": 3}
+    assert replicas.extras("count", gone=False) == {"b": 3}

@@ -210,7 +210,7 @@ def test_who_promotes_in_the_registry_is_not_overwritten_by_an_older_promotion_h
     world.registry["champion"] = "down"
     world.propose(rules("2"), moves_champion=True)
     world.step(2)
-    assert world.control.owed.champion == "2"
+    assert world.control.pending_writes.champion == "2"
     world.registry["champion"] = "3"
     world.control.tick(world.now)
     world.poll()

@@ -16,7 +16,7 @@ from tune.registry.traffic_rules import Challenger, Mode
 
 def shown(place: Place, lost: int = 0) -> dict[tuple[str, str], float]:
     """The board's samples."""
-    return samples(text(ControlMetrics(place.control, place.steering, lambda: lost)))
+    return samples(text(ControlMetrics(place.control, place.rollout_driver, lambda: lost)))
 
 
 def test_a_quiet_control():
@@ -42,7 +42,7 @@ def test_a_registry_that_is_away_is_shown():
     """While the registry's word is not to be had the gauge is 1."""
     place = Place()
     place.second()
-    place.control.truth.problem = "MLflow does not answer"
+    place.control.registry_state.problem = "MLflow does not answer"
     assert shown(place)["rayscore_registry_problem", ""] == 1
 
 
@@ -80,7 +80,7 @@ def test_a_shadow_by_what_is_said_of_it():
     for score in rng.random(200):
         comparison.add((float(score), float(score) / 2), (int(score > 0.5), 0), (0.001, 0.001))
     extras = {SHADOWS: {"3": comparison}}
-    place.control.hear(ReplicaReport("g2", FUSED, "contract", 1, -1, {}, place.rules, extras=extras), place.now)
+    place.control.on_report(ReplicaReport("g2", FUSED, "contract", 1, -1, {}, place.rules, extras=extras), place.now)
     found, verdict = shown(place), comparison.verdict("3")
     assert found["rayscore_shadow_psi", "version=3"] == pytest.approx(verdict.psi)
     assert found["rayscore_shadow_ks_ratio", "version=3"] == pytest.approx(verdict.ks)

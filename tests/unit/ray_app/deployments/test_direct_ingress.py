@@ -12,7 +12,7 @@ import uvicorn
 from prometheus_client import generate_latest
 
 from ray_app.deployments import direct_ingress
-from ray_app.deployments.direct_ingress import DirectIngress, middlewares, offer
+from ray_app.deployments.direct_ingress import DirectIngress, middlewares, register
 from ray_app.http.asgi import Receive, Scope, Send
 from tests.support.http_requests import GatedModel
 from tests.support.serving import FULL, ServedApp, build_app, run, until
@@ -84,15 +84,15 @@ def test_work_of_a_caller_that_left_is_dropped_before_it_costs():
     run(scenario())
 
 
-def test_only_a_process_with_an_app_gets_the_middleware():
-    """Serve's proxies and the stages, which offer no application, run their servers as they are."""
-    before = list(direct_ingress._doors)
+def test_only_a_process_with_an_application_gets_the_middleware():
+    """Serve's proxies and the stages, which register no application, run their servers as they are."""
+    before = list(direct_ingress._predict_apps)
     served = build_app()
     try:
-        direct_ingress._doors.clear()
+        direct_ingress._predict_apps.clear()
         assert middlewares() == []
-        offer(build_app().app)
-        offer(served.app)
-        assert [middleware.kwargs for middleware in middlewares()] == [{"door": served.app}]
+        register(build_app().app)
+        register(served.app)
+        assert [middleware.kwargs for middleware in middlewares()] == [{"predict_app": served.app}]
     finally:
-        direct_ingress._doors[:] = before
+        direct_ingress._predict_apps[:] = before

@@ -61,7 +61,7 @@ def test_a_stage_that_fails_to_speak_with_control_says_so_and_is_unhealthy(kind:
         clock = iter(range(0, 10**6, 30))
         loop = SupervisedLoop("the exchange", _broken, lambda: float(next(clock)), pause_s=0.001)
         stage = object.__new__(kind)
-        stage._names, stage._registry = ("r1", kind.__name__), CollectorRegistry()
+        stage._labels, stage._registry = ("r1", kind.__name__), CollectorRegistry()
         stage._watch(loop)
         await stage.check_health()
         loop.start()

@@ -12,7 +12,7 @@ Columns = dict[str, list]
 
 
 def counted(answered: int, errors: int = 0, refused: int = 0, latency_s: float = 0.002) -> VersionStats:
-    """A cumulative tally whose answers all took the same time."""
+    """Cumulative statistics whose answers all took the same time."""
     at = np.searchsorted(LATENCY_EDGES_S, [latency_s] * answered)
     return VersionStats(answered, errors, refused, np.bincount(at, minlength=len(LATENCY_EDGES_S) + 1))
 
@@ -27,7 +27,7 @@ class Watched:
     def second(self, **replicas: dict[str, VersionStats]) -> None:
         """Let a second pass, at whose end the replicas have said this."""
         self.now += 1
-        self.history.see(replicas, self.now, 1e9 + self.now)
+        self.history.record(replicas, self.now, 1e9 + self.now)
 
     def seconds(self, count: int, **replicas: dict[str, VersionStats]) -> None:
         """Let seconds pass in which nothing is counted."""

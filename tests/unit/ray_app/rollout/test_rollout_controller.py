@@ -91,17 +91,17 @@ def test_a_step_waits_for_its_requests():
     for _ in range(60):
         world.second()
     assert world.weight == 5
-    assert "of 100 requests" in world.conductor.progress(world.rollout)
+    assert "of 100 requests" in world.controller.progress(world.rollout)
 
 
 def test_restart_goes_on_where_it_was():
-    """Another conductor finds the step by the rules in force, holds it anew, and takes a share of alpha of its own."""
+    """Another controller finds the step by the rules in force, holds it anew, and takes a share of alpha of its own."""
     world = World(quick())
     world.until(lambda: world.weight == 25)
     world.second()
     world.second()
     judges = world.rollout.judges
-    world.conductor = RolloutController()
+    world.controller = RolloutController()
     world.second()
     assert (world.weight, world.rollout.step, world.rollout.judges) == (25, 1, judges + 1)
     assert "anew" in world.rollout.history[-1].text
@@ -115,7 +115,7 @@ def test_restart_between_commit_and_note():
     world.until(lambda: world.weight == 5)
     before = world.rollout
     world.until(lambda: world.weight == 25)
-    world.rollout, world.conductor = before, RolloutController()
+    world.rollout, world.controller = before, RolloutController()
     world.second()
     assert (world.rollout.step, world.weight) == (1, 25)
 
@@ -134,7 +134,7 @@ def test_the_past_of_a_gateway_that_is_heard_late_is_no_evidence():
         for _ in range(10):
             world.second()
         assert (world.weight, world.rollout.state) == (5, RolloutState.RUNNING)
-        assert "of 1,000 requests" in world.conductor.progress(world.rollout)
+        assert "of 1,000 requests" in world.controller.progress(world.rollout)
         world.others["gateway-2"] = {
             "1": world.others["gateway-2"]["1"] + good(world.rng, 19_000),
             "2": past + good(world.rng, 1000),
@@ -158,10 +158,10 @@ def test_counts_that_began_anew_blind_nobody():
     """When a gateway has counted anew, a version that fails from then on is still found."""
     world = World(quick(hold_s=600))
     world.until(lambda: world.weight == 5)
-    world.tallies = {"1": good(world.rng, 500_000), "2": good(world.rng, 20_000)}
+    world.version_stats = {"1": good(world.rng, 500_000), "2": good(world.rng, 20_000)}
     for _ in range(3):
         world.second()
-    world.tallies = {"1": VersionStats(), "2": VersionStats()}
+    world.version_stats = {"1": VersionStats(), "2": VersionStats()}
     world.version = lambda rng, n: drawn(rng, n, errors=1.0)
     world.until(lambda: world.rollout.state is RolloutState.ROLLED_BACK, 60)
 
@@ -183,6 +183,6 @@ def test_what_is_off_is_not_judged():
     slo = Slo(drift=None, decisions=None, latency_s=None)
     world = World(quick(slo=slo), version=lambda rng, n: drawn(rng, n, slow=0.3, shift=2))
     world.until(lambda: len(world.rollout.began) == 1)
-    world.until(lambda: len(world.conductor.findings()) > 0)
-    assert {finding.name for finding in world.conductor.findings()} == {"errors", "refused"}
+    world.until(lambda: len(world.controller.findings()) > 0)
+    assert {finding.name for finding in world.controller.findings()} == {"errors", "refused"}
     world.until(lambda: world.rollout.state is RolloutState.DONE)

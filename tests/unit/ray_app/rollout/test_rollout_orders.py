@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray_app.rollout.rollout_controller import obey, weighed, without
+from ray_app.rollout.rollout_controller import obey, with_weight, without
 from tests.support.rollout import RULES, World, quick
 from tests.support.version_stats import drawn
 from tune.registry.rollout_spec import RolloutAction, RolloutOrder, RolloutState
@@ -50,7 +50,7 @@ def test_rollback_after_the_end_and_after_the_promotion():
     """Done, and promoted even: one order brings the champion back that it was held against."""
     world = World(quick())
     world.until(lambda: world.rollout.state is RolloutState.DONE)
-    world.rules = without(weighed(world.rules, "2", 100), "2", "1").model_copy(update={"champion": "2"})
+    world.rules = without(with_weight(world.rules, "2", 100), "2", "1").model_copy(update={"champion": "2"})
     world.second()
     world.order(RolloutAction.ROLLBACK)
     assert (world.rules.champion, world.rules.versions) == ("1", ("1",))
@@ -74,7 +74,7 @@ def test_other_hands():
     world = World(quick())
     world.until(lambda: world.weight == 5)
     world.second()
-    world.rules = weighed(world.rules, "2", 42)
+    world.rules = with_weight(world.rules, "2", 42)
     world.second()
     assert world.rollout.state is RolloutState.PAUSED
     assert "42 %" in world.rollout.reason

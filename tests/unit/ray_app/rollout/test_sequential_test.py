@@ -23,7 +23,7 @@ def refuted(boundary: Boundary, one, other, sizes: tuple[int, int], blocks: int,
     evidence, found = SequentialTest(boundary, runs), np.full(runs, -1)
     n1, n0 = (np.full(runs, size) for size in sizes)
     for block in range(blocks):
-        evidence.see(rng.binomial(n1, one(block)), n1, rng.binomial(n0, other(block)), n0)
+        evidence.update(rng.binomial(n1, one(block)), n1, rng.binomial(n0, other(block)), n0)
         crossed = evidence.log_e >= math.log(1 / alpha)
         found = np.where((found < 0) & crossed, block, found)
     return found
@@ -55,7 +55,7 @@ def test_bad_hours_of_both_are_no_evidence():
         rate = 0.2 if 250 <= block < 400 else 0.005
         n1 = np.full(runs, 5 if block < 300 else 60)
         n0 = np.full(runs, 95 if block < 300 else 40)
-        evidence.see(rng.binomial(n1, rate), n1, rng.binomial(n0, rate), n0)
+        evidence.update(rng.binomial(n1, rate), n1, rng.binomial(n0, rate), n0)
         alarms |= evidence.log_e >= math.log(1 / ALPHA)
     assert alarms.mean() <= ALPHA
 
@@ -82,11 +82,11 @@ def test_one_bad_moment_decides_nothing():
     evidence = SequentialTest(Boundary(0, 1))
     quiet = [np.array([float(n)]) for n in (0, 50, 0, 950)]
     storm = [np.array([float(n)]) for n in (50, 50, 0, 950)]
-    evidence.see(*quiet)
-    evidence.see(*storm)
+    evidence.update(*quiet)
+    evidence.update(*storm)
     assert evidence.log_e[0] < math.log(1 / 0.05)
     for _ in range(3):
-        evidence.see(*storm)
+        evidence.update(*storm)
     assert evidence.log_e[0] > math.log(1 / 0.01)
 
 
@@ -100,13 +100,13 @@ def test_empty_blocks_change_nothing():
     """Blocks without requests, or of one side only, are no evidence in a comparison."""
     evidence = SequentialTest(Boundary(0, 1))
     one = np.array([1.0])
-    evidence.see(0 * one, 10 * one, 0 * one, 10 * one)
+    evidence.update(0 * one, 10 * one, 0 * one, 10 * one)
     before = evidence.log_e[0]
     for _ in range(20):
-        evidence.see(0 * one, 0 * one, 0 * one, 0 * one)
+        evidence.update(0 * one, 0 * one, 0 * one, 0 * one)
     assert evidence.log_e[0] == before
     for _ in range(20):
-        evidence.see(5 * one, 5 * one, 0 * one, 0 * one)
+        evidence.update(5 * one, 5 * one, 0 * one, 0 * one)
     assert evidence.log_e[0] == pytest.approx(0)
     assert log_mean(np.array([0.0, -np.inf])) == pytest.approx(math.log(0.5))
 

@@ -32,12 +32,12 @@ def answered(version: str = "2", entity: str | None = None, score: float = 0.1, 
 
 def test_counts_of_a_version():
     """Requests, failures, latencies and scores are counted by version; a request with many rows is one request."""
-    tallies = VersionStatsTable()
-    tallies.answered([answered(score=0.9), answered(score=0.1), answered("3", score=0.2)])
-    tallies.answered([answered(latency_s=0.3)])
-    tallies.failed(Failed("2", 1, "id", 0.1, 5, 503, Overloaded("full")))
-    tallies.failed(Failed("2", 1, "id", 0.1, 1, 422, ValueError()))
-    seen = tallies.report()
+    table = VersionStatsTable()
+    table.answered([answered(score=0.9), answered(score=0.1), answered("3", score=0.2)])
+    table.answered([answered(latency_s=0.3)])
+    table.failed(Failed("2", 1, "id", 0.1, 5, 503, Overloaded("full")))
+    table.failed(Failed("2", 1, "id", 0.1, 1, 422, ValueError()))
+    seen = table.report()
     two = seen["2"]
     assert (two.answered, two.errors, two.refused, two.requests) == (2, 1, 1, 4)
     assert (two.rows, two.refused_rows) == (9, 1)
@@ -50,10 +50,10 @@ def test_counts_of_a_version():
 
 def test_latencies_are_shown_by_version():
     """The histogram of a version has its requests in the buckets that they belong to, the sum and the count."""
-    tallies = VersionStatsTable()
+    table = VersionStatsTable()
     for latency_s in (0.0004, 0.0005, 0.0009, 0.3, 7.0):
-        tallies.answered([answered(latency_s=latency_s)])
-    found = samples(text(RolloutMetrics("g1", tallies.report, dict)))
+        table.answered([answered(latency_s=latency_s)])
+    found = samples(text(RolloutMetrics("g1", table.report, dict)))
     buckets = {edge: found["rayscore_version_request_seconds_bucket", f"le={edge},version=2"] for edge in EDGES}
     assert buckets == {"0.0005": 2, "0.001": 3, "0.25": 3, "0.5": 4, "2.5": 4, "+Inf": 5}
     assert found["rayscore_version_request_seconds_sum", "version=2"] == pytest.approx(7.3018)
@@ -62,46 +62,46 @@ def test_latencies_are_shown_by_version():
 
 def test_an_entity_counts_once():
     """Scores count once an entity, so that one card which pays all day is one observation; requests all count."""
-    tallies = VersionStatsTable()
+    table = VersionStatsTable()
     for entity in ("a", "b", "a", "a", None, None):
-        tallies.answered([answered(entity=entity)])
-    tally = tallies.report()["2"]
-    assert (tally.answered, tally.scored) == (6, 4)
+        table.answered([answered(entity=entity)])
+    counted = table.report()["2"]
+    assert (counted.answered, counted.scored) == (6, 4)
 
 
 def test_entities_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch):
     """However many entities come by, so many are remembered at most; one that keeps asking counts once all the same."""
     monkeypatch.setattr(module, "_ENTITIES_REMEMBERED", 100)
-    tallies = VersionStatsTable()
+    table = VersionStatsTable()
     for other in range(2000):
-        tallies.answered([answered(entity="busy"), answered(entity=f"card {other}")])
+        table.answered([answered(entity="busy"), answered(entity=f"card {other}")])
         if other % 50 == 0:
-            tallies.report()
-            scores = tallies._pages["2"]
+            table.report()
+            scores = table._by_version["2"]
             assert len(scores.newer) + len(scores.older) <= 200
-    assert tallies.report()["2"].scored == 2001
+    assert table.report()["2"].scored == 2001
 
 
 def test_an_entity_that_was_not_heard_of_for_long_counts_again(monkeypatch: pytest.MonkeyPatch):
     """It is remembered for as many others as are remembered, and forgotten after twice as many."""
     monkeypatch.setattr(module, "_ENTITIES_REMEMBERED", 10)
-    tallies = VersionStatsTable()
+    table = VersionStatsTable()
 
     def scored_after(others: int) -> int:
-        before = tallies.report()["2"].scored
+        before = table.report()["2"].scored
         for entity in [*(str(n) for n in range(others)), "rare"]:
-            tallies.answered([answered(entity=entity + f" {before}" if entity != "rare" else entity)])
-        return tallies.report()["2"].scored - before - others
+            table.answered([answered(entity=entity + f" {before}" if entity != "rare" else entity)])
+        return table.report()["2"].scored - before - others
 
-    tallies.answered([answered(entity="rare")])
+    table.answered([answered(entity="rare")])
     assert [scored_after(9), scored_after(20)] == [0, 1]
 
 
 def test_tallies_add_up_and_subtract():
     """The counts of gateways add up; what came since is a difference, or all of it where the counts began anew."""
     one, other = VersionStatsTable(), VersionStatsTable()
-    for tallies in (one, other, other):
-        tallies.answered([answered(score=0.7)])
+    for table in (one, other, other):
+        table.answered([answered(score=0.7)])
     total = merged([one.report(), other.report()])["2"]
     assert (total.answered, total.scored, total.positives) == (3, 3, 3)
     assert total.since(one.report()["2"]).answered == 2
@@ -120,59 +120,59 @@ def test_tallies_add_up_and_subtract():
 
 def test_a_report_stays_as_it_was():
     """A report is a copy: what is counted later is not in it."""
-    tallies = VersionStatsTable()
-    tallies.answered([answered()])
-    report = tallies.report()
+    table = VersionStatsTable()
+    table.answered([answered()])
+    report = table.report()
     for _ in range(1000):
-        tallies.answered([answered()])
+        table.answered([answered()])
     assert report["2"].answered == 1
-    assert tallies.report()["2"].answered == 1001
+    assert table.report()["2"].answered == 1001
 
 
 def test_versions_are_bounded():
     """No more than twenty versions are kept, however many come by."""
-    tallies = VersionStatsTable()
+    table = VersionStatsTable()
     for version in range(1, 100):
-        tallies.answered([answered(str(version))])
-    assert len(tallies.report()) == 20
+        table.answered([answered(str(version))])
+    assert len(table.report()) == 20
 
 
 def test_the_versions_seen_last_are_kept():
     """A version that goes on answering keeps its counts, however many others come by."""
-    tallies = VersionStatsTable()
+    table = VersionStatsTable()
     for version in range(2, 100):
-        tallies.answered([answered("1")])
-        tallies.failed(Failed(str(version), 1, "id", 0.1, 1, 422, ValueError()))
-        assert tallies.report()["1"].answered == version - 1
+        table.answered([answered("1")])
+        table.failed(Failed(str(version), 1, "id", 0.1, 1, 422, ValueError()))
+        assert table.report()["1"].answered == version - 1
 
 
 def test_quantiles():
     """Latency quantiles are known to two digits; without requests there are none."""
-    tallies = VersionStatsTable()
+    table = VersionStatsTable()
     for at in range(100):
-        tallies.answered([answered(latency_s=0.2 if at >= 98 else 0.0041)])
-    plain = tallies.report()["2"].plain()
+        table.answered([answered(latency_s=0.2 if at >= 98 else 0.0041)])
+    plain = table.report()["2"].plain()
     assert (plain["p50_ms"], plain["p99_ms"]) == (4.1, 200)
     assert VersionStats().plain()["p50_ms"] is None
 
 
 def test_real_answers_are_counted():
-    """Behind the real HTTP application, an answer and a refusal are in the tally with latency and score."""
-    tallies = VersionStatsTable()
-    served = build_app(observers=[tallies])
+    """Behind the real HTTP application, an answer and a refusal are in the statistics with latency and score."""
+    table = VersionStatsTable()
+    served = build_app(observers=[table])
     assert run(served.post(FULL)).status_code == 200
     assert run(served.post({"user_id": "u1"})).status_code == 422
-    (tally,) = tallies.report().values()
-    assert (tally.answered, tally.refused, tally.errors, tally.scored) == (1, 1, 0, 1)
-    assert tally.slower_than(0.0001) == 1
+    (counted,) = table.report().values()
+    assert (counted.answered, counted.refused, counted.errors, counted.scored) == (1, 1, 0, 1)
+    assert counted.slower_than(0.0001) == 1
 
 
 def test_refused_rows_of_an_array_are_one_request():
     """An array of which all rows are refused is one request that was refused, with so many rows."""
-    tallies = VersionStatsTable()
-    assert run(build_app(observers=[tallies]).post([{**FULL, "amount": "x"}] * 1000)).status_code == 200
-    (tally,) = tallies.report().values()
-    assert (tally.refused, tally.requests, tally.refused_rows, tally.rows) == (1, 1, 1000, 1000)
+    table = VersionStatsTable()
+    assert run(build_app(observers=[table]).post([{**FULL, "amount": "x"}] * 1000)).status_code == 200
+    (counted,) = table.report().values()
+    assert (counted.refused, counted.requests, counted.refused_rows, counted.rows) == (1, 1, 1000, 1000)
 
 
 def test_arrays_are_no_evidence_against_the_smaller_part():
@@ -180,8 +180,8 @@ def test_arrays_are_no_evidence_against_the_smaller_part():
     bundle = card_bundle()
     first = TrafficRules(use_case=bundle.manifest.name, champion="3", epoch=1)
     rules = first.model_copy(update={"challengers": (Challenger(version="4", weight=5),)}).after(first)
-    tallies, rng = VersionStatsTable(), random.Random(1)
-    served = build_app(rules=rules, bundles={"3": bundle, "4": bundle}, observers=[tallies])
+    table, rng = VersionStatsTable(), random.Random(1)
+    served = build_app(rules=rules, bundles={"3": bundle, "4": bundle}, observers=[table])
     judge, before = SloJudge(Slo(), 0.05, alone=False), {"3": VersionStats(), "4": VersionStats()}
 
     async def sends() -> None:
@@ -190,13 +190,13 @@ def test_arrays_are_no_evidence_against_the_smaller_part():
             for at in rng.sample(range(100), 5):
                 items[at] = {**items[at], "amount": "x"}
             assert (await served.post(items)).status_code == 200
-            now = before | tallies.report()
-            judge.see(*(now[version].since(before[version]) for version in ("3", "4")))
+            now = before | table.report()
+            judge.update(*(now[version].since(before[version]) for version in ("3", "4")))
             before.update(now)
 
     run(sends())
-    for tally in (judge.champion, judge.version):
-        assert tally.refused_rows / tally.rows == pytest.approx(0.05, abs=0.02)
+    for counted in (judge.champion, judge.version):
+        assert counted.refused_rows / counted.rows == pytest.approx(0.05, abs=0.02)
     assert judge.champion.rows + judge.version.rows == 6000
     evidence = {finding.name: finding.evidence for finding in judge.findings()}
     assert evidence["refused"] < 0.5
@@ -209,17 +209,17 @@ def test_refused_rows_do_not_make_failures_rarer():
         VersionStats(answered=99, errors=1, refused=100, rows=1000, refused_rows=200),
     )
     judge = SloJudge(Slo(), 0.05, alone=False)
-    judge.see(other, one)
+    judge.update(other, one)
     (text,) = (finding.text for finding in judge.findings() if finding.name == "errors")
     assert text.startswith("1 % (1 of 100) against the champion's 1 % (1 of 100)")
 
 
 def test_requests_by_name_are_left_out():
     """Requests that name a version are no evidence, whether they are answered, refused or fail."""
-    tallies = VersionStatsTable()
-    served = build_app(observers=[tallies])
+    table = VersionStatsTable()
+    served = build_app(observers=[table])
     for body in (FULL, [FULL], {**FULL, "amount": "x"}, [{**FULL, "amount": "x"}]):
         run(served.post(body, **{"x-model-version": "3"}))
-    assert tallies.report() == {}
+    assert table.report() == {}
     run(served.post(FULL))
-    assert tallies.report()["3"].requests == 1
+    assert table.report()["3"].requests == 1
