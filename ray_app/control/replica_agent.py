@@ -159,7 +159,7 @@ class ReplicaAgent:
         if self._loader is None and self._missing():
             self._loader = asyncio.get_running_loop().create_task(self._load())
 
-    def _settle(self) -> None:
+    def _switch_and_drop(self) -> None:
         """Answer by the directive's rules as soon as all that they name is loaded, and drop what it does not want.
 
         The holder keeps what its own rules name: after a switch that had to wait for a load there is more to drop.
