@@ -1,6 +1,6 @@
-"""What the console shows of Control, to anybody who can reach the service: no path, no address, no entity.
+"""The console's view of Control. It is public, so it has no file paths, no addresses and no entities.
 
-Whoever has the admin token sees the rest at `/admin/status` and `/admin/audit`.
+With the admin token, the rest is at `/admin/status` and `/admin/audit`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ray_app.rollout.version_stats import VersionStats, quantile_ms
 from tune.registry.traffic_rules import Mode
 
 _MOST_CHANGES = 20
-_LOOKED_S, _LISTED_S = 30.0, 15.0
-_ELSEWHERE = "MLflow does not answer, or not as expected; /admin/status has its words"
+_VIEWER_TIMEOUT_S, _LIST_INTERVAL_S = 30.0, 15.0
+_HIDDEN_PROBLEM = "MLflow does not answer, or not as expected; /admin/status has its words"
 
 
 class ControlView:
@@ -34,12 +34,12 @@ class ControlView:
 
     Args:
         control: the Control that is shown.
-        metrics_only: the states of replicas that hold no versions.
-        rollout_driver: the driver of its rollout, with statistics and shadows.
+        metrics_only: the states of replicas that only report metrics.
+        rollout_driver: of its rollout; has the statistics and the shadows' verdicts too.
         history: the last minutes of each version.
         changes: entries of the audit log, oldest first.
-        now: monotonic seconds: when this Control began to watch.
-        wall: seconds since 1970.
+        now: monotonic seconds, when this Control started.
+        wall: returns seconds since 1970.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class ControlView:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.registered_versions: dict[str, VersionFacts] = {}
-        """Versions of the registry as they were read last."""
+        """The registered versions as they were read last, set by Control's deployment."""
         self._control = control
         self._metrics_only = metrics_only
         self._rollout_driver = rollout_driver
         self._history = history
         self._changes = changes
         self._began = now
-        self._looked_at = self._listed_at = -math.inf
+        self._viewed_at = self._listed_at = -math.inf
         self._wall = wall
 
     def plain(self, now: float) -> dict[str, Any]:
-        """The answer as plain JSON."""
+        """Return the answer as plain JSON; also notes that somebody looks at the console."""
         control = self._control
-        self._looked_at = now
+        self._viewed_at = now
         seconds, minute = self._history.last_minute()
         return {
             "at": self._wall(),
@@ -87,30 +87,31 @@ class ControlView:
             "shadows": [verdict.plain() for verdict in self._rollout_driver.verdicts(control)],
             "rollout": redacted(self._rollout_driver.plain(control)),
             "refusals": [redacted(refusal._asdict()) for refusal in control.refusals],
-            "changes": [_changed(entry) for entry in list(self._changes())[-_MOST_CHANGES:] if _is_entry(entry)],
+            "changes": [_plain_change(entry) for entry in list(self._changes())[-_MOST_CHANGES:] if _is_entry(entry)],
             "history": self._history.plain(),
         }
 
     def wants_registered_versions(self, now: float) -> bool:
-        """True once in a while, and only while somebody looks: the registry's versions are to be read."""
-        wanted = now - self._looked_at < _LOOKED_S and now - self._listed_at >= _LISTED_S
+        """True every 15 s while somebody looks at the console: the registry's versions should be read anew."""
+        wanted = now - self._viewed_at < _VIEWER_TIMEOUT_S and now - self._listed_at >= _LIST_INTERVAL_S
         if wanted:
             self._listed_at = now
         return wanted
 
     def _registry(self) -> dict[str, Any]:
-        problem, owed = self._control.registry_state.problem, self._control.registry_state.pending_writes
+        registry = self._control.registry_state
+        problem, writes = registry.problem, registry.pending_writes
         return {
-            "problem": problem if problem in (None, NOT_ASKED, NO_CHAMPION) else _ELSEWHERE,
-            "owed": [*owed.tags, *(["champion"] if owed.champion else [])] if owed else [],
+            "problem": problem if problem in (None, NOT_ASKED, NO_CHAMPION) else _HIDDEN_PROBLEM,
+            "owed": [*writes.tags, *(["champion"] if writes.champion else [])] if writes else [],
         }
 
     def _pending(self, now: float) -> dict[str, Any] | None:
         change = self._control.pending
-        return None if change is None else {**_changed(change.plain()), "for_s": round(now - change.since, 1)}
+        return None if change is None else {**_plain_change(change.plain()), "for_s": round(now - change.since, 1)}
 
     def _rollback(self) -> dict[str, Any]:
-        """What a rollback would do: the champion after it and the challengers it takes out, or why it does nothing."""
+        """What a rollback would do: the champion after it and the challengers that it removes, or why it is refused."""
         rules = self._control.rules
         try:
             after = rolled_back(rules, self._control.registry_state.tags.get(PREVIOUS_TAG))
@@ -120,7 +121,7 @@ class ControlView:
         return {"champion": after.champion, "out": out}
 
     def _versions(self) -> list[dict[str, Any]]:
-        """The versions that rules name, then those that are loaded or registered, newest first."""
+        """The versions that the rules name, then other loaded or registered ones, newest first."""
         control = self._control
         facts = self.registered_versions | control.versions.facts()
         coming = control.pending.rules.versions if control.pending else ()
@@ -132,7 +133,7 @@ class ControlView:
             {
                 "version": version,
                 **self._role(version),
-                **_fact(facts.get(version)),
+                **_plain_facts(facts.get(version)),
                 "held_by": sum(version in report.held for report in reports),
                 "of": len(reports),
                 "total": _counts(stats.get(version, VersionStats())),
@@ -169,12 +170,12 @@ class ControlView:
 
 
 def _is_entry(entry: Any) -> bool:
-    """False for a line of the audit log that somebody else wrote."""
+    """False for a line of the audit log that was not written by it, e.g. by hand."""
     return isinstance(entry, dict) and isinstance(entry.get("at"), (int, float))
 
 
-def _changed(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A change without the address that it came from; what a person gave as the reason stays as it was written."""
+def _plain_change(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A change without the client's address; the reason that an admin gave is not redacted."""
     kept = {key: entry.get(key) for key in ("at", "who", "outcome", "epoch", "rules", "before")}
     why = entry.get("why")
     return {
@@ -184,7 +185,7 @@ def _changed(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _fact(facts: VersionFacts | None) -> dict[str, Any]:
+def _plain_facts(facts: VersionFacts | None) -> dict[str, Any]:
     if facts is None:
         return {"created_at": None, "threshold": None, "metrics": {}}
     metrics = {name: value for name, value in facts.metrics.items() if math.isfinite(value)}

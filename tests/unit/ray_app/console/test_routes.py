@@ -196,7 +196,7 @@ def test_control_that_does_not_answer_is_said_without_its_words():
 
 def test_control_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
     """The page hears soon that there is no answer."""
-    monkeypatch.setattr("ray_app.console.routes._PATIENCE_S", 0.05)
+    monkeypatch.setattr("ray_app.console.routes._TIMEOUT_S", 0.05)
 
     async def look() -> None:
         watched = Watched()
