@@ -1,1 +1,1 @@
-"""The prediction log as files: their columns, and the command that reads them."""
+"""The files of the prediction log: their columns, and how they are read."""

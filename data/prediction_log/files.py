@@ -1,7 +1,7 @@
-"""The prediction log: what was answered, as Parquet. Its columns, and how it is read.
+"""The files of the prediction log, which has a row for each logged answer: its columns, and how it is read.
 
 A replica appends to an Arrow stream (`*.arrows`), which a crash leaves readable up to its last flush, and turns it
-into Parquet when it is full. Both are read here alike; so is what a crash left.
+into Parquet when it is full. Both are read here, also a stream that a crash cut short.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from data.schema.value_source import ValueSource
 
 STREAM = ".arrows"
 PARQUET = ".parquet"
-NAMES = b"features"
+FEATURES_KEY = b"features"
 """Key of the schema's metadata that holds the feature names as JSON, in the order of `vector`."""
 
 _BY_LETTER = {source.letter: source for source in ValueSource}
@@ -50,7 +50,7 @@ a row that was lost."""
 
 
 class LogFile(NamedTuple):
-    """Rows of one file, with the names of the features in `vector`. `whole` is False when its end is missing."""
+    """The rows of one file, and the names of the features in `vector`. `whole` is False when its end is missing."""
 
     table: pa.Table
     features: tuple[str, ...]
@@ -58,12 +58,12 @@ class LogFile(NamedTuple):
 
 
 def log_schema(features: tuple[str, ...]) -> pa.Schema:
-    """The columns of a log of a model with these features."""
-    return COLUMNS.with_metadata({NAMES: json.dumps(features).encode()})
+    """The Arrow schema of a log of a model with these features."""
+    return COLUMNS.with_metadata({FEATURES_KEY: json.dumps(features).encode()})
 
 
 def log_files(folder: Path | str) -> list[Path]:
-    """The files of a log in the order of their names, which is that of time for each replica.
+    """The files of a log ordered by name, which for each replica is the order of time.
 
     Raises:
         DataError: there is no such folder.
@@ -85,15 +85,15 @@ def read_log(folder: Path | str) -> Iterator[LogFile]:
 
 
 def read_file(file: Path) -> LogFile:
-    """Read one file; of a stream that a crash cut short, all that is whole.
+    """Read one file; of a stream that a crash cut short, all complete batches.
 
     Raises:
-        DataError: it cannot be opened, a Parquet file is broken, or it is none of a prediction log.
+        DataError: it cannot be opened, is broken Parquet, or is not a file of a prediction log.
     """
     if file.suffix == STREAM:
         return _read_stream(file)
     try:
-        # Not `read_table`: it would take the folder's name for a column.
+        # Not `read_table`: it would make a column of the folder's name, `date=...`.
         table = pq.ParquetFile(file).read()
     except (OSError, pa.ArrowException) as exc:
         raise DataError(f"{file}: not readable as Parquet: {exc}") from exc
@@ -101,7 +101,7 @@ def read_file(file: Path) -> LogFile:
 
 
 def sources(letters: str) -> list[ValueSource]:
-    """Where each feature's value came from."""
+    """Decode the column `sources`: the source of each feature's value."""
     return [_BY_LETTER[letter] for letter in letters]
 
 
@@ -111,7 +111,7 @@ def _read_stream(file: Path) -> LogFile:
     try:
         opened = pa.OSFile(str(file))
     except OSError as exc:
-        # Not a stream that was cut short: what is in it is not known, and must not be taken for nothing.
+        # Unlike a stream that was cut short: its rows are unknown, and must not be taken for none.
         raise DataError(f"{file}: not readable: {exc}") from exc
     try:
         with opened as source, pa.ipc.open_stream(source) as stream:
@@ -126,7 +126,7 @@ def _read_stream(file: Path) -> LogFile:
 
 
 def feature_names(file: Path, schema: pa.Schema) -> tuple[str, ...]:
-    """The features in `vector` of a file with this schema; raises DataError when it is none of a prediction log."""
+    """The feature names of a file with this schema; raises DataError when it is not of a prediction log."""
     if schema.names != COLUMNS.names:
         raise DataError(f"{file}: no file of a prediction log: its columns are {', '.join(schema.names)[:200]}")
-    return tuple(json.loads((schema.metadata or {}).get(NAMES, b"[]")))
+    return tuple(json.loads((schema.metadata or {}).get(FEATURES_KEY, b"[]")))

@@ -1,4 +1,4 @@
-"""A prediction log as one table: a float column `feature_NAME` and a word column `source_NAME` for each feature."""
+"""A prediction log as one wide table: columns `feature_NAME` (float32) and `source_NAME` (string) for each feature."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import pyarrow.parquet as pq
 from data.prediction_log.files import COLUMNS, LogFile, sources
 from data.sources.parquet import atomic_file
 
-_BESIDES = ("vector", "sources", "sent", "online")
-_KEPT = [field for field in COLUMNS if field.name not in _BESIDES]
+_REPLACED = ("vector", "sources", "sent", "online")
+_KEPT = [field for field in COLUMNS if field.name not in _REPLACED]
 
 
 def write_wide(files: Iterable[LogFile], features: Iterable[str], path: Path | str) -> int:
-    """Write the rows of several files as one Parquet file, a file in memory at a time; return how many there are.
+    """Write the rows of several files as one Parquet file, and return their number. One file is in memory at a time.
 
     Without rows nothing is written. A feature that a file does not have is null in its rows.
 
     Args:
-        files: read one after the other.
-        features: of all files.
-        path: of the table; it appears whole or not at all.
+        files: the files of the log.
+        features: feature names of all files.
+        path: the file to write; it appears complete or not at all.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the file cannot be written.
     """
     schema = _schema(features)
     with_rows = (file for file in files if file.table.num_rows)
@@ -44,7 +44,7 @@ def write_wide(files: Iterable[LogFile], features: Iterable[str], path: Path | s
 
 
 def widened(file: LogFile, schema: pa.Schema) -> pa.Table:
-    """The rows of one file with the columns of `schema`."""
+    """Return the rows of one file with the columns of `schema`; features that it lacks are null."""
     table = file.table.combine_chunks()
     vectors = table.column("vector").combine_chunks().flatten().to_numpy().reshape(-1, len(file.features))
     letters = np.array(list("".join(table.column("sources").to_pylist()))).reshape(-1, len(file.features))
@@ -57,9 +57,9 @@ def widened(file: LogFile, schema: pa.Schema) -> pa.Table:
 
 
 def _schema(features: Iterable[str]) -> pa.Schema:
-    of_features = [
+    feature_columns = [
         field
         for name in dict.fromkeys(features)
         for field in (pa.field(f"feature_{name}", pa.float32()), pa.field(f"source_{name}", pa.string()))
     ]
-    return pa.schema([*_KEPT, *of_features])
+    return pa.schema([*_KEPT, *feature_columns])

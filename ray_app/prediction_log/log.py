@@ -1,8 +1,8 @@
-"""The prediction log of one gateway: answered rows, sampled, handed to a process of its own that writes them.
+"""The prediction log of one gateway: samples answered rows and passes them to a separate process, which writes them.
 
-The event loop pays for a tuple a row, and for a write to a pipe every 64 rows; a thread that encodes would take the
-interpreter from it again and again. What finds no room is dropped and counted: answers never wait for the log, nor for
-the start of its process, which a thread sees to.
+It costs the event loop a tuple a row, and a write to a pipe every 64 rows; a thread that encodes rows would compete
+with it for the interpreter lock. Rows beyond the limit are dropped and counted: answers never wait for the log, nor for
+the start of its process, which a thread does.
 """
 
 from __future__ import annotations
@@ -27,34 +27,31 @@ from tune.registry.bundle import BundleManifest
 logger = logging.getLogger("ray.serve")
 
 DROPPED = "dropped"
-"""Outcome of a row that found no room; the writer tells of the others."""
+"""Outcome of a row for which there was no room; the writer reports the other outcomes."""
 _WRITER = "ray_app.prediction_log.writer_process"
 
-_CHUNK = 64
+_CHUNK_ROWS = 64
 _TICK_S = 0.25
-"""How long rows wait for their chunk to be full at most."""
-_AGAIN_S = 2.0
-_CLOSE_S = 30.0
-_PATIENCE_S = 0.01
+"""Most seconds that rows wait for a chunk to be full."""
+_RESTART_S = 2.0
+_CLOSE_TIMEOUT_S = 30.0
+_POLL_S = 0.01
 
 
 class Sampling(NamedTuple):
-    """Shares of the answers that are logged, between 0 and 1; of those with label 1 the larger of the two."""
+    """Shares of the answers that are logged, from 0 to 1. Answers with label 1 are logged by the larger of the two."""
 
     all: float
     positive: float
 
     def takes(self, label: int, draw: float) -> bool:
-        """Whether a row is logged; `draw` is uniform between 0 and 1."""
+        """Return whether a row is logged; `draw` is a uniform random number from 0 to 1."""
         return draw < (max(self.all, self.positive) if label else self.all)
 
 
 @dataclass(frozen=True)
 class LogOptions:
-    """How a log is kept.
-
-    `limit`: most rows that wait for the writer; the others as in WriterOptions.
-    """
+    """Options of a log. `limit` is the most rows that wait for the writer; the others are those of WriterOptions."""
 
     folder: Path
     sampling: Sampling
@@ -68,20 +65,20 @@ class LogOptions:
 
 
 Count = Callable[[str, int], None]
-"""Told how rows ended, and how many: "written" (on disk), "dropped" (no room for them), "lost" (the disk refused the
-flush that they were to be in, or the writer died with them; some may be readable all the same)."""
+"""Called with an outcome of rows and their number: "written" (on disk), "dropped" (no room for them), or "lost" (their
+flush failed, or the writer died with them; some may be readable all the same)."""
 
 
 class PredictionLog:
-    """An Observer that keeps what it sees. Opened by its construction; nothing is written before the first row.
+    """An `Observer` that logs answers. Its constructor starts the writer; no file is made before the first row.
 
     Args:
-        replica: its name, part of the files' names.
+        replica: the replica's id, part of the files' names.
         manifest: of the model that is served; every version has the same features.
-        options: how it is kept.
-        count: told what became of rows.
-        draw: uniform numbers for the sampling.
-        on_removed: called with why files were removed ("age" or "size"), and how many.
+        options: of the log.
+        count: called with the outcome of rows.
+        draw: returns uniform random numbers from 0 to 1, for the sampling.
+        on_removed: called with the reason why files were removed ("age" or "size"), and their number.
     """
 
     def __init__(
@@ -95,7 +92,7 @@ class PredictionLog:
     ) -> None:
         schema = manifest.schema_
         self._options = options
-        self._first = frame(
+        self._options_frame = frame(
             WriterOptions(
                 replica,
                 schema.names,
@@ -116,17 +113,17 @@ class PredictionLog:
         self._sequence = 0
         self._rows: list[tuple[Any, ...]] = []
         self._lock = threading.Lock()
-        """Over the rows and the pipe, between the event loop and the thread that looks after the rest."""
+        """Guards the rows and the pipe, which the event loop and the thread share."""
         self._writer: WriterPipe | None = None
-        """None until the thread has started one: rows wait meanwhile."""
-        self._ending = threading.Event()
+        """None until the thread has started a writer; rows wait meanwhile."""
+        self._closing = threading.Event()
         self.disk_free = math.nan
-        """Free share of the folder's disk, looked up with every flush; NaN while it is not known."""
+        """Free share of the folder's disk, from 0 to 1, updated with every flush; NaN while it is not known."""
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
     def answered(self, rows: Sequence[Answered]) -> None:
-        """Take the rows that the sampling takes."""
+        """Sample the rows of a request, and queue them for the writer."""
         at_us = time.time_ns() // 1000
         with self._lock:
             for row in rows:
@@ -137,29 +134,29 @@ class PredictionLog:
                     self._count(DROPPED, 1)
                     continue
                 self._rows.append(_entry(self._sequence, at_us, row))
-                if len(self._rows) >= _CHUNK:
+                if len(self._rows) >= _CHUNK_ROWS:
                     self._send()
 
     def failed(self, failure: Failed) -> None:
-        """Nothing: the log is of answers."""
+        """Do nothing: only answers are logged."""
 
     @property
     def waiting(self) -> int:
-        """Rows that no writer has taken yet."""
+        """Number of rows that are not in the writer's pipe yet."""
         return len(self._rows) + (self._writer.waiting if self._writer is not None else 0)
 
     @property
     def writer_pid(self) -> int | None:
-        """Id of the process that writes; None until one has been started."""
+        """Process id of the writer; None until one has been started."""
         return self._writer.pid if self._writer is not None else None
 
     def close(self) -> None:
-        """Have all of it written and the file finished, as far as the disk takes it within half a minute."""
-        self._ending.set()
+        """Write all rows and finish the file, as far as that is possible within half a minute; blocks meanwhile."""
+        self._closing.set()
         self._thread.join()
         writer = self._writer
         if writer is not None:
-            self._finish(writer, time.monotonic() + _CLOSE_S)
+            self._finish(writer, time.monotonic() + _CLOSE_TIMEOUT_S)
         elif self._rows:
             self._count(DROPPED, len(self._rows))
 
@@ -167,44 +164,45 @@ class PredictionLog:
         while self._rows:
             self._send()
         while writer.waiting and not writer.ended and time.monotonic() < deadline:
-            time.sleep(_PATIENCE_S)
+            time.sleep(_POLL_S)
             writer.push()
         if writer.waiting:
             self._count(DROPPED, writer.waiting)
-        self._hear(writer.finish(max(deadline - time.monotonic(), 0.0)))
-        if writer.ended and writer.unheard:
-            self._count(LOST, writer.unheard)
+        self._handle(writer.finish(max(deadline - time.monotonic(), 0.0)))
+        if writer.ended and writer.unreported:
+            self._count(LOST, writer.unreported)
 
     def _run(self) -> None:
         self._start()
-        while not self._ending.wait(_TICK_S):
+        while not self._closing.wait(_TICK_S):
             writer = self._writer
             if writer is not None:
                 self._exchange(writer)
             if writer is None or writer.ended:
-                self._start_again()
+                self._restart()
 
     def _exchange(self, writer: WriterPipe) -> None:
         with self._lock:
             self._send()
             reports = writer.read()
-        while len(self._rows) >= _CHUNK:
-            # They waited for the process to start: a chunk at a time, for the event loop to get the lock in between.
+        while len(self._rows) >= _CHUNK_ROWS:
+            # Rows that waited for the start of the process: a chunk at a time, so that the event loop gets the lock
+            # in between.
             with self._lock:
                 self._send()
-        self._hear(reports)
+        self._handle(reports)
 
     def _send(self) -> None:
-        """Hand over a chunk of rows, or what the pipe had no room for; nothing while no process runs."""
+        """Send a chunk of rows, or without rows what the pipe had no room for; does nothing while no process runs."""
         if self._writer is None:
             return
-        if rows := self._rows[:_CHUNK]:
-            del self._rows[:_CHUNK]
+        if rows := self._rows[:_CHUNK_ROWS]:
+            del self._rows[:_CHUNK_ROWS]
             self._writer.put(frame(rows), len(rows))
         else:
             self._writer.push()
 
-    def _hear(self, reports: Sequence[dict[str, Any]]) -> None:
+    def _handle(self, reports: Sequence[dict[str, Any]]) -> None:
         for report in reports:
             self.disk_free = report.get(FREE, self.disk_free)
             for outcome in (WRITTEN, LOST):
@@ -213,39 +211,40 @@ class PredictionLog:
             for reason, files in report.get(REMOVED, {}).items():
                 self._on_removed(reason, files)
 
-    def _start_again(self) -> None:
+    def _restart(self) -> None:
         if self._writer is not None:
-            logger.warning("prediction log: the process that writes it has ended; another one starts in %g s", _AGAIN_S)
-        if not self._ending.wait(_AGAIN_S):
+            logger.warning(
+                "prediction log: the process that writes it has ended; another one starts in %g s", _RESTART_S
+            )
+        if not self._closing.wait(_RESTART_S):
             self._start()
 
     def _start(self) -> None:
-        """Start a writer, with what the one before has left."""
+        """Start a writer, and pass it the rows that the one before did not take."""
         try:
-            # Not under the lock: it takes tens of milliseconds, more on a busy machine, and the event loop takes the
-            # lock for every answer.
+            # Not under the lock, which the event loop takes for every answer: a start takes tens of milliseconds.
             process = start_child(_WRITER)
         except OSError as exc:
-            logger.warning("prediction log: no process can be started; tried again in %g s: %s", _AGAIN_S, exc)
+            logger.warning("prediction log: no process can be started; tried again in %g s: %s", _RESTART_S, exc)
             return
         with self._lock:
-            before = self._writer
-            reports = before.read() if before is not None else []
-            self._writer = WriterPipe(process, self._first, before.retire() if before is not None else ())
-        self._hear(reports)
-        if before is not None and before.unheard:
-            self._count(LOST, before.unheard)
+            previous = self._writer
+            reports = previous.read() if previous is not None else []
+            self._writer = WriterPipe(process, self._options_frame, previous.retire() if previous is not None else ())
+        self._handle(reports)
+        if previous is not None and previous.unreported:
+            self._count(LOST, previous.unreported)
 
 
 def _entry(sequence: int, at_us: int, row: Answered) -> tuple[Any, ...]:
-    """As Entry has it, in the same order."""
+    """The fields of `Entry` in its order; a plain tuple is cheaper to make."""
     prediction = row.prediction
-    asked, lookup = prediction.row, prediction.lookup
+    sent, lookup = prediction.row, prediction.lookup
     return (
         sequence,
         at_us,
         row.request_id,
-        asked.entity,
+        sent.entity,
         row.version,
         row.epoch,
         prediction.probability,
@@ -254,7 +253,7 @@ def _entry(sequence: int, at_us: int, row: Answered) -> tuple[Any, ...]:
         lookup.degraded,
         lookup.age_s,
         prediction.vector,
-        asked.encoded,
-        asked.values,
+        sent.encoded,
+        sent.values,
         lookup.online.values if lookup.online is not None else None,
     )

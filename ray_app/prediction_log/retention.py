@@ -1,4 +1,4 @@
-"""How long a prediction log is kept: finished files that are too old, or too many, are removed, oldest first."""
+"""Retention of a prediction log: finished files beyond its age or size are removed, oldest first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data.prediction_log.files import COLUMNS, PARQUET
 logger = logging.getLogger(__name__)
 
 AGE, SIZE = "age", "size"
-"""Why a file was removed: older than is kept, or more bytes than are kept."""
+"""Reasons why a file was removed: it was too old, or the log was too large."""
 
 _DAY_FOLDER = re.compile(r"date=\d{4}-\d\d-\d\d")
 _FINISHED = re.compile(rf".+-(\d{{16}})\{PARQUET}")
@@ -29,7 +29,7 @@ _OWN_COLUMNS = set(COLUMNS.names[:3])
 
 
 class Retention(NamedTuple):
-    """What is kept of a log: files begun in the last `max_age_s` seconds, `max_bytes` at most; 0 sets no bound."""
+    """Limits of a log: files begun in the last `max_age_s` seconds, at most `max_bytes` together; 0 is no limit."""
 
     max_age_s: float = 0.0
     max_bytes: int = 0
@@ -39,7 +39,7 @@ KEEP_ALL = Retention()
 
 
 class FinishedFile(NamedTuple):
-    """A finished file: when it was begun, in seconds since 1970, and its size in bytes."""
+    """A finished file, the time when it was begun in seconds since 1970, and its size in bytes."""
 
     begun_s: float
     path: Path
@@ -47,12 +47,12 @@ class FinishedFile(NamedTuple):
 
 
 def finished_files(folder: Path) -> list[FinishedFile]:
-    """The finished files of a log, oldest first; streams and files with other names are none."""
+    """The finished files of a log, oldest first, by their names; open streams are not among them."""
     return sorted(_finished(folder))
 
 
 def prune(folder: Path, keep: Retention, now: float) -> Counter[str]:
-    """Remove what is not to be kept at the time `now`, and return how many files, by AGE and SIZE.
+    """Remove the files beyond the limits at the time `now` (seconds since 1970); return their numbers by AGE and SIZE.
 
     Other replicas may prune the same folder at the same time: a file that is gone already is not counted.
     """
@@ -64,7 +64,7 @@ def prune(folder: Path, keep: Retention, now: float) -> Counter[str]:
         reason = _reason(file, keep, now, excess)
         if reason is None:
             break
-        # A file that stays because it is none of ours must not cost ours their place.
+        # Also when it is not removed, being no file of a log: it must not push out a file of the log instead.
         excess -= file.bytes
         if _remove(file.path):
             removed[reason] += 1
@@ -116,7 +116,7 @@ def _day_folders(folder: Path) -> list[Path]:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file that is a whole one of a prediction log; False when it is not, is gone, or does not go."""
+    """Remove a file if it is Parquet of a prediction log; return whether it was removed."""
     try:
         if not set(pq.read_schema(path).names) >= _OWN_COLUMNS:
             return False
@@ -130,7 +130,7 @@ def _remove(path: Path) -> bool:
 
 
 def _tidy(folder: Path, now: float) -> None:
-    """Remove half-made Parquet of writers that died, and folders of days that are empty."""
+    """Remove partial Parquet files of dead writers, and empty folders of past days."""
     # The clocks of replicas differ: a folder of today or yesterday may be about to get a file.
     recent = time.strftime("date=%Y-%m-%d", time.gmtime(now - _DAY_S))
     for path in _in_day_folders(folder):
@@ -141,6 +141,6 @@ def _tidy(folder: Path, now: float) -> None:
                     path.unlink()
     for day in _day_folders(folder):
         if day.name < recent:
-            # Refused when there is something in it, which is what keeps the others.
+            # Fails for a folder that is not empty, which stays.
             with suppress(OSError):
                 day.rmdir()

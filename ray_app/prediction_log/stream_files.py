@@ -1,4 +1,4 @@
-"""The files of a prediction log: a stream that is appended to, Parquet of a full one, and what crashes left."""
+"""The files that a log's writer makes: an Arrow stream, Parquet of a full one, and of those that crashes left."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _STALE_S = 600.0
 
 
 class LogStream:
-    """One Arrow stream on disk. Every method raises OSError when the disk refuses, but `abandon`."""
+    """One Arrow stream on disk. Every method but `abandon` raises OSError when the disk fails or is full."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self._file = path.open("xb")
-        self._born = time.monotonic()
+        self._opened_at = time.monotonic()
         try:
             self._writer = pa.ipc.new_stream(self._file, schema)
         except BaseException:
@@ -35,30 +35,30 @@ class LogStream:
 
     @property
     def bytes(self) -> int:
-        """Bytes written."""
+        """Bytes written so far."""
         return self._file.tell()
 
     def age_s(self) -> float:
         """Seconds since it was opened."""
-        return time.monotonic() - self._born
+        return time.monotonic() - self._opened_at
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Add rows; they are on disk after the next flush."""
         self._writer.write_batch(batch)
 
     def flush(self) -> None:
-        """Have all rows on disk."""
+        """Sync all rows to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """End the stream."""
+        """End the stream, sync and close the file."""
         self._writer.close()
         self.flush()
         self._file.close()
 
     def abandon(self) -> None:
-        """Let go of a file that cannot be written; what is on disk stays readable."""
+        """Close a file that cannot be written any more; what is on disk stays readable."""
         try:
             self._file.close()
         except OSError as exc:
@@ -66,28 +66,30 @@ class LogStream:
 
 
 def free_share(folder: Path) -> float:
-    """Free share of a folder's disk, also before the folder is there; NaN where it is not known."""
-    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    """Free share of a folder's disk, from 0 to 1, also before the folder exists; NaN where it is not known."""
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     try:
-        usage = shutil.disk_usage(there)
+        usage = shutil.disk_usage(existing)
     except OSError:
         return math.nan
     return usage.free / usage.total if usage.total else math.nan
 
 
 def to_parquet(stream: Path) -> Path:
-    """Make Parquet of a stream and remove the stream; what a crash cut off its end is left out.
+    """Convert a stream to Parquet, remove the stream, and return the Parquet file.
+
+    A last batch that a crash cut short is left out.
 
     Raises:
-        OSError: the disk refuses; the stream is still there.
-        DataError: it is none of a prediction log, or of another release's; it stays as it is.
+        OSError: the disk fails or is full; the stream is still there.
+        DataError: the file is not of a prediction log of this release; it stays as it is.
     """
-    found = read_file(stream)
+    log_file = read_file(stream)
     target = stream.with_suffix(PARQUET)
-    # Of its own: two replicas that start at once may find the same stream.
+    # A name of this process alone: two replicas that start at once may recover the same stream.
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        pq.write_table(found.table, partial, compression="zstd")
+        pq.write_table(log_file.table, partial, compression="zstd")
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -96,7 +98,7 @@ def to_parquet(stream: Path) -> Path:
 
 
 def recover(folder: Path) -> None:
-    """Make Parquet of the streams that replicas of this machine left behind when they died."""
+    """Convert the streams that dead replicas left: those without a write for ten minutes."""
     now = time.time()
     for stream in folder.rglob(f"*{STREAM}"):
         try:

@@ -1,4 +1,4 @@
-"""The gateway's end of the process that writes its prediction log: rows into a pipe, reports out of another."""
+"""The gateway's end of the writer process of its prediction log: rows go to its stdin, reports come from its stdout."""
 
 from __future__ import annotations
 
@@ -14,86 +14,87 @@ from ray_app.prediction_log.writer_process import LOST, WRITTEN
 
 
 class Chunk(NamedTuple):
-    """A frame for the writer, and how many rows are in it."""
+    """A frame for the writer, and the number of rows in it."""
 
     data: memoryview
     rows: int
 
 
 class WriterPipe:
-    """A running writer, and the rows that are on their way to it. Never waits, but in `finish`.
+    """A writer process, and the rows that are on their way to it. Only `finish` blocks.
 
     Args:
-        process: just started.
-        first: the frame with its options.
-        waiting: chunks of rows that a writer before it has not taken.
+        process: the process, just started.
+        options: the frame with its `WriterOptions`.
+        waiting: chunks of rows that an earlier writer did not take.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], first: bytes, waiting: Sequence[Chunk] = ()) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], options: bytes, waiting: Sequence[Chunk] = ()) -> None:
         self._process = process
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
-        for end in (self._in, self._out):
+        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
+        for end in (self._stdin, self._stdout):
             os.set_blocking(end, False)
-        self._chunks = deque([Chunk(memoryview(first), 0), *waiting])
+        self._chunks = deque([Chunk(memoryview(options), 0), *waiting])
         self._offset = 0
-        self._heard = b""
+        self._received = b""
         self.waiting = sum(chunk.rows for chunk in waiting)
-        """Rows that are not in the pipe yet."""
-        self.unheard = 0
-        """Rows that it was given, and has not said what became of."""
+        """Number of rows that are not in the pipe yet."""
+        self.unreported = 0
+        """Number of rows in the pipe or the process, whose outcome it has not reported."""
 
     @property
     def pid(self) -> int:
-        """Id of the process."""
+        """Process id."""
         return self._process.pid
 
     @property
     def ended(self) -> bool:
-        """True when the process is gone."""
+        """True when the process has ended."""
         return self._process.poll() is not None
 
     def put(self, data: bytes, rows: int) -> None:
-        """Have a frame of so many rows sent, now or when there is room in the pipe."""
+        """Send a frame of `rows` rows, now or when there is room in the pipe."""
         self._chunks.append(Chunk(memoryview(data), rows))
         self.waiting += rows
         self.push()
 
     def push(self) -> None:
-        """Write what the pipe has room for, without waiting."""
+        """Write what the pipe has room for, without blocking."""
         while self._chunks:
             data, rows = self._chunks[0]
             try:
-                self._offset += os.write(self._in, data[self._offset :])
+                self._offset += os.write(self._stdin, data[self._offset :])
             except (BlockingIOError, BrokenPipeError):
-                # Full, or nobody reads any more: whoever looks after the process sees that.
+                # The pipe is full, or the process has died, which the log's thread notices by `ended`.
                 return
             if self._offset < len(data):
                 return
             self._chunks.popleft()
             self._offset = 0
             self.waiting -= rows
-            self.unheard += rows
+            self.unreported += rows
 
     def read(self) -> list[dict[str, Any]]:
-        """Return what it has said since the last time."""
+        """Return the reports since the last call, without blocking."""
         try:
-            while got := os.read(self._out, 1 << 16):
-                self._heard += got
+            while data := os.read(self._stdout, 1 << 16):
+                self._received += data
         except BlockingIOError:
             pass
-        *lines, self._heard = self._heard.split(b"\n")
+        *lines, self._received = self._received.split(b"\n")
         reports = [json.loads(line) for line in lines]
-        self.unheard -= sum(report.get(WRITTEN, 0) + report.get(LOST, 0) for report in reports)
+        self.unreported -= sum(report.get(WRITTEN, 0) + report.get(LOST, 0) for report in reports)
         return reports
 
     def retire(self) -> list[Chunk]:
-        """Let go of a process that has ended, and return the rows that it did not take."""
+        """Close the pipes of a process that has ended, and return the chunks that it did not take."""
         self._close()
+        # Without the options, which have no rows: the next writer gets its own.
         return [chunk for chunk in self._chunks if chunk.rows]
 
     def finish(self, timeout_s: float) -> list[dict[str, Any]]:
-        """Have it write and end, and return what it still said; one that takes longer goes on by itself."""
+        """Close its input, wait until it has ended, and return its last reports. After `timeout_s` it goes on alone."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):

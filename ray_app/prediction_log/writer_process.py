@@ -1,7 +1,7 @@
-"""The process that writes a gateway's prediction log: rows in by a pipe, an Arrow stream and Parquet out.
+"""The writer process of a gateway's prediction log: reads rows from stdin, writes an Arrow stream, then Parquet.
 
-It appends to a stream on disk, flushed every second, and makes Parquet of a full one. What becomes of rows is said by
-the lines it prints. When the gateway is gone, the pipe ends, and so does the file.
+It appends to a stream on disk, flushed every second, and converts a full one to Parquet. It reports the outcome of rows
+as JSON lines on stdout. When the gateway is gone, stdin ends: the process then finishes the file and ends.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from ray_app.prediction_log.stream_files import LogStream, free_share, recover, 
 logger = logging.getLogger(__name__)
 
 WRITTEN, LOST, FREE, REMOVED = "written", "lost", "free", "removed"
-"""Keys of a printed line: rows on disk and rows that it refused since the line before, free share of the disk; or files
-that were removed because of their age or size."""
+"""Keys of a report: rows written to disk or lost since the last report, and the free share of the disk; or files that
+were removed, by reason."""
 
-_LENGTH = 4
-_AGAIN_S = 10.0
+_LENGTH_BYTES = 4
+_RETRY_S = 10.0
 _READ_BYTES = 1 << 20
 _NICE = 5
-"""Callers go first."""
+"""A lower priority than the gateway's: answers go first."""
 _SENT, _STORED, _DEFAULT = (source.letter for source in ValueSource)
 
 
 class Entry(NamedTuple):
-    """What is logged of one row; it travels as a plain tuple.
+    """One row as it is logged; it is sent as a plain tuple.
 
-    `encoded` and `online` are as in Row and OnlineRow (None: the store had none or was not asked); `sent` is what was
-    sent, by name.
+    `encoded` and `online` are as in Row and OnlineRow (None: the store had no row, or was not asked); `sent` is the
+    decoded JSON object of the request. `at_us` is microseconds since 1970.
     """
 
     sequence: int
@@ -68,12 +68,12 @@ class Entry(NamedTuple):
 
 
 class WriterOptions(NamedTuple):
-    """What a writer writes, and how.
+    """Options of a writer.
 
     `features` and `online`: names in the order of the vector and of the stored values; `entity`: the request's column
     with the entity. `entity_key`: key to hash entities with, None to write them as they are. `flush_s`: seconds
-    between flushes; a crash loses no more. A stream becomes Parquet after `rotate_s` seconds or `rotate_bytes`. What is
-    not to be kept is removed every `prune_s` seconds.
+    between flushes; a crash loses no more. A stream becomes Parquet after `rotate_s` seconds or `rotate_bytes`. Files
+    beyond `keep` are removed every `prune_s` seconds.
     """
 
     replica: str
@@ -90,13 +90,13 @@ class WriterOptions(NamedTuple):
 
 
 def frame(content: object) -> bytes:
-    """What the writer reads: first a WriterOptions, then lists of entries."""
+    """Encode a message to the writer: first its WriterOptions, then lists of entries. Length prefix, then pickle."""
     body = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
-    return len(body).to_bytes(_LENGTH, "big") + body
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
 
 
 def serve() -> None:
-    """Be the process: options and rows from standard input, until it ends."""
+    """Main function of the process: read options and rows from stdin and write them, until stdin ends."""
     os.nice(_NICE)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     pipe = _Pipe(sys.stdin.fileno())
@@ -109,39 +109,40 @@ def serve() -> None:
 
 
 class _Pipe:
-    """Frames out of a pipe."""
+    """Reads frames from a pipe."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._buffer = bytearray()
+        # Registered for no event: poll then reports a hang-up alone, not data, which may be left in the pipe.
         self._hang_up = select.poll()
         self._hang_up.register(fd, 0)
         self.ended = False
 
     def hung_up(self, timeout_s: float) -> bool:
-        """Wait for so long that the other side is gone; what it had written can still be read."""
+        """Wait up to `timeout_s` for the other side to close; True when it has. What it wrote can still be read."""
         return bool(self._hang_up.poll(timeout_s * 1000))
 
     def read(self, timeout_s: float | None) -> list[Any]:
-        """Return the frames that are whole, after waiting for so long, or for ever, that something comes."""
+        """Return the complete frames, after waiting for data up to `timeout_s` seconds, None for no limit."""
         if not select.select([self._fd], [], [], timeout_s)[0]:
             return []
-        got = os.read(self._fd, _READ_BYTES)
-        self.ended = not got
-        self._buffer += got
+        data = os.read(self._fd, _READ_BYTES)
+        self.ended = not data
+        self._buffer += data
         frames, at = [], 0
-        while len(self._buffer) >= at + _LENGTH:
-            end = at + _LENGTH + int.from_bytes(self._buffer[at : at + _LENGTH], "big")
+        while len(self._buffer) >= at + _LENGTH_BYTES:
+            end = at + _LENGTH_BYTES + int.from_bytes(self._buffer[at : at + _LENGTH_BYTES], "big")
             if len(self._buffer) < end:
                 break
-            frames.append(pickle.loads(bytes(self._buffer[at + _LENGTH : end])))
+            frames.append(pickle.loads(bytes(self._buffer[at + _LENGTH_BYTES : end])))
             at = end
         del self._buffer[:at]
         return frames
 
 
 class _Writer:
-    """Rows to files."""
+    """Writes rows to the files of a log."""
 
     def __init__(self, options: WriterOptions) -> None:
         self._options = options
@@ -150,19 +151,19 @@ class _Writer:
         self._stored_at = [stored_at.get(name) for name in options.features]
         self._stream: LogStream | None = None
         self._unflushed = 0
-        self._again_at = 0.0
+        self._retry_at = 0.0
         self._prune_at = 0.0
 
     def run(self, pipe: _Pipe, frames: list[Any]) -> None:
-        """Write what comes until the pipe ends, and finish the file."""
+        """Write rows until the pipe ends, then finish the file. `frames` were read already."""
         recover(self._options.folder)
         pending = deque(frames)
         flush_at = 0.0
         while pending or not pipe.ended:
             now = time.monotonic()
-            if now < self._again_at:
-                # The disk is left alone for a while: rows wait in the pipe, and then with the gateway.
-                if pipe.hung_up(min(self._again_at - now, self._options.flush_s)):
+            if now < self._retry_at:
+                # After a failure the disk is left alone for a while: rows wait in the pipe, then in the gateway.
+                if pipe.hung_up(min(self._retry_at - now, self._options.flush_s)):
                     break
             elif pending:
                 self._append([Entry._make(row) for row in pending.popleft()])
@@ -176,7 +177,7 @@ class _Writer:
             pending += pipe.read(None)
         if pending:
             self._unflushed += sum(len(rows) for rows in pending)
-            self._tell(LOST)
+            self._report(LOST)
         self._flush()
         if self._stream is not None:
             self._finish(self._stream)
@@ -196,19 +197,19 @@ class _Writer:
             except OSError as exc:
                 self._give_up(exc)
                 return
-        self._tell(WRITTEN)
+        self._report(WRITTEN)
         if stream is not None and (
             stream.bytes >= self._options.rotate_bytes or stream.age_s() >= self._options.rotate_s
         ):
             self._finish(stream)
 
     def _prune(self) -> None:
-        """Remove what is not to be kept, every now and then."""
+        """Remove files beyond the retention, every `prune_s` seconds."""
         if time.monotonic() < self._prune_at:
             return
         try:
             if removed := prune(self._options.folder, self._options.keep, time.time()):
-                _say({REMOVED: removed})
+                _print_report({REMOVED: removed})
         except OSError as exc:
             logger.warning("prediction log: what is too old in %s stays: %s", self._options.folder, exc)
         self._prune_at = time.monotonic() + self._options.prune_s
@@ -227,23 +228,23 @@ class _Writer:
             stream.close()
             to_parquet(stream.path)
         except (OSError, pa.ArrowException, DataError) as exc:
-            # It stays as it is, and is read as it is.
+            # It stays a stream, which readers of the log read as well.
             logger.warning("prediction log: %s could not be made Parquet: %s", stream.path, exc)
 
-    def _tell(self, outcome: str) -> None:
-        """Say what became of the rows since the last flush: small ones wait in a buffer, only a flush tells of them."""
-        _say({outcome: self._unflushed, FREE: free_share(self._options.folder)})
+    def _report(self, outcome: str) -> None:
+        """Report the outcome of the rows since the last flush. Before it is unknown: small batches wait in a buffer."""
+        _print_report({outcome: self._unflushed, FREE: free_share(self._options.folder)})
         self._unflushed = 0
 
     def _give_up(self, exc: Exception) -> None:
-        """The disk refuses: it is tried again later."""
-        self._tell(LOST)
-        self._again_at = time.monotonic() + _AGAIN_S
+        """After a failed write: count the rows as lost, and try again later with a new stream."""
+        self._report(LOST)
+        self._retry_at = time.monotonic() + _RETRY_S
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.abandon()
         folder = self._options.folder
-        logger.warning("prediction log: %s cannot be written; tried again in %g s: %s", folder, _AGAIN_S, exc)
+        logger.warning("prediction log: %s cannot be written; tried again in %g s: %s", folder, _RETRY_S, exc)
 
     def _batch(self, rows: Sequence[Entry]) -> pa.RecordBatch:
         columns: list[Any] = [
@@ -268,7 +269,7 @@ class _Writer:
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _sources(self, row: Entry) -> str:
-        """Where each feature's value came from, a letter a feature."""
+        """The source of each feature's value, one letter a feature; see `ValueSource.letter`."""
         stored = row.online or ()
         return "".join(
             _SENT if sent is not None else _STORED if stored and at is not None and stored[at] is not None else _DEFAULT
@@ -293,7 +294,7 @@ class _Writer:
         return hashlib.blake2b(entity.encode(), digest_size=16, key=key).hexdigest()
 
 
-def _say(report: dict[str, Any]) -> None:
-    # The gateway may be gone, and what it gave is written all the same.
+def _print_report(report: dict[str, Any]) -> None:
+    # The gateway may be gone; its rows are written all the same.
     with suppress(BrokenPipeError):
         os.write(sys.stdout.fileno(), json.dumps(report).encode() + b"\n")

@@ -51,7 +51,7 @@ while True:
 """
 
 
-class Told(NamedTuple):
+class Counts(NamedTuple):
     """What a gateway says of its log."""
 
     sent: int
@@ -70,13 +70,13 @@ def _gateway(folder: Path, limit: int = 0) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def _hear(process: subprocess.Popen[str], enough: Callable[[Told], bool]) -> Told:
-    """What a gateway says when it is enough."""
+def _read_until(process: subprocess.Popen[str], enough: Callable[[Counts], bool]) -> Counts:
+    """Return the first counts that the gateway prints for which `enough` is true."""
     assert process.stdout is not None
     for line in process.stdout:
-        told = Told(*(int(word) for word in line.split()))
-        if enough(told):
-            return told
+        counts = Counts(*(int(word) for word in line.split()))
+        if enough(counts):
+            return counts
     raise AssertionError("the gateway ended")
 
 
@@ -136,12 +136,12 @@ def test_without_a_writer_rows_are_counted(tmp_path: Path, counted: Counter[str]
 def test_a_killed_gateway_loses_no_more_than_a_moment(tmp_path: Path):
     """kill -9 of the gateway: the process that writes for it writes all that it got, as Parquet, and ends."""
     with _gateway(tmp_path) as process:
-        told = _hear(process, lambda told: told.written > 400)
+        counts = _read_until(process, lambda counts: counts.written > 400)
         (writer,) = children(process.pid, LOG_WRITER)
         process.kill()
     wait_for(lambda: not Path(f"/proc/{writer}/exe").exists(), "the writer to be gone")
     (file,) = read_log(tmp_path)
-    assert file.table.num_rows >= told.written
+    assert file.table.num_rows >= counts.written
     assert lost_rows(summaries(tmp_path)) == 0
     assert {each.suffix for each in tmp_path.rglob("*.*")} == {PARQUET}
 
@@ -149,22 +149,22 @@ def test_a_killed_gateway_loses_no_more_than_a_moment(tmp_path: Path):
 def test_a_killed_writer_loses_no_more_than_its_last_flush(tmp_path: Path):
     """kill -9 of the writer: what it had flushed is read, the rest counted as lost, and another one goes on."""
     with _gateway(tmp_path) as process:
-        told = _hear(process, lambda told: told.written > 400)
+        counts = _read_until(process, lambda counts: counts.written > 400)
         (writer,) = children(process.pid, LOG_WRITER)
         # Held up first, for it to die with rows that it has not written.
         os.kill(writer, signal.SIGSTOP)
-        _hear(process, lambda later: later.sent > told.sent + 1000)
+        _read_until(process, lambda later: later.sent > counts.sent + 1000)
         os.kill(writer, signal.SIGKILL)
-        again = _hear(process, lambda told: told.lost > 0)
-        more = _hear(process, lambda told: told.written > again.written)
+        again = _read_until(process, lambda counts: counts.lost > 0)
+        more = _read_until(process, lambda counts: counts.written > again.written)
         (other,) = children(process.pid, LOG_WRITER)
         process.kill()
     wait_for(lambda: not Path(f"/proc/{other}/exe").exists(), "the other writer to be gone")
     assert len(list(tmp_path.rglob(f"*{PARQUET}"))) == 1
     (stream,) = tmp_path.rglob(f"*{STREAM}")
     first = read_file(stream)
-    assert first.table.num_rows >= told.written
-    assert more.lost < more.sent - told.written
+    assert first.table.num_rows >= counts.written
+    assert more.lost < more.sent - counts.written
 
     os.utime(stream, (1, 1))
     recover(tmp_path)
@@ -206,10 +206,10 @@ def test_a_writer_killed_at_the_end_takes_no_row_uncounted(tmp_path: Path, count
 def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path, room: int):
     """The disk refuses: rows are lost and counted, the gateway goes on, what was written is readable; no orphan."""
     with _gateway(tmp_path, limit=room) as process:
-        told = _hear(process, lambda told: told.lost > 0)
-        assert _hear(process, lambda later: later.sent > told.sent + 1000).written == told.written
+        counts = _read_until(process, lambda counts: counts.lost > 0)
+        assert _read_until(process, lambda later: later.sent > counts.sent + 1000).written == counts.written
         (writer,) = children(process.pid, LOG_WRITER)
         process.kill()
     wait_for(lambda: not Path(f"/proc/{writer}/exe").exists(), "the writer to be gone")
-    assert bool(told.written) == (room > 1)
-    assert sum(file.table.num_rows for file in read_log(tmp_path)) >= told.written
+    assert bool(counts.written) == (room > 1)
+    assert sum(file.table.num_rows for file in read_log(tmp_path)) >= counts.written
