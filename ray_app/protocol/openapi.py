@@ -1,4 +1,4 @@
-"""The OpenAPI document of one model: the use case's own fields, with an example that works when sent."""
+"""The OpenAPI document of one model: its request fields, with an example request that the service accepts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN_CATEGORIES = 50
 
 
 def example(manifest: BundleManifest) -> dict[str, Any]:
-    """A made-up request that the model answers: an entity that nobody is, and typical values."""
+    """Return an example request that the model answers: a made-up entity, and typical values."""
     body: dict[str, Any] = {}
     if manifest.entity is not None:
         body[manifest.entity.column] = "example" if manifest.entity.type == "string" else 0
@@ -30,7 +30,8 @@ def example(manifest: BundleManifest) -> dict[str, Any]:
 
 
 def _example_value(manifest: BundleManifest, feature: Feature) -> Scalar:
-    """A typical value; of a bundle that has none what the declaration allows. Probe rows of old ones are real rows."""
+    """A typical value, or for an old bundle without any, one that the declaration allows."""
+    # Not from the bundle's probe rows: old bundles have rows of real people there.
     typical = manifest.example.get(feature.name, feature.default)
     if typical is not None:
         return typical
@@ -47,7 +48,7 @@ def _example_value(manifest: BundleManifest, feature: Feature) -> Scalar:
 
 
 def openapi(manifest: BundleManifest, version: str, max_items: int) -> dict[str, Any]:
-    """The document, in OpenAPI 3.0 because the bundled Swagger UI renders nothing newer."""
+    """Return the document, in OpenAPI 3.0: the bundled Swagger UI renders nothing newer."""
     return {
         "openapi": "3.0.3",
         "info": {

@@ -1,4 +1,4 @@
-"""The fixed GET answers of one model: what this is, the API's documentation, the model's description."""
+"""The static GET pages of one model version: front page, API documentation, model description."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SWAGGER = resources.files("swagger_ui_bundle") / "vendor"
 
 
 class StaticPage(NamedTuple):
-    """A fixed answer."""
+    """Content type and body of a page."""
 
     content_type: bytes
     body: bytes
 
 
 def build_pages(manifest: BundleManifest, version: str, max_items: int, slow: str | None) -> dict[str, StaticPage]:
-    """Render every page once; `slow` is why the service does not run on its fast path, shown on the front page."""
+    """Render all pages, and return them by path; `slow` is a warning on the front page: why serving is not fast."""
     document = openapi(manifest, version, max_items)
     return {
         "/": StaticPage(_HTML, _front(manifest, version, slow).encode()),
@@ -54,17 +54,17 @@ def _info(manifest: BundleManifest, version: str) -> dict[str, object]:
 
 
 def _feature(manifest: BundleManifest, feature: Feature) -> dict[str, object]:
-    """The declaration, with the words that may be shown and the number of all that are known."""
-    told = feature.model_dump(mode="json")
+    """The feature's declaration; of its vocabulary the words that may be public, and the number of all."""
+    described = feature.model_dump(mode="json")
     if feature.vocabulary is not None:
-        told |= {"vocabulary": manifest.shown_words(feature), "known_words": len(feature.vocabulary)}
-    return told
+        described |= {"vocabulary": manifest.shown_words(feature), "known_words": len(feature.vocabulary)}
+    return described
 
 
 @functools.cache
 def _asset(name: str) -> bytes:
-    found = next(path for path in _SWAGGER.iterdir() if path.name.startswith("swagger-ui"))
-    return (found / name).read_bytes()
+    folder = next(path for path in _SWAGGER.iterdir() if path.name.startswith("swagger-ui"))
+    return (folder / name).read_bytes()
 
 
 def _docs(manifest: BundleManifest) -> str:

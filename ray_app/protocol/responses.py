@@ -1,4 +1,4 @@
-"""From predictions to JSON, and from errors to problem details (RFC 9457)."""
+"""JSON responses: predictions, and errors as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
 
 
 class HttpProblem(RayscoreError):
-    """A request that HTTP itself has a status for."""
+    """An error with an HTTP status, title and headers of its own, e.g. 400 or 405."""
 
     def __init__(self, status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -51,7 +51,7 @@ class HttpProblem(RayscoreError):
 
 
 class ResponseRenderer:
-    """Renders predictions of one model."""
+    """Renders the predictions of one model version."""
 
     def __init__(self, manifest: BundleManifest, transform: Transform, version: str) -> None:
         self._manifest = manifest
@@ -62,11 +62,11 @@ class ResponseRenderer:
         self._stored_at = {name: at for at, name in enumerate(online)}
 
     def label(self, probability: float) -> int:
-        """The decision: 1 from the model's threshold on."""
+        """Return the decision: 1 if the probability is the model's threshold or more, else 0."""
         return int(probability >= self._threshold)
 
     def render(self, prediction: Prediction, request_id: str, detail: bool, epoch: int) -> dict[str, Any]:
-        """The JSON object of one prediction; with `detail`, each feature's value and where it came from.
+        """Return the JSON object of one prediction; with `detail`, also each feature's value and its source.
 
         `epoch` is that of the traffic rules by which this version answers.
         """
@@ -86,7 +86,7 @@ class ResponseRenderer:
         return answer
 
     def features(self, prediction: Prediction) -> dict[str, dict[str, Any]]:
-        """Each feature's value as it was used, its `source`, and `unseen` for a category unknown to the model."""
+        """Return by feature the value that was used, its `source`, and `unseen` for a category unknown to the model."""
         return {name: self._feature(i, prediction) for i, name in enumerate(self._manifest.schema_.names)}
 
     def _feature(self, i: int, prediction: Prediction) -> dict[str, Any]:
@@ -100,19 +100,20 @@ class ResponseRenderer:
             stored = prediction.lookup.online.values[self._stored_at[feature.name]]
             if stored is not None:
                 value, source = stored, ValueSource.ONLINE
-        shown: dict[str, Any] = {"value": value, "source": source.value}
+        rendered: dict[str, Any] = {"value": value, "source": source.value}
         if value is not None and encoder.unseen(value):
-            shown["unseen"] = True
-        return shown
+            rendered["unseen"] = True
+        return rendered
 
 
 def problem(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
-    """The status and the problem details of an error."""
+    """Return the HTTP status and the problem details of an error; 500 for one that is not ours."""
     if isinstance(error, HttpProblem):
         status, title = error.status, error.title
     else:
         known = next((kind for kind in type(error).__mro__ if kind in _STATUS), None)
         status, title = _STATUS[known] if known else (500, "Something went wrong in the service")
+    # The text of an unexpected error may hold internals: clients get the id to find it in the log.
     detail = str(error) if status != 500 else "The error is in the service's log under this request id."
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -127,7 +128,7 @@ def problem(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
 
 
 def dumps(value: Any) -> bytes:
-    """Encode to JSON; a NaN or an infinity becomes null."""
+    """Encode a value as JSON; NaN and infinity become null."""
     return orjson.dumps(value)
 
 
@@ -135,7 +136,7 @@ def loads(body: bytes) -> Any:
     """Decode a JSON body.
 
     Raises:
-        HttpProblem: 400, the body is not JSON as RFC 8259 has it (NaN and Infinity are not), or nests too deeply.
+        HttpProblem: 400, the body is not JSON by RFC 8259, which has no NaN and Infinity, or nests too deeply.
     """
     if not body.strip():
         raise HttpProblem(400, "The body is empty", "send a JSON object with the features, or an array of them")
@@ -147,5 +148,5 @@ def loads(body: bytes) -> Any:
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float | None]:
-    """Metrics as JSON can carry them."""
+    """Replace metrics that JSON cannot represent, NaN and infinity, by None."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""A page or an action beside /predict that is answered by code: what it is told, and what it replies."""
+"""A route beside /predict whose answers are computed: its request, its reply, and its handler."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class RouteRequest(NamedTuple):
-    """One request. `source` is the address that it says it comes from; `body` is whole, and empty for a GET."""
+    """One request. `source` is the client address by its headers; `body` is complete, and empty for a GET."""
 
     method: str
     path: str
@@ -18,7 +18,7 @@ class RouteRequest(NamedTuple):
 
 
 class RouteReply(NamedTuple):
-    """Its answer."""
+    """Status, content type, body and further headers of an answer."""
 
     status: int
     content_type: bytes
@@ -27,7 +27,7 @@ class RouteReply(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Who answers, and by which methods; raises a RayscoreError for problem details."""
+    """The methods of a route and its handler, whose RayscoreError is answered as problem details."""
 
     methods: tuple[str, ...]
     answer: Callable[[RouteRequest], Awaitable[RouteReply]]

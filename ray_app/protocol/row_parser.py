@@ -1,4 +1,4 @@
-"""From a decoded JSON body to rows: everything a client can get wrong is refused here, by name."""
+"""From decoded JSON to rows: validation of a request's features, with an error for each wrong field."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from data.transform.encoding import Transform, json_type
 from ray_app.prediction import Row
 from tune.registry.bundle import BundleManifest
 
-_MOST_UNKNOWN = 3  # named in one answer: a hint costs tens of microseconds, and a body can hold 100,000 names
+# Unknown fields named in one answer: a hint costs tens of microseconds, and a body can have 100,000 names.
+_MOST_UNKNOWN = 3
 _MOST_KNOWN = 30
 
 
 class RefusedItem(RayscoreError):
-    """One item of a request is refused; `errors` names each field at fault."""
+    """One item of a request is not valid; `errors` has one error for each wrong field."""
 
     def __init__(self, errors: Sequence[InvalidRow]) -> None:
         super().__init__("; ".join(str(error) for error in errors))
@@ -25,7 +26,7 @@ class RefusedItem(RayscoreError):
 
 
 class RowParser:
-    """Checks and encodes JSON objects against one model's schema."""
+    """Validates JSON objects against one model's schema, and encodes their features."""
 
     def __init__(self, manifest: BundleManifest, transform: Transform) -> None:
         self._encoders = transform.encoders
@@ -37,10 +38,10 @@ class RowParser:
         self._known = set(manifest.schema_.names) - self._online_only | entity | ({self._key} if self._key else set())
 
     def parse(self, item: Any) -> Row:
-        """Return the row of one JSON object.
+        """Return the row of one decoded JSON object.
 
         Raises:
-            RefusedItem: with one error for each field at fault.
+            RefusedItem: it is no object, or fields are unknown, missing or wrong; names each of them.
         """
         if not isinstance(item, dict):
             raise RefusedItem([InvalidRow(None, f"expected an object with the features, got {json_type(item)}")])
