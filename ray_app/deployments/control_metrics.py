@@ -1,4 +1,4 @@
-"""The Prometheus metrics of Control: the rules in force, the rollout, what shadows say, the registry.
+"""The Prometheus metrics of Control: the rules in force, the rollout, shadows, and the registry.
 
 Their labels are the versions that the rules name or that replicas hold, which settings bound.
 """
@@ -21,12 +21,12 @@ _NO_ROLLOUT = "none"
 
 
 class ControlMetrics(Collector):
-    """Collects the metrics of one Control when a page is made.
+    """Collects the metrics of one Control at every scrape.
 
     Args:
-        control: whose state is shown.
+        control: the Control to show.
         rollout_driver: the driver of its rollouts.
-        audit_lost: returns the entries that the audit log could not write.
+        audit_lost: returns the number of entries that the audit log could not write.
     """
 
     def __init__(self, control: Controller, rollout_driver: RolloutDriver, audit_lost: Callable[[], int]) -> None:
@@ -35,7 +35,7 @@ class ControlMetrics(Collector):
         self._audit_lost = audit_lost
 
     def collect(self) -> Iterable[Metric]:
-        """The metric families of this moment."""
+        """Return the metric families with their values now."""
         yield from self._state()
         yield from self._traffic()
         yield from self._rollout()
@@ -49,8 +49,8 @@ class ControlMetrics(Collector):
         yield _gauge("rayscore_control_change_pending", "1 while a change of the rules is being prepared.", preparing)
         problem = control.registry_state.problem is not None
         yield _gauge("rayscore_registry_problem", "1 when the registry's word is not to be had.", problem)
-        owed = control.registry_state.pending_writes is not None
-        yield _gauge("rayscore_registry_owed", "1 when the registry is still owed what was changed.", owed)
+        pending_writes = control.registry_state.pending_writes is not None
+        yield _gauge("rayscore_registry_owed", "1 when the registry is still owed what was changed.", pending_writes)
         yield CounterMetricFamily(
             "rayscore_audit_lost", "Entries that the audit log could not write.", float(self._audit_lost())
         )
@@ -80,12 +80,12 @@ class ControlMetrics(Collector):
 
     def _rollout(self) -> Iterator[Metric]:
         rollout = self._rollout_driver.rollout
-        said = rollout.state.value if rollout else _NO_ROLLOUT
+        current = rollout.state.value if rollout else _NO_ROLLOUT
         states = GaugeMetricFamily(
             "rayscore_rollout_state", "1 for the state that the last rollout is in.", labels=["state"]
         )
         for state in (_NO_ROLLOUT, *(each.value for each in RolloutState)):
-            states.add_metric([state], state == said)
+            states.add_metric([state], state == current)
         yield states
         weight = rollout.weight if rollout and not rollout.state.over else 0.0
         yield _gauge("rayscore_rollout_weight_ratio", "Share of the entities of a rollout under way.", weight / 100)

@@ -1,6 +1,6 @@
 """The Prometheus metrics of a replica's parts: process, exchange with Control, store, models, link server.
 
-Each collector reads counts that are kept anyway, when a page is made.
+Each collector reads, at every scrape, counts that the part keeps anyway.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ProcessMetrics(Collector):
         self._started = time.time()
 
     def collect(self) -> Iterable[Metric]:
-        """The metric families of this moment."""
+        """Return the metric families with their values now."""
         labels = ["replica", "deployment"]
         cpu = CounterMetricFamily(
             "rayscore_replica_cpu_seconds", "CPU time of the replica's process, in seconds.", labels=labels
@@ -56,7 +56,7 @@ class ControlLoopMetrics(Collector):
         self._loop = loop
 
     def collect(self) -> Iterable[Metric]:
-        """The metric families of this moment."""
+        """Return the metric families with their values now."""
         failures = CounterMetricFamily(
             "rayscore_control_loop_failures",
             "Unexpected failures of the replica's exchange with Control.",
@@ -74,7 +74,7 @@ class StoreMetrics(Collector):
         self._features = features
 
     def collect(self) -> Iterable[Metric]:
-        """The metric families of this moment."""
+        """Return the metric families with their values now."""
         features = self._features
         keys = CounterMetricFamily(
             "rayscore_store_keys", "Keys read from the online store by outcome.", labels=["replica", "outcome"]
@@ -95,8 +95,8 @@ class ModelMetrics(Collector):
 
     Args:
         replica: value of the label `replica`.
-        held: digests of the versions that are loaded; there are no series of others.
-        model: a loaded model by its digest's bytes.
+        held: returns the digests of the loaded versions, which are the ones with series.
+        model: returns a loaded model by its digest's bytes, None when it is not loaded.
     """
 
     def __init__(
@@ -107,23 +107,23 @@ class ModelMetrics(Collector):
         self._model = model
 
     def collect(self) -> Iterable[Metric]:
-        """The metric families of this moment."""
-        found = {(self._replica, version): model for version, model in self._models().items()}
+        """Return the metric families with their values now."""
+        series = {(self._replica, version): model for version, model in self._models().items()}
         rows = CounterMetricFamily("rayscore_model_rows", "Rows scored by ONNX Runtime.", labels=["replica", "version"])
-        for values, model in found.items():
+        for values, model in series.items():
             rows.add_metric(values, model.rows)
-        times = {values: model.seconds for values, model in found.items()}
+        times = {values: model.seconds for values, model in series.items()}
         text = "Time of one call of ONNX Runtime, in seconds."
         return [rows, family("rayscore_model_seconds", text, ["replica", "version"], times)]
 
     def _models(self) -> dict[str, OnnxModel]:
-        """By version; a bundle that was registered twice is one model, and counts for the first of its versions."""
-        found: dict[str, OnnxModel] = {}
+        """Loaded models by version; a bundle that was registered twice is one model, by the first of its versions."""
+        models: dict[str, OnnxModel] = {}
         for version, digest in self._held().items():
             model = self._model(bytes.fromhex(digest))
-            if model is not None and model not in found.values():
-                found[version] = model
-        return found
+            if model is not None and model not in models.values():
+                models[version] = model
+        return models
 
 
 class LinkMetrics(Collector):
@@ -134,7 +134,7 @@ class LinkMetrics(Collector):
         self._server = server
 
     def collect(self) -> Iterable[Metric]:
-        """The metric families of this moment."""
+        """Return the metric families with their values now."""
         labels, server = ["replica", "deployment"], self._server
         connections = GaugeMetricFamily("rayscore_link_connections", "Connections of gateways.", labels=labels)
         connections.add_metric(self._values, len(server.connections))

@@ -1,4 +1,4 @@
-"""The Prometheus metrics of versions and shadows in a gateway, made of its statistics at every scrape.
+"""The Prometheus metrics of versions and shadows in a gateway, from its statistics at every scrape.
 
 Their labels are versions, of which a gateway keeps twenty.
 """
@@ -36,7 +36,7 @@ class RolloutMetrics(Collector):
         self._shadows = shadows
 
     def collect(self) -> Iterable[Metric]:
-        """The metric families of this moment."""
+        """Return the metric families with their values now."""
         requests = CounterMetricFamily(
             "rayscore_rollout_requests",
             "Requests by the version that the rules gave them to and how they went; those that name one are left out.",

@@ -10,7 +10,7 @@ from data.errors import ConfigError
 from ray_app.control.controller import Controller
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Origin, Outcome, Refusal, RuleChange
 from ray_app.rollout.rollout_controller import RolloutController, RolloutDecision, obey
-from ray_app.rollout.shadow_comparison import SHADOWS, ShadowVerdict, compared
+from ray_app.rollout.shadow_comparison import SHADOWS, ShadowVerdict, summed
 from ray_app.rollout.slo_judge import SloFinding
 from ray_app.rollout.version_stats import VERSION_STATS, VersionStats, merged
 from tune.registry.rollout_spec import ORDER_TAG, ROLLOUT_TAG, Rollout, RolloutState, parse_order, parse_rollout
@@ -77,7 +77,7 @@ class RolloutDriver:
 
     def verdicts(self, control: Controller) -> list[ShadowVerdict]:
         """One verdict for each shadow, over all gateways."""
-        comparisons = compared(control.replicas.extras(SHADOWS).values(), control.rules.champion)
+        comparisons = summed(control.replicas.extras(SHADOWS).values(), control.rules.champion)
         return [comparison.verdict(version) for version, comparison in sorted(comparisons.items())]
 
     def version_stats(self, control: Controller) -> dict[str, VersionStats]:

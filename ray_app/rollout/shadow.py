@@ -1,6 +1,6 @@
-"""Shadows in a gateway: rows that the champion answered are scored again, after the answer has left, and compared.
+"""Shadows in a gateway: rows that the champion answered are scored by the shadow versions afterwards, and compared.
 
-Live rows come first: a shadow's wait while any of them waits, and those that find the queue full are dropped.
+Live rows come first: shadow rows wait while any live row waits, and are dropped when their queue is full.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ logger = logging.getLogger(__name__)
 
 _QUEUE_ROWS = 256
 _BATCH_ROWS = 16
-_GIVE_WAY_S = 0.002
+_YIELD_S = 0.002
 _TIMEOUT_S = 2.0
 _MOST_VERSIONS = 20
 
 
 class _Mirrored(NamedTuple):
     version: str
-    against: str
+    champion: str
     row: Answered
 
 
 class Shadow:
-    """Scores the champion's rows by the shadows of one gateway: an `Observer`. Belongs to one event loop.
+    """An `Observer` that scores the champion's rows by the shadow versions too. Belongs to one event loop.
 
     Args:
-        lanes: the versions of the gateway.
-        queue_rows: most rows that wait.
+        versions: the loaded versions of the gateway.
+        queue_rows: most rows that wait to be scored.
     """
 
-    def __init__(self, lanes: ModelVersions, queue_rows: int = _QUEUE_ROWS) -> None:
-        self._lanes = lanes
+    def __init__(self, versions: ModelVersions, queue_rows: int = _QUEUE_ROWS) -> None:
+        self._versions = versions
         self._queue: deque[_Mirrored] = deque()
         self._limit = queue_rows
         self._view: VersionsView | None = None
@@ -51,8 +51,8 @@ class Shadow:
         self._task: asyncio.Task[None] | None = None
 
     def answered(self, rows: Sequence[Answered]) -> None:
-        """Queue the champion's rows for each shadow whose share their entity is in."""
-        view = self._lanes.view
+        """Queue the champion's rows for each shadow whose share of the entities they belong to."""
+        view = self._versions.view
         if view is not self._view:
             self._view = view
             self._shares = tuple((c.version, c.weight / 100 * BUCKETS) for c in view.rules.shadows if c.weight > 0)
@@ -67,11 +67,11 @@ class Shadow:
         """Do nothing: a failed request has no score to compare."""
 
     def report(self) -> dict[str, ShadowComparison]:
-        """The comparisons so far, as copies."""
+        """Return copies of the comparisons so far, by version."""
         return {version: each + ShadowComparison(each.against) for version, each in self._comparisons.items()}
 
     async def idle(self) -> None:
-        """Wait until every queued row was compared."""
+        """Wait until every queued row has been compared."""
         while self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
@@ -81,45 +81,45 @@ class Shadow:
             if at >= below:
                 continue
             if len(self._queue) >= self._limit:
-                self._of(version, champion).dropped += 1
+                self._comparison(version, champion).dropped += 1
                 continue
             self._queue.append(_Mirrored(version, champion, row))
             if self._task is None or self._task.done():
-                # An empty context: it outlives the request that happens to begin it.
+                # An empty context: the task outlives the request that happens to start it.
                 self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._drain())
 
-    def _of(self, version: str, champion: str) -> ShadowComparison:
-        found = self._comparisons.get(version)
-        if found is None or found.against != champion:
+    def _comparison(self, version: str, champion: str) -> ShadowComparison:
+        comparison = self._comparisons.get(version)
+        if comparison is None or comparison.against != champion:
             while len(self._comparisons) >= _MOST_VERSIONS:
                 del self._comparisons[next(iter(self._comparisons))]
-            found = self._comparisons[version] = ShadowComparison(champion)
-        return found
+            comparison = self._comparisons[version] = ShadowComparison(champion)
+        return comparison
 
     async def _drain(self) -> None:
         while self._queue:
-            while self._lanes.waiting:
-                await asyncio.sleep(_GIVE_WAY_S)
+            while self._versions.waiting:
+                await asyncio.sleep(_YIELD_S)
             batch = [self._queue.popleft()]
             while self._queue and len(batch) < _BATCH_ROWS and self._queue[0][:2] == batch[0][:2]:
                 batch.append(self._queue.popleft())
-            lane = self._lanes.view.loaded.get(batch[0].version)
-            if lane is not None:
-                await self._compare(lane, batch)
+            loaded = self._versions.view.loaded.get(batch[0].version)
+            if loaded is not None:
+                await self._compare(loaded, batch)
             else:
-                # Dropped from memory while its rows waited.
-                self._of(*batch[0][:2]).dropped += len(batch)
+                # The version was dropped while its rows waited.
+                self._comparison(*batch[0][:2]).dropped += len(batch)
 
-    async def _compare(self, lane: LoadedVersion, batch: Sequence[_Mirrored]) -> None:
-        comparison = self._of(lane.version, batch[0].against)
+    async def _compare(self, loaded: LoadedVersion, batch: Sequence[_Mirrored]) -> None:
+        comparison = self._comparison(loaded.version, batch[0].champion)
         began = time.perf_counter()
         try:
-            # As it was sent: another version may encode it in another way.
-            rows = [lane.parser.parse(each.row.prediction.row.values) for each in batch]
-            scored = await asyncio.wait_for(lane.inference.predict(rows, _TIMEOUT_S), _TIMEOUT_S)
+            # Parsed anew from the request: another version may encode values in another way.
+            rows = [loaded.parser.parse(each.row.prediction.row.values) for each in batch]
+            scored = await asyncio.wait_for(loaded.inference.predict(rows, _TIMEOUT_S), _TIMEOUT_S)
         except Exception:
-            # Whatever a shadow fails with, it is counted, and disturbs nobody.
-            logger.debug("shadow %s failed", lane.version, exc_info=True)
+            # Any failure of a shadow is counted, and must not affect live traffic.
+            logger.debug("shadow %s failed", loaded.version, exc_info=True)
             comparison.failed += len(batch)
             return
         took = time.perf_counter() - began
@@ -127,6 +127,6 @@ class Shadow:
             champion = each.row.prediction
             comparison.add(
                 (champion.probability, shadow.probability),
-                (each.row.label, lane.renderer.label(shadow.probability)),
+                (each.row.label, loaded.renderer.label(shadow.probability)),
                 (each.row.latency_s, took),
             )

@@ -1,4 +1,4 @@
-"""A shadow beside its champion, on the same rows: what was counted in one gateway, and what it says. Counts add up."""
+"""Comparison of a shadow with its champion on the same rows: counts of one gateway, which add up, and a verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHADOWS = "shadows"
 """Name under which gateways report their comparisons."""
 
 _SAMPLE = 500
-_ENOUGH = 1000
+_ENOUGH_ROWS = 1000
 _SHIFT, _LARGE_SHIFT = 0.1, 0.25
 """Below the first a population stability index counts as stable, above the second as another population.
 
@@ -27,7 +27,7 @@ Siddiqi, Credit Risk Scorecards, 2006.
 
 
 class ScorePair(NamedTuple):
-    """Scores of one row; the pairs with the smallest keys are a sample of all, and of all gateways' together."""
+    """Both scores of one row, with a random key: the largest keys are a uniform sample, also over several gateways."""
 
     key: float
     champion: float
@@ -35,7 +35,7 @@ class ScorePair(NamedTuple):
 
 
 class ShadowVerdict(NamedTuple):
-    """What is to be said of a shadow. `ranks` is Spearman's correlation of the scores, NaN where there is none."""
+    """Figures and text about a shadow. `ranks` is Spearman's correlation of the scores, NaN where it is undefined."""
 
     version: str
     against: str
@@ -44,11 +44,11 @@ class ShadowVerdict(NamedTuple):
     ks: float
     ranks: float
     changed: float
-    """Share of the rows whose decision is another."""
+    """Share of the rows whose label differs."""
     text: str
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return it as plain JSON, with null for a NaN."""
         return {**self._asdict(), "ranks": self.ranks if math.isfinite(self.ranks) else None}
 
 
@@ -61,7 +61,7 @@ class ShadowComparison:
     """Cumulative counts of one shadow against one champion.
 
     `dropped` rows found the queue full, `failed` ones got no score; `raised` are labelled 1 by the shadow alone,
-    `lowered` by the champion alone. Latencies are the champion's of its requests, the shadow's of its scoring.
+    `lowered` by the champion alone. Latencies: of the champion's requests, and of the shadow's scoring.
     """
 
     against: str
@@ -77,11 +77,11 @@ class ShadowComparison:
 
     @property
     def rows(self) -> int:
-        """Rows that both scored."""
+        """Number of rows that both scored."""
         return int(self.shadow_scores.sum())
 
     def add(self, scores: tuple[float, float], labels: tuple[int, int], latencies_s: tuple[float, float]) -> None:
-        """Take one row, each pair the champion's and the shadow's."""
+        """Count one row; each pair has the champion's value, then the shadow's."""
         for score, latency_s, histogram, latencies in zip(
             scores,
             latencies_s,
@@ -93,7 +93,7 @@ class ShadowComparison:
             latencies[np.searchsorted(LATENCY_EDGES_S, latency_s)] += 1
         self.raised += labels[1] > labels[0]
         self.lowered += labels[1] < labels[0]
-        # A heap of the largest key first: keys are negated.
+        # Keeps the pairs with the largest keys; `sample[0]` is the heap's smallest.
         pair = ScorePair(-random.random(), *scores)
         if len(self.sample) < _SAMPLE:
             heapq.heappush(self.sample, pair)
@@ -115,7 +115,7 @@ class ShadowComparison:
         )
 
     def verdict(self, version: str) -> ShadowVerdict:
-        """What the counts say, in figures and in words."""
+        """Return the verdict on the shadow, in figures and in words."""
         psi, ks = (
             stability(self.champion_scores, self.shadow_scores),
             distance(self.champion_scores, self.shadow_scores),
@@ -131,7 +131,7 @@ class ShadowComparison:
         if not self.rows:
             return f"{beside}: no row was compared yet; {lost}"
         alike = "alike" if psi < _SHIFT else "somewhat shifted" if psi < _LARGE_SHIFT else "of another distribution"
-        few = "" if self.rows >= _ENOUGH else f" (fewer than {_ENOUGH:,} rows: not much is known yet)"
+        few = "" if self.rows >= _ENOUGH_ROWS else f" (fewer than {_ENOUGH_ROWS:,} rows: not much is known yet)"
         times = ", ".join(
             f"{share:.0%} within {quantile_ms(self.champion_latencies, share):g} ms, the shadow "
             f"{quantile_ms(self.shadow_latencies, share):g} ms"
@@ -145,7 +145,7 @@ class ShadowComparison:
 
 
 def stability(one: np.ndarray, other: np.ndarray) -> float:
-    """Population stability index of two histograms of counts, sum (p - q) ln(p / q); half a row is in every bin."""
+    """Population stability index of two histograms: sum (p - q) ln(p / q), with half a row added to each bin."""
     p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (one, other))
     return float(((p - q) * np.log(p / q)).sum())
 
@@ -157,8 +157,8 @@ def rank_agreement(one: Sequence[float], other: Sequence[float]) -> float:
     return float(np.corrcoef(_ranks(one), _ranks(other))[0, 1])
 
 
-def compared(reports: Iterable[Mapping[str, ShadowComparison]], champion: str) -> dict[str, ShadowComparison]:
-    """The sum of what gateways report against this champion, by version."""
+def summed(reports: Iterable[Mapping[str, ShadowComparison]], champion: str) -> dict[str, ShadowComparison]:
+    """Sum the gateways' comparisons with this champion, by shadow version."""
     total: dict[str, ShadowComparison] = {}
     for report in reports:
         for version, each in report.items():

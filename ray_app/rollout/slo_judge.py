@@ -1,7 +1,7 @@
-"""Whether a version does worse than the champion at the same time: one finding for each objective of a rollout.
+"""Judges whether a version does worse than the champion at the same time, with one finding for each objective.
 
-A share may be above its limit where the champion's is: errors and slow answers are held against the limit and against
-the champion, and both must be refuted. Scores and decisions are held against the champion alone.
+A share may be above its limit where the champion's is too: errors and slow answers are tested against the limit and
+against the champion, and both tests must reject. Scores and decisions are compared with the champion alone.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from ray_app.rollout.sequential_test import Boundary, SequentialTest, log_mean
 from ray_app.rollout.version_stats import VersionStats
 from tune.registry.rollout_spec import Slo
 
-_REFUSED = 0.01
-"""So much more of its rows may a version refuse than the champion."""
+_REFUSED_MARGIN = 0.01
+"""A version may refuse this much more of its rows than the champion, as a share."""
 _OBJECTIVES = 5
+"""Alpha is divided by it (Bonferroni), so that it holds for all objectives together."""
 
 
 class SloFinding(NamedTuple):
-    """One objective: what was seen, and how much speaks against the version.
+    """The state of one objective: its figures in words, and the evidence against the version.
 
-    `evidence` is 1 where the version is refuted at its share of alpha, and 0 where nothing speaks against it.
+    `evidence` is from 0, none, to 1: the version is rejected at the objective's share of alpha.
     """
 
     name: str
@@ -33,12 +34,12 @@ class SloFinding(NamedTuple):
 
 
 class SloJudge:
-    """Gathers evidence block by block; looking at it often makes no difference.
+    """Gathers evidence block by block; reading it often does not weaken it.
 
     Args:
         slo: the objectives.
-        alpha: chance that a version which keeps to all of them is refuted, ever.
-        alone: the champion has no traffic any more: there are the limits alone.
+        alpha: most probability that a version which keeps to all of them is ever rejected.
+        alone: the champion has no traffic any more, so only the limits are tested.
     """
 
     def __init__(self, slo: Slo, alpha: float, alone: bool) -> None:
@@ -48,27 +49,27 @@ class SloJudge:
         slow = 1 - slo.percentile / 100
         self._errors = SequentialTest(Boundary(slo.errors, 0)), SequentialTest(Boundary(0, 1))
         self._slow = SequentialTest(Boundary(slow, 0)), SequentialTest(Boundary(0, 1))
-        self._refused = SequentialTest(Boundary(_REFUSED, 1))
+        self._refused = SequentialTest(Boundary(_REFUSED_MARGIN, 1))
         width = len(VersionStats().scores) - 1
         drift = Boundary(slo.drift or 0.0, 1)
         self._above, self._below = SequentialTest(drift, width), SequentialTest(drift, width)
         ratio = Boundary(0, slo.decisions or 1.0)
         self._more, self._fewer = SequentialTest(ratio), SequentialTest(ratio)
         self.champion = VersionStats()
-        """What was seen of the champion; `version` likewise."""
+        """The champion's statistics so far; `version` likewise."""
         self.version = VersionStats()
 
     def update(self, champion: VersionStats, version: VersionStats) -> None:
-        """Take what both did in one stretch of time, which must not have been ended because of how it went."""
+        """Add a block: both versions' statistics of one period, whose end must not depend on what they are."""
         self.champion, self.version = self.champion + champion, self.version + version
-        _share(self._errors, _errors(version), _errors(champion))
+        _update_both(self._errors, _errors(version), _errors(champion))
         if self._slo.latency_s is not None:
-            _share(self._slow, self._late(version), self._late(champion))
+            _update_both(self._slow, self._late(version), self._late(champion))
         self._refused.update(*_pair(_refused(version), _refused(champion)))
         self._see_scores(champion, version)
 
     def findings(self) -> list[SloFinding]:
-        """What was found by objective; those that the rollout does not judge are left out."""
+        """Return a finding for each objective that the rollout judges."""
         return list(self._found())
 
     def _see_scores(self, champion: VersionStats, version: VersionStats) -> None:
@@ -122,7 +123,7 @@ class SloJudge:
 
 
 def percent(count: int, of: int) -> str:
-    """A share in percent with the numbers that it is made of."""
+    """Format a share in percent, with its numbers."""
     return f"{100 * count / of:.3g} % ({count:,} of {of:,})" if of else "nothing (0 of 0)"
 
 
@@ -134,16 +135,16 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _errors(stats: VersionStats) -> tuple[int, int]:
-    # Not of all requests: of an array of many rows the larger part is more often one with a refused row.
+    # Refused requests do not count: when an array of rows is split, the larger part has a refused row more often.
     return stats.errors, stats.tried
 
 
 def _refused(stats: VersionStats) -> tuple[int, int]:
-    # Rows, not requests: an array is divided by the entities, and the larger part has more rows to refuse.
+    # Rows, not requests: an array is split by entity, and the larger part more often has a row to refuse.
     return stats.refused_rows, stats.rows
 
 
-def _share(pair: tuple[SequentialTest, SequentialTest], one: tuple[int, int], other: tuple[int, int]) -> None:
+def _update_both(pair: tuple[SequentialTest, SequentialTest], one: tuple[int, int], other: tuple[int, int]) -> None:
     for evidence in pair:
         evidence.update(*_pair(one, other))
 

@@ -1,4 +1,4 @@
-"""A Control with replicas, a registry and a clock, without a loop or a process."""
+"""A Control with replicas, a registry and a clock, without an event loop or processes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def rules(champion: str = "1", *others: tuple[str, float], epoch: int = 1, shado
     return TrafficRules(use_case="card", champion=champion, challengers=tuple(challengers), epoch=epoch)
 
 
-def held(version: str) -> PackedBundle:
-    """A bundle that is what its version is."""
+def packed_bundle(version: str) -> PackedBundle:
+    """The bundle of a version."""
     return PackedBundle(version, f"digest{version}", version.encode())
 
 
 class Replica:
-    """What a replica's Follower does, without a loop: acts on a directive when it is told to."""
+    """A replica's agent without an event loop: it acts on a directive when `act` is called."""
 
     def __init__(self, world: World, name: str, kind: str) -> None:
         self.world, self.name, self.kind = world, name, kind
@@ -40,7 +40,7 @@ class Replica:
         self.refused: dict[str, str] = {}
 
     def act(self) -> None:
-        """Report, and do what the answer says."""
+        """Report, act on the directive, and report again."""
         self.report()
         directive = self.world.control.directive()
         if directive is None:
@@ -54,12 +54,12 @@ class Replica:
         self.report()
 
     def report(self) -> None:
-        """Report."""
+        """Report the replica's state."""
         self.count += 1
-        said = ReplicaReport(
+        report = ReplicaReport(
             self.name, self.kind, "contract", self.count, self.seq, dict(self.held), self.rules, dict(self.refused)
         )
-        self.world.control.on_report(said, self.world.now)
+        self.world.control.on_report(report, self.world.now)
 
 
 class World:
@@ -69,11 +69,11 @@ class World:
         self.now = 100.0
         self.audit: list[dict[str, Any]] = []
         self.registry: dict[str, Any] = {"champion": (first or rules()).champion, "tags": {}}
-        self.there = {str(version): held(str(version)) for version in range(1, 10)}
+        self.there = {str(version): packed_bundle(str(version)) for version in range(1, 10)}
         self.slow = False
-        """Bundles are on their way, and do not arrive."""
+        """Fetches of bundles do not end."""
         self.no_files = False
-        """The registry answers, and its files are not to be had."""
+        """The registry answers, but bundles cannot be fetched."""
         self.most = most
         self.control = self.start(first or rules())
         self.replicas = [Replica(self, f"{kind}{i}", kind) for kind in (GATEWAY, MODEL) for i in (1, 2)]
@@ -87,7 +87,7 @@ class World:
         return Controller("c", first, versions, ReplicaStates(GRAPH_KINDS), self.now, self.audit.append, lambda: 1.5e9)
 
     def settle(self) -> None:
-        """Let Control have listened to all, and everything be done that follows."""
+        """Let time pass until Control has settled and all replicas have acted."""
         self.step()
         self.now += 2
         self.step(4)
@@ -109,20 +109,20 @@ class World:
                 replica.act()
 
     def poll(self) -> None:
-        """Read the registry, and write what it is owed."""
+        """Read the registry, and do the pending writes."""
         if self.registry["champion"] == "down":
             self.control.on_registry_unavailable("down")
             return
         self.control.on_snapshot(RegistrySnapshot(self.registry["champion"], dict(self.registry["tags"])), self.now)
-        if owed := self.control.pending_writes:
-            self.registry["tags"] |= owed.tags
-            self.registry["champion"] = owed.champion or self.registry["champion"]
-            self.control.registry_state.mark_written(owed)
+        if writes := self.control.pending_writes:
+            self.registry["tags"] |= writes.tags
+            self.registry["champion"] = writes.champion or self.registry["champion"]
+            self.control.registry_state.mark_written(writes)
 
     def tag(self, wanted: TrafficRules | str) -> None:
-        """Have somebody write the rules' tag."""
+        """Write the rules' tag, as an operator would."""
         self.registry["tags"][TRAFFIC_TAG] = wanted if isinstance(wanted, str) else wanted.model_dump_json()
 
     def propose(self, wanted: TrafficRules, **options: Any) -> RuleChange:
-        """Ask for rules."""
+        """Propose rules as the admin endpoint does."""
         return self.control.propose(wanted, ADMIN, self.now, **options)

@@ -1,4 +1,4 @@
-"""A rollout in a world of the test's own: rules, traffic and a clock."""
+"""A simulated rollout: rules, random traffic and a clock."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Draw = Callable[[np.random.Generator, int], VersionStats]
 
 
 def good(rng: np.random.Generator, requests: int) -> VersionStats:
-    """A version as it should be."""
+    """A second of a version that keeps to its objectives."""
     return drawn(rng, requests, errors=0.0005, slow=0.004)
 
 
 @dataclass
 class World:
-    """Rules that are in force at once, traffic of so many requests a second, and a clock."""
+    """Rules that are in force at once, `rate` requests a second, and a clock."""
 
     rollout: Rollout
     rules: TrafficRules = RULES
@@ -38,31 +38,31 @@ class World:
     whys: list[str] = field(default_factory=list)
 
     def __post_init__(self):
-        """Begin without traffic."""
+        """Start without traffic."""
         self.rng = np.random.default_rng(self.seed)
         self.version_stats = {"1": VersionStats(), "2": VersionStats()}
         self.others: dict[str, dict[str, VersionStats]] = {}
 
     @property
     def weight(self) -> float:
-        """Percent that the version has."""
+        """The version's share of the entities, in percent."""
         return sum(c.weight for c in self.rules.challengers if c.version == "2" and c.mode is Mode.LIVE)
 
-    def take(self, move: RolloutDecision) -> None:
-        """Do what a move asks for."""
-        self.rollout = move.rollout
-        if move.rules is not None:
-            self.rules = move.rules.after(self.rules)
-            self.whys.append(move.why)
+    def apply(self, decision: RolloutDecision) -> None:
+        """Put a decision into force."""
+        self.rollout = decision.rollout
+        if decision.rules is not None:
+            self.rules = decision.rules.after(self.rules)
+            self.whys.append(decision.why)
 
     def second(self, passed: float = 1.0) -> None:
         """Let a second of traffic pass, and the controller look."""
-        mine = int(self.rng.binomial(self.rate, self.weight / 100))
-        self.version_stats["2"] += self.version(self.rng, mine)
-        self.version_stats["1"] += self.champion(self.rng, self.rate - mine)
+        to_version = int(self.rng.binomial(self.rate, self.weight / 100))
+        self.version_stats["2"] += self.version(self.rng, to_version)
+        self.version_stats["1"] += self.champion(self.rng, self.rate - to_version)
         self.now += passed
         reports = {"gateway-1": self.version_stats, **self.others}
-        self.take(self.controller.tick(self.rollout, self.rules, reports, self.now, self.now))
+        self.apply(self.controller.tick(self.rollout, self.rules, reports, self.now, self.now))
 
     def until(self, condition: Callable[[], bool], seconds: int = 2000) -> int:
         """Let time pass until the condition holds; return the seconds."""
@@ -75,9 +75,9 @@ class World:
     def order(self, action: RolloutAction, other: Rollout | None = None) -> None:
         """Give an order."""
         order = RolloutOrder(id=f"{len(self.whys):08x}", action=action, rollout=other)
-        move = obey(self.rollout, order, self.rules, self.now)
-        assert move is not None
-        self.take(move)
+        decision = obey(self.rollout, order, self.rules, self.now)
+        assert decision is not None
+        self.apply(decision)
 
 
 def rollout(**changes) -> Rollout:

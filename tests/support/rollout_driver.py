@@ -1,4 +1,4 @@
-"""A rollout on Control, without a loop: a registry in memory, a replica that obeys, and a clock."""
+"""A rollout on Control, without an event loop: a registry in memory, one replica, and a clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMITS = VersionLimits(4, 1.0)
 
 
 class Place:
-    """A registry in memory, a Control that is told of it each second, and one replica that does as it is told."""
+    """A registry in memory, a Control that reads it each second, and one replica that follows the directives."""
 
     def __init__(self) -> None:
         self.tags: dict[str, str] = {}
@@ -44,7 +44,7 @@ class Place:
         self.start()
 
     def start(self) -> None:
-        """Start a Control over, which knows what the application was built with."""
+        """Start a new Control, with the rules that the application was built with."""
         first = TrafficRules(use_case="card_fraud", champion="1", epoch=1)
         versions = VersionSet({"1": PackedBundle("1", "digest1", b"1")}, ["1"], LIMITS)
         self.control = Controller(f"control-{self.now}", first, versions, ReplicaStates(FUSED_KINDS), self.now)
@@ -56,9 +56,9 @@ class Place:
         """Let a second pass: traffic, report, directive, registry, tick."""
         self.now += 1
         share = sum(each.weight for each in self.rules.challengers)
-        mine = int(self.rng.binomial(400, share / 100))
-        self.version_stats["2"] += drawn(self.rng, mine, errors=self.errors)
-        self.version_stats["1"] += drawn(self.rng, 400 - mine)
+        to_version = int(self.rng.binomial(400, share / 100))
+        self.version_stats["2"] += drawn(self.rng, to_version, errors=self.errors)
+        self.version_stats["1"] += drawn(self.rng, 400 - to_version)
         self.control.on_snapshot(RegistrySnapshot(self.champion, dict(self.tags)), self.now)
         for version in self.control.missing():
             if self.fit:
@@ -68,13 +68,13 @@ class Place:
         self.control.tick(self.now)
         self.report()
         self.report()
-        if (owed := self.control.registry_state.pending_writes) is not None and self.control.settled:
-            self.tags |= owed.tags
-            self.champion = owed.champion or self.champion
-            self.control.registry_state.mark_written(owed)
+        if (writes := self.control.registry_state.pending_writes) is not None and self.control.settled:
+            self.tags |= writes.tags
+            self.champion = writes.champion or self.champion
+            self.control.registry_state.mark_written(writes)
 
     def report(self) -> None:
-        """Do what Control says, and report it."""
+        """Follow the directive, and report."""
         directive = self.control.directive()
         if directive is not None:
             self.held = dict(directive.wanted)
@@ -107,7 +107,7 @@ class Place:
 
     @property
     def weight(self) -> float:
-        """What version 2 has on the replica."""
+        """The weight of version 2 by the replica's rules, in percent."""
         return sum(each.weight for each in self.rules.challengers if each.version == "2")
 
 

@@ -1,4 +1,4 @@
-"""Tallies as gateways would report them, drawn by a seeded generator."""
+"""Version statistics as gateways report them, drawn by a seeded generator."""
 
 from __future__ import annotations
 

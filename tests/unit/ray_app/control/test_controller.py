@@ -12,7 +12,7 @@ from ray_app.control.messages import GATEWAY, MODEL, ReplicaReport
 from ray_app.control.registry_state import TRAFFIC_TAG
 from ray_app.control.replica_states import GRAPH_KINDS, SILENT_S, ReplicaStates
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Outcome
-from tests.support.control import ADMIN, GRACE_S, Replica, World, held, rules
+from tests.support.control import ADMIN, GRACE_S, Replica, World, packed_bundle, rules
 from tune.registry.traffic_rules import TrafficRules
 
 
@@ -20,7 +20,7 @@ def test_a_change_is_committed_when_all_hold_what_it_needs():
     """No gateway hears of the rules before every replica holds the version; then all do, with the next epoch."""
     world = World()
     change = world.propose(rules("1", ("2", 20)))
-    world.control.on_bundle(held("2"), world.now)
+    world.control.on_bundle(packed_bundle("2"), world.now)
     for replica in world.replicas[:-1]:
         replica.act()
     assert change.outcome is Outcome.PREPARING

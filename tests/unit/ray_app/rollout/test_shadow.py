@@ -12,7 +12,7 @@ from data.schema.use_case import load_use_case
 from ray_app.inference.model_versions import ModelVersions
 from ray_app.inference.observers import Answered, Failed
 from ray_app.rollout.shadow import Shadow
-from ray_app.rollout.shadow_comparison import ShadowComparison, compared, rank_agreement, stability
+from ray_app.rollout.shadow_comparison import ShadowComparison, rank_agreement, stability, summed
 from tests.support.models import card_bundle, card_table, train_bundle
 from tests.support.serving import FULL, ServedApp, build_app, run
 from tune.registry.bundle import Bundle
@@ -174,7 +174,7 @@ def test_gateways_add_up():
     for comparison in (one, two, old):
         for score in rng.random(700):
             comparison.add((score, score**2), (int(score > 0.5), int(score**2 > 0.5)), (0.001, 0.002))
-    total = compared([{"4": one}, {"4": two}, {"4": old}], "3")["4"]
+    total = summed([{"4": one}, {"4": two}, {"4": old}], "3")["4"]
     assert total.rows == 1400
     assert len(total.sample) == 500
     found = total.verdict("4")
