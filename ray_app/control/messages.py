@@ -10,7 +10,8 @@ from tune.registry.traffic_rules import TrafficRules
 GATEWAY, MODEL, FUSED = "gateway", "model", "fused"
 """Kinds of replicas that hold versions."""
 METRICS_ONLY = "bystander"
-"""Kind of replicas that hold no versions: they only report metrics, and no change waits for them."""
+"""Kind of replicas that hold no versions: they only report metrics, and no change waits for them. The console's data
+shows the value, so it stays as it is."""
 
 
 @dataclass(frozen=True)

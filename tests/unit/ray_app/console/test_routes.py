@@ -32,9 +32,9 @@ class Watched:
         self.problems = problems or {}
         self.console = ConsoleRoutes(self.forward, self.readiness, True, lambda: self.now)
 
-    async def forward(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
+    async def forward(self, action: str, body: dict[str, Any], source: str) -> tuple[int, Any]:
         """Control."""
-        self.asked.append((action, told, source))
+        self.asked.append((action, body, source))
         await self.gate.wait()
         if self.error is not None:
             raise self.error
@@ -150,12 +150,12 @@ def test_what_serve_cancels_for_one_who_leaves_is_nobody_elses():
     class AsServe(Watched):
         begun = False
 
-        async def forward(self, action: str, told: dict[str, Any], source: str) -> tuple[int, Any]:
+        async def forward(self, action: str, body: dict[str, Any], source: str) -> tuple[int, Any]:
             call = asyncio.ensure_future(self.gate.wait())
             self.begun = True
             calls_of_request.get([]).append(call)
             await call
-            return await super().forward(action, told, source)
+            return await super().forward(action, body, source)
 
     async def viewer(watched: Watched, calls: list[asyncio.Future[bool]]) -> Any:
         calls_of_request.set(calls)

@@ -36,9 +36,9 @@ def serving(given: TrafficRules) -> Controller:
     return control
 
 
-def act(control: Controller, action: str, **told: Any) -> RuleChange:
+def act(control: Controller, action: str, **body: Any) -> RuleChange:
     """One action."""
-    return begin(control, action, told, "10.0.0.1", 2.0)
+    return begin(control, action, body, "10.0.0.1", 2.0)
 
 
 def test_a_weight_is_set_and_the_others_stay():
@@ -101,7 +101,7 @@ def test_with_nothing_to_go_back_to_it_says_so():
 
 
 @pytest.mark.parametrize(
-    ("action", "told", "error", "words"),
+    ("action", "body", "error", "words"),
     [
         ("weight", {"version": "2"}, ConfigError, "weight: weight: Field required"),
         ("weight", {"version": "2", "weight": 101}, ConfigError, "less than or equal to 100"),
@@ -116,9 +116,9 @@ def test_with_nothing_to_go_back_to_it_says_so():
         ("rollback", {"verison": "1"}, ConfigError, "verison: Extra inputs"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(action, told, error, words):
+def test_what_makes_no_sense_is_refused_by_name(action, body, error, words):
     """The text names the key, or what to do first; nothing changes."""
     control = serving(rules(LIVE, SHADOW))
     with pytest.raises(error, match=words):
-        act(control, action, **told)
+        act(control, action, **body)
     assert control.rules == rules(LIVE, SHADOW)

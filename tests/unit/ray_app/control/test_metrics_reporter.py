@@ -32,7 +32,7 @@ class FakeControl:
 
 
 def test_it_tells_again_and_again_also_after_control_was_gone(monkeypatch: pytest.MonkeyPatch):
-    """Each report has what there is to be told at that moment; a Control that is away is told when it is back."""
+    """Each report has the values of its moment; reports arrive again when a Control that was away is back."""
     monkeypatch.setattr(module, "_EVERY_S", 0.001)
 
     async def scenario() -> list[ReplicaReport]:
@@ -55,7 +55,7 @@ def test_it_tells_again_and_again_also_after_control_was_gone(monkeypatch: pytes
 
 
 def test_a_report_that_cannot_be_made_is_counted_and_made_again(monkeypatch: pytest.MonkeyPatch):
-    """What there is to be told fails once: that is counted, and the next reports go out."""
+    """Values that cannot be made once are counted as a failure, and the next reports go out."""
     monkeypatch.setattr(module, "_EVERY_S", 0.001)
 
     async def scenario() -> int:

@@ -1,4 +1,4 @@
-"""A replica's end of Control: it holds what it is told, goes on alone, and never goes back."""
+"""A replica's agent: it loads what Control directs, goes on without Control, and never goes back to older rules."""
 
 from __future__ import annotations
 
