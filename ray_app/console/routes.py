@@ -1,6 +1,6 @@
 """The console: a page for people at `/console`, and the open, read-only data that it asks for again and again.
 
-Changes go by the admin endpoint, with its token; nothing here needs or knows a token.
+Changes go by the admin API, with its token; nothing here needs or knows a token.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ConsoleRoutes:
     Args:
         forward: sends an action to Control; returns HTTP status and JSON.
         readiness: returns the problems of store and model by stage.
-        admin_open: a token is set, so the admin endpoint is open; shown in the data.
+        admin_open: a token is set, so the admin API is open; shown in the data.
         clock: monotonic seconds.
     """
 

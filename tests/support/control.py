@@ -124,5 +124,5 @@ class World:
         self.registry["tags"][TRAFFIC_TAG] = wanted if isinstance(wanted, str) else wanted.model_dump_json()
 
     def propose(self, wanted: TrafficRules, **options: Any) -> RuleChange:
-        """Propose rules as the admin endpoint does."""
+        """Propose rules as the admin API does."""
         return self.control.propose(wanted, ADMIN, self.now, **options)

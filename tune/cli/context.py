@@ -25,7 +25,7 @@ class CommandContext:
     @cached_property
     def catalog(self) -> ModelCatalog:
         """Versions, aliases and tags of the registry; raises RegistryUnavailable."""
-        # Importing MLflow takes a second, which a rollback by the admin endpoints does not need to wait for.
+        # Importing MLflow takes a second, which a rollback by the admin APIs does not need to wait for.
         return importlib.import_module("tune.registry.model_versions").ModelCatalog(self.settings.tracking_uri)
 
     @cached_property

@@ -1,7 +1,7 @@
 """`rayscore rollout`: start, watch and end a rollout by orders in the registry's tags.
 
 The serving side reads an order within a second and writes its outcome into another tag, for which this command waits
-up to ten seconds. A rollback may also call a service's admin endpoint: it is in force at once, without MLflow.
+up to ten seconds. A rollback may also call a service's admin API: it is in force at once, without MLflow.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--alpha", type=float, default=0.05, help="chance that a good version is rolled back (default: 0.05)")
     add("--min-requests", type=int, default=300, metavar="N", help="requests of each step at least (default: 300)")
-    add("--url", help="of rollback: the service to ask by its admin endpoint, with the token in RAYSCORE_ADMIN_TOKEN")
+    add("--url", help="of rollback: the service to ask by its admin API, with the token in RAYSCORE_ADMIN_TOKEN")
     add_use_case(parser)
 
 
@@ -99,10 +99,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _roll_back_by_service(args: argparse.Namespace, context: CommandContext) -> int:
     if args.action != RolloutAction.ROLLBACK.value or args.model is not None:
-        raise ConfigError("--url: only `rollout rollback` goes by the admin endpoint, and names no version")
+        raise ConfigError("--url: only `rollout rollback` goes by the admin API, and names no version")
     token = context.settings.admin_token
     if token is None:
-        raise ConfigError("--url: set RAYSCORE_ADMIN_TOKEN to the token of the service's admin endpoint")
+        raise ConfigError("--url: set RAYSCORE_ADMIN_TOKEN to the token of the service's admin API")
     with closing(ServiceClient(args.url)) as service:
         service.champion(context.use_case.name)
         done = service.roll_back(token.get_secret_value(), _new_id())

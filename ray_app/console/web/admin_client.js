@@ -61,7 +61,7 @@ function inWords({ status, reply }) {
 
 function refusedWords({ status, reply }) {
   if (status === 401) return { kind: "bad", words: "This is not the token that RAYSCORE_ADMIN_TOKEN holds.", locked: true };
-  if (status === 403) return { kind: "bad", words: "The admin endpoint is closed: the service was started without RAYSCORE_ADMIN_TOKEN.", locked: true };
+  if (status === 403) return { kind: "bad", words: "The admin API is closed: the service was started without RAYSCORE_ADMIN_TOKEN.", locked: true };
   if (status === 429) return { kind: "bad", words: "Too many requests, or wrong tokens. Try again in a second." };
   if (status === 0 || status === 503) {
     return { kind: "bad", words: "Control does not answer. Whether anything was changed shows when it is back; predictions go on." };

@@ -9,7 +9,7 @@ const PRESETS = [1, 5, 25, 50, 100];
 /** Ask for the admin token, or say how to start the service with one. */
 export function unlockDialog(view, admin, changed) {
   const dialog = byId("unlock");
-  const title = h("h2", { id: "unlock-title" }, view.data && !view.data.admin_open ? "The admin endpoint is closed" : "Unlock");
+  const title = h("h2", { id: "unlock-title" }, view.data && !view.data.admin_open ? "The admin API is closed" : "Unlock");
   if (view.data && !view.data.admin_open) {
     dialog.replaceChildren(frame(title, [
       h("p", null, "This page is read-only, because the service was started without a token. Start it with one of at least 16 characters:"),
