@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 def reads(args: argparse.Namespace, folder: Path) -> Part:
     """Measure latency and CPU per key of sequential reads, by batch size; returns text and table."""
     rows: list[list[str]] = []
-    for title, replicas, start in (("one node", 1, _one), ("three nodes, 3 replicas", 3, ring)):
+    for title, replicas, start in (("one node", 1, _one), ("three nodes, 3 replicas", 3, _three)):
         with _running(start, folder / str(replicas)) as nodes:
             stored = Stored(nodes, replicas, args.entities)
             stored.write()
@@ -90,7 +90,7 @@ def reads(args: argparse.Namespace, folder: Path) -> Part:
 def frozen(args: argparse.Namespace, folder: Path) -> Part:
     """Measure reads at a steady rate while one of three nodes is frozen, with and without speculative reads."""
     samples: dict[str, list[dict[str, float]]] = {title: [] for title in _CASES}
-    with _running(ring, folder) as nodes:
+    with _running(_three, folder) as nodes:
         stored = Stored(nodes, 3, args.entities)
         stored.write()
         with closing(CassandraStore(stored.settings(), VIEW)) as store:
@@ -152,6 +152,10 @@ def graph(args: argparse.Namespace, folder: Path) -> Part:
 
 def _one(home: Path) -> list[Node]:
     return [Node(home, heap="1g", optimizing=True).start()]
+
+
+def _three(home: Path) -> list[Node]:
+    return ring(home, optimizing=True)
 
 
 @contextmanager

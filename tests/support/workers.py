@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-_APART = ("test_demo.py", "test_killed_search.py", "test_ray_jobs.py", "test_score_command.py")
+_APART = ("test_autoscaling.py", "test_demo.py", "test_killed_search.py", "test_ray_jobs.py", "test_score_command.py")
 """Files that start all they need themselves."""
 _FIRST = ("serving", "training", "tests/service/", "cassandra")
 """What takes longest begins first: a process that got it last would work alone in the end."""
