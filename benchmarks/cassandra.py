@@ -30,7 +30,7 @@ from benchmarks.workloads.cassandra_reads import (
 )
 from data.cli.terminal import err, run_cli
 from data.online_store.cassandra.store import CassandraStore
-from tests.support.cassandra import Node, ring
+from tests.support.services.cassandra import Node, ring
 
 _PACKAGES = ("cassandra-driver", "ray", "numpy")
 _BATCHES = (1, 8, 64, 256)

@@ -26,8 +26,8 @@ from benchmarks.results.figures import markdown_table, medians, short, spread, w
 from data.cli.terminal import err, run_cli
 from data.errors import RayscoreError
 from data.schema.use_case import load_use_case
-from tests.support.cassandra import Node
-from tests.support.models import card_table, train_bundle
+from tests.support.services.cassandra import Node
+from tests.support.training.models import card_table, train_bundle
 
 _PACKAGES = ("ray", "pyarrow", "numpy", "onnxruntime", "cassandra-driver")
 _PROGRESS = re.compile(r"^(\w[\w ]*): ([\d,]+)(?: of [\d,]+)? rows, ([\d,]+) rows/s, ([\d.]+) s$", re.MULTILINE)

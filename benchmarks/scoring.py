@@ -35,7 +35,7 @@ from data.sources.parquet import Chunk, open_source, read_table
 from data.transform.encoding import Transform
 from ray_app.__main__ import main as ray_app
 from ray_app.batch.scoring import ScoringJob, plan, score_chunk
-from tests.support.models import train_bundle
+from tests.support.training.models import train_bundle
 from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
 
 _PACKAGES = ("ray", "pyarrow", "numpy", "onnxruntime")

@@ -24,7 +24,7 @@ from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster, free_cpus
 from data.schema.use_case import Search, load_use_case
 from data.sources.parquet import write_table
-from tests.support.models import card_table
+from tests.support.training.models import card_table
 from tune.dataset.encoded_examples import PreparedDataset, prepare
 from tune.dataset.training_table import load_training_table
 from tune.search.asha import rungs

@@ -28,10 +28,10 @@ from benchmarks.results.figures import markdown_table, short, write_section
 from benchmarks.servers.processes import pss_mib
 from data.cli.terminal import err, run_cli
 from ray_app.loadtest.percentiles import percentiles
-from tests.support.application import Workplace, serve_command
-from tests.support.checked_load import Asked, Checked, checking
-from tests.support.model_swaps import GOOD, TOKEN, Versions
-from tests.support.models import card_table
+from tests.support.load.checked_load import Asked, Checked, checking
+from tests.support.services.application import Workplace, serve_command
+from tests.support.services.model_swaps import GOOD, TOKEN, Versions
+from tests.support.training.models import card_table
 
 _PACKAGES = ("ray", "onnxruntime", "numpy", "uvicorn")
 _BODIES = 1000

@@ -12,14 +12,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ray_app.inference.feature_fetch import LocalFeatures
-from tests.support.cassandra import cassandra_node as cassandra_node
-from tests.support.programs import pytest_runtest_setup as pytest_runtest_setup
-from tests.support.serving import STORED, ServedApp, build_app, local_store, write_store
-from tests.support.workers import interrupt
-from tests.support.workers import pytest_collection_modifyitems as pytest_collection_modifyitems
-from tests.support.workers import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
+from tests.support.environment.programs import pytest_runtest_setup as pytest_runtest_setup
+from tests.support.environment.workers import interrupt
+from tests.support.environment.workers import pytest_collection_modifyitems as pytest_collection_modifyitems
+from tests.support.environment.workers import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
+from tests.support.services.cassandra import cassandra_node as cassandra_node
+from tests.support.serving.predict_app import STORED, ServedApp, build_app, local_store, write_store
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Serve looks at its replicas ten times a second, which takes an eighth of a CPU per service.
+os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
 # Before any test module is read: what it decorates keeps the profile of that moment. How long an example takes says
 # something of the machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 
 from data.schema.use_case import load_use_case
-from tests.support.application import Workplace, serve_command
-from tests.support.models import card_table, train_bundle
+from tests.support.services.application import Workplace, serve_command
+from tests.support.training.models import card_table, train_bundle
 
 _LINKS = re.compile(r'^rayscore_open_links\{deployment="(\w+)".*\} (\d+)', re.M)
 _TRAIN_ROWS = 20_000

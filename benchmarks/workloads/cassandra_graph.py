@@ -19,9 +19,9 @@ from data.errors import RayscoreError
 from data.online_store.cassandra.store import CassandraStore
 from data.schema.use_case import load_use_case
 from data.settings import Settings
-from tests.support.application import Workplace, serve_command
-from tests.support.cassandra import Node
-from tests.support.models import card_table, train_bundle
+from tests.support.services.application import Workplace, serve_command
+from tests.support.services.cassandra import Node
+from tests.support.training.models import card_table, train_bundle
 
 WARM_UP_S = 3.0
 _TRAIN_ROWS = 20_000

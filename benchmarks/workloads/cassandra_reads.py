@@ -21,7 +21,7 @@ from data.online_store import StoredRow
 from data.online_store.cassandra.driver import contact_points
 from data.online_store.cassandra.store import CassandraStore
 from data.settings import Settings
-from tests.support.cassandra import Node
+from tests.support.services.cassandra import Node
 
 VIEW = "benchmark@1"
 OURS, SINGLES, CONCURRENT = "get_many", "single reads at once", "execute_concurrent"

@@ -17,7 +17,7 @@ from benchmarks.servers.replica_starts import phases, replace
 from benchmarks.servers.service import Bench
 from ray_app.loadtest.arrival_schedule import Profile
 from ray_app.loadtest.percentiles import percentiles
-from tests.support.paced_load import Outcome, Pace, paced, run_paced
+from tests.support.load.paced_load import Outcome, Pace, paced, run_paced
 
 HOST = "127.0.0.1"
 _WAIT_S = 60.0

@@ -15,7 +15,7 @@ from data.online_store.row_codec import RowCodec
 from data.online_store.sqlite import SqliteStore
 from data.schema.use_case import load_use_case
 from ray_app.inference.onnx_model import OnnxModel
-from tests.support.models import card_table, train_bundle
+from tests.support.training.models import card_table, train_bundle
 from tune.registry.bundle import Bundle
 
 _DAY_US = 86_400_000_000

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.models import card_bundle
-from tests.support.serving import FULL
+from tests.support.serving.predict_app import FULL
+from tests.support.training.models import card_bundle
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -15,7 +15,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from data.distributed.child_process import child_command
 from data.settings import PREFIX, Settings
 from ray_app.environment.serve_environment import SERVE_ENVIRONMENT
-from tests.support.metrics import every_metric
+from tests.support.serving.metrics import every_metric
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -17,8 +17,8 @@ from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, 
 from data.schema.use_case import Entity, Metric, Range, Search, Split, UseCase, parse_use_case
 from ray_app import __main__ as ray_app
 from ray_app.cli.rayscore import LINE as RAYSCORE
-from tests.support.metrics import every_metric
-from tests.support.serving import build_app, run
+from tests.support.serving.metrics import every_metric
+from tests.support.serving.predict_app import build_app, run
 from tune import __main__ as tune
 
 ROOT = Path(__file__).parents[2]

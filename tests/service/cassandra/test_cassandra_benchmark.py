@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.workloads.cassandra_reads import CONCURRENT, OURS, SINGLES, Stored, compare, with_frozen_node
 from data.settings import Settings
-from tests.support.cassandra import Node
+from tests.support.services.cassandra import Node
 
 
 class Patient(Stored):

@@ -18,8 +18,8 @@ from data.online_store import StoredRow
 from data.online_store.cassandra.driver import contact_points
 from data.online_store.cassandra.store import CassandraStore
 from data.settings import Settings
-from tests.support.cassandra import Node
-from tests.support.ports import free_port
+from tests.support.environment.ports import free_port
+from tests.support.services.cassandra import Node
 
 HANG_S = 20.0
 KEYS = [f"user_{i}" for i in range(100)]

@@ -18,7 +18,7 @@ from data.errors import StoreUnavailable
 from data.online_store import StoredRow
 from data.online_store.cassandra.store import CassandraStore
 from data.settings import Settings
-from tests.support.cassandra import Node, ring
+from tests.support.services.cassandra import Node, ring
 
 HANG_S = 40.0
 ROWS = [StoredRow(f"user_{i}", 1, str(i).encode()) for i in range(300)]

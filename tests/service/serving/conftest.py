@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.application import Workplace, serve_command, wait_for
-from tests.support.model_swaps import BODIES, GOOD, Versions, swap
+from tests.support.services.application import Workplace, serve_command, wait_for
+from tests.support.services.model_swaps import BODIES, GOOD, Versions, swap
 
 SETTINGS = {
     "RAYSCORE_GATEWAY_MIN_REPLICAS": "2",

@@ -14,9 +14,9 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.application import Workplace, serve_command, wait_for
-from tests.support.cassandra import Node
-from tests.support.model_swaps import Versions
+from tests.support.services.application import Workplace, serve_command, wait_for
+from tests.support.services.cassandra import Node
+from tests.support.services.model_swaps import Versions
 
 pytestmark = pytest.mark.ray
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from data.schema.use_case import load_use_case
-from tests.support.application import Workplace, serve_command, wait_for
-from tests.support.models import card_table, train_bundle
+from tests.support.services.application import Workplace, serve_command, wait_for
+from tests.support.training.models import card_table, train_bundle
 
 pytestmark = pytest.mark.ray
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.application import wait_for
-from tests.support.browser import PHONE, Page, browser
-from tests.support.model_swaps import ANOTHER_GOOD, GOOD, TOKEN, WRONG_SCORES, Versions
-from tests.support.serving import ROW
+from tests.support.services.application import wait_for
+from tests.support.services.browser import PHONE, Page, browser
+from tests.support.services.model_swaps import ANOTHER_GOOD, GOOD, TOKEN, WRONG_SCORES, Versions
+from tests.support.serving.predict_app import ROW
 
 pytestmark = [pytest.mark.ray, pytest.mark.chromium]
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from data.distributed.child_process import child_command
-from tests.support.application import Workplace, serve_command, wait_for
-from tests.support.command_line import OURS, write_shadows
+from tests.support.environment.command_line import OURS, write_shadows
+from tests.support.services.application import Workplace, serve_command, wait_for
 
 pytestmark = pytest.mark.ray
 

@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from ray_app.loadtest.http_client.http_response import parse
-from tests.support.application import Workplace, wait_for
-from tests.support.model_swaps import Versions
-from tests.support.models import card_table
-from tests.support.paced_load import Pace, paced
+from tests.support.load.paced_load import Pace, paced
+from tests.support.services.application import Workplace, wait_for
+from tests.support.services.model_swaps import Versions
+from tests.support.training.models import card_table
 
 pytestmark = pytest.mark.ray
 

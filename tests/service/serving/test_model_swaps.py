@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.support.application import wait_for
-from tests.support.checked_load import checking
-from tests.support.model_swaps import (
+from tests.support.load.checked_load import checking
+from tests.support.services.application import wait_for
+from tests.support.services.model_swaps import (
     BODIES,
     GOOD,
     MANY,

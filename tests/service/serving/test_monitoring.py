@@ -14,11 +14,11 @@ import httpx
 import pytest
 import yaml
 
-from tests.support.application import Workplace, wait_for
-from tests.support.model_swaps import ANOTHER_GOOD, NAME, Versions
-from tests.support.processes import listening
-from tests.support.prometheus import Prometheus, promtool, running
-from tests.support.rollout import rollout
+from tests.support.environment.processes import listening
+from tests.support.services.application import Workplace, wait_for
+from tests.support.services.model_swaps import ANOTHER_GOOD, NAME, Versions
+from tests.support.services.prometheus import Prometheus, promtool, running
+from tests.support.serving.rollout import rollout
 from tune.registry.rollout_spec import ORDER_TAG, RolloutAction, RolloutOrder
 
 pytestmark = pytest.mark.prometheus

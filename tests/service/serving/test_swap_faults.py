@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from data.prediction_log.files import read_log
-from tests.support.application import wait_for
-from tests.support.checked_load import checking
-from tests.support.model_swaps import (
+from tests.support.environment.processes import children
+from tests.support.load.checked_load import checking
+from tests.support.services.application import wait_for
+from tests.support.services.model_swaps import (
     BODIES,
     GOOD,
     NAME,
@@ -23,7 +24,6 @@ from tests.support.model_swaps import (
     unharmed,
     wait_replaced,
 )
-from tests.support.processes import children
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("champion_alone")]
 

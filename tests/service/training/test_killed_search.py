@@ -12,9 +12,9 @@ import xgboost
 from mlflow import MlflowClient
 
 from data.schema.use_case import load_use_case
-from tests.support.application import Workplace, wait_for
-from tests.support.models import write_card_table
-from tests.support.registry import new_registry
+from tests.support.services.application import Workplace, wait_for
+from tests.support.training.models import write_card_table
+from tests.support.training.registry import new_registry
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import load_training_table
 from tune.search.asha import climb

@@ -14,8 +14,8 @@ from data.settings import load_settings
 from data.sources.parquet import write_table
 from data.transform.encoding import Transform
 from ray_app.inference.onnx_model import OnnxModel
-from tests.support.models import card_table
-from tests.support.registry import new_registry
+from tests.support.training.models import card_table
+from tests.support.training.registry import new_registry
 from tune.__main__ import main
 from tune.registry.registry import Registry
 

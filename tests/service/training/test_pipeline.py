@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from data.errors import ConfigError, RegistryUnavailable
 from data.schema.use_case import load_use_case
 from data.settings import Settings
-from tests.support.models import write_card_table
-from tests.support.registry import new_registry
+from tests.support.training.models import write_card_table
+from tests.support.training.registry import new_registry
 from tune.pipeline.pipeline import learn
 from tune.registry.registry import Registry
 from tune.search.mlflow_runs import MlflowRuns

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
-from tests.support.application import BIN, START_TIMEOUT_S, Workplace, wait_for
-from tests.support.models import card_bundle, write_card_table
-from tests.support.ports import free_port
-from tests.support.registry import new_registry
+from tests.support.environment.ports import free_port
+from tests.support.services.application import BIN, START_TIMEOUT_S, Workplace, wait_for
+from tests.support.training.models import card_bundle, write_card_table
+from tests.support.training.registry import new_registry
 from tune.registry.registry import Registry
 
 REPO = Path(__file__).parents[3]

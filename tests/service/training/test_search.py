@@ -11,9 +11,9 @@ import pytest
 
 from data.errors import ConfigError, TrainingFailed
 from data.schema.use_case import Range, load_use_case
-from tests.support.models import card_table
-from tests.support.processes import workers
-from tests.support.search import DECLARED, trial
+from tests.support.environment.processes import workers
+from tests.support.training.models import card_table
+from tests.support.training.search import DECLARED, trial
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import TrainingTable, fingerprint
 from tune.search.ray_tune import SearchJob, Workers, plan_workers, search

@@ -10,7 +10,7 @@ from data.errors import DataError
 from data.schema.use_case import load_use_case
 from data.settings import Settings
 from data.sources.parquet import open_source, write_table
-from tests.support.models import card_table
+from tests.support.training.models import card_table
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.loading import prepared_table
 from tune.dataset.streaming import prepare_streaming, rows_in_memory

@@ -15,8 +15,8 @@ from data.cli.terminal import run_cli
 from data.schema.use_case import find_use_case
 from data.settings import load_settings
 from data.sources.parquet import write_table
-from tests.support.models import card_table, write_card_table
-from tests.support.registry import new_registry
+from tests.support.training.models import card_table, write_card_table
+from tests.support.training.registry import new_registry
 from tune.__main__ import main
 from tune.registry.registry import Registry
 from tune.registry.traffic_rules import CHALLENGER, CHAMPION

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.application import Workplace
-from tests.support.command_line import write_script, write_shadows
-from tests.support.models import write_card_table
+from tests.support.environment.command_line import write_script, write_shadows
+from tests.support.services.application import Workplace
+from tests.support.training.models import write_card_table
 
 pytestmark = pytest.mark.ray
 

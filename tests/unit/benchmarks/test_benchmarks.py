@@ -39,7 +39,7 @@ from ray_app.inference.onnx_model import OnnxModel
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.protocol.row_parser import RowParser
-from tests.support.models import card_bundle
+from tests.support.training.models import card_bundle
 from tune.registry.bundle import Bundle
 
 

@@ -11,8 +11,8 @@ import pytest
 from benchmarks.resilience import main
 from benchmarks.servers.replica_starts import phases
 from data.cli.terminal import run_cli
-from tests.support.models import card_bundle
-from tests.support.paced_load import Outcome
+from tests.support.load.paced_load import Outcome
+from tests.support.training.models import card_bundle
 
 
 def outcome(latency_ms: dict[tuple[float, float], float], status: dict[float, int] | None = None) -> Outcome:

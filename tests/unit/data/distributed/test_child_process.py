@@ -9,7 +9,7 @@ import pytest
 
 from data.distributed.child_process import PACKAGES, child_command, start_child
 from ray_app.loadtest.echo_server import echo_server
-from tests.support.command_line import write_shadows
+from tests.support.environment.command_line import write_shadows
 
 
 def test_child_imports_our_packages(tmp_path: Path):

@@ -12,7 +12,7 @@ from data.errors import DataError
 from data.settings import Settings
 from data.sources.parquet import open_source
 from ray_app.batch.scoring import plan
-from tests.support.models import card_bundle, card_table, write_card_table
+from tests.support.training.models import card_bundle, card_table, write_card_table
 from tune.registry.bundle import Bundle
 
 

@@ -16,8 +16,8 @@ from data.transform.encoding import Transform
 from ray_app.batch.partial_output import part_path
 from ray_app.batch.scoring import plan, score_chunk
 from ray_app.inference.onnx_model import OnnxModel
-from tests.support.models import card_bundle, card_table
-from tests.support.serving import ServedApp, build_app, local_store, manifest, run, write_store
+from tests.support.serving.predict_app import ServedApp, build_app, local_store, manifest, run, write_store
+from tests.support.training.models import card_bundle, card_table
 from tune.registry.bundle import Bundle
 
 ONLINE = ("device_trust_score", "velocity_last_24h", "cardholder_age")

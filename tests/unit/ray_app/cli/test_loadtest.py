@@ -24,9 +24,9 @@ from ray_app.loadtest.http_client.target import Target, parse_url
 from ray_app.loadtest.replica_watch import running
 from ray_app.loadtest.request_bodies import bodies
 from ray_app.protocol.openapi import openapi
-from tests.support.loadtest import DOCUMENT, always, answer, serving
-from tests.support.ports import free_port
-from tests.support.serving import manifest
+from tests.support.environment.ports import free_port
+from tests.support.load.loadtest import DOCUMENT, always, answer, serving
+from tests.support.serving.predict_app import manifest
 
 QUICK = ("--rps", "20", "--duration", "1", "--warmup", "0.2")
 

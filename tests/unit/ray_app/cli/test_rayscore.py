@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ray_app.cli.rayscore import LINE, main
-from tests.support.command_line import ROOT, entry_point, write_script, write_shadows
+from tests.support.environment.command_line import ROOT, entry_point, write_script, write_shadows
 from tune.__main__ import main as tune_main
 
 COMMANDS = (

@@ -17,8 +17,8 @@ from ray_app.control.rule_change import Origin, Refusal
 from ray_app.control.version_set import PackedBundle, VersionFacts
 from ray_app.rollout.recent_history import RecentHistory
 from ray_app.rollout.version_stats import VERSION_STATS
-from tests.support.models import card_bundle
-from tests.support.rollout_driver import Place, quick
+from tests.support.serving.rollout_driver import Place, quick
+from tests.support.training.models import card_bundle
 from tune.registry.rollout_spec import RolloutAction
 from tune.registry.traffic_rules import Challenger, Mode
 

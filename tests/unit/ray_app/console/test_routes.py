@@ -14,8 +14,8 @@ import pytest
 from data.errors import ControlUnavailable, RayscoreError
 from ray_app.console.routes import ConsoleRoutes
 from ray_app.protocol.route import RouteReply, RouteRequest
-from tests.support.http_requests import ask, problem
-from tests.support.serving import build_app, run, until
+from tests.support.load.http_requests import ask, problem
+from tests.support.serving.predict_app import build_app, run, until
 
 GET_DATA = RouteRequest("GET", "/console/data", b"", {}, b"", "10.0.0.1")
 

@@ -12,7 +12,7 @@ from ray_app.control.messages import GATEWAY, MODEL, ReplicaReport
 from ray_app.control.registry_state import TRAFFIC_TAG
 from ray_app.control.replica_states import GRAPH_KINDS, SILENT_S, ReplicaStates
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Outcome
-from tests.support.control import ADMIN, GRACE_S, Replica, World, packed_bundle, rules
+from tests.support.serving.control import ADMIN, GRACE_S, Replica, World, packed_bundle, rules
 from tune.registry.traffic_rules import TrafficRules
 
 

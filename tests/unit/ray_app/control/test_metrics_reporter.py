@@ -9,7 +9,7 @@ from ray_app.control import metrics_reporter as module
 from ray_app.control.messages import GATEWAY, METRICS_ONLY, MODEL, ReplicaReport
 from ray_app.control.metrics_reporter import MetricsReporter
 from ray_app.control.replica_states import GRAPH_KINDS, SILENT_S, ReplicaStates
-from tests.support.serving import run, until
+from tests.support.serving.predict_app import run, until
 from tune.registry.traffic_rules import TrafficRules
 
 RULES = TrafficRules(use_case="card", champion="1", epoch=1)

@@ -8,7 +8,7 @@ import pytest
 
 from ray_app.control.registry_state import PREVIOUS_TAG, TRAFFIC_TAG
 from ray_app.control.rule_change import ChangeConflict, Outcome
-from tests.support.control import World, rules
+from tests.support.serving.control import World, rules
 from tune.registry.traffic_rules import BUCKETS
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from data.settings import Settings
 from ray_app.control.served_models import find_served
-from tests.support.application import Workplace
-from tests.support.model_swaps import GOOD, NAME, OTHER_CONTRACT, Versions
+from tests.support.services.application import Workplace
+from tests.support.services.model_swaps import GOOD, NAME, OTHER_CONTRACT, Versions
 from tune.registry.traffic_rules import BUCKETS, CHAMPION, TRAFFIC_TAG, Challenger, TrafficRules
 
 

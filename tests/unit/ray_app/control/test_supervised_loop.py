@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ray_app.control.supervised_loop import SupervisedLoop
-from tests.support.serving import run, until
+from tests.support.serving.predict_app import run, until
 
 
 class Rounds:

@@ -8,8 +8,8 @@ import pytest
 from ray_app.control.messages import FUSED, ReplicaReport
 from ray_app.deployments.control_metrics import ControlMetrics
 from ray_app.rollout.shadow_comparison import SHADOWS, ShadowComparison
-from tests.support.metrics import samples, text
-from tests.support.rollout_driver import Place, quick
+from tests.support.serving.metrics import samples, text
+from tests.support.serving.rollout_driver import Place, quick
 from tune.registry.rollout_spec import RolloutAction, RolloutState
 from tune.registry.traffic_rules import Challenger, Mode
 

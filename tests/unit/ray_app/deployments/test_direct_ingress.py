@@ -14,8 +14,8 @@ from prometheus_client import generate_latest
 from ray_app.deployments import direct_ingress
 from ray_app.deployments.direct_ingress import DirectIngress, middlewares, register
 from ray_app.http.asgi import Receive, Scope, Send
-from tests.support.http_requests import GatedModel
-from tests.support.serving import FULL, ServedApp, build_app, run, until
+from tests.support.load.http_requests import GatedModel
+from tests.support.serving.predict_app import FULL, ServedApp, build_app, run, until
 
 HOST = "127.0.0.1"
 

@@ -19,9 +19,9 @@ from ray_app.inference.onnx_model import OnnxModel
 from ray_app.transport.client import CallFailed, LinkRefused, open_link
 from ray_app.transport.handshake import Handshake
 from ray_app.transport.server import REFUSALS, LinkServer
-from tests.support.metrics import samples, text
-from tests.support.models import card_bundle
-from tests.support.serving import STORED, local_store, run, until, write_store
+from tests.support.serving.metrics import samples, text
+from tests.support.serving.predict_app import STORED, local_store, run, until, write_store
+from tests.support.training.models import card_bundle
 
 
 def test_store_reads_are_told_by_outcome(tmp_path: Path):

@@ -7,7 +7,7 @@ import pickle
 from data.settings import load_settings
 from ray_app.deployments.replica_spec import make_replica_spec
 from ray_app.transport.handshake import Handshake
-from tests.support.models import card_bundle
+from tests.support.training.models import card_bundle
 from tune.registry.traffic_rules import TrafficRules
 
 

@@ -12,8 +12,8 @@ from ray_app.environment.haproxy import ATTEMPT
 from ray_app.http.admin import AdminRoutes
 from ray_app.protocol.responses import HttpProblem
 from ray_app.protocol.route import RouteRequest
-from tests.support.http_requests import problem
-from tests.support.serving import ServedApp, build_app, run
+from tests.support.load.http_requests import problem
+from tests.support.serving.predict_app import ServedApp, build_app, run
 
 TOKEN = "sixteen characters"
 RIGHT = {"authorization": f"Bearer {TOKEN}"}

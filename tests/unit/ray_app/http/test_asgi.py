@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.support.http_requests import problem
-from tests.support.serving import (
+from tests.support.load.http_requests import problem
+from tests.support.serving.predict_app import (
     AGE_S,
     ROW,
     VERSION,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.transport.client import CallFailed
-from tests.support.http_requests import JSON, GatedModel, ask, problem
-from tests.support.serving import (
+from tests.support.load.http_requests import JSON, GatedModel, ask, problem
+from tests.support.serving.predict_app import (
     FULL,
     ROW,
     ServedApp,

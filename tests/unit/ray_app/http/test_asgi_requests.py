@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from ray_app.inference.feature_fetch import LocalFeatures
-from tests.support.http_requests import JSON, MIB, ask, exchange, problem
-from tests.support.serving import (
+from tests.support.load.http_requests import JSON, MIB, ask, exchange, problem
+from tests.support.serving.predict_app import (
     ROW,
     ServedApp,
     build_app,

@@ -10,7 +10,7 @@ import pytest
 from data.errors import DeadlineExceeded, Overloaded
 from ray_app.inference.micro_batching import MicroBatcher
 from ray_app.inference.queue_limit import QueueLimit
-from tests.support.serving import run, until
+from tests.support.serving.predict_app import run, until
 
 _LONG_S = 60.0
 

@@ -25,9 +25,8 @@ from ray_app.inference.stages import FeatureStage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.prediction import Prediction
 from ray_app.protocol.row_parser import RowParser
-from tests.support.metrics import samples, text
-from tests.support.models import card_table, train_bundle
-from tests.support.serving import (
+from tests.support.serving.metrics import samples, text
+from tests.support.serving.predict_app import (
     FULL,
     ROW,
     STORED,
@@ -39,6 +38,7 @@ from tests.support.serving import (
     run,
     write_store,
 )
+from tests.support.training.models import card_table, train_bundle
 from tune.registry.bundle import Bundle
 
 NOW = 1_700_000_000.0

@@ -32,8 +32,8 @@ from ray_app.inference.onnx_model import OnnxModel
 from ray_app.transport.connection_pool import Address, LinkPool, Transport
 from ray_app.transport.handshake import Handshake
 from ray_app.transport.server import Handler, LinkServer
-from tests.support.models import card_bundle
-from tests.support.serving import STORED, local_store, manifest, run, until, write_store
+from tests.support.serving.predict_app import STORED, local_store, manifest, run, until, write_store
+from tests.support.training.models import card_bundle
 
 CONTRACT = manifest().contract
 DIGEST = card_bundle().digest

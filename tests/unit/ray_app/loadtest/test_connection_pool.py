@@ -12,8 +12,8 @@ from ray_app.loadtest.http_client.event_loop import run_on_time
 from ray_app.loadtest.http_client.http_response import BadResponse, parse
 from ray_app.loadtest.http_client.target import Target
 from ray_app.loadtest.samples import Samples
-from tests.support.loadtest import Answer, always, answer, closing, never, serving
-from tests.support.ports import free_port
+from tests.support.environment.ports import free_port
+from tests.support.load.loadtest import Answer, always, answer, closing, never, serving
 
 
 def loaded(target: Target, count: int = 20, connections: int = 8, timeout_s: float = 5.0, rps: float = 200) -> Run:

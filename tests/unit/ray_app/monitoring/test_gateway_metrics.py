@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from data.online_store.row_codec import OnlineRow
 from ray_app.monitoring.gateway_metrics import FEATURE_FETCH, MODEL, GatewayMetrics
 from ray_app.prediction import Lookup, Prediction, Row
-from tests.support.metrics import TwoLinks, samples, text
+from tests.support.serving.metrics import TwoLinks, samples, text
 
 
 def read(metrics: GatewayMetrics) -> dict[tuple[str, str], float]:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import Histogram as PrometheusHistogram
 
 from ray_app.monitoring.histogram import SECONDS, Histogram, Histograms
-from tests.support.metrics import samples, text
+from tests.support.serving.metrics import samples, text
 
 _VALUES = st.lists(st.floats(0, 4) | st.sampled_from(SECONDS), max_size=700)
 

@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 from data.errors import ControlUnavailable
 from ray_app.monitoring.scrape import OwnMetrics, ReportedMetrics, Scrape
 from ray_app.monitoring.text_format import merged, packed, rendered
-from tests.support.metrics import GET, every_metric, gateway_metrics, samples
-from tests.support.serving import run, until
+from tests.support.serving.metrics import GET, every_metric, gateway_metrics, samples
+from tests.support.serving.predict_app import run, until
 
 
 class Counting(Collector):

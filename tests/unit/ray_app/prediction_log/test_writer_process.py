@@ -20,11 +20,11 @@ from data.prediction_log.file_summary import lost_rows, summaries
 from data.prediction_log.files import PARQUET, STREAM, read_file, read_log
 from ray_app.prediction_log.log import LogOptions, PredictionLog
 from ray_app.prediction_log.stream_files import recover
-from tests.support.application import wait_for
-from tests.support.prediction_log import ALL, answered
-from tests.support.prediction_log import counted as counted
-from tests.support.processes import children
-from tests.support.serving import manifest
+from tests.support.environment.processes import children
+from tests.support.services.application import wait_for
+from tests.support.serving.predict_app import manifest
+from tests.support.serving.prediction_log import ALL, answered
+from tests.support.serving.prediction_log import counted as counted
 
 LOG_WRITER = "ray_app.prediction_log.writer_process"
 
@@ -34,8 +34,8 @@ import resource, sys, time
 from collections import Counter
 from pathlib import Path
 from ray_app.prediction_log.log import LogOptions, PredictionLog
-from tests.support.serving import manifest
-from tests.support.prediction_log import ALL, answered
+from tests.support.serving.predict_app import manifest
+from tests.support.serving.prediction_log import ALL, answered
 count = Counter()
 limit = int(sys.argv[2])
 if limit:

@@ -12,8 +12,8 @@ from jsonschema import Draft4Validator
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Source
 from data.transform.encoding import FeatureEncoder
 from ray_app.protocol.openapi import example, openapi
-from tests.support.models import card_bundle
-from tests.support.serving import FULL, ROW, build_app, manifest, run
+from tests.support.serving.predict_app import FULL, ROW, build_app, manifest, run
+from tests.support.training.models import card_bundle
 from tune.registry.bundle import BundleManifest, Probe
 
 

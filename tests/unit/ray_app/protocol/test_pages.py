@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from ray_app.protocol.pages import StaticPage, build_pages
-from tests.support.serving import VERSION, manifest
+from tests.support.serving.predict_app import VERSION, manifest
 from tune.registry.bundle import BundleManifest
 
 _HOSTILE = "</pre><script>alert('x')</script>\"&"

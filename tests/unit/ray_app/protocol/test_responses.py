@@ -21,7 +21,7 @@ from data.transform.encoding import Transform
 from ray_app.prediction import Lookup, Prediction, Row
 from ray_app.protocol.responses import HttpProblem, ResponseRenderer, dumps, finite, loads, problem
 from ray_app.protocol.row_parser import RefusedItem, RowParser
-from tests.support.serving import FULL, ROW, manifest
+from tests.support.serving.predict_app import FULL, ROW, manifest
 
 
 def answers() -> ResponseRenderer:

@@ -12,7 +12,7 @@ from data.transform.encoding import Transform
 from ray_app.prediction import Row
 from ray_app.protocol import responses
 from ray_app.protocol.row_parser import RefusedItem, RowParser
-from tests.support.serving import FULL, ROW, manifest
+from tests.support.serving.predict_app import FULL, ROW, manifest
 
 _ABSENT = object()
 

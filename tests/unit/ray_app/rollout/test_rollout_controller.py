@@ -7,8 +7,8 @@ import pytest
 
 from ray_app.rollout.rollout_controller import RolloutController
 from ray_app.rollout.version_stats import VersionStats
-from tests.support.rollout import World, good, quick
-from tests.support.version_stats import drawn
+from tests.support.serving.rollout import World, good, quick
+from tests.support.serving.version_stats import drawn
 from tune.registry.rollout_spec import RolloutState, Slo
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.rollout_driver import Place, quick
+from tests.support.serving.rollout_driver import Place, quick
 from tune.registry.rollout_spec import (
     ORDER_TAG,
     ROLLOUT_TAG,

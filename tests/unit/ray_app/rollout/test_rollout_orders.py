@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ray_app.rollout.rollout_controller import obey, with_weight, without
-from tests.support.rollout import RULES, World, quick
-from tests.support.version_stats import drawn
+from tests.support.serving.rollout import RULES, World, quick
+from tests.support.serving.version_stats import drawn
 from tune.registry.rollout_spec import RolloutAction, RolloutOrder, RolloutState
 from tune.registry.traffic_rules import Challenger, TrafficRules
 

@@ -13,8 +13,8 @@ from ray_app.inference.model_versions import ModelVersions
 from ray_app.inference.observers import Answered, Failed
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.shadow_comparison import ShadowComparison, rank_agreement, stability, summed
-from tests.support.models import card_bundle, card_table, train_bundle
-from tests.support.serving import FULL, ServedApp, build_app, run
+from tests.support.serving.predict_app import FULL, ServedApp, build_app, run
+from tests.support.training.models import card_bundle, card_table, train_bundle
 from tune.registry.bundle import Bundle
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules
 

@@ -13,8 +13,8 @@ from ray_app.rollout import version_stats as module
 from ray_app.rollout.metrics import RolloutMetrics
 from ray_app.rollout.slo_judge import SloJudge
 from ray_app.rollout.version_stats import VersionStats, VersionStatsTable, merged
-from tests.support.metrics import samples, text
-from tests.support.serving import FULL, build_app, card_bundle, run
+from tests.support.serving.metrics import samples, text
+from tests.support.serving.predict_app import FULL, build_app, card_bundle, run
 from tune.registry.rollout_spec import Slo
 from tune.registry.traffic_rules import Challenger, TrafficRules
 

@@ -11,8 +11,8 @@ import pytest
 from ray_app.transport.client import Link
 from ray_app.transport.connection_pool import Address, LinkPool
 from ray_app.transport.server import LinkServer
-from tests.support.serving import until
-from tests.support.transport import HELLO, HOST, echo, no_fallback, serving
+from tests.support.serving.predict_app import until
+from tests.support.serving.transport import HELLO, HOST, echo, no_fallback, serving
 
 
 def test_a_call_goes_elsewhere_when_its_replica_is_lost_or_silent() -> None:

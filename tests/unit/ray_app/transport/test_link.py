@@ -17,8 +17,8 @@ from data.errors import Overloaded
 from ray_app.transport.client import CallFailed, LinkLost, LinkRefused, open_link
 from ray_app.transport.framing import MAX_HELLO, MAX_PAYLOAD, PROTOCOL, BadFrame, FrameKind, encode
 from ray_app.transport.handshake import Handshake
-from tests.support.serving import until
-from tests.support.transport import HELLO, HOST, serving
+from tests.support.serving.predict_app import until
+from tests.support.serving.transport import HELLO, HOST, serving
 
 
 def test_pipelined_calls_get_their_own_answers() -> None:

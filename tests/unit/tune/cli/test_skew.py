@@ -8,9 +8,9 @@ from data.cli.terminal import run_cli
 from data.schema.use_case import find_use_case
 from data.settings import load_settings
 from data.sources.parquet import write_table
-from tests.support.models import card_bundle
-from tests.support.registry import new_registry
-from tests.support.skew import TABLE, listening, other_vocabulary, served_app, stored_table, zero_or_default
+from tests.support.training.models import card_bundle
+from tests.support.training.registry import new_registry
+from tests.support.training.skew import TABLE, listening, other_vocabulary, served_app, stored_table, zero_or_default
 from tune.__main__ import main
 from tune.registry.registry import HOLDOUT_FOLDER, Registry
 from tune.registry.traffic_rules import CHAMPION

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.support.models import card_table
+from tests.support.training.models import card_table
 from tune.dataset.fingerprint import column_hashes, content_sum
 from tune.dataset.training_table import fingerprint
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.models import card_bundle
+from tests.support.training.models import card_bundle
 from tune.evaluation.latency import row_latency_ms
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from data.errors import DataError
 from data.schema.use_case import UseCase
-from tests.support.training_reports import source_of
+from tests.support.training.training_reports import source_of
 from tune.dataset.encoded_examples import prepare
 from tune.evaluation.leakage import find_alarms, row_hashes
 

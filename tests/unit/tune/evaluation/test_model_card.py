@@ -12,8 +12,8 @@ from matplotlib.image import imread
 
 from data.schema.use_case import UseCase, load_use_case
 from data.sources.parquet import write_table
-from tests.support.models import card_table
-from tests.support.training_reports import Finished, finish_in_process, search_in_process, source_of
+from tests.support.training.models import card_table
+from tests.support.training.training_reports import Finished, finish_in_process, search_in_process, source_of
 from tune.dataset.encoded_examples import prepare
 from tune.evaluation.baselines import DEFAULTS, LOGISTIC, MAJORITY, baselines
 from tune.evaluation.model_card import TrainingOutcome, write_card

@@ -8,8 +8,8 @@ import pytest
 
 from data.schema.model_policy import Slice
 from data.schema.use_case import Metric, UseCase, load_use_case
-from tests.support.models import card_table
-from tests.support.training_reports import finish_in_process
+from tests.support.training.models import card_table
+from tests.support.training.training_reports import finish_in_process
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.model_card import TrainingOutcome, write_card
 from tune.evaluation.slices import slice_figures

@@ -17,7 +17,7 @@ from data.transform.encoding import Transform
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.protocol.openapi import example
 from ray_app.protocol.pages import build_pages
-from tests.support.models import card_bundle, card_table, train_bundle
+from tests.support.training.models import card_bundle, card_table, train_bundle
 from tune.pipeline.made_up_rows import LEAST_ROWS_OF_A_WORD, probe_rows, typical_values
 from tune.registry.bundle import Bundle
 

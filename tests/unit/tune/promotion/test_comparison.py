@@ -9,8 +9,8 @@ from data.cli.terminal import run_cli
 from data.errors import ModelNotFound
 from data.schema.use_case import load_use_case
 from data.sources.parquet import write_table
-from tests.support.models import card_bundle, card_table, train_bundle
-from tests.support.registry import new_registry
+from tests.support.training.models import card_bundle, card_table, train_bundle
+from tests.support.training.registry import new_registry
 from tune.__main__ import main
 from tune.metrics.figures import evaluate
 from tune.promotion.comparison import compare, figure_rows, parameter_rows

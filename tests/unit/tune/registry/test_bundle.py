@@ -11,7 +11,7 @@ import pytest
 
 from data.errors import BundleError
 from data.transform.encoding import Transform
-from tests.support.models import card_bundle
+from tests.support.training.models import card_bundle
 from tune.registry.bundle import Bundle
 from tune.training.onnx_export import OnnxScorer
 

@@ -10,8 +10,8 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
 from data.errors import BundleError, ModelNotFound, RegistryUnavailable
 from data.transform.encoding import Transform
-from tests.support.models import card_bundle
-from tests.support.registry import new_registry
+from tests.support.training.models import card_bundle
+from tests.support.training.registry import new_registry
 from tune.registry.bundle import Bundle
 from tune.registry.registry import BUNDLE_FOLDER, Registry
 from tune.registry.traffic_rules import CHALLENGER, CHAMPION

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data.errors import ConfigError
-from tests.support.rollout import rollout
+from tests.support.serving.rollout import rollout
 from tune.registry.rollout_spec import (
     RolloutAction,
     RolloutOrder,

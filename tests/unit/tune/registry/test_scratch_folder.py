@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from data.errors import DataError
-from tests.support.models import card_bundle
-from tests.support.registry import new_registry
+from tests.support.training.models import card_bundle
+from tests.support.training.registry import new_registry
 from tune.registry.registry import Registry
 from tune.registry.scratch_folder import scratch_folder
 from tune.search.mlflow_runs import MlflowRuns

@@ -9,9 +9,9 @@ import pytest
 from mlflow import MlflowClient
 
 from data.errors import RegistryRefused, RegistryUnavailable
-from tests.support.application import wait_for
-from tests.support.registry import new_registry
-from tests.support.search import MlflowServer, trial
+from tests.support.services.application import wait_for
+from tests.support.training.registry import new_registry
+from tests.support.training.search import MlflowServer, trial
 from tune.search import mlflow_uploader
 from tune.search.mlflow_runs import MlflowRuns
 from tune.search.mlflow_uploader import MlflowUploader

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.search import trial
+from tests.support.training.search import trial
 from tune.search.progress import TrialProgress
 
 

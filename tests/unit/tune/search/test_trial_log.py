@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from data.errors import ConfigError, TrainingFailed
-from tests.support.search import trial
+from tests.support.training.search import trial
 from tune.search.trial import best_trial
 from tune.search.trial_log import TrialLog, TrialLogHead
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from data.schema.use_case import DEFAULT_SPACE, Range
-from tests.support.search import DECLARED, trial
+from tests.support.training.search import DECLARED, trial
 from tune.search.asha import SuccessiveHalving, climb, rungs
 from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial_scheduler import TrialScheduler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.support.models import card_bundle, card_table
+from tests.support.training.models import card_bundle, card_table
 from tune.skew.diagnosis import FaultKind, SkewFault, diagnose
 from tune.skew.replay_requests import ReplayRequests
 from tune.skew.row_comparison import RowComparer, ServedRow, UsedValue

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from data.errors import ServiceError
-from tests.support.models import card_bundle
-from tests.support.serving import DownStage
-from tests.support.skew import (
+from tests.support.serving.predict_app import DownStage
+from tests.support.training.models import card_bundle
+from tests.support.training.skew import (
     TABLE,
     VERSION,
     ZeroIsMissing,

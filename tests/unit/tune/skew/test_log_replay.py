@@ -6,9 +6,9 @@ import pytest
 
 from data.errors import DataError
 from ray_app.prediction_log.log import LogOptions, PredictionLog, Sampling
-from tests.support.models import card_bundle
-from tests.support.serving import run
-from tests.support.skew import TABLE, VERSION, other_vocabulary, served_app
+from tests.support.serving.predict_app import run
+from tests.support.training.models import card_bundle
+from tests.support.training.skew import TABLE, VERSION, other_vocabulary, served_app
 from tune.skew.diagnosis import FaultKind, diagnose
 from tune.skew.log_replay import prove_log
 from tune.skew.replay_requests import ReplayRequests

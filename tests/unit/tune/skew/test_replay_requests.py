@@ -10,7 +10,7 @@ import pytest
 
 from data.errors import DataError
 from data.schema.feature_schema import FeatureType
-from tests.support.models import card_bundle, card_table
+from tests.support.training.models import card_bundle, card_table
 from tune.skew.replay_requests import ReplayRequests, json_values
 
 EITHER = {"device_trust_score", "velocity_last_24h", "cardholder_age"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.transform.encoding import Transform
-from tests.support.models import card_bundle, card_table
+from tests.support.training.models import card_bundle, card_table
 from tune.skew.replay_requests import ReplayRequests
 from tune.skew.row_comparison import KEPT, RowComparer, SentRow, ServedRow, SkewProof, UsedValue
 from tune.training.onnx_export import OnnxScorer

@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from data.errors import ConfigError, ServiceError
-from tests.support.serving import FULL, build_app
-from tests.support.skew import VERSION, listening, served_app
+from tests.support.serving.predict_app import FULL, build_app
+from tests.support.training.skew import VERSION, listening, served_app
 from tune.skew.service_client import ServiceClient
 
 

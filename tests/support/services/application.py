@@ -22,9 +22,9 @@ from data.online_store.materialization import packer, write
 from data.schema.use_case import load_use_case
 from data.settings import Settings
 from data.sources.parquet import open_source, write_table
-from tests.support.models import card_bundle, card_table
-from tests.support.ports import free_port
-from tests.support.registry import new_registry
+from tests.support.environment.ports import free_port
+from tests.support.training.models import card_bundle, card_table
+from tests.support.training.registry import new_registry
 from tune.registry.bundle import Bundle
 from tune.registry.registry import Registry
 from tune.registry.traffic_rules import CHAMPION
@@ -59,8 +59,6 @@ class Workplace:
             "RAYSCORE_HTTP_PORT": str(self.port),
             "RAYSCORE_REGISTRY_WAIT_S": "0",
             "RAY_AUTH_MODE": "disabled",
-            # Serve looks at its replicas ten times a second, which takes an eighth of a CPU per service.
-            "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
             # Two services that start at the same time both find Serve's fixed ports free.
             **{f"RAY_SERVE_{name}_PORT": str(free_port()) for name in _SERVE_PORTS},
             "PYTHONUNBUFFERED": "1",

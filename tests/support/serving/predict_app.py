@@ -33,7 +33,7 @@ from ray_app.inference.onnx_model import OnnxModel
 from ray_app.inference.stages import FeatureStage, ModelStage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.monitoring.scrape import PATH, OwnMetrics, Scrape
-from tests.support.models import card_bundle
+from tests.support.training.models import card_bundle
 from tune.registry.bundle import Bundle, BundleManifest
 from tune.registry.traffic_rules import TrafficRules
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from tests.support.serving import (
+from tests.support.serving.predict_app import (
     ServedApp,
     run,
 )

@@ -12,8 +12,8 @@ from ray_app.control.replica_states import FUSED_KINDS, ReplicaStates
 from ray_app.control.version_set import PackedBundle, VersionLimits, VersionSet
 from ray_app.rollout.rollout_driver import RolloutDriver
 from ray_app.rollout.version_stats import VERSION_STATS, VersionStats
-from tests.support.rollout import rollout
-from tests.support.version_stats import drawn
+from tests.support.serving.rollout import rollout
+from tests.support.serving.version_stats import drawn
 from tune.registry.rollout_spec import (
     ORDER_TAG,
     ROLLOUT_TAG,

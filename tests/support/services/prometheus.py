@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.support.application import wait_for
-from tests.support.ports import free_port
+from tests.support.environment.ports import free_port
+from tests.support.services.application import wait_for
 
 
 def promtool(*arguments: str, stdin: str | None = None) -> str:

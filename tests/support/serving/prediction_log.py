@@ -12,7 +12,7 @@ from ray_app.prediction import Lookup, Prediction
 from ray_app.prediction_log.log import Sampling
 from ray_app.protocol.responses import ResponseRenderer
 from ray_app.protocol.row_parser import RowParser
-from tests.support.serving import ROW, manifest
+from tests.support.serving.predict_app import ROW, manifest
 
 ALL = Sampling(1.0, 0.0)
 

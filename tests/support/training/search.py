@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 
 from data.schema.use_case import Metric, Range, Search
-from tests.support.application import wait_for
-from tests.support.ports import free_port
-from tests.support.registry import new_registry
+from tests.support.environment.ports import free_port
+from tests.support.services.application import wait_for
+from tests.support.training.registry import new_registry
 from tune.search.trial import Trial
 
 DECLARED = Search(

@@ -11,7 +11,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OURS = ("data.py", "tune.py", "ray_app.py")
 SHADOWS = (*OURS, "numpy.py", "ray.py")
 

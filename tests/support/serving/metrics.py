@@ -35,9 +35,9 @@ from ray_app.rollout.shadow_comparison import SHADOWS, ShadowComparison
 from ray_app.rollout.version_stats import VersionStats
 from ray_app.transport.handshake import Handshake
 from ray_app.transport.server import LinkServer
-from tests.support.models import card_bundle
-from tests.support.rollout_driver import Place, quick
-from tests.support.serving import run
+from tests.support.serving.predict_app import run
+from tests.support.serving.rollout_driver import Place, quick
+from tests.support.training.models import card_bundle
 from tune.registry.rollout_spec import RolloutAction
 
 GET = RouteRequest("GET", "/metrics", b"", {}, b"", "test")

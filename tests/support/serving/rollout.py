@@ -10,7 +10,7 @@ import pytest
 
 from ray_app.rollout.rollout_controller import RolloutController, RolloutDecision, obey
 from ray_app.rollout.version_stats import VersionStats
-from tests.support.version_stats import drawn
+from tests.support.serving.version_stats import drawn
 from tune.registry.rollout_spec import Rollout, RolloutAction, RolloutOrder, new_rollout
 from tune.registry.traffic_rules import Mode, TrafficRules
 

@@ -1,7 +1,7 @@
 """Real Cassandra nodes for tests, without Docker: the daemon from Maven Central on the Java at hand.
 
 The jars are fetched once into `~/.cache/rayscore/cassandra-5.0.8` (or the folder in CASSANDRA_TEST_CACHE).
-Where Java 11 or 17 or Maven is missing `missing` says so (`tests/support/programs.py`).
+Where Java 11 or 17 or Maven is missing `missing` says so (`tests/support/environment/programs.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import pytest
 from cassandra.cluster import Cluster
 
 from data.settings import Settings
-from tests.support.ports import free_port
+from tests.support.environment.ports import free_port
 
 _FILES = Path(__file__).parent / "cassandra_node"
 _VERSION = "5.0.8"

@@ -14,10 +14,10 @@ import httpx
 
 from data.schema.use_case import load_use_case
 from ray_app.control.messages import GATEWAY
-from tests.support.application import Workplace, wait_for
-from tests.support.checked_load import Asked, Checked
-from tests.support.models import card_bundle, card_table, train_bundle
-from tests.support.registry import new_registry
+from tests.support.load.checked_load import Asked, Checked
+from tests.support.services.application import Workplace, wait_for
+from tests.support.training.models import card_bundle, card_table, train_bundle
+from tests.support.training.registry import new_registry
 from tune.registry.bundle import Bundle, Probe
 from tune.registry.registry import Registry
 from tune.registry.rollout_spec import (
