@@ -82,7 +82,7 @@ class RegistrySource:
             if present not in (writes.known, writes.champion):
                 raise PromotionConflict(
                     f"version {writes.champion} is the champion here, and the alias '{self._alias}' was moved from "
-                    f"version {writes.known} to version {present}: that is follwrites"
+                    f"version {writes.known} to version {present}: that is followed"
                 )
         for key, value in writes.tags.items():
             self._registry.set_tag(name, key, value)
