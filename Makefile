@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Much of a test's time is waiting for processes: more workers than cores pay.
-WORKERS ?= 3
+# Tests of services start clusters of many processes: more workers than two cores' worth only make them time out.
+WORKERS ?= 2
 # A token file that some other program left behind must not change how a local cluster behaves.
 export RAY_AUTH_MODE ?= disabled
 

@@ -31,7 +31,8 @@ from data.settings import PREFIX, Settings
 from data.sources.parquet import read_table
 from tune.registry.registry import Registry
 
-_READY_TIMEOUT_S = 120.0
+_READY_TIMEOUT_S = 600.0
+"""Only a bound: on a machine that is busy with other work a start took longer than two minutes."""
 _STOP_TIMEOUT_S = 60.0
 
 
@@ -202,7 +203,8 @@ def _wait(done: Callable[[], bool], server: subprocess.Popen[bytes], log: Path, 
     while not done():
         if server.poll() is not None or time.monotonic() > deadline:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-            raise DemoFailed(f"the server did not become ready; the end of {log}:\n{tail}")
+            what = "did not become ready" if server.poll() is None else f"ended with exit code {server.returncode}"
+            raise DemoFailed(f"the server {what}; the end of {log}:\n{tail}")
         time.sleep(0.25)
 
 

@@ -32,7 +32,7 @@ def test_the_demo_serves_until_interrupted_and_reuses_what_is_there(tmp_path: Pa
     wait_for(lambda: not place.processes(), "every process of the interrupted demo to be gone")
 
     with place.running(*DEMO) as child:
-        wait_for(lambda: "serving until Ctrl-C" in place.log() or child.poll() is not None, "the demo to serve", 600)
+        wait_for(lambda: "serving until Ctrl-C" in place.log() or child.poll() is not None, "the demo to serve", 800)
         assert child.poll() is None, place.log()
         assert httpx.get(f"{place.url}/ready").status_code == 200
         child.send_signal(signal.SIGINT)
