@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from data.errors import DataError
 from data.sources.parquet import atomic_file
+from data.transform.hashing import splitmix64, unit_interval
 
 BLOCK_ROWS = 65_536
 _GROUP_BLOCKS = 8
@@ -182,7 +183,7 @@ def _skeleton(plan: GenerationPlan, block: int) -> _Skeleton:
     age_ms = np.minimum(rng.exponential(_MISUSE_HOURS, count), 48.0) * (_DAY_MS / 24)
     incidents_a_ms = plan.rows * 0.024 / _INCIDENT_ROWS / (plan.days * _DAY_MS)
     incident = np.floor((time_ms - age_ms) * incidents_a_ms).astype(np.int64)
-    victim = (_mixed(incident, plan.seed) * plan.entities).astype(np.int64)
+    victim = (_random(incident, plan.seed) * plan.entities).astype(np.int64)
     return _Skeleton(time_ms, np.where(attack, victim, own), attack)
 
 
@@ -231,7 +232,7 @@ def _behaviour(plan: GenerationPlan, block: int, rows: _Skeleton) -> dict[str, n
     abroad = blatant & ~online
     foreign = rng.random(count) < np.select([abroad, online], [0.72, 0.25], 0.04 + 0.03 * period)
     mismatch = rng.random(count) < np.select([abroad, online], [0.5, 0.55], 0.05)
-    base = 62 + 32 * _mixed(rows.entity, plan.seed + 1)
+    base = 62 + 32 * _random(rows.entity, plan.seed + 1)
     trust = base + rng.normal(0, 9, count) - np.select([abroad, online], [18.0, 38 - 14 * period], 0.0)
     reported = np.where(rows.attack, rng.random(count) >= _UNREPORTED, rng.random(count) < _FALSE_ALARM)
     return {
@@ -241,7 +242,7 @@ def _behaviour(plan: GenerationPlan, block: int, rows: _Skeleton) -> dict[str, n
         "foreign_transaction": foreign.astype(np.int64),
         "location_mismatch": mismatch.astype(np.int64),
         "device_trust_score": np.clip(np.rint(trust), 0, 100).astype(np.int64),
-        "cardholder_age": (18 + 72 * _mixed(rows.entity, plan.seed + 2) ** 1.3).astype(np.int64),
+        "cardholder_age": (18 + 72 * _random(rows.entity, plan.seed + 2) ** 1.3).astype(np.int64),
         "is_fraud": reported.astype(np.int64),
     }
 
@@ -257,9 +258,6 @@ def _category(draw: np.ndarray, abroad: np.ndarray, online: np.ndarray) -> np.nd
     return np.minimum(np.select([abroad, online], mixes[:2], mixes[2]), len(_CATEGORIES) - 1).astype(np.int32)
 
 
-def _mixed(values: np.ndarray, seed: int) -> np.ndarray:
-    """Hash integers to [0, 1) by SplitMix64's finalizer: a random number that is the same in every block."""
-    mixed = values.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) / float(1 << 53)
+def _random(values: np.ndarray, seed: int) -> np.ndarray:
+    """Return a number in [0, 1) for each integer: a random one that is the same in every block."""
+    return unit_interval(splitmix64(values.astype(np.uint64), seed))

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandas.util import hash_array
 
+from data.transform.hashing import GOLDEN, splitmix64
+
 # The cast restores the type, which is lost because pandas loads the function lazily.
 _hash = cast(Callable[..., np.ndarray], hash_array)
 _NULL = np.uint64(0x9AE16A3B2F90404F)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WRAP = 1 << 64
 
 
@@ -24,9 +25,9 @@ def content_sum(table: pa.Table, first_row: int = 0) -> int:
     The sums of a table's pieces add up, modulo 2**64, to the sum of the whole, however it is cut. A row's hash depends
     on every value, the value's column and the row's number.
     """
-    rows = mixed(row_numbers(first_row, table.num_rows))
+    rows = splitmix64(row_numbers(first_row, table.num_rows))
     for column in table.columns:
-        rows = mixed(rows * _GOLDEN + column_hashes(column))
+        rows = splitmix64(rows * GOLDEN + column_hashes(column))
     return int(rows.sum(dtype=np.uint64))
 
 
@@ -40,20 +41,12 @@ def column_hashes(column: pa.ChunkedArray) -> np.ndarray:
     """Hash every value of a column to uint64 of shape (n,); equal values have equal hashes in every table."""
     absent = column.is_null().to_numpy(zero_copy_only=False)
     bits = _bits(column)
-    return np.where(absent, _NULL, mixed(bits if bits is not None else _word_hashes(column)))
+    return np.where(absent, _NULL, splitmix64(bits if bits is not None else _word_hashes(column)))
 
 
 def row_numbers(first: int, count: int) -> np.ndarray:
     """Return the numbers of `count` consecutive rows from `first` on, as uint64 of shape (count,)."""
     return np.arange(first, first + count, dtype=np.uint64)
-
-
-def mixed(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Hash uint64 values by the finalizer of SplitMix64 (Steele et al. 2014); differs by `seed`."""
-    mixed = values + np.uint64((seed + 1) * int(_GOLDEN) % _WRAP)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _bits(column: pa.ChunkedArray) -> np.ndarray | None:

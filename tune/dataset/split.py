@@ -17,7 +17,8 @@ from data.errors import DataError
 from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us
-from tune.dataset.fingerprint import column_hashes, mixed, row_numbers
+from data.transform.hashing import splitmix64
+from tune.dataset.fingerprint import column_hashes, row_numbers
 
 PARTS = 3
 """Train, validation and holdout, numbered 0, 1 and 2."""
@@ -82,7 +83,7 @@ class SplitOrder:
             return SplitKeys(_times(table, self.time), strata)
         found = column_hashes(named_column(table, self.entity)) if self.entity else None
         hashes = row_numbers(first_row, table.num_rows) if found is None else found
-        return SplitKeys((mixed(mixed(hashes, self.seed)) >> np.uint64(1)).astype(np.int64), strata)
+        return SplitKeys((splitmix64(splitmix64(hashes, self.seed)) >> np.uint64(1)).astype(np.int64), strata)
 
 
 @dataclass(frozen=True)

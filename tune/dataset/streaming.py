@@ -22,8 +22,9 @@ from data.schema.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
 from data.sources.parquet import Chunk, ParquetSource, chunk_batches
 from data.transform.encoding import Transform
+from data.transform.hashing import splitmix64, unit_interval
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset, count_words, with_words
-from tune.dataset.fingerprint import content_sum, digest, mixed, row_numbers
+from tune.dataset.fingerprint import content_sum, digest, row_numbers
 from tune.dataset.shards import Shards, shard_bytes, shard_folder, write_shard
 from tune.dataset.split import PARTS, SplitKeys, SplitOrder, TableSplit, refuse_one_sided, rows_of, split_order
 from tune.dataset.streaming_split import stream_split
@@ -185,7 +186,7 @@ class _Encoder:
 def _uniform(first_row: int, count: int) -> np.ndarray:
     """Draw a number in [0, 1) for each row from its number, whatever piece it is in."""
     numbers = row_numbers(first_row, count)
-    return (mixed(mixed(numbers, _SAMPLE_SEED)) >> np.uint64(11)) / float(1 << 53)
+    return unit_interval(splitmix64(splitmix64(numbers, _SAMPLE_SEED)))
 
 
 def _pieces(chunk: Chunk, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
