@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support import cassandra
+from tests.support.services import cassandra
 
 
 def missing_tool(marker: str) -> str | None:
