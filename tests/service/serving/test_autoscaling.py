@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +13,11 @@ import pytest
 
 from data.schema.use_case import load_use_case
 from tests.support.services.application import Workplace, serve_command, wait_for
+from tests.support.services.model_swaps import BODIES, MANY
 from tests.support.training.models import card_table, train_bundle
 
 pytestmark = pytest.mark.ray
 
-SENT = ("user_id", "amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
-BODIES = [json.dumps(row).encode() for row in card_table(1000).select(SENT).to_pylist()]
-ARRAY = b"[" + b",".join(BODIES) + b"]"
 SETTINGS = {
     "RAYSCORE_GATEWAY_MAX_REPLICAS": "1",
     "RAYSCORE_FEATURE_MAX_REPLICAS": "1",
@@ -69,7 +65,7 @@ def busy(place: Workplace, statuses: Counter[int]) -> Iterator[None]:
 
     def client() -> None:
         while not over.is_set():
-            statuses[ask(place, ARRAY)] += 1
+            statuses[ask(place, MANY)] += 1
 
     threads = [threading.Thread(target=client) for _ in range(2)]
     for thread in threads:
@@ -91,8 +87,8 @@ def test_replicas_come_and_go_with_the_load_without_an_error(service: Workplace)
 
     def one_left() -> bool:
         statuses[ask(service)] += 1
-        time.sleep(0.5)  # a model that is asked all the time is not idle
         return models(service) == 1 and len(service.processes("ServeReplica:default:Model")) == 1
 
-    wait_for(one_left, "the second model replica to be gone", 300)
+    # A model that is asked all the time is not idle.
+    wait_for(one_left, "the second model replica to be gone", 300, every_s=0.5)
     assert set(statuses) == {200}

@@ -37,12 +37,12 @@ _WAIT_S = 180.0
 """Only a bound: a busy machine takes many times as long for the same as an idle one."""
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = _WAIT_S) -> None:
-    """Wait until `condition` holds; fail the test, saying `what` was waited for, when it never does."""
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = _WAIT_S, every_s: float = 0.1) -> None:
+    """Look every `every_s` s whether `condition` holds; fail, saying `what` was waited for, when it never does."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
-        time.sleep(0.1)
+        time.sleep(every_s)
 
 
 class Workplace:
