@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -22,6 +23,11 @@ from tests.support.serving.predict_app import STORED, ServedApp, build_app, loca
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Serve looks at its replicas ten times a second, which takes an eighth of a CPU per service.
 os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
+# At the 20 ms of our services every idle replica takes a twentieth of a CPU to report that nothing happened.
+os.environ.setdefault("RAY_SERVE_METRICS_EXPORT_INTERVAL_MS", "500")
+# The tests start hundreds of processes: each would compile our packages anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Before any test module is read: what it decorates keeps the profile of that moment. How long an example takes says
 # something of the machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
