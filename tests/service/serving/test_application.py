@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.services import http_client
 from tests.support.services.application import Workplace, serve_command, wait_for
 from tests.support.services.cassandra import Node
 from tests.support.services.model_swaps import Versions
@@ -45,8 +45,8 @@ def test_features_come_from_request_then_store_then_default(graph: Workplace) ->
     row = _rows(graph, 1)[0]
     body = _body(row) | {"device_trust_score": 0}
 
-    answer = httpx.post(f"{graph.url}/predict?detail=1", json=body, timeout=30).json()
-    stranger = httpx.post(f"{graph.url}/predict?detail=1", json=body | {"user_id": "nobody"}, timeout=30).json()
+    answer = http_client.post(f"{graph.url}/predict?detail=1", json=body, timeout=30).json()
+    stranger = http_client.post(f"{graph.url}/predict?detail=1", json=body | {"user_id": "nobody"}, timeout=30).json()
 
     assert answer["features"]["device_trust_score"] == {"value": 0, "source": "request"}
     assert answer["features"]["cardholder_age"]["source"] == "online"
@@ -64,7 +64,7 @@ def test_batch_scores_equal_the_live_answers_bit_for_bit(graph: Workplace) -> No
     done = graph.run("ray_app", "score", str(graph.folder / "card.parquet"), str(graph.folder / "scores.parquet"))
     assert done.returncode == 0, done.stderr
 
-    live = httpx.post(f"{graph.url}/predict", json=[_body(row, *names) for row in rows], timeout=30).json()
+    live = http_client.post(f"{graph.url}/predict", json=[_body(row, *names) for row in rows], timeout=30).json()
     scored = pq.read_table(graph.folder / "scores.parquet").slice(0, 300)
 
     assert [answer["probability"] for answer in live] == scored.column("probability").to_pylist()
@@ -81,7 +81,7 @@ def test_batch_scoring_reads_the_store_for_absent_columns(graph: Workplace) -> N
     done = graph.run("ray_app", "score", str(short), str(out))
     assert done.returncode == 0, done.stderr
 
-    live = httpx.post(f"{graph.url}/predict", json=[_body(row) for row in whole.to_pylist()], timeout=30).json()
+    live = http_client.post(f"{graph.url}/predict", json=[_body(row) for row in whole.to_pylist()], timeout=30).json()
 
     assert [answer["probability"] for answer in live] == pq.read_table(out).column("probability").to_pylist()
 
@@ -106,7 +106,7 @@ def test_what_a_client_does_wrong_is_a_4xx(
     """A bad request passes the whole HTTP stack and comes back as problem details that name what is wrong."""
     given = {"content-type": "application/json"} | headers
 
-    answer = httpx.post(f"{graph.url}/predict", content=content, headers=given, timeout=30)
+    answer = http_client.post(f"{graph.url}/predict", content=content, headers=given, timeout=30)
 
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
@@ -116,8 +116,8 @@ def test_what_a_client_does_wrong_is_a_4xx(
 
 def test_wrong_method_and_path_are_named(graph: Workplace) -> None:
     """A wrong method is 405 with Allow, an unknown path 404 with those there are."""
-    wrong = httpx.get(f"{graph.url}/predict", timeout=30)
-    unknown = httpx.get(f"{graph.url}/nothing", timeout=30)
+    wrong = http_client.get(f"{graph.url}/predict", timeout=30)
+    unknown = http_client.get(f"{graph.url}/nothing", timeout=30)
 
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
     assert unknown.status_code == 404
@@ -127,14 +127,14 @@ def test_wrong_method_and_path_are_named(graph: Workplace) -> None:
 def test_pages_are_there(graph: Workplace) -> None:
     """Front page, documentation, OpenAPI, model description, health and metrics answer."""
     for path in ("/", "/docs", "/docs/swagger-ui-bundle.js", "/openapi.json", "/model/info", "/health", "/metrics"):
-        assert httpx.get(graph.url + path, timeout=30).status_code == 200, path
-    assert "rayscore_requests_total" in httpx.get(f"{graph.url}/metrics", timeout=30).text
+        assert http_client.get(graph.url + path, timeout=30).status_code == 200, path
+    assert "rayscore_requests_total" in http_client.get(f"{graph.url}/metrics", timeout=30).text
 
 
 def test_replicas_run_on_the_fast_settings(graph: Workplace) -> None:
     """A plain `serve run` gets HAProxy and the fast settings without the user knowing: no warning on the front page."""
     assert graph.processes("haproxy")
-    assert 'class="slow"' not in httpx.get(graph.url, timeout=30).text
+    assert 'class="slow"' not in http_client.get(graph.url, timeout=30).text
 
 
 def test_a_lost_store_degrades_answers_and_comes_back(graph: Workplace) -> None:
@@ -144,21 +144,21 @@ def test_a_lost_store_degrades_answers_and_comes_back(graph: Workplace) -> None:
     hidden = store.with_suffix(".hidden")
 
     def degraded() -> bool:
-        answer = httpx.post(f"{graph.url}/predict", json=body, timeout=30)
+        answer = http_client.post(f"{graph.url}/predict", json=body, timeout=30)
         assert answer.status_code == 200
         return answer.json()["degraded"]
 
     os.rename(store, hidden)
     try:
         wait_for(degraded, "answers to be degraded")
-        assert "materialize" in httpx.get(f"{graph.url}/ready", timeout=30).json()["problems"]["feature_fetch"]
+        assert "materialize" in http_client.get(f"{graph.url}/ready", timeout=30).json()["problems"]["feature_fetch"]
     finally:
         os.rename(hidden, store)
     wait_for(lambda: not degraded(), "answers to be whole again")
 
 
 def _calls(place: Workplace, way: str) -> float:
-    text = httpx.get(f"{place.url}/metrics", timeout=30).text
+    text = http_client.get(f"{place.url}/metrics", timeout=30).text
     found = re.findall(rf'^rayscore_stage_calls_total{{.*way="{way}".*}} (.+)$', text, re.M)
     return sum(map(float, found))
 
@@ -168,7 +168,7 @@ def test_calls_go_by_links(graph: Workplace) -> None:
     by_handle, by_link = _calls(graph, "handle"), _calls(graph, "link")
 
     body = _body(_rows(graph, 1)[0])
-    assert httpx.post(f"{graph.url}/predict", json=body, timeout=30).status_code == 200
+    assert http_client.post(f"{graph.url}/predict", json=body, timeout=30).status_code == 200
 
     # The other gateway's counters reach the page that answers with its next report.
     wait_for(lambda: _calls(graph, "link") == by_link + 2, "a call of each stage by a link")
@@ -186,7 +186,7 @@ def test_a_killed_replica_fails_no_request(graph: Workplace, stage: str) -> None
     os.kill(before[0], signal.SIGKILL)
 
     def replaced() -> bool:
-        answer = httpx.post(f"{graph.url}/predict", json=body, timeout=30)
+        answer = http_client.post(f"{graph.url}/predict", json=body, timeout=30)
         assert answer.status_code == 200, answer.text
         assert not answer.json()["degraded"]
         return len(set(graph.processes(f"ServeReplica:default:{stage}")) - {before[0]}) == 2
@@ -203,7 +203,7 @@ def test_a_frozen_replica_fails_no_request(graph: Workplace, stage: str) -> None
 
     os.kill(replica, signal.SIGSTOP)
     try:
-        answers = [httpx.post(f"{graph.url}/predict", json=body, timeout=30) for _ in range(50)]
+        answers = [http_client.post(f"{graph.url}/predict", json=body, timeout=30) for _ in range(50)]
     finally:
         os.kill(replica, signal.SIGCONT)
 
@@ -221,14 +221,14 @@ def test_every_way_of_serving_answers_the_same(
 ) -> None:
     """Fused, or by Serve's handles, the probabilities are the graph's; Ctrl-C then leaves no process behind."""
     bodies = [_body(row) for row in _rows(graph, 50)]
-    expected = httpx.post(f"{graph.url}/predict", json=bodies, timeout=30).json()
+    expected = http_client.post(f"{graph.url}/predict", json=bodies, timeout=30).json()
     place = Workplace(tmp_path)
     place.var.symlink_to(graph.var)
     place.environment |= PATIENT | variables
 
     with place.running(*serve_command(target)) as child:
         place.wait_ready(child)
-        answers = httpx.post(f"{place.url}/predict", json=bodies, timeout=30).json()
+        answers = http_client.post(f"{place.url}/predict", json=bodies, timeout=30).json()
         child.send_signal(signal.SIGINT)
         child.wait(180)
 
@@ -262,12 +262,12 @@ def test_the_graph_reads_cassandra(graph: Workplace, on_cassandra: Workplace) ->
     """From a Cassandra node the very same values and probabilities come as from SQLite."""
     body = _body(_rows(graph, 1)[0])
 
-    expected = httpx.post(f"{graph.url}/predict?detail=1", json=body, timeout=30).json()
+    expected = http_client.post(f"{graph.url}/predict?detail=1", json=body, timeout=30).json()
     answer: dict[str, Any] = {}
 
     def whole() -> bool:
         # A node that has just started is slow now and then.
-        answer.update(httpx.post(f"{on_cassandra.url}/predict?detail=1", json=body, timeout=30).json())
+        answer.update(http_client.post(f"{on_cassandra.url}/predict?detail=1", json=body, timeout=30).json())
         return answer["degraded"] is False
 
     wait_for(whole, "a whole answer")
@@ -282,7 +282,7 @@ def test_a_frozen_and_a_closed_node_degrade_answers_and_leave_nothing_behind(
     body = _body(_rows(graph, 1)[0])
 
     def degraded() -> bool:
-        answer = httpx.post(f"{on_cassandra.url}/predict", json=body, timeout=30)
+        answer = http_client.post(f"{on_cassandra.url}/predict", json=body, timeout=30)
         assert answer.status_code == 200, answer.text
         return answer.json()["degraded"]
 

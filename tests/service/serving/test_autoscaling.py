@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from data.schema.use_case import load_use_case
+from tests.support.services import http_client
 from tests.support.services.application import Workplace, serve_command, wait_for
 from tests.support.services.model_swaps import BODIES, MANY
 from tests.support.training.models import card_table, train_bundle
@@ -55,7 +55,7 @@ def models(place: Workplace) -> float:
 def ask(place: Workplace, body: bytes = BODIES[0]) -> int:
     """Status of one prediction, or of an array of them."""
     head = {"content-type": "application/json"}
-    return httpx.post(f"{place.url}/predict", content=body, headers=head, timeout=70).status_code
+    return http_client.post(f"{place.url}/predict", content=body, headers=head, timeout=70).status_code
 
 
 @contextmanager

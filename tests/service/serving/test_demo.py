@@ -6,11 +6,11 @@ import signal
 import socket
 from pathlib import Path
 
-import httpx
 import pytest
 
 from data.distributed.child_process import child_command
 from tests.support.environment.command_line import OURS, write_shadows
+from tests.support.services import http_client
 from tests.support.services.application import Workplace, serve_command, wait_for
 
 pytestmark = pytest.mark.ray
@@ -34,7 +34,7 @@ def test_the_demo_serves_until_interrupted_and_reuses_what_is_there(tmp_path: Pa
     with place.running(*DEMO) as child:
         wait_for(lambda: "serving until Ctrl-C" in place.log() or child.poll() is not None, "the demo to serve", 800)
         assert child.poll() is None, place.log()
-        assert httpx.get(f"{place.url}/ready").status_code == 200
+        assert http_client.get(f"{place.url}/ready").status_code == 200
         child.send_signal(signal.SIGINT)
         assert child.wait(180) == 0, place.log()
     wait_for(lambda: not place.processes(), "every process of the demo to be gone")

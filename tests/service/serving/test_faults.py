@@ -19,6 +19,7 @@ import pytest
 
 from ray_app.loadtest.http_client.http_response import parse
 from tests.support.load.paced_load import Pace, paced
+from tests.support.services import http_client
 from tests.support.services.application import Workplace, wait_for
 from tests.support.services.model_swaps import Versions
 from tests.support.training.models import card_table
@@ -44,7 +45,7 @@ def service(versions: Versions) -> Workplace:
 def balanced(place: Workplace) -> int:
     """How many gateways HAProxy sends requests to."""
     port = place.environment["RAY_SERVE_HAPROXY_METRICS_PORT"]
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+    text = http_client.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
     return len(re.findall(r'^haproxy_server_status\{.*server="SERVE_REPLICA_.*state="UP"\} 1$', text, re.M))
 
 
@@ -70,7 +71,7 @@ def until_closed(connection: socket.socket) -> bytes:
 def ask(place: Workplace, body: bytes = BODIES[0]) -> httpx.Response:
     """One prediction, or an array of them, as any client would ask for it."""
     head = {"content-type": "application/json"}
-    return httpx.post(f"{place.url}/predict", content=body, headers=head, timeout=30)
+    return http_client.post(f"{place.url}/predict", content=body, headers=head, timeout=30)
 
 
 def asked_again(connection: socket.socket) -> int:

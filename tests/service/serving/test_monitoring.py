@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from tests.support.environment.processes import listening
+from tests.support.services import http_client
 from tests.support.services.application import Workplace, wait_for
 from tests.support.services.model_swaps import ANOTHER_GOOD, NAME, Versions
 from tests.support.services.prometheus import Prometheus, promtool, running
@@ -82,14 +82,14 @@ def configuration(place: Workplace) -> dict[str, Any]:
 def predict(graph: Versions, times: int = 20) -> None:
     """Ask for predictions of several entities."""
     rows = [{**BODY, "user_id": f"user_{n}"} for n in range(times)]
-    assert httpx.post(f"{graph.place.url}/predict", json=rows, timeout=30).status_code == 200
+    assert http_client.post(f"{graph.place.url}/predict", json=rows, timeout=30).status_code == 200
     for row in rows:
-        assert httpx.post(f"{graph.place.url}/predict", json=row, timeout=30).status_code == 200
+        assert http_client.post(f"{graph.place.url}/predict", json=row, timeout=30).status_code == 200
 
 
 def page(graph: Versions) -> str:
     """One scrape."""
-    reply = httpx.get(f"{graph.place.url}/metrics", timeout=10)
+    reply = http_client.get(f"{graph.place.url}/metrics", timeout=10)
     assert reply.status_code == 200
     return reply.text
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import resource
 
-import httpx
 import pytest
 
 from data.prediction_log.files import read_log
 from tests.support.environment.processes import children
 from tests.support.load.checked_load import checking
+from tests.support.services import http_client
 from tests.support.services.application import wait_for
 from tests.support.services.model_swaps import (
     BODIES,
@@ -96,7 +96,7 @@ def test_a_full_disk_costs_the_log_its_rows_and_nobody_an_answer(versions, expec
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
     def counts_lost() -> bool:
-        text = httpx.get(f"{versions.place.url}/metrics", timeout=30).text
+        text = http_client.get(f"{versions.place.url}/metrics", timeout=30).text
         lost = [line for line in text.splitlines() if "log_rows_total" in line and 'outcome="lost"' in line]
         return any(float(line.rpartition(" ")[2]) > 0 for line in lost)
 

@@ -14,6 +14,7 @@ import pytest
 from ray._private.runtime_env.packaging import create_package
 
 from tests.support.environment.ports import free_port
+from tests.support.services import http_client
 from tests.support.services.application import BIN, START_TIMEOUT_S, Workplace, wait_for
 from tests.support.training.models import card_bundle, write_card_table
 from tests.support.training.registry import new_registry
@@ -59,8 +60,8 @@ def submit(jobs: Workplace) -> Iterator[Submit]:
 
     def job_agent_is_up() -> bool:
         try:
-            nodes = httpx.get(f"{address}/api/jobs/", timeout=5)
-            agents = httpx.get(f"{address}/api/v0/nodes", timeout=5)
+            nodes = http_client.get(f"{address}/api/jobs/", timeout=5)
+            agents = http_client.get(f"{address}/api/v0/nodes", timeout=5)
         except httpx.HTTPError:
             return False
         return nodes.status_code == 200 and agents.status_code == 200

@@ -58,20 +58,26 @@ def kill(pids):
     return pids
 
 
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster, prepared, tmp_path_factory):
+    """Fourteen trials of TPE, one after the other, in one go."""
+    trials, _ = run(prepared, [], tmp_path_factory.mktemp("undisturbed"))
+    return trials
+
+
 def outcomes(trials):
     """Everything of trials but how long they took, by number."""
     return [each.model_dump(exclude={"seconds"}) for each in sorted(trials, key=lambda each: each.number)]
 
 
 @pytest.mark.ray
-def test_resumed_search_ends_as_an_unbroken_one(ray_cluster, prepared, tmp_path):
+def test_resumed_search_ends_as_an_unbroken_one(undisturbed, prepared, tmp_path):
     """Going on after twelve of fourteen, when TPE has begun to learn, gives the same trials and the same best."""
-    whole, _ = run(prepared, [], tmp_path)
-    assert [each.number for each in whole] == list(range(14))
-    assert any(each.stopped_early for each in whole)
-    rest, _ = run(prepared, whole[:12], tmp_path)
-    assert outcomes([*whole[:12], *rest]) == outcomes(whole)
-    assert best_trial([*whole[:12], *rest]) == best_trial(whole)
+    assert [each.number for each in undisturbed] == list(range(14))
+    assert any(each.stopped_early for each in undisturbed)
+    rest, _ = run(prepared, undisturbed[:12], tmp_path)
+    assert outcomes([*undisturbed[:12], *rest]) == outcomes(undisturbed)
+    assert best_trial([*undisturbed[:12], *rest]) == best_trial(undisturbed)
 
 
 @pytest.mark.ray
@@ -85,16 +91,15 @@ def test_two_at_once_give_the_same_trials_whoever_is_faster(ray_cluster, prepare
 
 
 @pytest.mark.ray
-def test_trial_of_a_killed_worker_is_run_again(ray_cluster, prepared, tmp_path):
+def test_trial_of_a_killed_worker_is_run_again(undisturbed, prepared, tmp_path):
     """kill -9 of the worker between two trials: said, run again, and the trials are those of an undisturbed search."""
-    undisturbed, _ = run(prepared, [], tmp_path, trials=6, sampler=SamplerName.RANDOM)
     killed = []
 
     def kill_worker(trial):
         if trial.number == 2:
             killed.extend(kill(workers("ray::_XGBoostTrial")))
 
-    found, said = run(prepared, [], tmp_path, trials=6, sampler=SamplerName.RANDOM, on_trial=kill_worker)
+    found, said = run(prepared, [], tmp_path, on_trial=kill_worker)
     assert killed
     assert outcomes(found) == outcomes(undisturbed)
     assert said == ["trial 3: its worker died; the trial is run again"]
@@ -106,7 +111,7 @@ def test_trial_whose_worker_always_dies_ends_the_search(ray_cluster, prepared, t
     over, long = threading.Event(), DECLARED.model_copy(update={"max_rounds": 10_000, "early_stopping_rounds": 10_000})
 
     def kill_each() -> None:
-        while not over.wait(0.01):
+        while not over.wait(0.1):
             kill(workers("ray::ResourceTrainable.train"))
 
     killer = threading.Thread(target=kill_each)

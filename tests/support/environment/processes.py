@@ -6,16 +6,20 @@ import os
 from pathlib import Path
 
 
+def by_command_line(word: str) -> list[int]:
+    """Processes whose command line holds `word`; one that has ended and was not waited for has none."""
+    found = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in found if word.encode() in read(pid, "cmdline")]
+
+
 def workers(title: str) -> list[int]:
     """Processes below this one whose title begins with `title`, e.g. `ray::Actor.method` while it runs."""
-    found = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    return [pid for pid in found if _read(pid, "cmdline").startswith(title.encode()) and _below(pid)]
+    return [pid for pid in by_command_line(title) if read(pid, "cmdline").startswith(title.encode()) and _below(pid)]
 
 
 def children(parent: int, module: str) -> list[int]:
     """Child processes of one that run a module of ours by `data.distributed.child_process`."""
-    found = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    ours = [pid for pid in found if _read(pid, "cmdline").endswith(f"\0{module}\0".encode())]
+    ours = [pid for pid in by_command_line(module) if read(pid, "cmdline").endswith(f"\0{module}\0".encode())]
     return [pid for pid in ours if (fields := _fields(pid)) and int(fields[1]) == parent]
 
 
@@ -34,7 +38,7 @@ def _below(pid: int) -> bool:
 
 
 def _fields(pid: int) -> list[str]:
-    return _read(pid, "stat").decode(errors="replace").rpartition(")")[2].split()
+    return read(pid, "stat").decode(errors="replace").rpartition(")")[2].split()
 
 
 def _target(link: Path) -> str:
@@ -44,9 +48,11 @@ def _target(link: Path) -> str:
         return ""
 
 
-def _read(pid: int, name: str) -> bytes:
+def read(pid: int, name: str) -> bytes:
+    """A file of a process, e.g. `environ`; empty when the process is gone."""
     try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
     except OSError:
         return b""
 

@@ -23,6 +23,8 @@ from data.schema.use_case import load_use_case
 from data.settings import Settings
 from data.sources.parquet import open_source, write_table
 from tests.support.environment.ports import free_port
+from tests.support.environment.processes import by_command_line, read
+from tests.support.services import http_client
 from tests.support.training.models import card_bundle, card_table
 from tests.support.training.registry import new_registry
 from tune.registry.bundle import Bundle
@@ -97,22 +99,12 @@ class Workplace:
     def processes(self, word: str = "") -> list[int]:
         """Pids of the living processes of this workplace whose command line holds `word`."""
         mark = f"RAYSCORE_VAR_DIR={self.var}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-                if mark in (entry / "environ").read_bytes() and word.encode() in (entry / "cmdline").read_bytes():
-                    found += [int(entry.name)] if state != "Z" else []
-            except OSError:
-                continue
-        return found
+        return [pid for pid in by_command_line(word) if mark in read(pid, "environ")]
 
     def shown(self, series: str) -> float:
         """The value of the first series on `/metrics` that begins so, the answering gateway's; NaN without one."""
         try:
-            text = httpx.get(f"{self.url}/metrics", timeout=30).text
+            text = http_client.get(f"{self.url}/metrics", timeout=30).text
         except httpx.HTTPError:
             return math.nan
         found = re.search(rf"^{re.escape(series)}.* (\S+)$", text, re.M)
@@ -124,7 +116,7 @@ class Workplace:
         def ready() -> bool:
             assert child.poll() is None, self.log()
             try:
-                return httpx.get(f"{self.url}/ready", timeout=5).status_code == 200
+                return http_client.get(f"{self.url}/ready", timeout=5).status_code == 200
             except httpx.HTTPError:
                 return False
 

@@ -15,6 +15,7 @@ import httpx
 from data.schema.use_case import load_use_case
 from ray_app.control.messages import GATEWAY
 from tests.support.load.checked_load import Asked, Checked
+from tests.support.services import http_client
 from tests.support.services.application import Workplace, wait_for
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
@@ -89,7 +90,7 @@ class Versions:
     def ask(self, body: bytes, **headers: str) -> httpx.Response:
         """One prediction."""
         given = {"content-type": "application/json", **headers}
-        return httpx.post(f"{self.place.url}/predict", content=body, headers=given, timeout=30)
+        return http_client.post(f"{self.place.url}/predict", content=body, headers=given, timeout=30)
 
     def look(self, name: str = "status") -> Any:
         """What the admin API shows, as soon as there is a Control to show it."""
@@ -172,7 +173,7 @@ class Versions:
     def _admin(self, method: str, name: str, told: dict[str, Any] | None = None) -> httpx.Response:
         given = {"authorization": f"Bearer {TOKEN}"}
         content = None if told is None else json.dumps(told)
-        return httpx.request(method, f"{self.place.url}/admin/{name}", headers=given, content=content, timeout=30)
+        return http_client.request(method, f"{self.place.url}/admin/{name}", headers=given, content=content, timeout=30)
 
 
 def swap(versions: Versions, weight: float) -> None:

@@ -14,6 +14,7 @@ import httpx
 import yaml
 
 from tests.support.environment.ports import free_port
+from tests.support.services import http_client
 from tests.support.services.application import wait_for
 
 
@@ -33,7 +34,7 @@ class Prometheus:
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of one API call."""
-        reply = httpx.get(f"{self._url}/api/v1/{path}", params=parameters, timeout=10)
+        reply = http_client.get(f"{self._url}/api/v1/{path}", params=parameters, timeout=10)
         assert reply.status_code == 200, reply.text
         return reply.json()["data"]
 
@@ -46,7 +47,7 @@ class Prometheus:
     def is_ready(self) -> bool:
         """True once it takes queries."""
         try:
-            return httpx.get(f"{self._url}/-/ready", timeout=5).status_code == 200
+            return http_client.get(f"{self._url}/-/ready", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -12,6 +12,7 @@ import httpx
 
 from data.schema.use_case import Metric, Range, Search
 from tests.support.environment.ports import free_port
+from tests.support.services import http_client
 from tests.support.services.application import wait_for
 from tests.support.training.registry import new_registry
 from tune.search.trial import Trial
@@ -56,7 +57,11 @@ class MlflowServer:
     def start(self) -> MlflowServer:
         """Start it, or start it again, and wait until it answers."""
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+            # Its queue of jobs for judging language models is six processes more, each of which imports MLflow.
+            environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            self._process = subprocess.Popen(
+                self._command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
         wait_for(self._answers, "the MLflow server", 240)
         return self
 
@@ -74,6 +79,6 @@ class MlflowServer:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.uri}/health", timeout=5).status_code == 200
+            return http_client.get(f"{self.uri}/health", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
