@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,31 +33,6 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 # Ended by SIGTERM, the tests stop what they have started, as they do after Ctrl-C.
 signal.signal(signal.SIGTERM, interrupt)
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One small Ray cluster for every test that needs one, started at first use."""
-    import ray
-
-    _start(ray, tries=4)
-    # It follows every file of every worker, for nobody, and takes a tenth of a CPU for it.
-    ray._private.worker._global_node.kill_log_monitor()
-    yield
-    ray.shutdown()
-
-
-def _start(ray: Any, tries: int) -> None:
-    """Start a cluster; once more where the machine was too busy for the 30 s that Ray allows for it."""
-    options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 150_000_000, "log_to_driver": False}
-    try:
-        ray.init(address="local", **options)
-    except Exception as exc:
-        # Ray has no type of its own for this.
-        if tries == 1 or "timed out during startup" not in str(exc):
-            raise
-        ray.shutdown()
-        _start(ray, tries - 1)
 
 
 @pytest.fixture(scope="module")

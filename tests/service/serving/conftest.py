@@ -1,4 +1,7 @@
-"""The one service that most of these tests have between them: starting one costs more than most tests."""
+"""The one service that these tests have between them: starting one costs more than most tests.
+
+It ends with the last test of the folder: left alone it takes a third of a CPU from whatever the process runs next.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.services.application import Workplace, serve_command, wait_for
+from tests.support.services.cassandra import Node
 from tests.support.services.model_swaps import BODIES, GOOD, Versions, swap
 
 SETTINGS = {
@@ -26,7 +30,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A folder with a registry and a filled store."""
     place = Workplace(tmp_path_factory.mktemp("app"))
@@ -35,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     return place
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def versions(place: Workplace) -> Iterator[Versions]:
     """The graph with two gateways, two feature fetch and two model replicas, and a registry of several versions."""
     versions = Versions(place)
@@ -47,7 +51,7 @@ def versions(place: Workplace) -> Iterator[Versions]:
         yield versions
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def expected(versions: Versions) -> dict[str, list[float]]:
     """What each version says to each body."""
     swap(versions, 0)
@@ -60,3 +64,11 @@ def expected(versions: Versions) -> dict[str, list[float]]:
 def champion_alone(versions: Versions) -> None:
     """A test that says so begins with version 1 answering alone."""
     versions.reset()
+
+
+@pytest.fixture(scope="package")
+def cassandra_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A Cassandra node of these tests' own, which they freeze and kill."""
+    node = Node(tmp_path_factory.mktemp("cassandra")).start()
+    yield node
+    node.kill()

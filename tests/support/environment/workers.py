@@ -11,8 +11,8 @@ from types import FrameType
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-_APART = ("test_autoscaling.py", "test_demo.py", "test_killed_search.py", "test_ray_jobs.py", "test_score_command.py")
-"""Files that start all they need themselves."""
+_SHARING = ("serving", "training", "cassandra")
+"""Folders of `tests/service` whose files have a service, a cluster or a node between them."""
 _FIRST = ("serving", "training", "tests/service/", "cassandra")
 """What takes longest begins first: a process that got it last would work alone in the end."""
 
@@ -20,11 +20,11 @@ _FIRST = ("serving", "training", "tests/service/", "cassandra")
 def group_of(nodeid: str) -> str:
     """The group of a test; one process runs all tests of a group.
 
-    Tests of a folder with real processes have one Ray cluster, one store and registry, or one Cassandra node between
-    them. Any other file is a group of its own.
+    Tests of a folder that shares something expensive are one group. Any other file, such as those of
+    `tests/service/standalone`, which start all they need themselves, is a group of its own.
     """
     file = PurePath(nodeid.partition("::")[0])
-    if file.parent.parent.as_posix() == "tests/service" and file.name not in _APART:
+    if file.parent.parent.as_posix() == "tests/service" and file.parent.name in _SHARING:
         return file.parent.name
     return "cassandra" if file.parent.name == "conformance" else file.as_posix()
 

@@ -1,0 +1,1 @@
+"""Tests of one service that they have between them."""
