@@ -34,7 +34,7 @@ except ImportError:
 _STUCK_S = 10.0
 
 
-class Tally:
+class LoadCounts:
     """Latencies, errors and statuses of all connections, recorded while `counting` is True."""
 
     def __init__(self) -> None:
@@ -60,12 +60,12 @@ class Tally:
 class Connection(asyncio.Protocol):
     """One persistent connection with one request at a time; replaced by another when the server closes it."""
 
-    def __init__(self, address: tuple[str, int], requests: list[bytes], first: int, tally: Tally) -> None:
+    def __init__(self, address: tuple[str, int], requests: list[bytes], first: int, counts: LoadCounts) -> None:
         self._address = address
         self._opening: asyncio.Task[object] | None = None
         self._waiting = False
         self._requests = cycle(requests[first:] + requests[:first])
-        self._tally = tally
+        self._counts = counts
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self.sent_at = 0.0
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         response = parse(self._received)
         if response is None:
             return
-        self._tally.answered(response.status, time.perf_counter() - self.sent_at)
+        self._counts.answered(response.status, time.perf_counter() - self.sent_at)
         self._received, self._waiting = b"", False
         if response.keep_alive:
             self._send()
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         if self.stopped:
             return
         if self._waiting:
-            self._tally.failed("connection lost")
+            self._counts.failed("connection lost")
         self._received, self._waiting = b"", False
         loop = asyncio.get_running_loop()
         self._opening = loop.create_task(loop.create_connection(lambda: self, *self._address))
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
     def stop(self) -> None:
         """Close the connection; a request that has waited for long counts as unanswered."""
         if self._waiting and time.perf_counter() - self.sent_at > _STUCK_S:
-            self._tally.failed("unanswered")
+            self._counts.failed("unanswered")
         self.stopped = True
         if self._transport:
             self._transport.abort()
@@ -117,23 +117,23 @@ async def run(
 ) -> dict[str, object]:
     """Load the server and return the figures: percentiles in ms, answers/s, errors by status, own CPU seconds."""
     loop = asyncio.get_running_loop()
-    tally = Tally()
+    counts = LoadCounts()
     step = max(len(requests) // connections, 1)
-    opened = [Connection((host, port), requests, i * step % len(requests), tally) for i in range(connections)]
+    opened = [Connection((host, port), requests, i * step % len(requests), counts) for i in range(connections)]
     for connection in opened:
         await loop.create_connection(lambda one=connection: one, host, port)
     await asyncio.sleep(warm_up)
     print(MEASURING, flush=True)
-    started, cpu, tally.counting = time.perf_counter(), time.process_time(), True
+    started, cpu, counts.counting = time.perf_counter(), time.process_time(), True
     await asyncio.sleep(seconds)
     took, cpu = time.perf_counter() - started, time.process_time() - cpu
     for connection in opened:
         connection.stop()
-    tally.counting = False
+    counts.counting = False
     return {
-        "figures": {**percentiles_ms(tally.latencies), "req/s": len(tally.latencies) / took},
-        "answers": len(tally.latencies),
-        "errors": dict(tally.errors),
+        "figures": {**percentiles_ms(counts.latencies), "req/s": len(counts.latencies) / took},
+        "answers": len(counts.latencies),
+        "errors": dict(counts.errors),
         "cpu_s": cpu,
     }
 

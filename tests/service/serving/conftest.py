@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.services.application import Workplace, serve_command, wait_for
-from tests.support.services.cassandra import Node
 from tests.support.services.model_swaps import BODIES, GOOD, Versions, swap
 
 SETTINGS = {
@@ -64,11 +63,3 @@ def expected(versions: Versions) -> dict[str, list[float]]:
 def champion_alone(versions: Versions) -> None:
     """A test that says so begins with version 1 answering alone."""
     versions.reset()
-
-
-@pytest.fixture(scope="package")
-def cassandra_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A Cassandra node of these tests' own, which they freeze and kill."""
-    node = Node(tmp_path_factory.mktemp("cassandra")).start()
-    yield node
-    node.kill()

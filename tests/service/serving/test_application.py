@@ -6,23 +6,26 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from tests.support.services import http_client
-from tests.support.services.application import Workplace, serve_command, wait_for
-from tests.support.services.cassandra import Node
+from tests.support.services.application import (
+    REQUEST_FEATURES,
+    Workplace,
+    request_body,
+    serve_command,
+    stored_rows,
+    wait_for,
+)
 from tests.support.services.model_swaps import Versions
 
 pytestmark = pytest.mark.ray
 
 PATIENT = {"RAYSCORE_FEATURE_TIMEOUT_MS": "3000", "RAYSCORE_REQUEST_TIMEOUT_MS": "8000"}
 """Whole answers are asked for also where a replica starts beside them, which takes all of a small machine."""
-REQUEST = ("amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +35,10 @@ def graph(versions: Versions) -> Workplace:
     return versions.place
 
 
-def _rows(place: Workplace, count: int) -> list[dict]:
-    return pq.read_table(place.folder / "card.parquet").slice(0, count).to_pylist()
-
-
-def _body(row: dict, *names: str) -> dict:
-    return {name: row[name] for name in ("user_id", "transaction_id", *REQUEST, *names)}
-
-
 def test_features_come_from_request_then_store_then_default(graph: Workplace) -> None:
     """A sent value wins over the store's, which wins over the default, and the answer says which it was."""
-    row = _rows(graph, 1)[0]
-    body = _body(row) | {"device_trust_score": 0}
+    row = stored_rows(graph, 1)[0]
+    body = request_body(row) | {"device_trust_score": 0}
 
     answer = http_client.post(f"{graph.url}/predict?detail=1", json=body, timeout=30).json()
     stranger = http_client.post(f"{graph.url}/predict?detail=1", json=body | {"user_id": "nobody"}, timeout=30).json()
@@ -59,12 +54,12 @@ def test_features_come_from_request_then_store_then_default(graph: Workplace) ->
 
 def test_batch_scores_equal_the_live_answers_bit_for_bit(graph: Workplace) -> None:
     """`rayscore score` gives each row the very probability that HTTP gives it, the key carried along."""
-    rows = _rows(graph, 300)
+    rows = stored_rows(graph, 300)
     names = ("device_trust_score", "velocity_last_24h", "cardholder_age")
     done = graph.run("ray_app", "score", str(graph.folder / "card.parquet"), str(graph.folder / "scores.parquet"))
     assert done.returncode == 0, done.stderr
 
-    live = http_client.post(f"{graph.url}/predict", json=[_body(row, *names) for row in rows], timeout=30).json()
+    live = http_client.post(f"{graph.url}/predict", json=[request_body(row, *names) for row in rows], timeout=30).json()
     scored = pq.read_table(graph.folder / "scores.parquet").slice(0, 300)
 
     assert [answer["probability"] for answer in live] == scored.column("probability").to_pylist()
@@ -76,12 +71,14 @@ def test_batch_scoring_reads_the_store_for_absent_columns(graph: Workplace) -> N
     """A table without the online columns is scored with what the store holds, as a request without them is."""
     whole = pq.read_table(graph.folder / "card.parquet").slice(0, 100)
     short = graph.folder / "short.parquet"
-    pq.write_table(whole.select(["user_id", "transaction_id", *REQUEST]), short)
+    pq.write_table(whole.select(["user_id", "transaction_id", *REQUEST_FEATURES]), short)
     out = graph.folder / "short_scores"
     done = graph.run("ray_app", "score", str(short), str(out))
     assert done.returncode == 0, done.stderr
 
-    live = http_client.post(f"{graph.url}/predict", json=[_body(row) for row in whole.to_pylist()], timeout=30).json()
+    live = http_client.post(
+        f"{graph.url}/predict", json=[request_body(row) for row in whole.to_pylist()], timeout=30
+    ).json()
 
     assert [answer["probability"] for answer in live] == pq.read_table(out).column("probability").to_pylist()
 
@@ -139,7 +136,7 @@ def test_replicas_run_on_the_fast_settings(graph: Workplace) -> None:
 
 def test_a_lost_store_degrades_answers_and_comes_back(graph: Workplace) -> None:
     """Without the store's file answers still come, marked degraded, and /ready says why; with it back all is well."""
-    body = _body(_rows(graph, 1)[0])
+    body = request_body(stored_rows(graph, 1)[0])
     store = graph.settings.sqlite_path
     hidden = store.with_suffix(".hidden")
 
@@ -167,7 +164,7 @@ def test_calls_go_by_links(graph: Workplace) -> None:
     """Gateway and stages talk over links: none of the calls of a request goes by Serve's handle."""
     by_handle, by_link = _calls(graph, "handle"), _calls(graph, "link")
 
-    body = _body(_rows(graph, 1)[0])
+    body = request_body(stored_rows(graph, 1)[0])
     assert http_client.post(f"{graph.url}/predict", json=body, timeout=30).status_code == 200
 
     # The other gateway's counters reach the page that answers with its next report.
@@ -178,7 +175,7 @@ def test_calls_go_by_links(graph: Workplace) -> None:
 @pytest.mark.parametrize("stage", ["FeatureFetch", "Model"])
 def test_a_killed_replica_fails_no_request(graph: Workplace, stage: str) -> None:
     """kill -9 of one of two replicas under load: every request is answered whole, and a new replica takes its place."""
-    body = _body(_rows(graph, 1)[0])
+    body = request_body(stored_rows(graph, 1)[0])
     wait_for(lambda: graph.shown(f'rayscore_open_links{{deployment="{stage}"') == 2, f"two {stage} replicas")
     before = graph.processes(f"ServeReplica:default:{stage}")
     assert len(before) == 2
@@ -197,7 +194,7 @@ def test_a_killed_replica_fails_no_request(graph: Workplace, stage: str) -> None
 @pytest.mark.parametrize("stage", ["FeatureFetch", "Model"])
 def test_a_frozen_replica_fails_no_request(graph: Workplace, stage: str) -> None:
     """kill -STOP of one of two replicas: its calls go to the other in time, and it is left out until it wakes."""
-    body = _body(_rows(graph, 1)[0])
+    body = request_body(stored_rows(graph, 1)[0])
     wait_for(lambda: graph.shown(f'rayscore_open_links{{deployment="{stage}"') == 2, f"two {stage} replicas")
     replica = graph.processes(f"ServeReplica:default:{stage}")[0]
 
@@ -220,7 +217,7 @@ def test_every_way_of_serving_answers_the_same(
     graph: Workplace, tmp_path: Path, target: str, variables: dict[str, str]
 ) -> None:
     """Fused, or by Serve's handles, the probabilities are the graph's; Ctrl-C then leaves no process behind."""
-    bodies = [_body(row) for row in _rows(graph, 50)]
+    bodies = [request_body(row) for row in stored_rows(graph, 50)]
     expected = http_client.post(f"{graph.url}/predict", json=bodies, timeout=30).json()
     place = Workplace(tmp_path)
     place.var.symlink_to(graph.var)
@@ -234,77 +231,3 @@ def test_every_way_of_serving_answers_the_same(
 
     assert [answer["probability"] for answer in answers] == [answer["probability"] for answer in expected]
     wait_for(lambda: not place.processes(), "every process to be gone")
-
-
-@pytest.fixture(scope="module")
-def on_cassandra(
-    graph: Workplace, cassandra_node: Node, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workplace]:
-    """The graph with only the settings changed, its store a Cassandra node."""
-    place = Workplace(tmp_path_factory.mktemp("cassandra"))
-    place.environment |= {
-        "RAYSCORE_STORE": "cassandra",
-        "RAYSCORE_CASSANDRA_HOSTS": cassandra_node.address,
-        "RAYSCORE_CASSANDRA_READ_TIMEOUT_MS": "1000",
-        "RAYSCORE_FEATURE_TIMEOUT_MS": "1500",
-        "RAYSCORE_REQUEST_TIMEOUT_MS": "5000",
-        "RAYSCORE_MLFLOW_TRACKING_URI": graph.settings.tracking_uri,
-    }
-    done = place.run("data", "materialize", str(graph.folder / "card.parquet"))
-    assert done.returncode == 0, done.stderr
-    with place.running(*serve_command("graph")) as child:
-        place.wait_ready(child)
-        yield place
-
-
-@pytest.mark.cassandra
-def test_the_graph_reads_cassandra(graph: Workplace, on_cassandra: Workplace) -> None:
-    """From a Cassandra node the very same values and probabilities come as from SQLite."""
-    body = _body(_rows(graph, 1)[0])
-
-    expected = http_client.post(f"{graph.url}/predict?detail=1", json=body, timeout=30).json()
-    answer: dict[str, Any] = {}
-
-    def whole() -> bool:
-        # A node that has just started is slow now and then.
-        answer.update(http_client.post(f"{on_cassandra.url}/predict?detail=1", json=body, timeout=30).json())
-        return answer["degraded"] is False
-
-    wait_for(whole, "a whole answer")
-    assert (answer["probability"], answer["features"]) == (expected["probability"], expected["features"])
-
-
-@pytest.mark.cassandra
-def test_a_frozen_and_a_closed_node_degrade_answers_and_leave_nothing_behind(
-    graph: Workplace, on_cassandra: Workplace, cassandra_node: Node
-) -> None:
-    """Every answer comes while the node is silent or gone, whole ones when it is back, and no file stays open."""
-    body = _body(_rows(graph, 1)[0])
-
-    def degraded() -> bool:
-        answer = http_client.post(f"{on_cassandra.url}/predict", json=body, timeout=30)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["degraded"]
-
-    def open_files() -> int:
-        replicas = on_cassandra.processes("ServeReplica:default:FeatureFetch")
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in replicas)
-
-    wait_for(lambda: not degraded(), "a whole answer")
-    before = open_files()
-    cassandra_node.pause()
-    try:
-        frozen = [degraded() for _ in range(3)]
-    finally:
-        cassandra_node.resume()
-    wait_for(lambda: not degraded(), "whole answers after the freeze")
-    cassandra_node.kill()
-    try:
-        closed = [degraded() for _ in range(20)]
-    finally:
-        cassandra_node.start()
-    wait_for(lambda: not degraded(), "whole answers after the restart")
-
-    assert all(frozen)
-    assert all(closed)
-    wait_for(lambda: open_files() <= before, "as few open files as before")

@@ -277,7 +277,7 @@ def test_everything_has_a_name(page: Page):
     assert page.run("return document.documentElement.lang") == "en"
 
 
-def test_a_closed_door_is_explained(page: Page):
+def test_a_disabled_admin_api_is_explained(page: Page):
     """Where no token is set the page says how to set one. The service's answer is changed on its way to say so."""
     page.run("""
         const real = window.fetch;

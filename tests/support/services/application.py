@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data.online_store import open_store
 from data.online_store.materialization import packer, write
@@ -33,6 +35,8 @@ from tune.registry.traffic_rules import CHAMPION
 from tune.search.mlflow_runs import MlflowRuns
 
 BIN = Path(sys.executable).parent
+REQUEST_FEATURES = ("amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
+"""Features of the card use case that a request has to carry."""
 START_TIMEOUT_S = 240.0
 _SERVE_PORTS = ("FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC", "HAPROXY_STATS", "HAPROXY_METRICS")
 _WAIT_S = 180.0
@@ -153,3 +157,13 @@ class Workplace:
 def serve_command(target: str) -> Sequence[str]:
     """The command that a user types."""
     return (str(BIN / "serve"), "run", f"ray_app:{target}")
+
+
+def stored_rows(place: Workplace, count: int) -> list[dict[str, Any]]:
+    """The first rows of the table that the place's store was filled from."""
+    return pq.read_table(place.folder / "card.parquet").slice(0, count).to_pylist()
+
+
+def request_body(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A request that asks about a row: entity, key, what a request has to carry, and the features `names`."""
+    return {name: row[name] for name in ("user_id", "transaction_id", *REQUEST_FEATURES, *names)}
