@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,16 +15,12 @@ from tests.support.services.application import (
     REQUEST_FEATURES,
     Workplace,
     request_body,
-    serve_command,
     stored_rows,
     wait_for,
 )
 from tests.support.services.model_swaps import Versions
 
 pytestmark = pytest.mark.ray
-
-PATIENT = {"RAYSCORE_FEATURE_TIMEOUT_MS": "3000", "RAYSCORE_REQUEST_TIMEOUT_MS": "8000"}
-"""Whole answers are asked for also where a replica starts beside them, which takes all of a small machine."""
 
 
 @pytest.fixture(scope="module")
@@ -206,28 +201,3 @@ def test_a_frozen_replica_fails_no_request(graph: Workplace, stage: str) -> None
 
     assert {answer.status_code for answer in answers} == {200}
     assert not any(answer.json()["degraded"] for answer in answers)
-
-
-@pytest.mark.parametrize(
-    ("target", "variables"),
-    [("fused", {}), ("graph", {"RAYSCORE_DIRECT_LINKS": "false"})],
-    ids=["fused", "handles"],
-)
-def test_every_way_of_serving_answers_the_same(
-    graph: Workplace, tmp_path: Path, target: str, variables: dict[str, str]
-) -> None:
-    """Fused, or by Serve's handles, the probabilities are the graph's; Ctrl-C then leaves no process behind."""
-    bodies = [request_body(row) for row in stored_rows(graph, 50)]
-    expected = http_client.post(f"{graph.url}/predict", json=bodies, timeout=30).json()
-    place = Workplace(tmp_path)
-    place.var.symlink_to(graph.var)
-    place.environment |= PATIENT | variables
-
-    with place.running(*serve_command(target)) as child:
-        place.wait_ready(child)
-        answers = http_client.post(f"{place.url}/predict", json=bodies, timeout=30).json()
-        child.send_signal(signal.SIGINT)
-        child.wait(180)
-
-    assert [answer["probability"] for answer in answers] == [answer["probability"] for answer in expected]
-    wait_for(lambda: not place.processes(), "every process to be gone")

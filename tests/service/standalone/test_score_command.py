@@ -95,8 +95,8 @@ def test_placement_that_makes_no_sense_is_refused(options: list[str], words: str
 def test_killed_run_goes_on(tmp_path: Path, bundle: Path):
     """After kill -9 in the middle no process is left, and the same command keeps the parts that were finished."""
     place = Workplace(tmp_path)
-    # Some seconds of work, of which two parts are the first hundredth: a test that is slow to kill finds it at work.
-    files, rows = 400, 2_000
+    # Some seconds of work, of which two parts are the beginning: a test that is slow to kill finds it at work.
+    files, rows = 150, 2_000
     folder = many_files(tmp_path / "in", files, rows)
     out, growing = tmp_path / "out", tmp_path / ".out.partial"
     command = ["ray_app", "score", "--bundle", str(bundle), "--concurrency", "1", str(folder), str(out)]

@@ -1,0 +1,167 @@
+"""The other ways of serving, in one replica, by Serve's handles and over Cassandra: each answers as batch scoring does.
+
+That the graph by links over SQLite does too is shown in `tests/service/serving/test_application.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.services import http_client
+from tests.support.services.application import (
+    REQUEST_FEATURES,
+    Workplace,
+    request_body,
+    serve_command,
+    stored_rows,
+    wait_for,
+)
+from tests.support.services.cassandra import Node
+
+pytestmark = pytest.mark.ray
+
+PATIENT = {"RAYSCORE_FEATURE_TIMEOUT_MS": "3000", "RAYSCORE_REQUEST_TIMEOUT_MS": "8000"}
+"""Whole answers are asked for also where a replica starts beside them, which takes all of a small machine."""
+ONLINE_FEATURES = ("device_trust_score", "velocity_last_24h", "cardholder_age")
+ROWS = 50
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A folder with a champion, a table, and a SQLite store that was filled from it."""
+    place = Workplace(tmp_path_factory.mktemp("ways"))
+    place.fill_store(place.write_recent_table())
+    place.publish_champion()
+    return place
+
+
+@pytest.fixture(scope="module")
+def expected(place: Workplace) -> list[float]:
+    """The probabilities of the first rows, by `rayscore score` with the online features from the SQLite store."""
+    rows = pq.read_table(place.folder / "card.parquet").slice(0, ROWS)
+    pq.write_table(rows.select(["user_id", "transaction_id", *REQUEST_FEATURES]), place.folder / "rows.parquet")
+    scored = place.folder / "scores.parquet"
+    done = place.run("ray_app", "score", str(place.folder / "rows.parquet"), str(scored))
+    assert done.returncode == 0, done.stderr
+    return pq.read_table(scored).column("probability").to_pylist()
+
+
+def probabilities(place: Workplace, bodies: list[dict[str, Any]]) -> list[float]:
+    """What the service of a place answers."""
+    answers = http_client.post(f"{place.url}/predict", json=bodies, timeout=30).json()
+    return [answer["probability"] for answer in answers]
+
+
+@pytest.mark.parametrize(
+    ("target", "variables"),
+    [("fused", {}), ("graph", {"RAYSCORE_DIRECT_LINKS": "false"})],
+    ids=["fused", "handles"],
+)
+def test_one_replica_and_handles_answer_the_same(
+    place: Workplace, expected: list[float], tmp_path: Path, target: str, variables: dict[str, str]
+) -> None:
+    """Fused, or by Serve's handles, the probabilities are the same; Ctrl-C then leaves no process behind."""
+    served = Workplace(tmp_path)
+    served.var.symlink_to(place.var)
+    served.environment |= PATIENT | variables
+
+    with served.running(*serve_command(target)) as child:
+        served.wait_ready(child)
+        found = probabilities(served, [request_body(row) for row in stored_rows(place, ROWS)])
+        child.send_signal(signal.SIGINT)
+        child.wait(180)
+
+    assert found == expected
+    wait_for(lambda: not served.processes(), "every process to be gone")
+
+
+@pytest.fixture(scope="module")
+def cassandra_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A Cassandra node of these tests' own: it ends with them."""
+    node = Node(tmp_path_factory.mktemp("cassandra")).start()
+    yield node
+    node.kill()
+
+
+@pytest.fixture(scope="module")
+def on_cassandra(
+    place: Workplace, cassandra_node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
+    """The graph with only the settings changed, its store a Cassandra node."""
+    served = Workplace(tmp_path_factory.mktemp("cassandra"))
+    served.environment |= {
+        "RAYSCORE_STORE": "cassandra",
+        "RAYSCORE_CASSANDRA_HOSTS": cassandra_node.address,
+        "RAYSCORE_CASSANDRA_READ_TIMEOUT_MS": "1000",
+        "RAYSCORE_FEATURE_TIMEOUT_MS": "1500",
+        "RAYSCORE_REQUEST_TIMEOUT_MS": "5000",
+        "RAYSCORE_MLFLOW_TRACKING_URI": place.settings.tracking_uri,
+    }
+    done = served.run("data", "materialize", str(place.folder / "card.parquet"))
+    assert done.returncode == 0, done.stderr
+    with served.running(*serve_command("graph")) as child:
+        served.wait_ready(child)
+        yield served
+
+
+@pytest.mark.cassandra
+def test_the_graph_reads_cassandra(place: Workplace, expected: list[float], on_cassandra: Workplace) -> None:
+    """From a Cassandra node come the values that were materialized, and the probabilities that come from SQLite."""
+    rows = stored_rows(place, 600)
+    # The store has the last row of an entity.
+    last = rows[-1]
+    answer: dict[str, Any] = {}
+
+    def whole() -> bool:
+        # A node that has just started is slow now and then.
+        url = f"{on_cassandra.url}/predict?detail=1"
+        answer.update(http_client.post(url, json=request_body(last), timeout=30).json())
+        return answer["degraded"] is False
+
+    wait_for(whole, "a whole answer")
+    sources = {**dict.fromkeys(REQUEST_FEATURES, "request"), **dict.fromkeys(ONLINE_FEATURES, "online")}
+    assert answer["features"] == {name: {"value": last[name], "source": sources[name]} for name in sources}
+    assert probabilities(on_cassandra, [request_body(row) for row in rows[:ROWS]]) == expected
+
+
+@pytest.mark.cassandra
+def test_a_frozen_and_a_closed_node_degrade_answers_and_leave_nothing_behind(
+    place: Workplace, on_cassandra: Workplace, cassandra_node: Node
+) -> None:
+    """Every answer comes while the node is silent or gone, whole ones when it is back, and no file stays open."""
+    body = request_body(stored_rows(place, 1)[0])
+
+    def degraded() -> bool:
+        answer = http_client.post(f"{on_cassandra.url}/predict", json=body, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["degraded"]
+
+    def open_files() -> int:
+        replicas = on_cassandra.processes("ServeReplica:default:FeatureFetch")
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in replicas)
+
+    wait_for(lambda: not degraded(), "a whole answer")
+    before = open_files()
+    cassandra_node.pause()
+    try:
+        frozen = [degraded() for _ in range(3)]
+    finally:
+        cassandra_node.resume()
+    wait_for(lambda: not degraded(), "whole answers after the freeze")
+    cassandra_node.kill()
+    try:
+        closed = [degraded() for _ in range(20)]
+    finally:
+        cassandra_node.start()
+    wait_for(lambda: not degraded(), "whole answers after the restart")
+
+    assert all(frozen)
+    assert all(closed)
+    wait_for(lambda: open_files() <= before, "as few open files as before")
