@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.services import http_client
 from tests.support.services.application import (
+    ONLINE_FEATURES,
     REQUEST_FEATURES,
     Workplace,
     request_body,
@@ -50,11 +51,12 @@ def test_features_come_from_request_then_store_then_default(graph: Workplace) ->
 def test_batch_scores_equal_the_live_answers_bit_for_bit(graph: Workplace) -> None:
     """`rayscore score` gives each row the very probability that HTTP gives it, the key carried along."""
     rows = stored_rows(graph, 300)
-    names = ("device_trust_score", "velocity_last_24h", "cardholder_age")
     done = graph.run("ray_app", "score", str(graph.folder / "card.parquet"), str(graph.folder / "scores.parquet"))
     assert done.returncode == 0, done.stderr
 
-    live = http_client.post(f"{graph.url}/predict", json=[request_body(row, *names) for row in rows], timeout=30).json()
+    live = http_client.post(
+        f"{graph.url}/predict", json=[request_body(row, *ONLINE_FEATURES) for row in rows], timeout=30
+    ).json()
     scored = pq.read_table(graph.folder / "scores.parquet").slice(0, 300)
 
     assert [answer["probability"] for answer in live] == scored.column("probability").to_pylist()

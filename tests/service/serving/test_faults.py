@@ -20,14 +20,13 @@ import pytest
 from ray_app.loadtest.http_client.http_response import parse
 from tests.support.load.paced_load import Pace, paced
 from tests.support.services import http_client
-from tests.support.services.application import Workplace, wait_for
+from tests.support.services.application import REQUEST_FEATURES, Workplace, wait_for
 from tests.support.services.model_swaps import Versions
 from tests.support.training.models import card_table
 
 pytestmark = pytest.mark.ray
 
-SENT = ("user_id", "amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
-BODIES = [json.dumps(row).encode() for row in card_table(1000).select(SENT).to_pylist()]
+BODIES = [json.dumps(row).encode() for row in card_table(1000).select(("user_id", *REQUEST_FEATURES)).to_pylist()]
 ARRAY = b"[" + b",".join(BODIES) + b"]"
 IDLE = 1000
 ABREAST = 60

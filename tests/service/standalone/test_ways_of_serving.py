@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.services import http_client
 from tests.support.services.application import (
+    ONLINE_FEATURES,
     REQUEST_FEATURES,
     Workplace,
     request_body,
@@ -29,7 +30,6 @@ pytestmark = pytest.mark.ray
 
 PATIENT = {"RAYSCORE_FEATURE_TIMEOUT_MS": "3000", "RAYSCORE_REQUEST_TIMEOUT_MS": "8000"}
 """Whole answers are asked for also where a replica starts beside them, which takes all of a small machine."""
-ONLINE_FEATURES = ("device_trust_score", "velocity_last_24h", "cardholder_age")
 ROWS = 50
 
 

@@ -62,7 +62,8 @@ def test_same_search_again_gives_the_same_model_bytes(ray_cluster, case, capsys)
     A feature that gives the label away is on the console, in the card's head and a metric of the run, both times.
     """
     table = card_table(1500)
-    told = table["is_fraud"].to_numpy() + np.random.default_rng(0).normal(size=1500) / 50
+    # Not a perfect leak: after one split there would be nothing left to learn, and nothing to differ.
+    told = table["is_fraud"].to_numpy() + np.random.default_rng(0).normal(size=1500) / 4
     table = table.set_column(table.column_names.index("amount"), "amount", pa.array(told))
     for version in ("1", "2"):
         assert search(case, table) == 0

@@ -37,6 +37,8 @@ from tune.search.mlflow_runs import MlflowRuns
 BIN = Path(sys.executable).parent
 REQUEST_FEATURES = ("amount", "transaction_hour", "merchant_category", "foreign_transaction", "location_mismatch")
 """Features of the card use case that a request has to carry."""
+ONLINE_FEATURES = ("device_trust_score", "velocity_last_24h", "cardholder_age")
+"""Those that come from the online store when a request does not carry them."""
 START_TIMEOUT_S = 240.0
 _SERVE_PORTS = ("FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC", "HAPROXY_STATS", "HAPROXY_METRICS")
 _WAIT_S = 180.0

@@ -16,7 +16,7 @@ from data.schema.use_case import load_use_case
 from ray_app.control.messages import GATEWAY
 from tests.support.load.checked_load import Asked, Checked
 from tests.support.services import http_client
-from tests.support.services.application import Workplace, wait_for
+from tests.support.services.application import ONLINE_FEATURES, REQUEST_FEATURES, Workplace, wait_for
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
 from tune.registry.bundle import Bundle, Probe
@@ -39,17 +39,7 @@ GOOD, WRONG_SCORES, OTHER_CONTRACT, ANOTHER_GOOD = "2", "3", "4", "5"
 """Versions beside the champion, version 1: two that can serve, and two that cannot."""
 NAME = "card_fraud"
 
-COLUMNS = (
-    "user_id",
-    "amount",
-    "transaction_hour",
-    "merchant_category",
-    "foreign_transaction",
-    "location_mismatch",
-    "device_trust_score",
-    "velocity_last_24h",
-    "cardholder_age",
-)
+COLUMNS = ("user_id", *REQUEST_FEATURES, *ONLINE_FEATURES)
 BODIES = [json.dumps(row).encode() for row in card_table(500).select(COLUMNS).to_pylist()]
 RATE = 60.0
 MANY = b"[" + b",".join(BODIES) + b"]"
