@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,14 @@ from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
 from benchmarks.servers import processes
 from data.cli.terminal import err, run_cli
+from data.distributed.pieces import each_block_here, parquet_pieces
 from data.distributed.ray_cluster import cluster
 from data.schema.use_case import load_use_case
 from data.settings import Settings
-from data.sources.parquet import Chunk, open_source, read_table
+from data.sources.parquet import open_source, read_table
 from data.transform.encoding import Transform
 from ray_app.__main__ import main as ray_app
-from ray_app.batch.scoring import ScoringJob, plan, score_chunk
+from ray_app.batch.scoring import ScoringJob, plan, score_rows
 from tests.support.training.models import train_bundle
 from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
 
@@ -113,13 +115,14 @@ class _Chunks:
         # What Ray sets in a worker that has one CPU.
         pa.set_cpu_count(1)
         folder.mkdir(exist_ok=True)
-        self._folder, self._workers = folder, workers
+        self._workers = workers
         opened = open_source(source)
-        self._chunks: Sequence[Chunk] = opened.chunks
-        self._job: ScoringJob = plan(Settings(), Bundle.load(bundle), "file", opened)
+        self._job: ScoringJob = plan(Settings(), Bundle.load(bundle), "file", opened, folder)
+        self._pieces = parquet_pieces(opened, self._job.columns)
 
     def __call__(self, worker: int) -> int:
-        return sum(score_chunk(chunk, self._job, self._folder) for chunk in self._chunks[worker :: self._workers])
+        own = replace(self._pieces, pieces=self._pieces.pieces[worker :: self._workers])
+        return sum(counts.rows for _, counts in each_block_here(own, partial(score_rows, job=self._job)))
 
 
 def _side_by_side(workers: int, make: Callable[[], Work]) -> Figures:

@@ -23,7 +23,7 @@ from benchmarks.results.figures import markdown_table, medians, short, spread, w
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster, free_cpus
 from data.schema.use_case import Search, load_use_case
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table
 from tune.dataset.encoded_examples import PreparedDataset, prepare
 from tune.dataset.training_table import load_training_table

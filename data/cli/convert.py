@@ -8,10 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from data.cli.terminal import progress, say
-from data.distributed.ray_cluster import cluster
-from data.distributed.ray_data import stream
+from data.distributed.parquet_datasink import write_folder
+from data.distributed.pieces import Pieces
+from data.distributed.ray_data import runner
 from data.sources import csv
-from data.sources.parquet import atomic_folder
+from data.sources.filesystems import absolute
 
 _EXAMPLE = "example: rayscore convert transactions.csv transactions.parquet --types zip=string"
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     types = csv.infer_types(files[0], declared)
     if args.csv.is_file():
         with progress("convert", None) as advance:
-            rows = csv.convert_file(csv.Conversion(args.csv, args.out, types), advance)
+            rows = csv.convert_file(csv.Conversion(args.csv, types), args.out, advance)
     else:
         rows = _folder(args.out, files, types)
     kinds = ", ".join(f"{name} {kind}" for name, kind in types.items())
@@ -48,10 +49,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _folder(out: Path, files: list[Path], types: dict[str, pa.DataType]) -> int:
+    jobs = [csv.Conversion(file.absolute(), types) for file in files]
+    pieces = Pieces("CSV", jobs, csv.tables)
     total = 0
-    with atomic_folder(out) as folder, cluster(), progress("convert", None) as advance:
-        jobs = [csv.Conversion(file.absolute(), folder / f"{file.stem}.parquet", types) for file in files]
-        for rows in stream(jobs, csv.convert_quietly):
+    with runner(pieces) as run_steps, progress("convert", None) as advance:
+        for rows in write_folder(run_steps, pieces, [str(job.source) for job in jobs], absolute(out), len):
             total += rows
             advance(rows)
     return total

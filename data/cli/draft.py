@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.cli.terminal import say
 from data.sources import use_case_draft
-from data.sources.parquet import atomic_file
+from data.sources.atomic_output import atomic_file
 
 _EXAMPLE = "example: rayscore draft table.parquet --label target --out my_case.toml"
 

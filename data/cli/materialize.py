@@ -7,9 +7,9 @@ import time
 from contextlib import closing
 
 from data.cli.options import add_source, use_case_of
-from data.cli.terminal import err, progress, say
-from data.distributed.ray_cluster import cluster
-from data.distributed.ray_data import stream
+from data.cli.terminal import err, note_all, progress, say
+from data.distributed.pieces import parquet_pieces
+from data.distributed.ray_data import runner
 from data.online_store import materialization, open_store
 from data.schema.use_case import UseCase
 from data.settings import load_settings
@@ -41,15 +41,17 @@ def run(args: argparse.Namespace) -> int:
     materialization.check_source(source, use_case)
     ttl = use_case.entity.ttl_seconds if use_case.entity else None
     oldest = None if ttl is None else now - ttl * 1_000_000
+    pieces = parquet_pieces(source, materialization.online_columns(use_case))
     with (
         closing(open_store(settings, use_case.view, ttl, create=True)) as store,
-        cluster(),
+        runner(pieces) as run_steps,
         progress("materialize", source.rows) as advance,
     ):
-        parts = stream(source.chunks, materialization.packer(use_case, now))
+        parts = run_steps(pieces, materialization.packer(use_case, now), in_order=True)
         done = materialization.write(parts, store, oldest, advance)
     say(f"{args.path}: {done.rows:,} rows read, {done.written:,} latest rows written to {settings.store}")
     _left_out(done, use_case)
+    note_all(source.report)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -97,6 +97,12 @@ class _PlainProgress:
 def note(text: str) -> None:
     """Print a line on stderr: what the command does, as opposed to its outcome."""
     err.print(text, markup=False)
+
+
+def note_all(lines: Iterable[str]) -> None:
+    """Print lines on stderr."""
+    for line in lines:
+        note(line)
 
 
 def run_cli(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:

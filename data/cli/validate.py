@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 from data.cli.options import add_source, use_case_of
-from data.cli.terminal import EXIT_REFUSED, progress, say
-from data.distributed.ray_cluster import cluster
-from data.distributed.ray_data import stream
+from data.cli.terminal import EXIT_REFUSED, note_all, progress, say
+from data.distributed.pieces import parquet_pieces
+from data.distributed.ray_data import runner
+from data.sources.atomic_output import atomic_file, write_table
 from data.sources.filesystems import absolute
-from data.sources.parquet import ParquetSource, atomic_file, open_source, write_table
+from data.sources.parquet import ParquetSource, open_source
 from data.validation import report, validation
 
 _EXAMPLE = "example: rayscore validate transactions.parquet --report report.html"
@@ -39,15 +40,18 @@ def run(args: argparse.Namespace) -> int:
     validation.check_source(source, use_case)
     if args.report:
         report.check_name(args.report)
-    with cluster(), progress("validate", source.rows) as advance:
-        parts: list[validation.ChunkFindings] = []
-        for part in stream(source.chunks, validation.checker(use_case, time.time_ns() // 1000)):
+    check = validation.checker(use_case, time.time_ns() // 1000)
+    parts: list[validation.BlockFindings] = []
+    pieces = parquet_pieces(source, use_case.columns)
+    with runner(pieces) as run_steps, progress("validate", source.rows) as advance:
+        for part in run_steps(pieces, check):
             parts.append(part)
-            advance(part.chunk.rows)
+            advance(part.rows)
     done = validation.merge(source, use_case, parts)
     say(report.summary(done))
     if args.report:
         _write_report(args.report, source, done)
+    note_all(source.report)
     return 0 if done.clean else EXIT_REFUSED
 
 

@@ -19,7 +19,8 @@ from data.errors import ConfigError, DataError
 from data.online_store import OnlineStore, StoredRow
 from data.online_store.row_codec import RowCodec
 from data.schema.use_case import Entity, UseCase
-from data.sources.parquet import Chunk, ParquetSource, read_chunk
+from data.sources.parquet import ParquetSource
+from data.sources.row_origin import origin_of
 from data.transform.encoding import as_strings
 from data.transform.event_time import NO_TIME, event_us, fits_event_time
 
@@ -81,27 +82,27 @@ def check_source(source: ParquetSource, use_case: UseCase) -> list[str]:
     return columns
 
 
-def packer(use_case: UseCase, now_us: int) -> Callable[[Chunk], Packed]:
-    """Return `pack_chunk` with the use case and the current time bound: a function of one chunk, which pickles."""
-    return partial(pack_chunk, use_case=use_case, now_us=now_us)
+def packer(use_case: UseCase, now_us: int) -> Callable[[pa.Table], Packed]:
+    """Return `pack_rows` with the use case and the current time bound: a function of one block, which pickles."""
+    return partial(pack_rows, use_case=use_case, now_us=now_us)
 
 
-def pack_chunk(chunk: Chunk, use_case: UseCase, now_us: int) -> Packed:
-    """Read one chunk and pack the latest row of each of its entities.
+def pack_rows(block: pa.Table, use_case: UseCase, now_us: int) -> Packed:
+    """Pack the latest row of each entity in consecutive rows of one file.
 
     Rows of an entity with the same latest time are all kept: the store's own rule decides between them, so that the
     result does not depend on how the source is cut into chunks.
 
     Args:
-        chunk: the part of a Parquet file to read.
+        block: the columns of `online_columns`, and those of the rows' origin; one row at least.
         use_case: names the entity, the event time and the online features.
         now_us: current time in microseconds since 1970 UTC; rows more than a day later are left out, since one
             wrong date in the future would win over every later row of its entity.
 
     Raises:
-        DataError: the file is broken, or a column holds what its feature cannot.
+        DataError: a column holds what its feature cannot.
     """
-    table = read_chunk(chunk, online_columns(use_case))
+    table = block
     entity, time = use_case.entity or Entity(column=""), use_case.event_time or ""
     try:
         keys = as_strings(table.column(entity.column), entity.column).combine_chunks()
@@ -112,7 +113,7 @@ def pack_chunk(chunk: Chunk, use_case: UseCase, now_us: int) -> Packed:
         latest = _latest(keys, times, np.flatnonzero(~absent & ~timeless & ~future))
         payloads = RowCodec(use_case.schema_).pack_table(table.take(latest), times[latest])
     except DataError as exc:
-        raise DataError(f"{chunk.path}: {exc}") from exc
+        raise DataError(f"{origin_of(block).file}: {exc}") from exc
     columns = {"entity": keys.take(latest), "event_us": pa.array(times[latest]), "payload": payloads}
     # In the order of the key a store's writes touch neighbouring pages: five times the rate on SQLite.
     ordered = pa.table(columns).sort_by("entity")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.prediction_log.files import COLUMNS, LogFile, sources
-from data.sources.parquet import atomic_file
+from data.sources.atomic_output import atomic_file
 
 _REPLACED = ("vector", "sources", "sent", "online")
 _KEPT = [field for field in COLUMNS if field.name not in _REPLACED]

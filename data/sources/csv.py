@@ -13,7 +13,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from data.errors import DataError
-from data.sources.parquet import atomic_file
+from data.sources.atomic_output import atomic_file
+from data.sources.row_origin import Origin, with_origin
 
 TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -31,10 +32,9 @@ _COLUMN = re.compile(r"In CSV column #(\d+): ?")
 
 @dataclass(frozen=True)
 class Conversion:
-    """One CSV file to convert: its target, and its column types, inferred or declared, in the header's order."""
+    """One CSV file to convert, and its column types, inferred or declared, in the header's order."""
 
     source: Path
-    target: Path
     types: Mapping[str, pa.DataType]
 
 
@@ -80,11 +80,12 @@ def infer_types(file: Path, declared: Mapping[str, pa.DataType]) -> dict[str, pa
     return {field.name: _widened(file, field) for field in schema}
 
 
-def convert_file(job: Conversion, advance: Callable[[int], None]) -> int:
+def convert_file(job: Conversion, target: Path, advance: Callable[[int], None]) -> int:
     """Convert one file; the target appears whole or not at all.
 
     Args:
         job: what to convert.
+        target: the Parquet file.
         advance: called with the number of rows after each block.
 
     Returns:
@@ -95,7 +96,7 @@ def convert_file(job: Conversion, advance: Callable[[int], None]) -> int:
     """
     schema = pa.schema(list(job.types.items()))
     rows = 0
-    with atomic_file(job.target) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with atomic_file(target) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
         for batch in _batches(job):
             writer.write_batch(batch)
             rows += batch.num_rows
@@ -105,9 +106,14 @@ def convert_file(job: Conversion, advance: Callable[[int], None]) -> int:
     return rows
 
 
-def convert_quietly(job: Conversion) -> int:
-    """Convert one file without reporting progress, as a worker does; else as `convert_file`."""
-    return convert_file(job, lambda _: None)
+def tables(job: Conversion) -> Iterator[pa.Table]:
+    """Yield the rows of one file in order, with the columns of their origin; raises DataError as `convert_file`."""
+    row = 0
+    for batch in _batches(job):
+        yield with_origin(pa.Table.from_batches([batch]), Origin(str(job.source), row))
+        row += batch.num_rows
+    if row == 0:
+        raise DataError(f"{job.source}: the file has a header but no rows")
 
 
 def _batches(job: Conversion) -> Iterator[pa.RecordBatch]:

@@ -1,15 +1,12 @@
-"""Parquet files: sources that are checked before they are read, and outputs that appear whole or not at all.
+"""Parquet tables: a file or a folder of files with one schema, checked before it is read.
 
-Pure PyArrow. Validation, materialization, drafting and training all read through this module, so that a broken file
-is refused with the same message everywhere.
+Pure PyArrow. Validation, materialization, drafting, training and scoring all read through this module, so that a file
+counts, is refused, and has its types the same everywhere.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +14,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import DataError
-from data.sources.filesystems import locate, parquet_urls, url
+from data.sources.column_types import common_type, lossless_cast, readable
+from data.sources.filesystems import first_bytes, named, resolve
+from data.sources.hive_partitions import partition_column, partition_types
+from data.sources.row_origin import RESERVED, ROW, Origin, with_origin
+from data.sources.table_files import TableFile, Unread, table_files, unread_text
 
 _CHUNK_ROWS = 250_000  # at least, but for the last of a file: whole row groups, since no less can be read by itself
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive row groups of one file: the unit of parallel work. `first_row` counts over all files."""
+    """Consecutive row groups of one file: the unit of parallel work."""
 
     index: int
-    path: Path
+    file: TableFile
     row_groups: tuple[int, ...]
-    first_row: int
+    file_row: int
+    """Number of the first row in its file."""
     rows: int
+
+    @property
+    def path(self) -> Path:
+        """Path of the file."""
+        return self.file.path
+
+    @property
+    def origin(self) -> Origin:
+        """Origin of the first row."""
+        return Origin(named(self.path), self.file_row)
 
 
 @dataclass(frozen=True)
@@ -42,13 +55,17 @@ class ParquetSource:
     schema: pa.Schema
     rows: int
     chunks: tuple[Chunk, ...]
+    first_rows: dict[str, int]
+    """Number, in the whole table, of the first row of each file."""
+    unread: tuple[Unread, ...] = ()
+    """What lies in the folder and is not read."""
 
     def require(self, columns: Sequence[str]) -> None:
         """Check that columns exist; raises DataError, which lists the table's columns, when one is missing."""
         missing = [name for name in columns if name not in self.schema.names]
         if missing:
             raise DataError(
-                f"{self.path}: column '{missing[0]}' is missing; the table has: {', '.join(self.schema.names)}"
+                f"{named(self.path)}: column '{missing[0]}' is missing; the table has: {', '.join(self.schema.names)}"
             )
 
     def require_type(
@@ -60,56 +77,110 @@ class ParquetSource:
         kind = self.schema.field(column).type
         if pa.types.is_null(kind):
             remedy = "no row has a value: fill the column, or take it out of the use case"
-        raise DataError(f"{self.path}: column '{column}' holds {kind}, expected {expected}; {remedy}")
+        raise DataError(f"{named(self.path)}: column '{column}' holds {kind}, expected {expected}; {remedy}")
+
+    def select(self, columns: Sequence[str] | None) -> pa.Schema:
+        """Return the schema of some columns, in the order asked for; raises DataError as `require`."""
+        if columns is None:
+            return self.schema
+        self.require(columns)
+        return pa.schema([self.schema.field(name) for name in columns])
+
+    def table_row(self, origin: Origin) -> int:
+        """Return the number of a row in the whole table, counted from 0."""
+        return self.first_rows[origin.file] + origin.row
+
+    @property
+    def report(self) -> list[str]:
+        """What was read of the path and what was not, in a line each."""
+        files = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
+        partition = [*self.chunks[0].file.partition]
+        columns = f"; {', '.join(partition)} from the names of folders" if partition else ""
+        lines = [f"read: {named(self.path)}: {files}, {self.rows:,} rows{columns}"]
+        return lines + ([f"not read: {unread_text(self.unread)}"] if self.unread else [])
 
 
-def parquet_files(path: Path | str) -> list[Path]:
-    """Return the file itself, or a folder's `*.parquet` files in name order, hidden ones left out; URLs too.
+@dataclass(frozen=True)
+class ChunkReader:
+    """Reads chunks as the columns of `schema`, about `batch_rows` rows at a time; pickles, so a worker can have it.
 
-    Raises:
-        DataError: nothing is there, or the folder holds no Parquet file.
+    For row groups too large to decode whole: memory is that of a batch and of one compressed row group.
     """
-    if url(path):
-        return parquet_urls(path)
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder")
-    inside = (file for file in path.rglob("*.parquet") if file.is_file())
-    files = sorted(f for f in inside if not any(part[0] in "._" for part in f.relative_to(path).parts))
-    if not files:
-        raise DataError(f"{path}: the folder holds no .parquet file; 'rayscore convert' makes them from CSV")
-    return files
 
+    schema: pa.Schema
+    batch_rows: int = 65_536
+    origin: bool = True
+    """Whether the columns of `data.sources.row_origin` come first."""
 
-def file_size(file: Path) -> int:
-    """Return the size of a file or URL in bytes; raises OSError when it cannot be read."""
-    if not url(file):
-        return file.stat().st_size
-    system, inner = locate(file)
-    return system.get_file_info(inner).size or 0
+    def __call__(self, chunk: Chunk) -> Iterator[pa.Table]:
+        """Yield the rows of a chunk in order, each table of one file.
+
+        Raises:
+            DataError: a page cannot be decoded, or a value does not fit the type of its column.
+        """
+        file, row = chunk.origin
+        for batch in self._batches(chunk):
+            table = self._typed(chunk, pa.Table.from_batches([batch]))
+            yield with_origin(table, Origin(file, row)) if self.origin else table
+            row += table.num_rows
+
+    def _batches(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
+        opened = _open(chunk.path)
+        held = set(opened.schema_arrow.names)
+        names = [name for name in self.schema.names if name in held]
+        if not names:
+            # Columns that folders state alone: the rows are there all the same.
+            yield pa.RecordBatch.from_arrays([pa.nulls(chunk.rows)], [ROW])
+            return
+        try:
+            yield from opened.iter_batches(self.batch_rows, list(chunk.row_groups), names, use_threads=False)
+        except (pa.ArrowException, OSError) as exc:
+            raise _broken(chunk.path, exc) from exc
+
+    def _typed(self, chunk: Chunk, table: pa.Table) -> pa.Table:
+        columns = [self._column(chunk, table, field) for field in self.schema]
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+    def _column(self, chunk: Chunk, table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+        stated = field.name in chunk.file.partition
+        if not stated:
+            return _cast(chunk, table.column(field.name), field)
+        value = chunk.file.partition[field.name]
+        column = pa.chunked_array([partition_column(value, field.type, table.num_rows)])
+        if field.name in table.column_names and _cast(chunk, table.column(field.name), field) != column:
+            raise DataError(
+                f"{named(chunk.path)}: column '{field.name}' holds something else than the {value} in the name of its "
+                "folder; rename the column or the folder"
+            )
+        return column
 
 
 def open_source(path: Path | str) -> ParquetSource:
     """Open a file or folder and check the footer of every file; no column is read.
 
     Raises:
-        DataError: a file is missing, empty, truncated or not Parquet, the schemas differ, or there are no rows.
+        DataError: a file is missing, empty, truncated or not Parquet, no type fits a column of two files, or there are
+            no rows.
     """
-    files = parquet_files(path)
-    schema = _open(files[0]).schema_arrow
+    found = table_files(path)
+    partitions = partition_types([(named(file.path), file.partition) for file in found.files])
+    types = _TypeUnion(partitions)
     chunks: list[Chunk] = []
+    first_rows: dict[str, int] = {}
     rows = 0
-    for file in files:
-        opened = _open(file)
-        _check_schema(files[0], schema, file, opened.schema_arrow)
+    for file in found.files:
+        opened = _open(file.path)
+        types.add(file, opened.schema_arrow)
+        first_rows[named(file.path)] = rows
+        file_row = 0
         for groups, count in _row_group_runs(opened.metadata):
-            chunks.append(Chunk(len(chunks), file, groups, rows, count))
-            rows += count
+            chunks.append(Chunk(len(chunks), file, groups, file_row, count))
+            file_row += count
+        rows += file_row
     if rows == 0:
-        raise DataError(f"{path}: the table has columns but no rows")
-    return ParquetSource(Path(path), tuple(files), schema, rows, tuple(chunks))
+        raise DataError(f"{named(path)}: the table has columns but no rows")
+    files = tuple(file.path for file in found.files)
+    return ParquetSource(Path(path), files, types.schema, rows, tuple(chunks), first_rows, found.unread)
 
 
 def row_count(path: Path | str) -> int:
@@ -121,156 +192,123 @@ def read_table(path: Path | str, columns: Sequence[str] | None = None, limit: in
     """Read a file or folder, or its first `limit` rows, into memory.
 
     Raises:
-        DataError: as `open_source`, or a column is missing or a page cannot be decoded.
+        DataError: as `open_source`, or a column is missing, a page cannot be decoded, or a value does not fit.
     """
-    parts: list[pa.RecordBatch] = []
-    left = limit if limit is not None else -1
-    source = open_source(path)
-    for batch in _batches(source, columns, 131_072):
-        parts.append(batch if left < 0 else batch.slice(0, left))
-        left -= parts[-1].num_rows if left > 0 else 0
+    return read_source(open_source(path), columns, limit)
+
+
+def read_source(source: ParquetSource, columns: Sequence[str] | None = None, limit: int | None = None) -> pa.Table:
+    """Read an opened source, or its first `limit` rows, into memory; raises DataError as `read_table`."""
+    schema = source.select(columns)
+    parts: list[pa.Table] = []
+    left = source.rows if limit is None else limit
+    for table in _tables(source, ChunkReader(schema, 131_072, origin=False)):
+        parts.append(table.slice(0, left))
+        left -= parts[-1].num_rows
         if left == 0:
             break
-    names = list(columns) if columns is not None else source.schema.names
-    return pa.Table.from_batches(parts, pa.schema([source.schema.field(name) for name in names]))
+    return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
 def iter_batches(
     path: Path | str, columns: Sequence[str] | None = None, batch_rows: int = 65_536
 ) -> Iterator[pa.RecordBatch]:
     """Read a file or folder in order, `batch_rows` at a time; raises DataError as `read_table`."""
-    yield from _batches(open_source(path), columns, batch_rows)
+    source = open_source(path)
+    for table in _tables(source, ChunkReader(source.select(columns), batch_rows, origin=False)):
+        yield from table.to_batches()
 
 
-def read_chunk(chunk: Chunk, columns: Sequence[str]) -> pa.Table:
-    """Read one chunk's columns, in the order asked for; raises DataError when a page cannot be decoded."""
+def _tables(source: ParquetSource, reader: ChunkReader) -> Iterator[pa.Table]:
+    for chunk in source.chunks:
+        yield from reader(chunk)
+
+
+class _TypeUnion:
+    """The types of a table's columns, as one file after the other adds its own."""
+
+    def __init__(self, partitions: dict[str, pa.DataType]) -> None:
+        self._partitions = partitions
+        self._first: TableFile | None = None
+        self._types: dict[str, pa.DataType] = {}
+        self._origins: dict[str, Path] = {}
+        self._metadata: dict[bytes, bytes] | None = None
+
+    def add(self, file: TableFile, schema: pa.Schema) -> None:
+        _check_names(file.path, schema)
+        if self._first is None:
+            self._first, self._metadata = file, schema.metadata
+            self._types = {field.name: readable(field.type) for field in schema}
+            self._origins = dict.fromkeys(self._types, file.path)
+            return
+        for name in [*self._types, *schema.names]:
+            self._check_both(file.path, name, schema)
+        for field in schema:
+            self._widen(file.path, field)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns in the first file's order, then those that folders state."""
+        types = {name: self._partitions.get(name, kind) for name, kind in self._types.items()} | self._partitions
+        return pa.schema(list(types.items()), self._metadata)
+
+    def _check_both(self, path: Path, name: str, schema: pa.Schema) -> None:
+        first = self._first.path.name if self._first else ""
+        advice = "; make the files alike or keep them in folders of their own"
+        if name not in schema.names:
+            raise DataError(f"{named(path)}: column '{name}' is missing, but {first} has it{advice}")
+        if name not in self._types:
+            raise DataError(f"{named(path)}: column '{name}' is not in {first}{advice}")
+
+    def _widen(self, path: Path, field: pa.Field) -> None:
+        known = self._types[field.name]
+        common = common_type(known, readable(field.type))
+        if common is None:
+            raise DataError(
+                f"{named(path)}: column '{field.name}' holds {field.type}, but {known} in "
+                f"{self._origins[field.name].name}, and no type holds both; convert one of them"
+            )
+        if common != known:
+            self._types[field.name], self._origins[field.name] = common, path
+
+
+def _check_names(path: Path, schema: pa.Schema) -> None:
+    for name in schema.names:
+        if schema.names.count(name) > 1:
+            raise DataError(f"{named(path)}: two columns are named '{name}'; rename one of them")
+        if name in RESERVED:
+            raise DataError(f"{named(path)}: column '{name}' has a name that rows read here use themselves; rename it")
+
+
+def _cast(chunk: Chunk, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     try:
-        return _open(chunk.path).read_row_groups(list(chunk.row_groups), columns=list(columns)).select(list(columns))
-    except (pa.ArrowException, OSError) as exc:
-        raise _broken(chunk.path, exc) from exc
-
-
-def chunk_batches(chunk: Chunk, columns: Sequence[str], batch_rows: int) -> Iterator[pa.Table]:
-    """Read one chunk's columns, `batch_rows` rows at a time.
-
-    For row groups too large to decode whole: memory is that of a batch and of one compressed row group.
-
-    Raises:
-        DataError: a page cannot be decoded.
-    """
-    names = list(columns)
-    try:
-        batches = _open(chunk.path).iter_batches(batch_rows, list(chunk.row_groups), names, use_threads=False)
-        for batch in batches:
-            yield pa.Table.from_batches([batch]).select(names)
-    except (pa.ArrowException, OSError) as exc:
-        raise _broken(chunk.path, exc) from exc
-
-
-@contextmanager
-def atomic_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary sibling file, which becomes `path` when the `with` block succeeds and is removed otherwise.
-
-    A sibling, because a rename is atomic only within one file system.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder; name a file")
-        yield partial
-        os.replace(partial, path)
-    except OSError as exc:
-        raise cannot_write(path, exc) from exc
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a hidden sibling folder, which becomes `path` when the `with` block succeeds.
-
-    An earlier folder of Parquet files at `path` is replaced as a whole; leftovers of a killed run are removed.
-
-    Raises:
-        DataError: the folder cannot be written, or `path` holds something other than Parquet files.
-    """
-    path = Path(path).absolute()
-    partial = path.with_name(f".{path.name}.partial")
-    refuse_foreign(path)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        replace_folder(partial, path)
-    except OSError as exc:
-        raise cannot_write(path, exc) from exc
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def replace_folder(new: Path, path: Path) -> None:
-    """Replace the folder `path` by the folder `new`; raises OSError.
-
-    Two renames, because no rename replaces a folder that is not empty.
-    """
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        os.rename(path, old)
-    os.rename(new, path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def refuse_foreign(path: Path) -> None:
-    """Raise DataError when `path`, which is to be replaced, is a file or holds anything but Parquet files."""
-    if path.is_file():
-        raise DataError(f"{path}: is a file; name a folder, or a file that ends in .parquet")
-    foreign = [item.name for item in path.iterdir() if item.suffix != ".parquet"] if path.is_dir() else []
-    if foreign:
-        raise DataError(f"{path}: holds '{foreign[0]}', which is not a Parquet file; name a new folder")
-
-
-def cannot_write(path: Path, exc: OSError) -> DataError:
-    """Return the DataError for an output that the file system refuses."""
-    return DataError(f"{path}: cannot be written: {exc.strerror or exc}")
-
-
-def write_table(table: pa.Table, path: Path | str) -> None:
-    """Write one Parquet file that appears whole or not at all; raises DataError when it cannot be written."""
-    with atomic_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        return lossless_cast(column, field.type)
+    except DataError as exc:
+        raise DataError(
+            f"{named(chunk.path)}: column '{field.name}' holds {column.type}, which does not fit the {field.type} of "
+            f"the other files: {exc}; convert one of them"
+        ) from exc
 
 
 def _open(file: Path) -> pq.ParquetFile:
     try:
-        if file_size(file) == 0:
-            raise DataError(f"{file}: the file is empty (0 bytes); write it again")
-        system, inner = locate(file) if url(file) else (None, str(file))
+        system, inner = resolve(file)
         return pq.ParquetFile(inner, filesystem=system)
     except (pa.ArrowException, OSError) as exc:
         raise _broken(file, exc) from exc
 
 
 def _broken(file: Path, exc: Exception) -> DataError:
+    try:
+        start = first_bytes(file, len(_GZIP))
+    except (pa.ArrowException, OSError) as unreadable:
+        return DataError(f"{named(file)}: cannot be read: {' '.join(str(unreadable).split())}")
+    if not start:
+        return DataError(f"{named(file)}: the file is empty (0 bytes); write it again")
+    if start == _GZIP:
+        return DataError(f"{named(file)}: gzip, not Parquet; unpack it first (gunzip)")
     reason = " ".join(str(exc).split())
-    return DataError(f"{file}: truncated or not a Parquet file ({reason:.200}); write or copy it again")
-
-
-def _check_schema(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema) -> None:
-    advice = "; make the files alike or keep them in folders of their own"
-    for name in [*expected.names, *schema.names]:
-        if name not in schema.names:
-            raise DataError(f"{file}: column '{name}' is missing, but {first.name} has it{advice}")
-        if name not in expected.names:
-            raise DataError(f"{file}: column '{name}' is not in {first.name}{advice}")
-        kind, expected_kind = schema.field(name).type, expected.field(name).type
-        if kind != expected_kind:
-            raise DataError(f"{file}: column '{name}' holds {kind}, but {expected_kind} in {first.name}{advice}")
+    return DataError(f"{named(file)}: truncated or not a Parquet file ({reason:.200}); write or copy it again")
 
 
 def _row_group_runs(metadata: pq.FileMetaData) -> Iterator[tuple[tuple[int, ...], int]]:
@@ -284,14 +322,3 @@ def _row_group_runs(metadata: pq.FileMetaData) -> Iterator[tuple[tuple[int, ...]
             run, rows = [], 0
     if rows:
         yield tuple(run), rows
-
-
-def _batches(source: ParquetSource, columns: Sequence[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    names = list(columns) if columns is not None else source.schema.names
-    source.require(names)
-    for file in source.files:
-        try:
-            for batch in _open(file).iter_batches(batch_size=batch_rows, columns=names):
-                yield batch.select(names)
-        except (pa.ArrowException, OSError) as exc:
-            raise _broken(file, exc) from exc

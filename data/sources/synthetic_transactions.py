@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from data.errors import DataError
-from data.sources.parquet import atomic_file
+from data.sources.row_origin import Origin, with_origin
 from data.transform.hashing import splitmix64, unit_interval
 
 BLOCK_ROWS = 65_536
+ORIGIN = "generated"
+"""What generated rows name as their file."""
 _GROUP_BLOCKS = 8
 _DAY_MS = 86_400_000
 _ENTITY_SHIFT = 38  # 2**38 ms are 3,181 days: the period and one day more fit below an entity's bits
@@ -76,10 +77,9 @@ class GenerationPlan:
 
 @dataclass(frozen=True)
 class Shard:
-    """The blocks from `first` up to `last` (exclusive), to be written into one file."""
+    """The blocks of the plan from `first` up to `last` (exclusive), to be written into one file."""
 
     plan: GenerationPlan
-    path: Path
     first: int
     last: int
 
@@ -106,22 +106,11 @@ def default_entities(rows: int, days: int) -> int:
     return max(50, int(rows / (0.5 * days)))
 
 
-def shards(plan: GenerationPlan, folder: Path, files: int) -> list[Shard]:
+def shards(plan: GenerationPlan, files: int) -> list[Shard]:
     """Divide the plan's blocks over at most `files` files of about equal size."""
     files = min(files, plan.blocks)
     edges = [plan.blocks * i // files for i in range(files + 1)]
-    return [Shard(plan, folder / f"part-{i:05d}.parquet", edges[i], edges[i + 1]) for i in range(files)]
-
-
-def write_shard(shard: Shard) -> tuple[int, int]:
-    """Write one shard's file with a few blocks in memory at a time, and return its rows and its frauds."""
-    rows = frauds = 0
-    with atomic_file(shard.path) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
-        for table in tables(shard):
-            writer.write_table(table)
-            rows += table.num_rows
-            frauds += int(table.column("is_fraud").to_numpy().sum())
-    return rows, frauds
+    return [Shard(plan, first, last) for first, last in pairwise(edges)]
 
 
 def tables(shard: Shard) -> Iterator[pa.Table]:
@@ -129,6 +118,19 @@ def tables(shard: Shard) -> Iterator[pa.Table]:
     for first in range(shard.first, shard.last, _GROUP_BLOCKS):
         last = min(first + _GROUP_BLOCKS, shard.last)
         yield _table(shard.plan, first, last)
+
+
+def tables_with_origin(shard: Shard) -> Iterator[pa.Table]:
+    """Yield what `tables` does with the columns of the rows' origin: their numbers among all rows of the plan."""
+    row = shard.first * BLOCK_ROWS
+    for table in tables(shard):
+        yield with_origin(table, Origin(ORIGIN, row))
+        row += table.num_rows
+
+
+def frauds(table: pa.Table) -> int:
+    """Return the number of frauds among some transactions."""
+    return int(table.column("is_fraud").to_numpy().sum())
 
 
 SCHEMA = pa.schema(

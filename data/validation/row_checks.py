@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.schema.feature_schema import Feature, FeatureType
-from data.schema.use_case import UseCase
-from data.transform.encoding import as_floats, as_strings
+from data.schema.use_case import Entity, UseCase
+from data.transform.encoding import FLOAT32_MAX, as_floats, as_strings
 from data.transform.event_time import NO_TIME
 
 OUT_OF_ORDER = "earlier than the row before"
@@ -42,12 +42,10 @@ def row_checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now
     Raises:
         DataError: a column is of a type that cannot hold what is declared.
     """
+    yield from value_checks(table, list(use_case.features.values()))
     for feature in use_case.features.values():
-        column = table.column(feature.name)
-        if feature.type is FeatureType.CATEGORY:
-            yield from _category_checks(feature, column)
-        else:
-            yield from _number_checks(feature, as_floats(column, feature.name))
+        if feature.vocabulary is not None:
+            yield _vocabulary_check(feature, table.column(feature.name))
     labels = as_floats(table.column(use_case.label), use_case.label)
     yield Check(use_case.label, _MISSING, np.isnan(labels))
     yield Check(use_case.label, "label is neither 0 nor 1", ~np.isnan(labels) & (labels != 0) & (labels != 1))
@@ -61,14 +59,35 @@ def row_checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now
         yield Check(use_case.event_time, OUT_OF_ORDER, _late(times, absent))
 
 
-def _category_checks(feature: Feature, column: pa.ChunkedArray) -> Iterator[Check]:
+def value_checks(table: pa.Table, features: Sequence[Feature]) -> Iterator[Check]:
+    """Yield the checks of single values: those that HTTP, too, makes of a request.
+
+    Args:
+        table: n rows, with a column for each feature.
+        features: what is declared of the columns.
+
+    Raises:
+        DataError: a column is of a type that cannot hold its feature.
+    """
+    for feature in features:
+        column = table.column(feature.name)
+        if feature.type is not FeatureType.CATEGORY:
+            yield from _number_checks(feature, as_floats(column, feature.name))
+        elif feature.required:
+            words = as_strings(column, feature.name)
+            yield Check(feature.name, _MISSING, words.is_null().to_numpy(zero_copy_only=False))
+
+
+def entity_check(column: pa.ChunkedArray, entity: Entity) -> Check:
+    """Return the check that every row has an entity."""
+    return Check(entity.column, _MISSING, column.is_null().to_numpy(zero_copy_only=False))
+
+
+def _vocabulary_check(feature: Feature, column: pa.ChunkedArray) -> Check:
     words = as_strings(column, feature.name)
+    known = pc.call_function("is_in", [words], pc.SetLookupOptions(pa.array(feature.vocabulary, pa.string())))
     absent = words.is_null().to_numpy(zero_copy_only=False)
-    if feature.required:
-        yield Check(feature.name, _MISSING, absent)
-    if feature.vocabulary is not None:
-        known = pc.call_function("is_in", [words], pc.SetLookupOptions(pa.array(feature.vocabulary, pa.string())))
-        yield Check(feature.name, "category not in the vocabulary", ~known.to_numpy() & ~absent)
+    return Check(feature.name, "category not in the vocabulary", ~known.to_numpy() & ~absent)
 
 
 def _number_checks(feature: Feature, values: np.ndarray) -> Iterator[Check]:
@@ -77,6 +96,8 @@ def _number_checks(feature: Feature, values: np.ndarray) -> Iterator[Check]:
         yield Check(feature.name, _MISSING, absent)
     infinite = np.isinf(values)
     yield Check(feature.name, "infinite", infinite)
+    too_large = (np.abs(values) > FLOAT32_MAX) & ~infinite
+    yield Check(feature.name, f"does not fit into 32-bit floating point ({FLOAT32_MAX:.3g})", too_large)
     if feature.min is not None:
         yield Check(feature.name, f"below the smallest accepted value {feature.min:g}", values < feature.min)
     if feature.max is not None:

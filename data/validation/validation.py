@@ -1,6 +1,6 @@
-"""Validation of a table against its use case: chunks are checked in parallel, then their findings are merged.
+"""Validation of a table against its use case: blocks are checked in parallel, then their findings are merged.
 
-Memory: a chunk's columns in each worker; in the driver process 8 bytes per row for the hash of its key, and 8 bytes per
+Memory: a block's columns in each worker; in the driver process 8 bytes per row for the hash of its key, and 8 bytes per
 bad row. Two keys with the same 64-bit hash would count as a duplicate: expect none below a billion rows.
 """
 
@@ -21,7 +21,8 @@ from pandas.util import hash_array
 from data.errors import DataError
 from data.schema.feature_schema import FeatureType
 from data.schema.use_case import UseCase
-from data.sources.parquet import Chunk, ParquetSource, read_chunk
+from data.sources.parquet import ChunkReader, ParquetSource
+from data.sources.row_origin import Origin, origin_of, without_origin
 from data.transform.encoding import as_floats, as_strings
 from data.transform.event_time import NO_TIME, event_us, fits_event_time
 from data.validation.row_checks import OUT_OF_ORDER, numeric, row_checks, wordy
@@ -51,7 +52,7 @@ class ColumnSummary:
     high: float | str | None = None
 
     def merge(self, other: ColumnSummary) -> None:
-        """Merge the summary of another chunk of the column into this one."""
+        """Merge the summary of another block of the column into this one."""
         self.nulls += other.nulls
         self.nans += other.nans
         self.infinities += other.infinities
@@ -60,10 +61,14 @@ class ColumnSummary:
 
 
 @dataclass
-class ChunkFindings:
-    """The findings of one chunk, small enough to send to the driver process."""
+class BlockFindings:
+    """The findings of one block of consecutive rows, small enough to send to the driver process.
 
-    chunk: Chunk
+    Row numbers count from the block's first row.
+    """
+
+    origin: Origin
+    rows: int
     columns: dict[str, ColumnSummary]
     hits: dict[tuple[str, str], Hits]
     """Failed rows by (column, reason)."""
@@ -74,7 +79,7 @@ class ChunkFindings:
     key_hashes: np.ndarray
     """64-bit hash of each row's key, in row order; empty when the use case has no key."""
     times: np.ndarray
-    """First and last event time of the chunk; empty when there is none."""
+    """First and last event time of the block; empty when there is none."""
 
 
 @dataclass
@@ -134,61 +139,63 @@ def check_source(source: ParquetSource, use_case: UseCase) -> None:
         source.require_type(use_case.entity.column, wordy(kind), "strings or integers (it is the entity)")
 
 
-def checker(use_case: UseCase, now_us: int) -> Callable[[Chunk], ChunkFindings]:
-    """Return `check_chunk` with the use case and the current time bound: a function of one chunk, which pickles."""
-    return partial(check_chunk, use_case=use_case, now_us=now_us)
+def checker(use_case: UseCase, now_us: int) -> Callable[[pa.Table], BlockFindings]:
+    """Return `check_rows` with the use case and the current time bound: a function of one block, which pickles."""
+    return partial(check_rows, use_case=use_case, now_us=now_us)
 
 
-def check_chunk(chunk: Chunk, use_case: UseCase, now_us: int) -> ChunkFindings:
-    """Read one chunk and check every declared column.
+def check_rows(block: pa.Table, use_case: UseCase, now_us: int) -> BlockFindings:
+    """Check every declared column of consecutive rows of one file.
 
     Args:
-        chunk: the part of a Parquet file to read.
+        block: the declared columns, and those of the rows' origin (`data.sources.row_origin`); one row at least.
         use_case: what is declared.
         now_us: current time in microseconds since 1970 UTC; an event time more than a day later is reported.
 
     Raises:
-        DataError: the file is broken, or the event times cannot be read.
+        DataError: the event times cannot be read, or a column cannot hold what is declared.
     """
-    table = read_chunk(chunk, use_case.columns)
+    origin, table = origin_of(block), without_origin(block)
     try:
         times = event_us(table.column(use_case.event_time), use_case.event_time) if use_case.event_time else None
         checks = [check for check in row_checks(table, use_case, times, now_us) if check.mask.any()]
     except DataError as exc:
-        raise DataError(f"{chunk.path}: {exc}") from exc
+        raise DataError(f"{origin.file}: {exc}") from exc
     bad = np.zeros(table.num_rows, bool)
     for check in checks:
         bad |= check.mask
     key = use_case.key
-    return ChunkFindings(
-        chunk=chunk,
+    return BlockFindings(
+        origin=origin,
+        rows=table.num_rows,
         columns={name: _summary(table.column(name)) for name in use_case.columns},
-        hits={(check.column, check.reason): _hits(check.mask, chunk.first_row) for check in checks},
-        bad_rows=np.flatnonzero(bad) + chunk.first_row,
+        hits={(check.column, check.reason): _hits(check.mask) for check in checks},
+        bad_rows=np.flatnonzero(bad),
         labels=_label_counts(table.column(use_case.label)),
         key_hashes=_hashes(table.column(key), key) if key else np.empty(0, np.uint64),
         times=np.empty(0, np.int64) if times is None else _ends(times),
     )
 
 
-def merge(source: ParquetSource, use_case: UseCase, parts: Sequence[ChunkFindings]) -> Validation:
-    """Merge the findings of all chunks, and check what only the whole table shows: repeated keys, order, classes."""
-    parts = sorted(parts, key=lambda part: part.chunk.index)
+def merge(source: ParquetSource, use_case: UseCase, parts: Sequence[BlockFindings]) -> Validation:
+    """Merge the findings of all blocks, and check what only the whole table shows: repeated keys, order, classes."""
+    parts = sorted(parts, key=lambda part: source.table_row(part.origin))
+    firsts = [source.table_row(part.origin) for part in parts]
     types = {name: str(source.schema.field(name).type) for name in use_case.columns}
     validation = Validation(str(source.path), use_case.name, source.rows, types=types)
-    for part in parts:
+    for first, part in zip(firsts, parts, strict=True):
         validation.labels += part.labels
         for name, summary in part.columns.items():
             validation.columns.setdefault(name, ColumnSummary()).merge(summary)
         for (column, reason), hits in part.hits.items():
-            _add_hits(validation, column, reason, hits)
-    bad = [part.bad_rows for part in parts]
+            _add_hits(validation, column, reason, Hits(hits.count, hits.rows + first))
+    bad = [first + part.bad_rows for first, part in zip(firsts, parts, strict=True)]
     if use_case.key:
         bad.append(
             _add_rows(validation, use_case.key, _REPEATED, _repeats(np.concatenate([p.key_hashes for p in parts])))
         )
     if use_case.event_time:
-        bad.append(_add_rows(validation, use_case.event_time, OUT_OF_ORDER, _late_chunks(parts)))
+        bad.append(_add_rows(validation, use_case.event_time, OUT_OF_ORDER, _late_blocks(firsts, parts)))
     validation.bad_rows = np.unique(np.concatenate(bad))
     if len(validation.labels) == 1:
         validation.whole.append(
@@ -206,20 +213,24 @@ def bad_rows(source: ParquetSource, validation: Validation) -> pa.Table:
             if row in reasons:
                 reasons[row].append(f"{column}: {reason}")
     parts: list[pa.Table] = []
+    reader = ChunkReader(source.schema)
     for chunk in source.chunks:
-        inside = wanted[(wanted >= chunk.first_row) & (wanted < chunk.first_row + chunk.rows)]
-        if len(inside):
-            parts.append(read_chunk(chunk, source.schema.names).take(inside - chunk.first_row))
+        first = source.table_row(chunk.origin)
+        if not np.any((wanted >= first) & (wanted < first + chunk.rows)):
+            continue
+        for block in reader(chunk):
+            first = source.table_row(origin_of(block))
+            inside = wanted[(wanted >= first) & (wanted < first + block.num_rows)]
+            parts.append(without_origin(block.take(inside - first)))
     table = pa.concat_tables(parts)
     texts = ["; ".join(reasons[int(row)]) for row in wanted]
     return table.append_column("row_number", pa.array(wanted)).append_column("reasons", pa.array(texts))
 
 
-def _late_chunks(parts: Sequence[ChunkFindings]) -> np.ndarray:
-    """Return the first row of every chunk that starts earlier than the chunk before it ended."""
-    timed = [part for part in parts if len(part.times)]
-    pairs = pairwise(timed)
-    return np.array([late.chunk.first_row for early, late in pairs if late.times[0] < early.times[1]], np.int64)
+def _late_blocks(firsts: Sequence[int], parts: Sequence[BlockFindings]) -> np.ndarray:
+    """Return the first row of every block that starts earlier than the block before it ended."""
+    timed = [(first, part.times) for first, part in zip(firsts, parts, strict=True) if len(part.times)]
+    return np.array([first for (_, early), (first, late) in pairwise(timed) if late[0] < early[1]], np.int64)
 
 
 def _repeats(hashes: np.ndarray) -> np.ndarray:
@@ -260,9 +271,9 @@ def _label_counts(column: pa.ChunkedArray) -> Counter[str]:
     return Counter({f"{value:g}": count for value, count in pairs if value == value})
 
 
-def _hits(mask: np.ndarray, first_row: int) -> Hits:
+def _hits(mask: np.ndarray) -> Hits:
     rows = np.flatnonzero(mask)
-    return Hits(len(rows), rows[:BAD_ROWS_KEPT] + first_row)
+    return Hits(len(rows), rows[:BAD_ROWS_KEPT])
 
 
 def _add_hits(validation: Validation, column: str, reason: str, hits: Hits) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from data.errors import DataError
 from data.settings import Settings
+from data.sources.filesystems import resolve
 from data.sources.parquet import ParquetSource
 from tune.registry.bundle import BundleManifest
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Version of a part's content; a change of it invalidates the parts of earlier versions."""
 _TRAILER_BYTES = 8
 _STORE = ("store", "sqlite_file", "var_dir", "cassandra_hosts", "cassandra_keyspace")
@@ -45,13 +47,16 @@ def job_fingerprint(
 
 def _file(path: Path) -> list[str | int]:
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
+        system, inner = resolve(path)
+        info = system.get_file_info(inner)
+        if info.size is None:
+            raise DataError(f"{path}: cannot be read: no such file")
+        with system.open_input_file(inner) as file:
             # A Parquet file ends with its footer, the footer's length in four bytes, and the letters PAR1.
-            file.seek(-_TRAILER_BYTES, os.SEEK_END)
+            file.seek(info.size - _TRAILER_BYTES)
             length = int.from_bytes(file.read(4), "little")
-            file.seek(-(length + _TRAILER_BYTES), os.SEEK_END)
+            file.seek(info.size - length - _TRAILER_BYTES)
             footer = hashlib.sha256(file.read(length)).hexdigest()
-    except OSError as exc:
-        raise DataError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
-    return [str(path), status.st_size, status.st_mtime_ns, footer]
+    except (pa.ArrowException, OSError) as exc:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(exc).split())}") from exc
+    return [str(path), info.size, info.mtime_ns or 0, footer]

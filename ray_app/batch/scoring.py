@@ -1,13 +1,13 @@
-"""Score chunks of a Parquet table with the same inference pipeline as the server.
+"""Score blocks of a Parquet table with the same inference pipeline as the server, and as strictly as HTTP.
 
-`plan` checks the table and makes a job that can be pickled; `score_chunk` runs in a worker process. No Ray here.
+`plan` checks the table and makes a job that can be pickled; `score_rows` runs in a worker process. No Ray here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import AsyncIterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,10 +17,12 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.settings import Settings
-from data.sources.parquet import Chunk, ParquetSource, atomic_file, chunk_batches
+from data.sources.parquet import ParquetSource
+from data.sources.partial_output import write_part
+from data.sources.row_origin import FILE, ROW, Origin, origin_of, without_origin
 from data.transform.encoding import Transform
 from ray_app.batch.job_fingerprint import job_fingerprint
-from ray_app.batch.partial_output import JOB, part_path, part_writer
+from ray_app.batch.refused_rows import REASONS, BlockCounts, Refusals, refusals
 from ray_app.inference.feature_fetch import local_features
 from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.onnx_model import OnnxModel
@@ -34,30 +36,51 @@ MODEL_VERSION = "model_version"
 _ADDED = pa.schema(
     [(PROBABILITY, pa.float32()), (LABEL, pa.int8()), (MODEL_VERSION, pa.dictionary(pa.int8(), pa.string()))]
 )
+_PREFIX = "predicted_"
 KEYS = "keys"
 ALL = "all"
-_BATCH_ROWS = 65_536
-_ROW_GROUP_BATCHES = 8
+COUNTS = b"rayscore.counts"
+"""Metadata key of a part's `BlockCounts`."""
 
 
 @dataclass(frozen=True)
-class ScoringJob:
-    """What a worker needs to score a chunk of the table.
-
-    `packed` is `Bundle.to_bytes()`; `version` is written beside each score; `columns` are read, `carried` of them are
-    copied to the output; `schema` is the Arrow schema of a part; `fingerprint` is that of the job.
-    """
+class ScoringModel:
+    """What scores: `packed` is `Bundle.to_bytes()`, `version` is written beside each score."""
 
     settings: Settings
     packed: bytes
     version: str
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """What a worker needs to score blocks of the table.
+
+    `columns` are read, `carried` of them are copied to the output; `schema` is the Arrow schema of a part;
+    `fingerprint` is that of the job; `folder` takes the parts; `first_rows` are the source's.
+    """
+
+    model: ScoringModel
     columns: tuple[str, ...]
     carried: tuple[str, ...]
     schema: pa.Schema
     fingerprint: str
+    folder: Path
+    first_rows: Mapping[str, int]
+
+    @property
+    def added(self) -> list[str]:
+        """Names of the output's own columns: those of `_ADDED`, or the same with a prefix."""
+        return self.schema.names[len(self.carried) :]
+
+    def first_row(self, origin: Origin) -> int:
+        """Return the number of a row in the whole table."""
+        return self.first_rows[origin.file] + origin.row
 
 
-def plan(settings: Settings, bundle: Bundle, version: str, source: ParquetSource, carry: str = KEYS) -> ScoringJob:
+def plan(
+    settings: Settings, bundle: Bundle, version: str, source: ParquetSource, folder: Path, carry: str = KEYS
+) -> ScoringJob:
     """Check the table against the model and make the job that scores it.
 
     Args:
@@ -65,10 +88,11 @@ def plan(settings: Settings, bundle: Bundle, version: str, source: ParquetSource
         bundle: the model.
         version: value of the output column `model_version`.
         source: the table.
+        folder: where the parts of the output go.
         carry: columns to copy: `keys` (key, entity and event time, if present), `all`, or names joined by commas.
 
     Raises:
-        DataError: a required or carried column is missing, or a carried one is named like an added one.
+        DataError: a required or carried column is missing.
     """
     manifest = bundle.manifest
     source.require([feature.name for feature in manifest.schema_.features if feature.required])
@@ -80,67 +104,86 @@ def plan(settings: Settings, bundle: Bundle, version: str, source: ParquetSource
     needed = [*manifest.schema_.names, *([entity] if entity else [])]
     columns = tuple(dict.fromkeys([name for name in needed if name in present] + list(carried)))
     fingerprint = job_fingerprint(manifest, version, source, carried, settings)
-    fields = [*(source.schema.field(name) for name in carried), *_ADDED]
-    schema = pa.schema(fields, {JOB: fingerprint.encode()})
-    return ScoringJob(settings, bundle.to_bytes(), version, columns, carried, schema, fingerprint)
+    schema = pa.schema([*(source.schema.field(name) for name in carried), *_added(carried)])
+    model = ScoringModel(settings, bundle.to_bytes(), version)
+    return ScoringJob(model, columns, carried, schema, fingerprint, folder, source.first_rows)
 
 
-def score_chunk(chunk: Chunk, job: ScoringJob, folder: Path) -> int:
-    """Score one chunk into its part in `folder`, one batch in memory at a time, and return its number of rows.
+def part_name(first_row: int) -> str:
+    """Return the name of the part of the block that begins with row `first_row` of the table."""
+    return f"part-{first_row:012d}.parquet"
+
+
+def refused_name(first_row: int) -> str:
+    """Return the name of the part with the refused rows of the block that begins with row `first_row`."""
+    return f"refused-{first_row:012d}.parquet"
+
+
+def score_rows(block: pa.Table, job: ScoringJob) -> tuple[int, BlockCounts]:
+    """Score consecutive rows of one file into a part; those that HTTP would refuse go into a part of their own.
+
+    Returns the number of the first row in the whole table, and the counts.
+
+    Args:
+        block: the job's columns, and those of the rows' origin; one row at least.
+        job: what to score with, and where the parts go.
 
     Raises:
-        DataError: the chunk cannot be read, a column does not have its feature's type, or writing failed.
+        DataError: a column does not have its feature's type, or writing failed.
         StoreUnavailable: the table lacks online features and the store cannot be read.
     """
-    asyncio.run(_write_part(chunk, job, part_path(folder, chunk.index)))
-    return chunk.rows
+    origin, table = origin_of(block), without_origin(block)
+    scorer, first = _scorer(job.model), job.first_row(origin)
+    try:
+        found = refusals(table, scorer.manifest, scorer.transform)
+        kept = table if found.clean else table.filter(pa.array(~found.refused))
+        scores = asyncio.run(scorer.inference.score_table(kept)) if kept.num_rows else np.empty(0, np.float32)
+    except DataError as exc:
+        raise DataError(f"{origin.file}: {exc}") from exc
+    # The refused first: a scored part says that the block is done.
+    if not found.clean:
+        write_part(job.folder, refused_name(first), _refused(block, found), job.fingerprint)
+    scored = _scored(kept, scores, job, scorer.threshold, found.counts)
+    write_part(job.folder, part_name(first), scored, job.fingerprint)
+    return first, found.counts
 
 
-async def _write_part(chunk: Chunk, job: ScoringJob, path: Path) -> None:
-    with atomic_file(path) as file, part_writer(file, job.schema) as writer:
-        group: list[pa.Table] = []
-        async for scored in _scored(chunk, job):
-            group.append(scored)
-            if len(group) == _ROW_GROUP_BATCHES:
-                writer.write_table(pa.concat_tables(group))
-                group.clear()
-        if group:
-            writer.write_table(pa.concat_tables(group))
+def _scored(table: pa.Table, scores: np.ndarray, job: ScoringJob, threshold: float, counts: BlockCounts) -> pa.Table:
+    # Compare in float64, as the HTTP response does: in float32 a score at the threshold could get another label.
+    labels = (scores.astype(np.float64) >= threshold).astype(np.int8)
+    version = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(scores), np.int8)), [job.model.version])
+    columns = [*(table.column(name) for name in job.carried), pa.array(scores), pa.array(labels), version]
+    return pa.table(columns, schema=job.schema.with_metadata({COUNTS: counts.to_json()}))
 
 
-async def _scored(chunk: Chunk, job: ScoringJob) -> AsyncIterator[pa.Table]:
-    scorer = _scorer(job)
-    for table in chunk_batches(chunk, job.columns, _BATCH_ROWS):
-        try:
-            scores = await scorer.inference.score_table(table)
-        except DataError as exc:
-            raise DataError(f"{chunk.path}: {exc}") from exc
-        # Compare in float64, as the HTTP response does: in float32 a score at the threshold could get another label.
-        labels = (scores.astype(np.float64) >= scorer.threshold).astype(np.int8)
-        version = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(scores), np.int8)), [job.version])
-        columns = [*(table.column(name) for name in job.carried), pa.array(scores), pa.array(labels), version]
-        yield pa.table(columns, schema=job.schema)
+def _refused(block: pa.Table, found: Refusals) -> pa.Table:
+    rows = block.filter(pa.array(found.refused))
+    # The file as plain text: parts of several files are joined.
+    rows = rows.set_column(rows.column_names.index(FILE), FILE, rows.column(FILE).cast(pa.string()))
+    order = [FILE, ROW, *(name for name in rows.column_names if name not in (FILE, ROW))]
+    return rows.select(order).append_column(REASONS, pa.array(found.reasons(), pa.string()))
 
 
 @dataclass(frozen=True)
 class _Scorer:
+    manifest: BundleManifest
+    transform: Transform
     inference: InferencePipeline
     threshold: float
 
 
 @cache
-def _scorer(job: ScoringJob) -> _Scorer:
+def _scorer(given: ScoringModel) -> _Scorer:
     """Load the model and open the store, once per worker process."""
-    bundle = Bundle.from_bytes(job.packed)
+    bundle = Bundle.from_bytes(given.packed)
     manifest = bundle.manifest
-    features = local_features(job.settings, manifest)
+    features = local_features(given.settings, manifest)
     if features is not None:
         atexit.register(features.close)
-    metrics = GatewayMetrics("batch", manifest.name, job.version)
-    model = LocalModel(OnnxModel(bundle))
-    return _Scorer(
-        InferencePipeline(manifest, Transform(manifest.schema_), features, model, metrics), manifest.threshold
-    )
+    metrics = GatewayMetrics("batch", manifest.name, given.version)
+    transform, model = Transform(manifest.schema_), LocalModel(OnnxModel(bundle))
+    inference = InferencePipeline(manifest, transform, features, model, metrics)
+    return _Scorer(manifest, transform, inference, manifest.threshold)
 
 
 def _carried(carry: str, manifest: BundleManifest, source: ParquetSource) -> tuple[str, ...]:
@@ -153,13 +196,15 @@ def _carried(carry: str, manifest: BundleManifest, source: ParquetSource) -> tup
     else:
         names = [name.strip() for name in carry.split(",") if name.strip()]
         source.require(names)
-    clash = [name for name in names if name in _ADDED.names]
-    if clash:
-        raise DataError(
-            f"{source.path}: column '{clash[0]}' has the name of a column that scoring adds; "
-            "rename it, or leave it out with --carry"
-        )
     return tuple(dict.fromkeys(names))
+
+
+def _added(carried: Sequence[str]) -> list[pa.Field]:
+    """Return the fields that scoring adds, with as many prefixes as it takes to differ from what is carried."""
+    prefix = ""
+    while any(f"{prefix}{name}" in carried for name in _ADDED.names):
+        prefix += _PREFIX
+    return [field.with_name(f"{prefix}{field.name}") for field in _ADDED]
 
 
 def _store_needed(manifest: BundleManifest, source: ParquetSource) -> bool:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from data.cli.options import add_use_case
-from data.cli.terminal import err, progress
-from data.distributed.ray_cluster import cluster
-from data.distributed.ray_tasks import Placement, has_node, run_tasks
-from data.errors import ConfigError
+from data.cli.terminal import note, note_all, progress, say
+from data.distributed.pieces import parquet_pieces
+from data.distributed.ray_data import Placement, runner
+from data.errors import ConfigError, DataError
 from data.settings import Settings, load_settings
-from data.sources.parquet import Chunk, open_source
-from ray_app.batch.partial_output import PartialOutput, open_parts, refuse_own_input
-from ray_app.batch.scoring import ALL, KEYS, ScoringJob, plan, score_chunk
+from data.sources.filesystems import absolute, remove_file
+from data.sources.parquet import ParquetSource, open_source
+from data.sources.partial_output import PartialOutput, open_parts, partial_folder, refuse_own_input
+from ray_app.batch.finished_blocks import finished_blocks, refused_path, total, unfinished
+from ray_app.batch.refused_rows import BlockCounts
+from ray_app.batch.scoring import ALL, KEYS, PROBABILITY, ScoringJob, part_name, plan, refused_name, score_rows
 from ray_app.control.served_models import find_champion
 from tune.registry.bundle import Bundle
 
@@ -33,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = (
         "Writes the probability, the label and the model's version for each row, beside the columns that "
-        "--carry names. Online features that the table lacks are read from the store."
+        "--carry names. Online features that the table lacks are read from the store. Rows that HTTP would refuse are "
+        "counted and written beside the output, with the reasons."
     )
     parser.epilog = _EXAMPLES
     add = parser.add_argument
@@ -49,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"columns of the input to write too: '{KEYS}' (key, entity and event time, the default), '{ALL}', "
         "or names separated by commas",
     )
+    add("--strict", action="store_true", help="write nothing when a row is refused; without it they go beside OUT")
     add("--fresh", action="store_true", help="begin anew, even if a run of this command was ended before its end")
     add("--concurrency", type=int, metavar="N", help="pieces scored at once, one CPU each (default: all free CPUs)")
     add(
@@ -65,42 +70,65 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: an option is wrong.
-        RayscoreError: the table, model, store or output cannot be used; finished parts are kept for the next run.
+        RayscoreError: the table, model, store or output cannot be used, or rows are refused and `--strict` is given;
+            finished parts are kept for the next run.
     """
     placement = _placement(args.concurrency, args.label)
     settings = load_settings(use_case=args.use_case, model_alias=args.alias)
-    source, out = open_source(args.input.absolute()), args.output.absolute()
-    refuse_own_input(source, out)
+    source, out = open_source(absolute(args.input)), absolute(args.output)
+    for written in (out, refused_path(out)):
+        refuse_own_input(source, written)
     bundle, version = _model(args.bundle, settings)
-    job = plan(settings, bundle, version, source, args.carry)
+    job = plan(settings, bundle, version, source, partial_folder(out), args.carry)
     with open_parts(out, job.fingerprint, args.fresh) as parts:
-        _score(source.chunks, job, parts, placement)
-        parts.publish(source.chunks)
-    sys.stdout.write(f"{args.output}: {source.rows:,} rows scored by {bundle.manifest.name} version {version}\n")
+        done = finished_blocks(parts, source)
+        _score(source, job, parts, done, placement)
+        counts = total(done.values())
+        if args.strict and counts.refused_rows:
+            raise DataError("\n  ".join([f"{args.input}: {_refused_text(counts)}", *counts.refused_lines()]))
+        parts.publish([part_name(first) for first in sorted(done)], _refused_output(out, done))
+    model = f"{bundle.manifest.name} version {version}"
+    say(f"{args.output}: {counts.rows - counts.refused_rows:,} rows scored by {model}")
+    _report(counts, job, out)
+    note_all(source.report)
     return 0
 
 
-def _score(chunks: Sequence[Chunk], job: ScoringJob, parts: PartialOutput, placement: Placement) -> None:
-    finished = [chunk for chunk in chunks if parts.finished(chunk)]
-    parts.clear(keep=finished)
-    if finished:
-        err.print(f"resuming: {len(finished):,} of {len(chunks):,} parts are done", markup=False)
-    left = [chunk for chunk in chunks if chunk not in finished]
-    with progress("score", sum(chunk.rows for chunk in left)) as advance:
-        for rows in _spread(left, partial(score_chunk, job=job, folder=parts.folder), placement):
-            advance(rows)
+def _report(counts: BlockCounts, job: ScoringJob, out: Path) -> None:
+    if not counts.refused_rows:
+        remove_file(refused_path(out))
+    else:
+        say(f"{refused_path(out)}: {_refused_text(counts)}")
+    note_all(f"  {line}" for line in [*counts.refused_lines(), *counts.unseen_lines()])
+    if PROBABILITY not in job.added:
+        note(f"the output's own columns are {', '.join(job.added)}: a column that is carried has the plain name")
 
 
-def _spread(chunks: Sequence[Chunk], score: Callable[[Chunk], int], placement: Placement) -> Iterator[int]:
-    # A single chunk is scored here: starting a Ray cluster takes seconds and would speed up nothing.
-    if len(chunks) <= 1 and not placement.labels:
-        yield from map(score, chunks)
+def _refused_text(counts: BlockCounts) -> str:
+    return f"{counts.refused_rows:,} of {counts.rows:,} rows refused, as HTTP would refuse them"
+
+
+def _refused_output(out: Path, done: Mapping[int, BlockCounts]) -> dict[Path, list[str]]:
+    names = [refused_name(first) for first in sorted(done) if done[first].refused_rows]
+    return {refused_path(out): names} if names else {}
+
+
+def _score(
+    source: ParquetSource, job: ScoringJob, parts: PartialOutput, done: dict[int, BlockCounts], placement: Placement
+) -> None:
+    """Score what is not done yet; `done`, the counts of each block by its first row, grows by it."""
+    left = unfinished(source, done)
+    if done:
+        note(f"resuming: {len(source.chunks) - len(left):,} of {len(source.chunks):,} parts are done")
+    parts.clear([name for first in done for name in (part_name(first), refused_name(first))])
+    rows = sum(chunk.rows for chunk in left)
+    pieces = replace(parquet_pieces(source, job.columns), pieces=left, rows=rows)
+    if not left:
         return
-    with cluster():
-        if not has_node(placement):
-            labels = ", ".join(f"{key}={value}" for key, value in placement.labels.items())
-            err.print(f"no node of the cluster has the label {labels}: waiting for one, Ctrl-C ends", markup=False)
-        yield from run_tasks(chunks, score, placement)
+    with runner(pieces, placement) as run_steps, progress("score", rows) as advance:
+        for first, counts in run_steps(pieces, partial(score_rows, job=job)):
+            done[first] = counts
+            advance(counts.rows)
 
 
 def _placement(concurrency: int | None, labels: Sequence[str]) -> Placement:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from data.sources.parquet import atomic_file
+from data.sources.atomic_output import atomic_file
 from ray_app.loadtest.percentiles import curve
 from ray_app.loadtest.report import Result
 from ray_app.loadtest.slo import ERRORS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.sources.parquet import atomic_file
+from data.sources.atomic_output import atomic_file
 from ray_app.loadtest.percentiles import QUANTILES
 from ray_app.loadtest.slo import ERRORS
 from ray_app.loadtest.summary import LoadSummary, Second

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.errors import DataError, disk_error
-from data.sources.parquet import atomic_folder
+from data.sources.atomic_output import atomic_folder
 
 _SPARE_BYTES = 256 * 1024 * 1024
 """Room that is left free on the disk for other programs."""

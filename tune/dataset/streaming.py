@@ -1,8 +1,8 @@
 """Large tables: streamed by Ray Data into encoded shards on disk, with a sample in memory for the search.
 
-Up to four passes, each a task a piece of the table: one or two over what rows are ordered by (to cut exactly), one
-over the words of the categories among the train rows, and one over all columns (digest, labels, shards, sample). No
-process ever holds more than one piece, and the driver holds the sample.
+Up to four passes, each an operator over the blocks of the table: one or two over what rows are ordered by (to cut
+exactly), one over the words of the categories among the train rows, and one over all columns (digest, labels, shards,
+sample). No process ever holds more than one block, and the driver holds the sample.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from data.distributed.ray_data import stream
+from data.distributed.pieces import parquet_pieces
+from data.distributed.ray_data import each_block
 from data.schema.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
-from data.sources.parquet import Chunk, ParquetSource, chunk_batches
+from data.sources.parquet import ParquetSource
+from data.sources.row_origin import origin_of, without_origin
 from data.transform.encoding import Transform
 from data.transform.hashing import splitmix64, unit_interval
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset, count_words, with_words
@@ -32,9 +33,8 @@ from tune.dataset.training_table import TrainingTable, read_labels
 
 Result = TypeVar("Result")
 
-_PIECE_ROWS = 262_144
-_WORDS_A_PIECE = 5_000
-"""Number of a chunk's most frequent words that are kept; a column with more is no category to learn from."""
+_WORDS_A_BLOCK = 5_000
+"""Number of a block's most frequent words that are kept; a column with more is no category to learn from."""
 _SAMPLE_SEED = 0x5EED
 _VALUE_BYTES = 8
 _MEMORY_A_VALUE = 8
@@ -69,20 +69,20 @@ def prepare_streaming(
     schema = _fit_schema(source, use_case, division)
     share = min(sample_rows / source.rows, 1.0)
     with shard_folder(folder, shard_bytes(source.rows, len(schema.names))) as new:
-        encoder = _Encoder(use_case, Transform(schema), division, share, new)
-        pieces = sorted((piece for chunk in stream(source.chunks, encoder) for piece in chunk), key=lambda p: p.shard)
-        refuse_one_sided(np.sum([piece.counts for piece in pieces], axis=0), use_case)
-        shards = Shards(new, len(schema.names), tuple(piece.shard for piece in pieces if piece.shard[1]))
+        encode = _Encoder(use_case, Transform(schema), division, share, new, source.first_rows)
+        blocks = sorted(each_block(parquet_pieces(source, use_case.columns), encode), key=lambda block: block.shard)
+        refuse_one_sided(np.sum([block.counts for block in blocks], axis=0), use_case)
+        shards = Shards(new, len(schema.names), tuple(block.shard for block in blocks if block.shard[1]))
         shards.check()
-    training = _sample(source, use_case, pieces)
-    parts = np.concatenate([piece.parts for piece in pieces])
+    training = _sample(source, use_case, blocks)
+    parts = np.concatenate([block.parts for block in blocks])
     return training, _prepared(training, use_case, schema, parts, shards._replace(folder=folder))
 
 
-def _sample(source: ParquetSource, use_case: UseCase, pieces: Sequence[_EncodedPiece]) -> TrainingTable:
-    table = pa.concat_tables([piece.sample for piece in pieces])
+def _sample(source: ParquetSource, use_case: UseCase, blocks: Sequence[_EncodedBlock]) -> TrainingTable:
+    table = pa.concat_tables([block.sample for block in blocks])
     schema = pa.schema([source.schema.field(name) for name in use_case.columns])
-    whole = digest(schema, source.rows, sum(piece.content for piece in pieces))
+    whole = digest(schema, source.rows, sum(block.content for block in blocks))
     return TrainingTable(table, read_labels(table, use_case.label, source.path), source.path, whole, source.rows)
 
 
@@ -103,47 +103,68 @@ def _divide(source: ParquetSource, use_case: UseCase) -> TableSplit:
     order = split_order(use_case)
 
     def over(function: Callable[[SplitKeys], Result]) -> Iterator[Result]:
-        for found in stream(source.chunks, partial(_over_keys, order=order, function=function)):
-            yield from found
+        # An order without columns is one of the rows' numbers, which come with any column.
+        pieces = parquet_pieces(source, order.columns or [use_case.label])
+        return each_block(pieces, _OverKeys(order, function, source.first_rows))
 
     return stream_split(order, over)
 
 
-def _over_keys(chunk: Chunk, order: SplitOrder, function: Callable[[SplitKeys], Result]) -> list[Result]:
-    return [function(_keys(chunk, piece, first, order)) for first, piece in _pieces(chunk, order.columns)]
+@dataclass(frozen=True)
+class _OverKeys(Generic[Result]):
+    """Applies a function to the keys that a block's rows are ordered by; runs in a worker."""
+
+    order: SplitOrder
+    function: Callable[[SplitKeys], Result]
+    first_rows: Mapping[str, int]
+
+    def __call__(self, block: pa.Table) -> Result:
+        return self.function(_keys(block, self.order, self.first_rows))
 
 
-def _keys(chunk: Chunk, piece: pa.Table, first_row: int, order: SplitOrder) -> SplitKeys:
-    labels = read_labels(piece, order.label, chunk.path) if order.label else None
-    return order.keys(piece, labels, first_row)
+def _keys(block: pa.Table, order: SplitOrder, first_rows: Mapping[str, int]) -> SplitKeys:
+    labels = read_labels(block, order.label, origin_of(block).file) if order.label else None
+    return order.keys(block, labels, _first_row(block, first_rows))
+
+
+def _first_row(block: pa.Table, first_rows: Mapping[str, int]) -> int:
+    """Return the number, in the whole table, of a block's first row."""
+    origin = origin_of(block)
+    return first_rows[origin.file] + origin.row
 
 
 def _fit_schema(source: ParquetSource, use_case: UseCase, division: TableSplit) -> FeatureSchema:
     totals: dict[str, Counter[str]] = {name: Counter() for name in use_case.categories()}
     if totals:
-        count = partial(_count_words, names=list(totals), division=division)
-        for counts in stream(source.chunks, count):
+        columns = list(dict.fromkeys([*totals, *division.order.columns]))
+        count = _WordCounter(list(totals), division, source.first_rows)
+        for counts in each_block(parquet_pieces(source, columns), count):
             for name, words in counts.items():
                 totals[name].update(words)
     return with_words(use_case, totals)
 
 
-def _count_words(chunk: Chunk, names: Sequence[str], division: TableSplit) -> Mapping[str, dict[str, int]]:
-    totals: dict[str, Counter[str]] = {name: Counter() for name in names}
-    order = division.order
-    for first_row, piece in _pieces(chunk, list(dict.fromkeys([*names, *order.columns]))):
-        train = piece.filter(pa.array(division.parts(_keys(chunk, piece, first_row, order)) == 0))
-        for name in names:
-            totals[name].update(count_words(train, name))
-    # Ties are broken by the word, so that the order of the work decides nothing.
-    return {
-        name: dict(sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))[:_WORDS_A_PIECE])
-        for name, words in totals.items()
-    }
+@dataclass(frozen=True)
+class _WordCounter:
+    """Counts the words of categories among the train rows of a block; runs in a worker."""
+
+    names: Sequence[str]
+    division: TableSplit
+    first_rows: Mapping[str, int]
+
+    def __call__(self, block: pa.Table) -> Mapping[str, dict[str, int]]:
+        keys = _keys(block, self.division.order, self.first_rows)
+        train = block.filter(pa.array(self.division.parts(keys) == 0))
+        return {name: self._most_frequent(count_words(train, name)) for name in self.names}
+
+    @staticmethod
+    def _most_frequent(words: Mapping[str, int]) -> dict[str, int]:
+        # Ties are broken by the word, so that the order of the work decides nothing.
+        return dict(sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))[:_WORDS_A_BLOCK])
 
 
-class _EncodedPiece(NamedTuple):
-    """What is kept in memory of a piece once its train rows are on disk."""
+class _EncodedBlock(NamedTuple):
+    """What is kept in memory of a block once its train rows are on disk."""
 
     shard: tuple[str, int]
     """Name and rows of its shard; without train rows there is none."""
@@ -157,47 +178,30 @@ class _EncodedPiece(NamedTuple):
 
 @dataclass(frozen=True)
 class _Encoder:
-    """Encodes a chunk of the table, one piece at a time; runs in a worker."""
+    """Encodes a block of the table and writes its train rows as a shard; runs in a worker."""
 
     use_case: UseCase
     transform: Transform
     division: TableSplit
     share: float
     folder: Path
+    first_rows: Mapping[str, int]
 
-    def __call__(self, chunk: Chunk) -> list[_EncodedPiece]:
-        pieces = enumerate(_pieces(chunk, self.use_case.columns))
-        return [
-            self._piece(f"{chunk.index:05d}-{number:03d}", piece, first_row, chunk.path)
-            for number, (first_row, piece) in pieces
-        ]
-
-    def _piece(self, name: str, piece: pa.Table, first_row: int, path: Path) -> _EncodedPiece:
-        labels = read_labels(piece, self.use_case.label, path)
-        part = self.division.parts(self.division.order.keys(piece, labels, first_row))
+    def __call__(self, block: pa.Table) -> _EncodedBlock:
+        first_row, table = _first_row(block, self.first_rows), without_origin(block)
+        labels = read_labels(table, self.use_case.label, origin_of(block).file)
+        part = self.division.parts(self.division.order.keys(table, labels, first_row))
         train = np.flatnonzero(part == 0)
+        name = f"{first_row:012d}"
         if len(train):
-            write_shard(self.folder, name, self.transform.matrix(piece.take(train)), labels[train])
-        drawn = np.flatnonzero(_uniform(first_row, piece.num_rows) < self.share)
+            write_shard(self.folder, name, self.transform.matrix(table.take(train)), labels[train])
+        drawn = np.flatnonzero(_uniform(first_row, table.num_rows) < self.share)
         counts = np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2)
-        return _EncodedPiece((name, len(train)), content_sum(piece, first_row), counts, piece.take(drawn), part[drawn])
+        sample = table.take(drawn)
+        return _EncodedBlock((name, len(train)), content_sum(table, first_row), counts, sample, part[drawn])
 
 
 def _uniform(first_row: int, count: int) -> np.ndarray:
     """Draw a number in [0, 1) for each row from its number, whatever piece it is in."""
     numbers = row_numbers(first_row, count)
     return unit_interval(splitmix64(splitmix64(numbers, _SAMPLE_SEED)))
-
-
-def _pieces(chunk: Chunk, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Yield (number of its first row, rows) for each piece of a chunk."""
-    first_row, batches, rows = chunk.first_row, [], 0
-    for batch in chunk_batches(chunk, columns, _PIECE_ROWS):
-        batches.append(batch)
-        rows += batch.num_rows
-        # A batch ends with its row group, and row groups may be small.
-        if rows >= _PIECE_ROWS:
-            yield first_row, pa.concat_tables(batches)
-            first_row, batches, rows = first_row + rows, [], 0
-    if batches:
-        yield first_row, pa.concat_tables(batches)

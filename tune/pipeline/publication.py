@@ -11,7 +11,9 @@ import xgboost
 
 from data.schema.use_case import UseCase
 from data.settings import Settings
-from data.sources.parquet import file_size, parquet_files, write_table
+from data.sources.atomic_output import write_table
+from data.sources.filesystems import file_size
+from data.sources.table_files import table_files
 from tune.dataset.encoded_examples import PreparedDataset
 from tune.dataset.training_table import TrainingTable
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation, judge
@@ -131,7 +133,7 @@ def describe(source: TrainingTable) -> dict[str, Any]:
     schema: pa.Schema = source.table.schema
     return {
         "path": str(source.path),
-        "files": {str(file): file_size(file) for file in parquet_files(source.path)},
+        "files": {str(file.path): file_size(file.path) for file in table_files(source.path).files},
         "rows": source.rows,
         "columns": {field.name: str(field.type) for field in schema},
         "fingerprint": source.fingerprint,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from data.sources.parquet import atomic_file
+from data.sources.atomic_output import atomic_file
 from tune.evaluation.plot_style import BLUE, ORANGE, canvas, legend_below
 from tune.metrics.ranking import Ranking
 from tune.promotion.comparison import ComparedModel, ModelComparison, SharedRows

@@ -149,7 +149,7 @@ def test_fresh_begins_anew(tmp_path: Path, folder: Path, bundle: Path):
     out, growing = tmp_path / "out", tmp_path / ".out.partial"
     scored_once(bundle, folder / "f000.parquet", tmp_path / "once")
     growing.mkdir()
-    shutil.copy(tmp_path / "once" / "part-00000.parquet", growing)
+    shutil.copy(tmp_path / "once" / "part-000000000000.parquet", growing)
     done = place.run("ray_app", "score", "--bundle", str(bundle), "--fresh", str(folder), str(out))
     assert done.returncode == 0, done.stderr
     assert "resuming" not in done.stderr

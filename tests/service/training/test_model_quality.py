@@ -11,7 +11,7 @@ from data.cli.terminal import run_cli
 from data.schema.model_policy import Calibration
 from data.schema.use_case import find_use_case
 from data.settings import load_settings
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from data.transform.encoding import Transform
 from ray_app.inference.onnx_model import OnnxModel
 from tests.support.training.models import card_table

@@ -9,7 +9,8 @@ import pytest
 from data.errors import DataError
 from data.schema.use_case import load_use_case
 from data.settings import Settings
-from data.sources.parquet import open_source, write_table
+from data.sources.atomic_output import write_table
+from data.sources.parquet import open_source
 from tests.support.training.models import card_table
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.loading import prepared_table

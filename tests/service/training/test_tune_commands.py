@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from data.cli.terminal import run_cli
 from data.schema.use_case import find_use_case
 from data.settings import load_settings
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table, write_card_table
 from tests.support.training.registry import new_registry
 from tune.__main__ import main

@@ -19,11 +19,13 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.distributed.pieces import each_block_here, parquet_pieces
 from data.online_store import open_store
 from data.online_store.materialization import packer, write
 from data.schema.use_case import load_use_case
 from data.settings import Settings
-from data.sources.parquet import open_source, write_table
+from data.sources.atomic_output import write_table
+from data.sources.parquet import open_source
 from tests.support.environment.ports import free_port
 from tests.support.environment.processes import by_command_line, read
 from tests.support.services import http_client
@@ -140,9 +142,9 @@ class Workplace:
     def fill_store(self, table: Path) -> None:
         """Do what `python -m data materialize` does with a small table, without the cluster that it starts."""
         use_case = load_use_case("card_fraud")
-        pack = packer(use_case, time.time_ns() // 1000)
+        pack, pieces = packer(use_case, time.time_ns() // 1000), parquet_pieces(open_source(table))
         with closing(open_store(self.settings, use_case.view, create=True)) as store:
-            write(map(pack, open_source(table).chunks), store, None, lambda rows: None)
+            write(each_block_here(pieces, pack), store, None, lambda rows: None)
 
     def write_recent_table(self, name: str = "card.parquet", rows: int = 600) -> Path:
         """Write `card_table` with event times of the last hours, so that no row is past its time to live."""

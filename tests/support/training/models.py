@@ -11,7 +11,7 @@ import pyarrow as pa
 import xgboost
 
 from data.schema.use_case import Metric, UseCase, load_use_case
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import TrainingTable, fingerprint
 from tune.metrics.figures import best_threshold, metrics

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import ConfigError, DataError
-from data.online_store.materialization import DAY_US, check_source, pack_chunk, write
+from data.online_store.materialization import DAY_US, check_source, online_columns, pack_rows, write
 from data.online_store.row_codec import OnlineRow, RowCodec
 from data.online_store.sqlite import SqliteStore
 from data.schema.use_case import parse_use_case
@@ -45,9 +46,13 @@ def _write(folder, **changes):
 
 
 def _materialize(source, store, oldest_us=None, shuffle=0):
-    chunks = list(source.chunks)
-    random.Random(shuffle).shuffle(chunks)
-    return write((pack_chunk(chunk, _USE_CASE, _NOW_US) for chunk in chunks), store, oldest_us, lambda _: None)
+    blocks = _blocks(source)
+    random.Random(shuffle).shuffle(blocks)
+    return write((pack_rows(block, _USE_CASE, _NOW_US) for block in blocks), store, oldest_us, lambda _: None)
+
+
+def _blocks(source):
+    return list(each_block_here(parquet_pieces(source, online_columns(_USE_CASE)), lambda block: block))
 
 
 def _stored(store, *entities):
@@ -121,7 +126,7 @@ def test_value_that_does_not_fit_names_file_and_column(tmp_path):
     """A fraction in an integer feature is refused with file and column."""
     source = _write(tmp_path / "t", count=[1.5] * 6)
     with pytest.raises(DataError, match=r"a\.parquet: column 'count' holds 1\.5"):
-        pack_chunk(source.chunks[0], _USE_CASE, _NOW_US)
+        pack_rows(_blocks(source)[0], _USE_CASE, _NOW_US)
 
 
 def test_missing_column_is_refused(tmp_path):

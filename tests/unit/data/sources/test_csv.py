@@ -14,7 +14,7 @@ def _convert(folder: Path, text: str | bytes, types: list[str] | None = None) ->
     source = folder / "in.csv"
     source.write_bytes(text if isinstance(text, bytes) else text.encode())
     found = infer_types(source, parse_types(types or []))
-    convert_file(Conversion(source, folder / "out.parquet", found), lambda _: None)
+    convert_file(Conversion(source, found), folder / "out.parquet", lambda _: None)
     return read_table(folder / "out.parquet")
 
 
@@ -71,7 +71,7 @@ def test_other_header_is_refused(tmp_path):
     source = tmp_path / "b.csv"
     source.write_text("a,c\n1,2\n")
     with pytest.raises(DataError, match=r"b\.csv: .*expected a, b as in the first file"):
-        convert_file(Conversion(source, tmp_path / "b.parquet", {"a": pa.int64(), "b": pa.int64()}), lambda _: None)
+        convert_file(Conversion(source, {"a": pa.int64(), "b": pa.int64()}), tmp_path / "b.parquet", lambda _: None)
 
 
 @pytest.mark.parametrize("pair", ["zip", "=string", "zip=text"])

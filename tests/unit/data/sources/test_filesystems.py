@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
-from data.sources.filesystems import absolute, url
-from data.sources.parquet import file_size, open_source, read_chunk, read_table, write_table
+from data.sources.atomic_output import write_table
+from data.sources.filesystems import absolute, file_size, url
+from data.sources.parquet import open_source, read_table
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_folder_is_read_like_one_of_this_machine(tmp_path, scheme):
     """PyArrow's file systems and fsspec's: nested files in name order, hidden ones left out, sizes and rows known."""
     inner = f"{tmp_path}/table"
     system = fsspec.filesystem("memory" if scheme == "memory" else "file")
-    for name, values in (("b", [3, 4]), ("day=1/a", [1, 2]), ("_tmp/c", [9]), (".x", [9])):
+    for name, values in (("b", [3, 4]), ("day1/a", [1, 2]), ("_tmp/c", [9]), (".x", [9])):
         system.makedirs(f"{inner}/{name}".rpartition("/")[0], exist_ok=True)
         with system.open(f"{inner}/{name}.parquet", "wb") as file:
             pq.write_table(pa.table({"x": values}), file)
@@ -51,7 +52,6 @@ def test_folder_is_read_like_one_of_this_machine(tmp_path, scheme):
     assert [file.name for file in source.files] == ["b.parquet", "a.parquet"]
     assert source.rows == 4
     assert read_table(f"{scheme}://{inner}", ["x"])["x"].to_pylist() == [3, 4, 1, 2]
-    assert [read_chunk(chunk, ["x"])["x"].to_pylist() for chunk in source.chunks] == [[3, 4], [1, 2]]
     assert file_size(source.files[0]) == system.size(f"{inner}/b.parquet")
 
 
@@ -88,5 +88,5 @@ def test_wrong_address_is_told(address, said):
 
 def test_folder_without_tables_is_told(tmp_path):
     """A folder behind a URL that holds no Parquet file is refused as one of this machine is."""
-    with pytest.raises(DataError, match=r"holds no \.parquet file"):
+    with pytest.raises(DataError, match=r"holds no Parquet file"):
         open_source(f"file://{tmp_path}")

@@ -8,16 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
-from data.sources.parquet import (
-    atomic_file,
-    atomic_folder,
-    iter_batches,
-    open_source,
-    read_chunk,
-    read_table,
-    row_count,
-    write_table,
-)
+from data.sources.atomic_output import atomic_file, atomic_folder, write_table
+from data.sources.parquet import ChunkReader, iter_batches, open_source, read_table, row_count
+from data.sources.row_origin import origin_of
 from data.transform.event_time import NO_TIME, event_us
 
 _DAY_US = 1_735_689_600_000_000  # 2025-01-01T00:00:00Z
@@ -36,7 +29,7 @@ def test_missing_path_is_named(tmp_path):
 
 def test_folder_without_parquet_is_refused(tmp_path):
     """An empty folder says that it holds no Parquet file."""
-    with pytest.raises(DataError, match=r"holds no \.parquet file"):
+    with pytest.raises(DataError, match=r"holds no Parquet file"):
         open_source(tmp_path)
 
 
@@ -66,13 +59,13 @@ def test_damaged_page_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"a\.parquet"):
         read_table(path)
     with pytest.raises(DataError, match=r"a\.parquet"):
-        read_chunk(open_source(path).chunks[0], ["x"])
+        list(ChunkReader(open_source(path).schema)(open_source(path).chunks[0]))
 
 
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"x": [1.5], "y": ["a"]}, "column 'x' holds double, but int64 in a.parquet"),
+        ({"x": ["1.5"], "y": ["a"]}, "column 'x' holds string, but int64 in a.parquet, and no type holds both"),
         ({"x": [1]}, "column 'y' is missing, but a.parquet has it"),
         ({"x": [1], "y": ["a"], "z": [1]}, "column 'z' is not in a.parquet"),
     ],
@@ -116,9 +109,11 @@ def test_chunks_cover_every_row_once(tmp_path):
         pq.write_table(pa.table({"x": np.arange(count)}), tmp_path / f"{name}.parquet", row_group_size=100_000)
     source = open_source(tmp_path)
     assert sum(chunk.rows for chunk in source.chunks) == source.rows == 560_010
-    firsts = [chunk.first_row for chunk in source.chunks]
-    assert firsts == [sum(chunk.rows for chunk in source.chunks[:i]) for i in range(len(firsts))]
-    assert all(read_chunk(chunk, ["x"]).num_rows == chunk.rows for chunk in source.chunks)
+    read = ChunkReader(source.schema)
+    blocks = [block for chunk in source.chunks for block in read(chunk)]
+    firsts = [source.table_row(origin_of(block)) for block in blocks]
+    assert firsts == [sum(block.num_rows for block in blocks[:i]) for i in range(len(firsts))]
+    assert sum(block.num_rows for block in blocks) == 560_010
 
 
 def test_failed_write_leaves_the_earlier_file(tmp_path):

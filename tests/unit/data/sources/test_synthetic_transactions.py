@@ -1,7 +1,6 @@
 """The generator: the same rows whatever the division of work, and features that mean what they say."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,16 +9,17 @@ from sklearn.metrics import roc_auc_score
 from xgboost import XGBClassifier
 
 from data.errors import DataError
-from data.sources.parquet import read_table
+from data.sources.row_origin import ROW
 from data.sources.synthetic_transactions import (
     BLOCK_ROWS,
     SCHEMA,
     GenerationPlan,
     default_days,
     default_entities,
+    frauds,
     shards,
     tables,
-    write_shard,
+    tables_with_origin,
 )
 
 _END_US = 1_767_225_600_000_000
@@ -27,7 +27,7 @@ _PLAN = GenerationPlan(rows=3 * BLOCK_ROWS + 1000, seed=3, entities=5000, days=3
 
 
 def _all(plan, files=1):
-    parts = [part for shard in shards(plan, Path("unused"), files) for part in tables(shard)]
+    parts = [part for shard in shards(plan, files) for part in tables(shard)]
     return pa.concat_tables(parts).combine_chunks()
 
 
@@ -89,19 +89,17 @@ def test_fraud_is_rare_and_can_be_learnt_but_not_perfectly():
 
 def test_frauds_drift(table):
     """The share of frauds made abroad falls over time."""
-    frauds = table["foreign_transaction"].to_numpy()[table["is_fraud"].to_numpy() == 1]
-    half = len(frauds) // 2
-    assert frauds[:half].mean() > frauds[half:].mean() + 0.05
+    abroad = table["foreign_transaction"].to_numpy()[table["is_fraud"].to_numpy() == 1]
+    half = len(abroad) // 2
+    assert abroad[:half].mean() > abroad[half:].mean() + 0.05
 
 
-def test_shard_is_written_whole(tmp_path):
-    """A written shard holds its rows and reports its frauds."""
-    plan = replace(_PLAN, rows=500)
-    (shard,) = shards(plan, tmp_path, 8)
-    rows, frauds = write_shard(shard)
-    written = read_table(tmp_path)
-    assert rows == written.num_rows == 500
-    assert frauds == sum(written["is_fraud"].to_pylist())
+def test_rows_say_which_of_the_plan_they_are(table):
+    """The origin of a row is its number among all rows, whichever shard it is in, and frauds are counted."""
+    parts = [part for shard in shards(_PLAN, 3) for part in tables_with_origin(shard)]
+    numbers = [number for part in parts for number in part[ROW].to_pylist()]
+    assert numbers == list(range(_PLAN.rows))
+    assert sum(map(frauds, parts)) == frauds(table) == int(table["is_fraud"].to_numpy().sum())
 
 
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"entities": 0}, {"seed": -1}, {"days": 4000}, {"entities": 1 << 26}])

@@ -6,11 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import DataError
 from data.schema.use_case import parse_use_case
 from data.sources.parquet import open_source
 from data.validation import report
-from data.validation.validation import BAD_ROWS_KEPT, bad_rows, check_chunk, check_source, merge
+from data.validation.validation import BAD_ROWS_KEPT, bad_rows, check_rows, check_source, merge
 
 _USE_CASE = parse_use_case(
     """
@@ -53,7 +54,8 @@ def _source(folder, *tables):
 
 def _validated(source):
     check_source(source, _USE_CASE)
-    parts = [check_chunk(chunk, _USE_CASE, _NOW_US) for chunk in reversed(source.chunks)]
+    blocks = list(each_block_here(parquet_pieces(source, _USE_CASE.columns), lambda block: block))
+    parts = [check_rows(block, _USE_CASE, _NOW_US) for block in reversed(blocks)]
     return merge(source, _USE_CASE, parts)
 
 

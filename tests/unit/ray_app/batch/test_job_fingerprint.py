@@ -19,7 +19,7 @@ from tune.registry.bundle import Bundle
 def fingerprint(path: Path, bundle: Bundle | None = None, version: str = "1", carry: str = "keys") -> str:
     """The fingerprint of the job that scores the file."""
     settings = Settings(sqlite_file=path.with_name("online.db"))
-    return plan(settings, bundle or card_bundle(), version, open_source(path), carry).fingerprint
+    return plan(settings, bundle or card_bundle(), version, open_source(path), path.parent, carry).fingerprint
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_another_store_is_another_job(table: Path, tmp_path: Path):
     """A model with online features scores anew when another store is named."""
     source = open_source(table)
     stores = (Settings(sqlite_file=tmp_path / name) for name in ("a.db", "b.db"))
-    assert len({plan(settings, card_bundle(), "1", source).fingerprint for settings in stores}) == 2
+    assert len({plan(settings, card_bundle(), "1", source, tmp_path).fingerprint for settings in stores}) == 2
 
 
 def test_changed_table_is_another_job(table: Path):
@@ -68,5 +68,5 @@ def test_table_that_goes_away_is_named(table: Path):
     """A file that is removed while the job is planned is an error that names it."""
     source = open_source(table)
     table.unlink()
-    with pytest.raises(DataError, match=r"in\.parquet: cannot be read: No such file"):
-        plan(Settings(), card_bundle(), "1", source)
+    with pytest.raises(DataError, match=r"in\.parquet: cannot be read: no such file"):
+        plan(Settings(), card_bundle(), "1", source, table.parent)

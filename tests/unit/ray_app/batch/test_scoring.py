@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import DataError, StoreUnavailable
 from data.settings import Settings
-from data.sources.parquet import open_source, write_table
+from data.sources.atomic_output import write_table
+from data.sources.parquet import open_source
 from data.transform.encoding import Transform
-from ray_app.batch.partial_output import part_path
-from ray_app.batch.scoring import plan, score_chunk
+from ray_app.batch.scoring import part_name, plan, refused_name, score_rows
 from ray_app.inference.onnx_model import OnnxModel
 from tests.support.serving.predict_app import ServedApp, build_app, local_store, manifest, run, write_store
 from tests.support.training.models import card_bundle, card_table
@@ -44,9 +46,10 @@ def score(
     source = open_source(folder / "in.parquet")
     out = folder / "out"
     out.mkdir()
-    job = plan(Settings(sqlite_file=store_file), bundle or card_bundle(), "7", source, carry)
-    assert sum(score_chunk(chunk, job, out) for chunk in source.chunks) == table.num_rows
-    return pa.concat_tables([pq.read_table(part_path(out, chunk.index)) for chunk in source.chunks])
+    job = plan(Settings(sqlite_file=store_file), bundle or card_bundle(), "7", source, out, carry)
+    done = dict(each_block_here(parquet_pieces(source, job.columns), partial(score_rows, job=job)))
+    assert sum(counts.rows for counts in done.values()) == table.num_rows
+    return pa.concat_tables([pq.read_table(out / part_name(first)) for first in sorted(done)])
 
 
 def asked(served: ServedApp, table: pa.Table) -> list[dict[str, Any]]:
@@ -107,16 +110,45 @@ def test_store_is_used_where_the_file_has_nothing(tmp_path: Path, store_file: Pa
     assert full.column("probability") != bare.column("probability")
 
 
-def test_null_entity_and_null_values_take_defaults(tmp_path: Path, store_file: Path):
-    """A row without entity is scored from what the file has, not refused and not mixed up with its neighbours."""
-    table = card_table(50).drop_columns(ONLINE)
-    users = [None if i == 3 else user for i, user in enumerate(table.column("user_id").to_pylist())]
-    changed = table.set_column(table.column_names.index("user_id"), "user_id", pa.array(users, pa.string()))
-    scores = score(changed, tmp_path, store_file).column("probability").to_pylist()
-    (tmp_path / "b").mkdir()
-    before = score(table, tmp_path / "b", store_file).column("probability").to_pylist()
-    assert scores[:3] + scores[4:] == before[:3] + before[4:]
-    assert scores[3] == asked(build_app(None), table.slice(3, 1))[0]["probability"]
+def test_rows_that_http_refuses_are_told_by_column_and_reason(tmp_path: Path, store_file: Path):
+    """What HTTP answers with 422 is left out of the scores, counted by column and reason, and kept with both."""
+    table = card_table(50)
+    for name, row, wrong in (
+        ("amount", 3, -1.0),
+        ("amount", 4, None),
+        ("transaction_hour", 4, 7.5),
+        ("user_id", 7, None),
+    ):
+        values = table.column(name).to_pylist()
+        values[row] = wrong
+        kind = pa.float64() if name == "transaction_hour" else table.schema.field(name).type
+        table = table.set_column(table.column_names.index(name), name, pa.array(values, kind))
+    scored = score(table, tmp_path, store_file)
+    kept = [row for row in range(50) if row not in (3, 4, 7)]
+    assert scored.column("transaction_id") == table.column("transaction_id").take(pa.array(kept))
+    refused = pq.read_table(tmp_path / "out" / refused_name(0))
+    assert refused.column("__row__").to_pylist() == [3, 4, 7]
+    assert refused.column("reasons").to_pylist() == [
+        "amount: below the smallest accepted value 0",
+        "amount: missing; transaction_hour: not a whole number",
+        "user_id: missing",
+    ]
+    rows = table.select([name for name in SENT if name in table.column_names]).to_pylist()
+    served = build_app(None)
+    for row, item in enumerate(rows):
+        sent = {name: value for name, value in item.items() if value is not None}
+        assert run(served.post(sent)).status_code == (200 if row in kept else 422)
+
+
+def test_words_never_seen_are_counted(tmp_path: Path, store_file: Path):
+    """A word that the model was not trained on is scored as over HTTP, and counted by column with examples."""
+    source = write_table(unseen(card_table(200)), tmp_path / "in.parquet") or open_source(tmp_path / "in.parquet")
+    (tmp_path / "out").mkdir()
+    job = plan(Settings(sqlite_file=store_file), card_bundle(), "7", source, tmp_path / "out")
+    ((_, counts),) = each_block_here(parquet_pieces(source, job.columns), partial(score_rows, job=job))
+    assert counts.unseen == {"merchant_category": 40}
+    assert counts.unseen_words == {"merchant_category": ["zeppelins"]}
+    assert not counts.refused_rows
 
 
 def test_table_of_features_alone(tmp_path: Path, store_file: Path):
@@ -153,14 +185,12 @@ def test_column_of_another_type_names_file_and_column(tmp_path: Path, store_file
         score(wrong, tmp_path, store_file)
 
 
-def test_clash_of_column_names_is_refused(tmp_path: Path, store_file: Path):
-    """A column to carry along that has the name of one that scoring adds is refused before scoring."""
-    bundle = card_bundle()
-    manifest_ = bundle.manifest.model_copy(update={"key": "probability"})
-    clashing = Bundle(manifest_, bundle.onnx, bundle.booster, bundle.card)
-    table = card_table(20).rename_columns({"transaction_id": "probability"})
-    with pytest.raises(DataError, match="column 'probability' has the name of a column that scoring adds"):
-        score(table, tmp_path, store_file, clashing)
+def test_output_gives_way_to_columns_of_its_names(tmp_path: Path, store_file: Path):
+    """A carried column keeps its name and values; the output's own columns then have a prefix, all of them."""
+    table = card_table(20).rename_columns({"is_fraud": "label"})
+    scored = score(table, tmp_path, store_file, carry="label")
+    assert scored.column("label") == table.column("label")
+    assert scored.column_names == ["label", "predicted_probability", "predicted_label", "predicted_model_version"]
 
 
 @pytest.mark.parametrize(
@@ -225,9 +255,9 @@ def test_part_that_cannot_be_scored_is_not_there(tmp_path: Path, store_file: Pat
     pq.write_table(table, tmp_path / "in.parquet", compression="none", use_dictionary=False)
     whole = (tmp_path / "in.parquet").read_bytes()
     source = open_source(tmp_path / "in.parquet")
-    job = plan(Settings(sqlite_file=store_file), card_bundle(), "7", source)
+    job = plan(Settings(sqlite_file=store_file), card_bundle(), "7", source, tmp_path / "out")
     (tmp_path / "in.parquet").write_bytes(b"PAR1" + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
     (tmp_path / "out").mkdir()
     with pytest.raises(DataError, match=r"in\.parquet: truncated or not a Parquet file"):
-        score_chunk(source.chunks[0], job, tmp_path / "out")
+        list(each_block_here(parquet_pieces(source, job.columns), partial(score_rows, job=job)))
     assert list((tmp_path / "out").iterdir()) == []

@@ -18,7 +18,7 @@ import pytest
 
 from data.cli.terminal import run_cli
 from data.errors import ConfigError, DataError
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from ray_app.__main__ import main
 from ray_app.loadtest.http_client.target import Target, parse_url
 from ray_app.loadtest.replica_watch import running

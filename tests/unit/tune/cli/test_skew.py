@@ -7,7 +7,7 @@ import pytest
 from data.cli.terminal import run_cli
 from data.schema.use_case import find_use_case
 from data.settings import load_settings
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle
 from tests.support.training.registry import new_registry
 from tests.support.training.skew import TABLE, listening, other_vocabulary, served_app, stored_table, zero_or_default

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from data.schema.use_case import UseCase, load_use_case
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table
 from tests.support.training.training_reports import Finished, finish_in_process, search_in_process, source_of
 from tune.dataset.encoded_examples import prepare

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from data.cli.terminal import run_cli
 from data.errors import ModelNotFound
 from data.schema.use_case import load_use_case
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
 from tune.__main__ import main

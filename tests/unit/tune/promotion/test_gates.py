@@ -10,7 +10,7 @@ import pytest
 from data.errors import ModelNotFound, PromotionConflict
 from data.schema.model_policy import Gates, Slice
 from data.schema.use_case import Split, UseCase, load_use_case
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
 from tune.promotion.gates import Gate, check_gates

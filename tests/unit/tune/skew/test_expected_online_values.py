@@ -10,7 +10,7 @@ import pytest
 
 from data.errors import ConfigError
 from data.schema.use_case import load_use_case
-from data.sources.parquet import write_table
+from data.sources.atomic_output import write_table
 from tune.skew.expected_online_values import stored_values
 
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)

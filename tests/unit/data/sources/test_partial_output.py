@@ -1,4 +1,4 @@
-"""The growing output of batch scoring: what is kept, what is not, and how it becomes the output."""
+"""The growing output of a pipeline: what is kept, what is not, and how it becomes the output."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
-from data.sources.parquet import Chunk, open_source, write_table
-from ray_app.batch.partial_output import JOB, PartialOutput, open_parts, part_path, part_writer, refuse_own_input
+from data.sources.atomic_output import write_table
+from data.sources.parquet import open_source
+from data.sources.partial_output import PartialOutput, open_parts, refuse_own_input, write_part
 
-CHUNKS = tuple(Chunk(i, Path("in.parquet"), (i,), 10 * i, 10) for i in range(3))
+NAMES = [f"part-{i}.parquet" for i in range(3)]
 
 
-def write_part(parts: PartialOutput, index: int, job: str = "job", rows: int = 10) -> None:
+def put(parts: PartialOutput, index: int, job: str = "job") -> None:
     """Put one finished part there."""
-    schema = pa.schema([("x", pa.int64())], {JOB: job.encode()})
-    with part_writer(part_path(parts.folder, index), schema) as writer:
-        writer.write_table(pa.table([range(index * 10, index * 10 + rows)], schema=schema))
+    write_part(parts.folder, NAMES[index], pa.table({"x": range(10 * index, 10 * index + 10)}), job)
 
 
 def write_all(parts: PartialOutput) -> None:
     """Put all parts there."""
-    for chunk in CHUNKS:
-        write_part(parts, chunk.index)
+    for index in range(len(NAMES)):
+        put(parts, index)
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out"])
 def test_output_appears_in_order_and_nothing_is_left(name: str, tmp_path: Path):
-    """Published parts are the output, in the chunks' order, and the hidden folder is gone."""
+    """Published parts are the output, in the order of their names, and the hidden folder is gone."""
     with open_parts(tmp_path / name, "job") as parts:
         write_all(parts)
         assert not (tmp_path / name).exists()
-        parts.publish(CHUNKS)
+        parts.publish(NAMES)
     assert [item.name for item in tmp_path.iterdir()] == [name]
     assert pq.read_table(tmp_path / name).column("x").to_pylist() == list(range(30))
 
@@ -43,26 +42,25 @@ def test_output_appears_in_order_and_nothing_is_left(name: str, tmp_path: Path):
 def test_parts_outlive_a_run_that_fails(name: str, tmp_path: Path):
     """What was finished before a failure or Ctrl-C is found by the next run of the job, and the output is as before."""
     with pytest.raises(KeyboardInterrupt), open_parts(tmp_path / name, "job") as parts:
-        write_part(parts, 1)
+        put(parts, 1)
         raise KeyboardInterrupt
     assert not (tmp_path / name).exists()
     with open_parts(tmp_path / name, "job") as parts:
-        assert [parts.finished(chunk) for chunk in CHUNKS] == [False, True, False]
-        parts.clear(keep=CHUNKS[1:2])
-        write_part(parts, 0)
-        write_part(parts, 2)
-        parts.publish(CHUNKS)
+        assert [parts.metadata(name) is not None for name in NAMES] == [False, True, False]
+        parts.clear(keep=NAMES[1:2])
+        put(parts, 0)
+        put(parts, 2)
+        parts.publish(NAMES)
     assert pq.read_table(tmp_path / name).column("x").to_pylist() == list(range(30))
 
 
 def test_parts_of_another_job_are_not_finished(tmp_path: Path):
-    """A part of another job, of too few rows, or broken, counts for nothing, and is cleared."""
+    """A part of another job, or a broken one, counts for nothing, and is cleared."""
     with open_parts(tmp_path / "out", "job") as parts:
-        write_part(parts, 0, job="another")
-        write_part(parts, 1, rows=9)
-        part_path(parts.folder, 2).write_bytes(b"PAR1")
-        assert not any(parts.finished(chunk) for chunk in CHUNKS)
-        parts.clear(keep=())
+        put(parts, 0, job="another")
+        (parts.folder / NAMES[1]).write_bytes(b"PAR1")
+        assert not any(map(parts.metadata, NAMES))
+        parts.clear()
         assert not list(parts.folder.glob("*.parquet"))
 
 
@@ -72,7 +70,7 @@ def test_fresh_forgets_what_is_done(tmp_path: Path):
         write_all(parts)
         raise KeyboardInterrupt
     with open_parts(tmp_path / "out", "job", fresh=True) as parts:
-        assert not any(parts.finished(chunk) for chunk in CHUNKS)
+        assert not any(map(parts.metadata, NAMES))
 
 
 def test_failure_before_the_first_part_leaves_nothing(tmp_path: Path):
@@ -88,7 +86,7 @@ def test_second_run_of_the_same_output_is_refused(tmp_path: Path):
         with pytest.raises(DataError, match="out: another run is writing it"), open_parts(tmp_path / "out", "job"):
             pass
         write_all(parts)
-        parts.publish(CHUNKS)
+        parts.publish(NAMES)
     assert pq.read_table(tmp_path / "out").num_rows == 30
 
 
@@ -99,8 +97,8 @@ def test_earlier_output_is_replaced_in_whole(tmp_path: Path):
     pq.write_table(pa.table({"x": [0]}), out / "part-00099.parquet")
     with open_parts(out, "job") as parts:
         write_all(parts)
-        parts.publish(CHUNKS)
-    assert sorted(file.name for file in out.iterdir()) == [f"part-0000{i}.parquet" for i in range(3)]
+        parts.publish(NAMES)
+    assert sorted(file.name for file in out.iterdir()) == NAMES
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""Column types: one type for a column whose type differs from file to file, and casts to it that lose nothing."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.errors import DataError
+
+
+def readable(kind: pa.DataType) -> pa.DataType:
+    """Return the type in which a column is read: half floats as float32, views as what they view.
+
+    Arrow computes with neither half floats nor views everywhere, and the wider type holds every value.
+    """
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
+
+
+def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return the type that holds the values of both types, or None when there is none.
+
+    A null type fits every other, a dictionary its plain values; numbers widen, and times take the finer unit. Where a
+    type holds most but not all values of another (64-bit integers in a float64, unsigned in signed), the wider one is
+    returned all the same: `lossless_cast` refuses the column that has such a value.
+    """
+    if one == other:
+        return one
+    if pa.types.is_null(one) or pa.types.is_null(other):
+        return other if pa.types.is_null(one) else one
+    one, other = _plain(one), _plain(other)
+    if one == other:
+        return one
+    if pa.types.is_timestamp(one) and pa.types.is_timestamp(other) and one.tz and other.tz:
+        # Instants, whatever zone they are shown in.
+        one, other = pa.timestamp(one.unit, "UTC"), pa.timestamp(other.unit, "UTC")
+    if _is_text(one) != _is_text(other):
+        return None
+    if _is_decimal_and_float(one, other) or _is_decimal_and_float(other, one):
+        return pa.float64()
+    try:
+        merged = pa.unify_schemas([pa.schema([("", one)]), pa.schema([("", other)])], promote_options="permissive")
+    except pa.ArrowException:
+        return None
+    return merged.field(0).type
+
+
+def lossless_cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Cast a column to a type of `common_type`; raises DataError when a value would change."""
+    if column.type == kind:
+        return column
+    try:
+        cast = column.cast(kind)
+        # Arrow checks every cast of this module but this one.
+        if pa.types.is_decimal(column.type) and pa.types.is_floating(kind):
+            back = cast.cast(column.type, safe=False)
+            if not pc.call_function("all", [pc.call_function("equal", [back, column])]).as_py():
+                raise DataError(f"a value of type {column.type} does not fit {kind}")
+    except pa.ArrowException as exc:
+        raise DataError(" ".join(str(exc).split())) from exc
+    return cast
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return readable(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_decimal_and_float(one: pa.DataType, other: pa.DataType) -> bool:
+    return pa.types.is_decimal(one) and pa.types.is_floating(other)
