@@ -16,7 +16,7 @@ class Row(NamedTuple):
     """
 
     entity: str | None
-    key: Any
+    key: str | int | None
     encoded: list[float | None]
     values: dict[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from ray_app.environment.haproxy import ATTEMPT
-from ray_app.protocol import responses
+from ray_app.protocol import json_body, responses
 from ray_app.protocol.responses import HttpProblem
 from ray_app.protocol.route import Route, RouteReply, RouteRequest
 
@@ -75,7 +75,7 @@ class AdminRoutes:
         name = request.path.removeprefix("/admin/")
         arguments: dict[str, Any] = {}
         if request.method == "POST":
-            decoded = responses.loads(request.body) if request.body.strip() else {}
+            decoded = json_body.decode(request.body) if request.body.strip() else {}
             if not isinstance(decoded, dict):
                 raise HttpProblem(422, "Not an object", "send a JSON object, as docs/rollouts.md has it")
             arguments = _with_attempt(decoded, request.headers)

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from data.settings import Settings
+from ray_app.http.content_coding import decompress, read_coding
 from ray_app.http.disconnect import DisconnectWatch
 from ray_app.http.predict_handler import PredictHandler
 from ray_app.http.request_options import read_options, read_request_id
 from ray_app.inference.model_versions import ModelVersions
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
-from ray_app.protocol import responses
+from ray_app.protocol import json_body, responses
 from ray_app.protocol.responses import HttpProblem
 from ray_app.protocol.route import Route, RouteReply, RouteRequest
 
@@ -90,13 +91,14 @@ class PredictApp:
         if path == PATH and method == "POST":
             await self._predict(scope, receive, send)
             return
+        route = self._routes.get(path)
+        headers = dict(scope["headers"])
         try:
-            route = self._routes.get(path)
             reply = await self._get(path, method) if route is None else await self._call_route(route, scope, receive)
             if reply is not None:
                 await _send(send, reply.status, reply.content_type, reply.body, reply.headers)
         except Exception as exc:  # noqa: BLE001  every error gets a response; _send_problem logs unexpected ones
-            await _send_problem(send, exc, read_request_id(dict(scope["headers"])))
+            await _send_problem(send, exc, read_request_id(headers))
 
     async def _call_route(self, route: Route, scope: Scope, receive: Receive) -> RouteReply | None:
         _require_method(scope["path"], scope["method"], route.methods)
@@ -113,7 +115,7 @@ class PredictApp:
     async def _get(self, path: str, method: str) -> RouteReply:
         if path not in self._known:
             raise HttpProblem(404, "No such page", f"{path[:200]}; there are: {', '.join(sorted(self._known))}")
-        _require_method(path, method, ("POST",) if path == PATH else ("GET",))
+        _require_method(path, method, _methods(path))
         if path == "/health":
             return RouteReply(200, responses.JSON, b'{"status":"ok"}')
         if path == "/ready":
@@ -146,7 +148,7 @@ class PredictApp:
             if body is None:
                 return
             reply = await self._unless_disconnected(
-                self._handler.answer(responses.loads(body), request_id, options, observation), receive
+                self._handler.answer(json_body.decode(body), request_id, options, observation), receive
             )
             status = 200 if reply is not None else _CLIENT_CLOSED_REQUEST
             if reply is not None:
@@ -171,7 +173,8 @@ class PredictApp:
             watch.close()
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
-        """Read the body; None when the client disconnected."""
+        """Read and decompress the body; None when the client disconnected."""
+        coding = read_coding(headers)
         length = headers.get(b"content-length", b"")
         if length.isdigit() and (len(length) > _LENGTH_DIGITS or int(length) > limit):
             raise _too_large(limit)
@@ -186,7 +189,7 @@ class PredictApp:
         # Not `asyncio.wait_for`: it makes a task for every request, which costs 30 times the microsecond of a timer.
         timer = asyncio.get_running_loop().call_later(self._body_timeout_s, give_up)
         try:
-            return await _read(receive, limit)
+            body = await _read(receive, limit)
         except asyncio.CancelledError as exc:
             if not late:
                 raise
@@ -194,6 +197,11 @@ class PredictApp:
             raise HttpProblem(408, "The body did not arrive", detail) from exc
         finally:
             timer.cancel()
+        return decompress(body, coding, limit) if body and coding is not None else body
+
+
+def _methods(path: str) -> tuple[str, ...]:
+    return ("POST",) if path == PATH else ("GET",)
 
 
 def _require_method(path: str, method: str, allowed: tuple[str, ...]) -> None:

@@ -14,6 +14,8 @@ Headers = Mapping[bytes, bytes]
 
 _TRUE = ("1", "true", "yes")
 _TIMEOUT_DIGITS = 9
+# ASCII is the same bytes in UTF-8.
+_UTF8 = (b"utf-8", b"utf8", b"us-ascii", b"ascii")
 
 
 class RequestOptions(NamedTuple):
@@ -32,12 +34,12 @@ def read_options(headers: Headers, query: bytes, limit_s: float) -> RequestOptio
     """Read the options from headers and query string; `limit_s` is the longest timeout, and the default one.
 
     Raises:
-        HttpProblem: 415, the content type is not JSON; 400, the timeout is not a positive number of milliseconds.
+        HttpProblem: 415, the content type is not JSON in UTF-8; 400, the timeout is not a positive number of
+            milliseconds.
     """
     content_type = headers.get(b"content-type", b"")
-    if content_type.split(b";")[0].strip().lower() != responses.JSON:
-        shown = content_type.decode("latin-1")[:100] or "none"
-        raise HttpProblem(415, "Wrong content type", f"send content-type: application/json, not {shown}")
+    if content_type != responses.JSON:
+        _require_json(content_type)
     version = headers.get(b"x-model-version")
     return RequestOptions(
         _wants_detail(query),
@@ -53,6 +55,18 @@ def read_request_id(headers: Headers) -> str:
     if 0 < len(sent) <= 128 and sent.isascii() and sent.decode().isprintable():
         return sent.decode()
     return os.urandom(8).hex()
+
+
+def _require_json(content_type: bytes) -> None:
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
+    shown = content_type.decode("latin-1")[:100] or "none"
+    if media_type != responses.JSON:
+        raise HttpProblem(415, "Wrong content type", f"send content-type: application/json, not {shown}")
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        # Read as UTF-8, some text of another encoding is other text, and no error.
+        if name.strip() == b"charset" and value.strip(b' "') not in _UTF8:
+            raise HttpProblem(415, "Wrong content type", f"JSON is read as UTF-8; send it so, not as {shown}")
 
 
 def _wants_detail(query: bytes) -> bool:

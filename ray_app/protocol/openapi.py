@@ -113,10 +113,10 @@ def _predict(manifest: BundleManifest, max_items: int) -> dict[str, Any]:
 
 
 _FAILURES = {
-    "400": "Not JSON, or a wrong timeout",
+    "400": "Not JSON in UTF-8, a field named twice, a damaged content coding, or a wrong timeout",
     "408": "The body did not arrive in time",
     "413": "Body too large or too many items",
-    "415": "Content type is not application/json",
+    "415": "Content type is not application/json in UTF-8, or the content coding is not gzip or deflate",
     "422": "A field is missing, unknown, of the wrong type or out of range",
     "503": "Full, or a rollout is under way; Retry-After says when to try again",
     "504": "The time allowed for the request is spent",
@@ -135,7 +135,11 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
             properties[feature.name] = _feature(feature, manifest.shown_words(feature))
             required += [feature.name] if feature.required else []
     if manifest.key is not None:
-        properties[manifest.key] = {"description": "Optional; comes back in the answer as `key`"}
+        properties[manifest.key] = {
+            "oneOf": [{"type": "string"}, {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}],
+            "nullable": True,
+            "description": "Optional; comes back in the answer as `key`, as it was sent",
+        }
     return {
         "type": "object",
         "properties": properties,

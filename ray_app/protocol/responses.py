@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -41,13 +42,21 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
 
 
 class HttpProblem(RayscoreError):
-    """An error with an HTTP status, title and headers of its own, e.g. 400 or 405."""
+    """An error with an HTTP status, title and headers of its own, e.g. 400 or 405; `errors` name fields at fault."""
 
-    def __init__(self, status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        headers: dict[str, str] | None = None,
+        errors: Sequence[InvalidRow] = (),
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.title = title
         self.headers = headers or {}
+        self.errors = tuple(errors)
 
 
 class ResponseRenderer:
@@ -122,7 +131,7 @@ def problem(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
         "detail": detail,
         "request_id": request_id,
     }
-    if isinstance(error, RefusedItem):
+    if isinstance(error, (RefusedItem, HttpProblem)) and error.errors:
         body["errors"] = [{"field": e.field, "reason": e.reason} for e in error.errors]
     return status, body
 
@@ -130,21 +139,6 @@ def problem(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
 def dumps(value: Any) -> bytes:
     """Encode a value as JSON; NaN and infinity become null."""
     return orjson.dumps(value)
-
-
-def loads(body: bytes) -> Any:
-    """Decode a JSON body.
-
-    Raises:
-        HttpProblem: 400, the body is not JSON by RFC 8259, which has no NaN and Infinity, or nests too deeply.
-    """
-    if not body.strip():
-        raise HttpProblem(400, "The body is empty", "send a JSON object with the features, or an array of them")
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        hint = " (NaN and Infinity are not JSON)" if b"NaN" in body or b"Infinity" in body else ""
-        raise HttpProblem(400, "The body is not JSON", f"{exc}{hint}") from exc
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float | None]:

@@ -15,6 +15,9 @@ from tune.registry.bundle import BundleManifest
 # Unknown fields named in one answer: a hint costs tens of microseconds, and a body can have 100,000 names.
 _MOST_UNKNOWN = 3
 _MOST_KNOWN = 30
+_LONGEST_ENTITY = 1024
+# The decoder makes a float of a longer one.
+_INTEGER = "an integer of at most 64 bits"
 
 
 class RefusedItem(RayscoreError):
@@ -74,24 +77,30 @@ class RowParser:
     def _parse_entity(self, item: dict[str, Any], errors: list[InvalidRow]) -> str | None:
         if self._entity is None:
             return None
-        column = self._entity.column
-        value = item.get(column)
-        expected = "a non-empty string" if self._entity.type == "string" else "an integer"
-        if value is None:
+        column, value = self._entity.column, item.get(self._entity.column)
+        if _is_blank(value):
             errors.append(InvalidRow(column, "is required: it is the key of the online features"))
-        elif self._entity.type == "string" and isinstance(value, str) and 0 < len(value) <= 1024:
-            return value
-        elif self._entity.type == "integer" and isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
+        elif self._entity.type == "integer":
+            if _is_integer(value):
+                return str(value)
+            errors.append(InvalidRow(column, f"expected {_INTEGER}, got {json_type(value)}"))
+        elif not isinstance(value, str):
+            errors.append(InvalidRow(column, f"expected a non-empty string, got {json_type(value)}"))
+        elif len(value) > _LONGEST_ENTITY:
+            errors.append(InvalidRow(column, f"has {len(value):,} characters, at most {_LONGEST_ENTITY:,} are taken"))
         else:
-            errors.append(InvalidRow(column, f"expected {expected}, got {json_type(value)}"))
+            return value
         return None
 
-    def _parse_key(self, item: dict[str, Any], errors: list[InvalidRow]) -> Any:
+    def _parse_key(self, item: dict[str, Any], errors: list[InvalidRow]) -> str | int | None:
         key = item.get(self._key) if self._key else None
-        if key is not None and not isinstance(key, (str, int, float)):
-            errors.append(InvalidRow(self._key, f"expected a string or a number, got {json_type(key)}"))
-        return key
+        if _is_blank(key):
+            return None
+        if isinstance(key, str) or _is_integer(key):
+            return key
+        # No other number comes back as it was sent: 1e2 would as 100.0, and of a longer one the last digits are lost.
+        errors.append(InvalidRow(self._key, f"expected a string or {_INTEGER}, got {json_type(key)}"))
+        return None
 
     def _unknown_fields(self, item: dict[str, Any]) -> list[InvalidRow]:
         unknown = [name for name in item if name not in self._known]
@@ -108,3 +117,12 @@ class RowParser:
         known = ", ".join(sorted(self._known)[:_MOST_KNOWN])
         hint = f"did you mean '{near[0]}'?" if near else f"known fields: {known}"
         return InvalidRow(shown, f"unknown field; {hint}")
+
+
+def _is_blank(value: object) -> bool:
+    """Whether an entity or a key is not there: null, empty or only white space."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -61,7 +61,8 @@ ENVIRONMENT = {
 _ANSWER = """
 import asyncio, sys
 from data.transform.encoding import Transform
-from ray_app.protocol.responses import ResponseRenderer, dumps, loads
+from ray_app.protocol.json_body import decode
+from ray_app.protocol.responses import ResponseRenderer
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.protocol.pages import build_pages
@@ -76,7 +77,7 @@ manifest = bundle.manifest
 transform = Transform(manifest.schema_)
 build_pages(manifest, "1", 1000, None)
 path = InferencePipeline(manifest, transform, None, LocalModel(OnnxModel(bundle)), GatewayMetrics("r", "m", "1"))
-(prediction,) = asyncio.run(path.predict([RowParser(manifest, transform).parse(loads(sys.argv[2].encode()))]))
+(prediction,) = asyncio.run(path.predict([RowParser(manifest, transform).parse(decode(sys.argv[2].encode()))]))
 print(ResponseRenderer(manifest, transform, "1").render(prediction, "id", True, 1)["label"], file=sys.stderr)
 """
 

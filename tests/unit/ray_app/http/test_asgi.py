@@ -37,9 +37,40 @@ def test_one_object(served: ServedApp):
     assert "key" not in body
 
 
-def test_key_comes_back(served: ServedApp):
-    """The row's key is in its answer."""
-    assert run(served.post({**ROW, "transaction_id": "t-9"})).json()["key"] == "t-9"
+@pytest.mark.parametrize(
+    "key",
+    [
+        b'"t-9"',
+        b'"007"',
+        '"\u00e4\u2028\U0001f600"'.encode(),
+        b'"\\"\\\\/"',
+        b"0",
+        b"9007199254740993",
+        b"-9223372036854775808",
+        b"18446744073709551615",
+    ],
+)
+def test_key_comes_back(served: ServedApp, key: bytes):
+    """The row's key is in its answer, to the byte, be it text or an integer of up to 64 bits."""
+    response = run(served.send(orjson.dumps(ROW)[:-1] + b',"transaction_id":' + key + b"}"))
+    assert response.status_code == 200
+    assert b'"key":' + key + b"}" in response.content
+
+
+@pytest.mark.parametrize("key", [b"null", b'""', b'" "'])
+def test_blank_key_does_not_come_back(served: ServedApp, key: bytes):
+    """A blank key is no key: the answer has none."""
+    response = run(served.send(orjson.dumps(ROW)[:-1] + b',"transaction_id":' + key + b"}"))
+    assert response.status_code == 200
+    assert "key" not in response.json()
+
+
+@pytest.mark.parametrize("key", [b"18446744073709551616", b"-9223372036854775809", b"1.0", b"1e2", b"9" * 400, b"true"])
+def test_key_that_could_not_come_back_is_refused(served: ServedApp, key: bytes):
+    """A number that would come back in another spelling, or as another number, is refused by name."""
+    response = run(served.send(orjson.dumps(ROW)[:-1] + b',"transaction_id":' + key + b"}"))
+    (error,) = problem(response, 422, "transaction_id")["errors"]
+    assert error["reason"].startswith("expected a string or an integer of at most 64 bits, got ")
 
 
 def test_detail_says_where_each_value_came_from(served: ServedApp):
@@ -115,11 +146,13 @@ def test_array_of_wrong_size(served: ServedApp, items: int, status: int, word: s
         (b" \n", "empty"),
         (b"{", "not JSON"),
         (b"amount=1", "not JSON"),
-        (b"\xff\xfe{}", "not JSON"),
-        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b"\xff\xfe{}", "not UTF-8"),
+        (b"\xef\xbb\xbf{", "not JSON"),
+        ('{"user_id": "\u00e9"}'.encode("utf-16"), "it looks like UTF-16"),
+        (b'{"user_id": "\xe9"}', "byte 13 is 0xE9, as in Latin-1"),
         (b'{"amount": NaN}', "NaN and Infinity are not JSON"),
         (b'{"amount": -Infinity}', "NaN and Infinity are not JSON"),
-        (b'{"amount": 1e999}', "not JSON"),
+        (b'{"amount": 1e999', "not JSON"),
         (b'{"user_id": "\\ud800"}', "not JSON"),
         (b"[" * 10_000 + b"]" * 10_000, "not JSON"),
         (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not JSON"),
@@ -128,6 +161,35 @@ def test_array_of_wrong_size(served: ServedApp, items: int, status: int, word: s
 def test_body_that_is_not_json(served: ServedApp, body: bytes, word: str):
     """A body that is not JSON as RFC 8259 has it, or nests ten thousand deep, is refused as such."""
     problem(run(served.send(body)), 400, word)
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"-1e400", b"1E+999999999", b"9" * 400, b"-" + b"9" * 5000 + b".5e-3"])
+def test_number_beyond_double_in_any_field(served: ServedApp, number: bytes):
+    """A number too large for a double is refused in every field, by name, and in an array no neighbour is."""
+    for name in ("transaction_id", "user_id", "amount", "transaction_hour", "merchant_category", "nonsense"):
+        body = orjson.dumps({k: v for k, v in ROW.items() if k != name})[:-1] + b',"' + name.encode() + b'":' + number
+        found = problem(run(served.send(body + b"}")), 422)
+        assert found["errors"][0]["field"] == name
+        refused, answered = run(served.send(b"[" + body + b"}," + orjson.dumps(ROW) + b"]")).json()
+        assert refused["error"]["errors"][0]["field"] == name
+        assert "probability" in answered
+
+
+@pytest.mark.parametrize("frame", [b"%s", b"[%s]", b'[{"amount":1},%s]'])
+def test_field_named_twice(served: ServedApp, frame: bytes):
+    """A field that is there twice is refused by name, whichever value the decoder would keep."""
+    body = orjson.dumps(ROW)[:-1] + b',"am\\u006funt" : 1}'
+    found = problem(run(served.send(frame % body)), 400, "names a field twice")
+    (error,) = found["errors"]
+    assert error["field"] == "amount"
+    assert "is there twice in one object" in error["reason"]
+
+
+def test_byte_order_mark_is_ignored(served: ServedApp):
+    """UTF-8 with a byte order mark, as Windows programs write it, is answered like the same without."""
+    body = orjson.dumps(ROW)
+    marked = run(served.send(b"\xef\xbb\xbf" + body))
+    assert marked.json()["probability"] == run(served.send(body)).json()["probability"]
 
 
 @pytest.mark.parametrize("depth", [200, 300, 1000])

@@ -59,9 +59,24 @@ def test_wrong_content_type(served: ServedApp, kind: str):
     problem(run(served.send(orjson.dumps(ROW), **{"content-type": kind})), 415, "application/json")
 
 
-@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8"])
+@pytest.mark.parametrize("charset", ["iso-8859-1", "Windows-1252", '"utf-16"', "latin1", ""])
+def test_other_charset(served: ServedApp, charset: str):
+    """A body that is declared to be of another encoding than UTF-8 is refused: read as UTF-8 it could be other text."""
+    kind = f"application/json; charset={charset}"
+    problem(run(served.send(orjson.dumps(ROW), **{"content-type": kind})), 415, "JSON is read as UTF-8", charset)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        'application/json;v=1; Charset="UTF-8"',
+        "application/json;",
+    ],
+)
 def test_content_type_in_any_spelling(served: ServedApp, kind: str):
-    """The content type is read as HTTP has it: any case, parameters ignored."""
+    """The content type is read as HTTP has it: any case, parameters but the charset ignored."""
     assert run(served.send(orjson.dumps(ROW), **{"content-type": kind})).status_code == 200
 
 
@@ -71,6 +86,7 @@ def test_content_type_in_any_spelling(served: ServedApp, kind: str):
         ("GET", "/predict", "POST"),
         ("DELETE", "/predict", "POST"),
         ("PUT", "/predict", "POST"),
+        ("OPTIONS", "/predict", "POST"),
         ("POST", "/health", "GET"),
     ],
 )

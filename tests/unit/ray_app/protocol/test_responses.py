@@ -19,7 +19,7 @@ from data.errors import (
 from data.online_store.row_codec import OnlineRow
 from data.transform.encoding import Transform
 from ray_app.prediction import Lookup, Prediction, Row
-from ray_app.protocol.responses import HttpProblem, ResponseRenderer, dumps, finite, loads, problem
+from ray_app.protocol.responses import HttpProblem, ResponseRenderer, dumps, finite, problem
 from ray_app.protocol.row_parser import RefusedItem, RowParser
 from tests.support.serving.predict_app import FULL, ROW, manifest
 
@@ -100,12 +100,3 @@ def test_json_has_no_nan():
     """What JSON cannot carry leaves as null."""
     assert dumps({"a": math.nan, "b": math.inf}) == b'{"a":null,"b":null}'
     assert finite({"auc": math.nan, "f1": 0.5}) == {"auc": None, "f1": 0.5}
-
-
-def test_hint_only_where_it_fits():
-    """NaN is explained when the body has one, and not otherwise."""
-    with pytest.raises(HttpProblem, match="NaN and Infinity are not JSON"):
-        loads(b"[NaN]")
-    with pytest.raises(HttpProblem) as caught:
-        loads(b"[,]")
-    assert "NaN" not in str(caught.value)
