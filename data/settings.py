@@ -7,6 +7,7 @@ Precedence: environment variable `RAYSCORE_<NAME>`, then the TOML file named by 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,29 @@ PREFIX = "RAYSCORE_"
 _Path = Annotated[Path, AfterValidator(Path.absolute)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 _Replicas = Annotated[int, Field(ge=1, le=1000)]
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9]\d{0,4}))?")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def _as_browsers_send(origins: str) -> str:
+    """Check origins, separated by commas: one in another spelling than a browser's would never match."""
+    for origin in () if origins.strip() == "*" else _split(origins):
+        found = _ORIGIN.fullmatch(origin)
+        if not found or int(found["port"] or 1) > 65535:
+            raise ValueError(
+                f"'{origin}' is not an origin: write scheme://host or scheme://host:port in lower case, with no path, "
+                "or '*' alone for every origin"
+            )
+        if found["port"] and found["port"] == _DEFAULT_PORTS.get(found["scheme"]):
+            raise ValueError(f"'{origin}': leave out the port, as browsers do with that of {found['scheme']}")
+    return origins
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+_Origins = Annotated[str, AfterValidator(_as_browsers_send)]
 
 
 class Settings(BaseSettings):
@@ -134,6 +158,8 @@ class Settings(BaseSettings):
     """Address the HTTP port binds to; 0.0.0.0 for every interface (set it on a cluster)."""
     http_port: _Port = 8000
     """HTTP port."""
+    cors_origins: _Origins | None = None
+    """Origins whose pages may ask for predictions in a browser (CORS), separated by commas; `*` for every origin."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     """Log level of the serving replicas."""
 
@@ -149,6 +175,11 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path:
         """Path of the SQLite store: `sqlite_file`, or `online.db` in the var folder."""
         return self.sqlite_file or self.var_dir / "online.db"
+
+    @property
+    def cors_allowed(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`, none when it is not set."""
+        return _split(self.cors_origins) if self.cors_origins else ()
 
     @property
     def prediction_log_path(self) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.settings import Settings
 from ray_app.http.content_coding import decompress, read_coding
+from ray_app.http.cors import Cors
 from ray_app.http.disconnect import DisconnectWatch
 from ray_app.http.predict_handler import PredictHandler
 from ray_app.http.request_options import read_options, read_request_id
@@ -54,7 +55,7 @@ class PredictApp:
         """Connect the parts.
 
         Args:
-            settings: request timeout, largest body and queue limit.
+            settings: request timeout, largest body, queue limit and the origins that CORS allows.
             versions: the loaded model versions; the champion's static pages are served too.
             handler: answers /predict.
             metrics: counts requests.
@@ -70,6 +71,7 @@ class PredictApp:
         self._readiness = readiness
         self._routes = routes
         self._body_timeout_s = body_timeout_s
+        self._cors = Cors(settings.cors_allowed) if settings.cors_allowed else None
         self._known = {PATH, "/health", "/ready", *routes, *versions.view.champion.pages}
         metrics.watch_queue(lambda: versions.waiting, settings.queue_limit)
 
@@ -92,8 +94,15 @@ class PredictApp:
             await self._predict(scope, receive, send)
             return
         route = self._routes.get(path)
+        # The routes are the operator's: admin API, console and metrics. No page of another origin is to read them.
+        cors = self._cors if route is None else None
         headers = dict(scope["headers"])
+        if cors is not None:
+            send = cors.allow(headers, send)
         try:
+            if cors is not None and method == "OPTIONS" and path in self._known and b"origin" in headers:
+                await cors.answer_preflight(headers, _methods(path), send)
+                return
             reply = await self._get(path, method) if route is None else await self._call_route(route, scope, receive)
             if reply is not None:
                 await _send(send, reply.status, reply.content_type, reply.body, reply.headers)
@@ -141,6 +150,8 @@ class PredictApp:
         headers = dict(scope["headers"])
         request_id = read_request_id(headers)
         extra = {"x-request-id": request_id} if id_header else {}
+        if self._cors is not None:
+            send = self._cors.allow(headers, send)
         observation = self._handler.begin()
         try:
             options = read_options(headers, scope["query_string"], self._timeout_s)

@@ -111,6 +111,14 @@ def test_named_file_that_is_missing(monkeypatch: pytest.MonkeyPatch):
         ("RAYSCORE_STORE", "redis", "RAYSCORE_STORE.*'sqlite' or 'cassandra'"),
         ("RAYSCORE_CASSANDRA_KEYSPACE", "a;drop", "RAYSCORE_CASSANDRA_KEYSPACE.*pattern"),
         ("RAYSCORE_MAX_BATCH", "0", "RAYSCORE_MAX_BATCH.*greater than or equal to 1"),
+        ("RAYSCORE_CORS_ORIGINS", "https://a.example/", "RAYSCORE_CORS_ORIGINS.*'https://a.example/' is not an origin"),
+        ("RAYSCORE_CORS_ORIGINS", "https://a.example, b.example", "'b.example' is not an origin"),
+        ("RAYSCORE_CORS_ORIGINS", "https://A.example", "'https://A.example' is not an origin.*in lower case"),
+        ("RAYSCORE_CORS_ORIGINS", "*, https://a.example", "'\\*' is not an origin.*alone"),
+        ("RAYSCORE_CORS_ORIGINS", "null", "'null' is not an origin"),
+        ("RAYSCORE_CORS_ORIGINS", "https://a.example,", "'' is not an origin"),
+        ("RAYSCORE_CORS_ORIGINS", "http://a.example:70000", "'http://a.example:70000' is not an origin"),
+        ("RAYSCORE_CORS_ORIGINS", "https://a.example:443", "'https://a.example:443': leave out the port"),
     ],
 )
 def test_bad_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str):
@@ -133,6 +141,22 @@ def test_bad_file_is_refused_by_name(bare: Path, text: str, words: str):
     (bare / "rayscore.toml").write_text(text)
     with pytest.raises(ConfigError, match=words):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        ("*", ("*",)),
+        ("https://a.example", ("https://a.example",)),
+        ("http://localhost:3000, https://[::1]:8443", ("http://localhost:3000", "https://[::1]:8443")),
+        ("capacitor://localhost,http://a.example:443", ("capacitor://localhost", "http://a.example:443")),
+        ("", ()),
+    ],
+)
+def test_origins_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch, value: str, allowed: tuple[str, ...]):
+    """Origins are separated by commas, blanks around them do not count, and without the setting there is none."""
+    monkeypatch.setenv("RAYSCORE_CORS_ORIGINS", value)
+    assert load_settings().cors_allowed == allowed
 
 
 def test_password_is_not_shown(monkeypatch: pytest.MonkeyPatch):
