@@ -25,6 +25,7 @@ _STRING_OR_NUMBER = re.compile(_STRING + rb"?|[-+.\deE]{5,}", re.DOTALL)
 _NUMBER = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _NAME_OR_BRACE = re.compile(rb"(" + _STRING + rb")([ \t\r\n]*:)?|[{}]", re.DOTALL)
 _LARGEST = b"1.7976931348623157e308"
+_TOO_LARGE = "number is infinity"
 
 _NOT_UTF8 = "The body is not UTF-8"
 _GZIP = b"\x1f\x8b"
@@ -46,21 +47,28 @@ def decode(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         body = body.removeprefix(codecs.BOM_UTF8)
         try:
-            decoded = orjson.loads(_STRING_OR_NUMBER.sub(_within_double, body))
+            decoded = _decode_within_double(body)
         except orjson.JSONDecodeError as exc:
             raise _problem(body, exc) from exc
     # Every member has a colon, so equal counts prove that none was dropped. Only where strings hold colons too, or
     # objects are nested, is there more to count.
-    members = _members(decoded)
+    members = len(decoded) if type(decoded) is dict else _members(decoded)
     if body.count(b":") != members and body.translate(None, _BLANKS).count(b'":') != members:
         _refuse_repeated_names(body)
     return decoded
 
 
+def _decode_within_double(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        if _TOO_LARGE not in exc.msg:
+            raise
+    return orjson.loads(_STRING_OR_NUMBER.sub(_within_double, body))
+
+
 def _members(decoded: Any) -> int:
-    """The number of members of an object, or of all objects directly in an array."""
-    if type(decoded) is dict:
-        return len(decoded)
+    """The number of members of all objects directly in an array."""
     if type(decoded) is list:
         return sum(len(item) for item in decoded if type(item) is dict)
     return 0

@@ -81,7 +81,7 @@ class RowParser:
         if _is_blank(value):
             errors.append(InvalidRow(column, "is required: it is the key of the online features"))
         elif self._entity.type == "integer":
-            if _is_integer(value):
+            if type(value) is int:  # True and False are none, though Python has them so.
                 return str(value)
             errors.append(InvalidRow(column, f"expected {_INTEGER}, got {json_type(value)}"))
         elif not isinstance(value, str):
@@ -94,9 +94,11 @@ class RowParser:
 
     def _parse_key(self, item: dict[str, Any], errors: list[InvalidRow]) -> str | int | None:
         key = item.get(self._key) if self._key else None
+        if type(key) is int:
+            return key
         if _is_blank(key):
             return None
-        if isinstance(key, str) or _is_integer(key):
+        if isinstance(key, str):
             return key
         # No other number comes back as it was sent: 1e2 would as 100.0, and of a longer one the last digits are lost.
         errors.append(InvalidRow(self._key, f"expected a string or {_INTEGER}, got {json_type(key)}"))
@@ -122,7 +124,3 @@ class RowParser:
 def _is_blank(value: object) -> bool:
     """Whether an entity or a key is not there: null, empty or only white space."""
     return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -24,6 +24,7 @@ SETTINGS = {
     # Whole answers are asked for also where a replica starts beside them, which takes all of a small machine.
     "RAYSCORE_FEATURE_TIMEOUT_MS": "3000",
     "RAYSCORE_REQUEST_TIMEOUT_MS": "30000",
+    "RAYSCORE_CORS_ORIGINS": "https://shop.example",
     "RAYSCORE_PREDICTION_LOG_SHARE": "1",
     "RAYSCORE_PREDICTION_LOG_FLUSH_S": "0.2",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -116,6 +117,22 @@ def test_wrong_method_and_path_are_named(graph: Workplace) -> None:
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
     assert unknown.status_code == 404
     assert "/predict" in unknown.json()["detail"]
+
+
+def test_a_page_of_another_origin_sends_a_compressed_body(graph: Workplace) -> None:
+    """Preflight and answer pass HAProxy, and Serve on the preflight's way, with the headers that a browser needs."""
+    row = stored_rows(graph, 1)[0]
+    origin = {"origin": "https://shop.example"}
+    wanted = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    before = http_client.request("OPTIONS", f"{graph.url}/predict", headers=origin | wanted, timeout=30)
+    headers = origin | {"content-type": "application/json", "content-encoding": "gzip"}
+    content = gzip.compress(json.dumps(request_body(row)).encode())
+    answer = http_client.post(f"{graph.url}/predict", content=content, headers=headers, timeout=30)
+
+    assert (before.status_code, before.headers["access-control-allow-headers"]) == (204, "content-type")
+    assert (answer.status_code, answer.json()["key"]) == (200, row["transaction_id"])
+    for response in (before, answer):
+        assert response.headers.get_list("access-control-allow-origin") == ["https://shop.example"]
 
 
 def test_pages_are_there(graph: Workplace) -> None:
