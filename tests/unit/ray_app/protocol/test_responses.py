@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import orjson
 import pytest
 
 from data.errors import (
@@ -94,6 +95,14 @@ def test_refused_item_lists_its_fields():
         {"field": "a", "reason": "is required"},
         {"field": None, "reason": "2 more"},
     ]
+
+
+def test_answer_without_finite_numbers_is_json():
+    """A probability and stored values that are not finite leave as null: the answer is JSON all the same."""
+    given = Prediction(row(ROW), math.nan, Lookup(OnlineRow(0, (math.inf, -math.inf, math.nan)), True, math.inf), 3)
+    answer = orjson.loads(dumps(answers().render(given, "id", True, 1)))
+    assert (answer["probability"], answer["online_age_s"]) == (None, None)
+    assert answer["features"]["device_trust_score"] == {"value": None, "source": "online"}
 
 
 def test_json_has_no_nan():
