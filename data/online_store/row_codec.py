@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DamagedRow, DataError
-from data.schema.feature_schema import FeatureSchema, FeatureType, Scalar
+from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Scalar
 from data.transform.encoding import as_floats, as_strings, named_column
+from data.transform.missing import is_missing, missing_as_null
 
 _MAGIC = 0xF5
 _FORMAT = 1
@@ -39,8 +40,10 @@ class RowCodec:
     """Packs and unpacks the online features of one schema; values are in the order of `names`."""
 
     def __init__(self, schema: FeatureSchema) -> None:
+        self._features = schema.online
         self.names = tuple(feature.name for feature in schema.online)
         self._types = [feature.type for feature in schema.online]
+        self._empty_is_value = [feature.empty_is_value for feature in schema.online]
         self._fingerprint = int(schema.view_fingerprint[:8], 16)
         self._fixed = [i for i, kind in enumerate(self._types) if kind in _CODES]
         self._words = [i for i, kind in enumerate(self._types) if kind not in _CODES]
@@ -53,12 +56,13 @@ class RowCodec:
 
         Args:
             event_us: event time in microseconds since 1970 UTC.
-            values: raw values in the order of `names`; None or NaN is absent.
+            values: raw values in the order of `names`; one that is missing is absent from the row.
 
         Raises:
             DataError: a value does not fit its declared type, or a category is longer than 65,535 bytes.
         """
-        present = sum(1 << i for i, value in enumerate(values) if value is not None and value == value)
+        there = [not is_missing(*pair) for pair in zip(values, self._empty_is_value, strict=True)]
+        present = sum(1 << i for i, value in enumerate(there) if value)
         numbers = [values[i] if present >> i & 1 else _BLANK[self._types[i]] for i in self._fixed]
         try:
             parts = [
@@ -85,8 +89,7 @@ class RowCodec:
         Raises:
             DataError: a column is missing or holds what its feature cannot.
         """
-        columns = [named_column(table, name) for name in self.names]
-        parsed = [_raw(c, kind, name) for c, kind, name in zip(columns, self._types, self.names, strict=True)]
+        parsed = [_raw(named_column(table, feature.name), feature) for feature in self._features]
         layout = [("magic", "u1"), ("format", "u1"), ("fingerprint", "<u4"), ("event_us", "<i8")]
         layout += [("present", "u1", (self._bitmap_size,))]
         layout += [(f"value{i}", _DTYPES[self._types[i]]) for i in self._fixed]
@@ -131,15 +134,18 @@ class RowCodec:
             if at > len(payload):
                 raise DamagedRow(f"a stored row ends after {len(payload)} bytes, before '{self.names[i]}' does")
             try:
-                values[i] = payload[start:at].decode()
+                word = payload[start:at].decode()
             except UnicodeDecodeError as exc:
                 raise DamagedRow(f"a stored row's '{self.names[i]}' is not UTF-8: {exc}") from exc
+            # A row packed where '' was a word may be read where it is none.
+            values[i] = word if word or self._empty_is_value[i] else None
 
 
-def _raw(column: pa.ChunkedArray, kind: FeatureType, name: str) -> tuple[Any, np.ndarray]:
-    """Return a column's values, blanks where absent, and the mask of those present."""
+def _raw(column: pa.ChunkedArray, feature: Feature) -> tuple[Any, np.ndarray]:
+    """Return a column's values, blanks where missing, and the mask of those present."""
+    kind, name = feature.type, feature.name
     if kind is FeatureType.CATEGORY:
-        words = as_strings(column, name).combine_chunks()
+        words = missing_as_null(as_strings(column, name), feature.empty_is_value).combine_chunks()
         return words.fill_null(""), words.is_valid().to_numpy(zero_copy_only=False)
     if kind is FeatureType.INTEGER and pa.types.is_integer(column.type):
         return _int64(column, name), column.is_valid().to_numpy(zero_copy_only=False)

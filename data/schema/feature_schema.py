@@ -10,9 +10,19 @@ import json
 from collections.abc import Mapping
 from enum import Enum
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_serializer,
+    model_validator,
+)
 
 Scalar = StrictBool | StrictInt | StrictFloat | str
 """A raw value of a feature, as JSON, TOML and Parquet hold it. Strict, so that pydantic turns no 1 into true."""
@@ -49,6 +59,8 @@ class Feature(BaseModel):
     """A request may leave the feature out although it has no default."""
     vocabulary: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Known categories, in code order; fitted on the training rows when not declared."""
+    empty: Literal["missing", "value"] = "missing"
+    """What '' means: that the value is missing, or a word of the category like any other."""
     min: float | None = None
     """Smallest value accepted."""
     max: float | None = None
@@ -62,6 +74,8 @@ class Feature(BaseModel):
             raise ValueError(f"vocabulary belongs to type 'category', not '{self.type.value}'")
         if self.vocabulary is not None and len(set(self.vocabulary)) != len(self.vocabulary):
             raise ValueError("vocabulary names a category twice")
+        if "empty" in self.model_fields_set:
+            self._check_empty()
         ranged = self.min is not None or self.max is not None
         if ranged and self.type not in (FeatureType.NUMBER, FeatureType.INTEGER):
             raise ValueError(f"min and max belong to numbers, not to type '{self.type.value}'")
@@ -70,6 +84,13 @@ class Feature(BaseModel):
         if self.default is not None:
             self._check_default(self.default)
         return self
+
+    def _check_empty(self) -> None:
+        if self.type is not FeatureType.CATEGORY:
+            raise ValueError(f"empty belongs to type 'category': for type '{self.type.value}' '' is always missing")
+        if self.empty == "missing" and self.empty_is_value:
+            where = "default" if self.default == "" else "vocabulary"
+            raise ValueError(f"empty says that '' is missing, but '' is in the {where}; write empty = \"value\"")
 
     def _check_default(self, default: Scalar) -> None:
         python = {
@@ -91,6 +112,16 @@ class Feature(BaseModel):
                 raise ValueError(f"default {default!r} is outside min and max")
         if self.vocabulary is not None and default not in self.vocabulary:
             raise ValueError(f"default {default!r} is not in the vocabulary")
+
+    @model_serializer(mode="wrap")
+    def _sparse(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Without an `empty` that says nothing new, so that fingerprints and bundles of before it stay what they are.
+        return {name: value for name, value in dump(self).items() if (name, value) != ("empty", "missing")}
+
+    @property
+    def empty_is_value(self) -> bool:
+        """Whether '' is a word of this category, declared as one or learned as one; else it is a missing value."""
+        return self.empty == "value" or self.default == "" or "" in (self.vocabulary or ())
 
     @property
     def required(self) -> bool:

@@ -210,6 +210,11 @@ class UseCase(PolicyTable):
         extra += [*(part.column for part in self.slices), *self.known_at.values()]
         return list(dict.fromkeys([*self.features, *(name for name in extra if name)]))
 
+    @cached_property
+    def empty_values(self) -> frozenset[str]:
+        """Names of the categories of which '' is a value."""
+        return frozenset(f.name for f in self.features.values() if f.empty_is_value)
+
     def categories(self) -> list[str]:
         """Return the names of the categories whose vocabulary is fitted, as none is declared."""
         return [f.name for f in self.features.values() if f.type is FeatureType.CATEGORY and f.vocabulary is None]

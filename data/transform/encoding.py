@@ -2,7 +2,7 @@
 
 Training and batch scoring encode columns, serving encodes single values; a property test compares the two. The rules:
 
-- a null, a NaN or an absent value becomes the declared default, else NaN (missing);
+- a missing value (`data.transform.missing`) becomes the declared default, else NaN;
 - a category becomes its position in the vocabulary; one that is not in it becomes NaN;
 - an infinity, or a number too large for float32, becomes the largest float32 of its sign,
   because XGBoost refuses infinities while order is all that a tree looks at.
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from data.errors import DataError, InvalidRow, SchemaMismatch
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Scalar
+from data.transform.missing import is_missing, is_text, missing_mask
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NAN = math.nan
@@ -27,7 +28,7 @@ _BLOCK_ROWS = 32_768
 
 
 class FeatureEncoder:
-    """Encodes the values of one feature. `missing` is the code of an absent value: the default's, else NaN.
+    """Encodes the values of one feature. `missing` is the code of a missing value: the default's, else NaN.
 
     Raises:
         SchemaMismatch: the feature is a category without vocabulary.
@@ -38,16 +39,25 @@ class FeatureEncoder:
             raise SchemaMismatch(f"feature '{feature.name}' has no vocabulary yet: fit the schema first")
         self.feature = feature
         self._codes = {word: float(code) for code, word in enumerate(feature.vocabulary or ())}
+        self._empty_is_value = feature.empty_is_value
         self.missing = _NAN if feature.default is None else self._code(feature.default)
 
     def encode(self, value: Scalar | None) -> float:
-        """Encode one raw value of the declared type, without checks; None or NaN is an absent one."""
-        if value is None or value != value:
+        """Encode one raw value, of the declared type or missing, without checks."""
+        if value is None or self.is_missing(value):
             return self.missing
         return self._code(value)
 
+    def is_missing(self, value: object) -> bool:
+        """Return whether a raw value of this feature is missing."""
+        return is_missing(value, self._empty_is_value)
+
+    def missing_mask(self, column: pa.ChunkedArray) -> np.ndarray:
+        """Return which of the n values of this feature's column are missing, as bool of shape (n,)."""
+        return missing_mask(column, self._empty_is_value)
+
     def accept(self, value: object) -> float:
-        """Check and encode one value that a client sent.
+        """Check and encode one value that a client sent, and that is not missing.
 
         Raises:
             InvalidRow: the value is of another type, not finite, or out of the declared range.
@@ -64,8 +74,8 @@ class FeatureEncoder:
         return self._accept_number(value)
 
     def unseen(self, value: object) -> bool:
-        """Return whether a value is a category that is not in the vocabulary."""
-        return self.feature.type is FeatureType.CATEGORY and value not in self._codes
+        """Return whether a value is a category that is not in the vocabulary; a missing one is not."""
+        return self.feature.type is FeatureType.CATEGORY and value not in self._codes and not self.is_missing(value)
 
     def column(self, column: pa.ChunkedArray) -> np.ndarray:
         """Encode an Arrow column of length n to float32 of shape (n,).
@@ -76,9 +86,11 @@ class FeatureEncoder:
         if self.feature.type is FeatureType.CATEGORY:
             options = pc.SetLookupOptions(value_set=pa.array(self._codes, pa.string()))
             codes = pc.call_function("index_in", [as_strings(column, self.feature.name)], options)
-            absent = column.is_null().to_numpy(zero_copy_only=False)
-            values = codes.cast(pa.float64()).to_numpy(zero_copy_only=False)
-            return np.where(absent, self.missing, values).astype(np.float32)
+            values = codes.cast(pa.float32()).to_numpy(zero_copy_only=False)
+            # What is missing has no code. Without a default it stays NaN, as what is unseen does.
+            if codes.null_count and not math.isnan(self.missing):
+                values = np.where(self.missing_mask(column), np.float32(self.missing), values)
+            return values.astype(np.float32, copy=False)
         values = as_floats(column, self.feature.name)
         values = np.where(np.isnan(values), self.missing, values)
         return np.clip(values, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
@@ -147,11 +159,6 @@ def named_column(table: pa.Table, name: str) -> pa.ChunkedArray:
     return table.column(name)
 
 
-def is_absent(column: pa.ChunkedArray) -> np.ndarray:
-    """Return where a column has no value (null, or NaN in floats) as bool of shape (n,)."""
-    return column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-
-
 def as_floats(column: pa.ChunkedArray, name: str) -> np.ndarray:
     """Return a numeric or boolean column as float64 of shape (n,), nulls as NaN.
 
@@ -178,7 +185,7 @@ def as_strings(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         return as_strings(column.cast(kind.value_type), name)
     if pa.types.is_string(kind):
         return column
-    if pa.types.is_large_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+    if is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return column.cast(pa.string())
     raise DataError(f"column '{name}' holds {kind}, expected strings or integers")
 

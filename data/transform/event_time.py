@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DataError
+from data.transform.missing import blank_as_null
 
 NO_TIME = int(np.iinfo(np.int64).min)
 """Stands for the event time of a row that has none."""
@@ -19,7 +20,7 @@ _STRING_TIMES = (pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ns
 
 
 def event_us(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Return event times as int64 of shape (n,): microseconds since 1970 UTC, `NO_TIME` where null.
+    """Return event times as int64 of shape (n,): microseconds since 1970 UTC, `NO_TIME` where null or blank.
 
     Takes timestamps (without zone: UTC), dates, ISO 8601 strings, and whole numbers, each read by its size:
     below 1e11 seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds.
@@ -66,6 +67,7 @@ def fits_event_time(kind: pa.DataType) -> bool:
 
 def _parse_times(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     problem: Exception | None = None
+    column = blank_as_null(column)
     for kind in _STRING_TIMES:
         try:
             return column.cast(kind)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from data.errors import DamagedRow, DeadlineExceeded, StoreUnavailable
 from data.online_store.row_codec import OnlineRow, RowCodec
 from data.schema.feature_schema import FeatureType
-from data.transform.encoding import Transform, as_strings, is_absent, named_column
+from data.transform.encoding import Transform, as_strings, named_column
 from ray_app.inference.stages import FeatureStage, ModelStage
 from ray_app.monitoring.gateway_metrics import (
     DAMAGED_ROW,
@@ -81,8 +81,8 @@ class InferencePipeline:
     async def score_table(self, table: pa.Table) -> np.ndarray:
         """Return the probabilities of a table's n rows, float32 of shape (n,).
 
-        Columns are what a request sends; an absent column or a null is a feature that a request leaves out. Unlike
-        `predict`, this never scores with defaults because of a failed read.
+        Columns are what a request sends; an absent column or a missing value is a feature that a request leaves out.
+        Unlike `predict`, this never scores with defaults because of a failed read.
 
         Raises:
             DataError: a required column is missing, or a column's type does not fit its feature.
@@ -131,8 +131,9 @@ class InferencePipeline:
             return
         missing = np.zeros((len(matrix), len(self._online_columns)), bool)
         for column, (i, _) in enumerate(self._online_columns):
-            name = self._transform.schema.names[i]
-            missing[:, column] = is_absent(table.column(name)) if name in table.column_names else True
+            encoder = self._transform.encoders[i]
+            name = encoder.feature.name
+            missing[:, column] = encoder.missing_mask(table.column(name)) if name in table.column_names else True
         incomplete = np.flatnonzero(missing.any(axis=1))
         if not incomplete.size:
             return

@@ -32,9 +32,10 @@ class RowParser:
     """Validates JSON objects against one model's schema, and encodes their features."""
 
     def __init__(self, manifest: BundleManifest, transform: Transform) -> None:
-        self._encoders = transform.encoders
         self._online_only = {f.name for f in manifest.schema_.features if f.source is Source.ONLINE}
-        self._required = {f.name for f in manifest.schema_.features if f.required}
+        self._fields = tuple(
+            (encoder.feature.name, encoder, encoder.feature.required) for encoder in transform.encoders
+        )
         self._entity = manifest.entity
         self._key = manifest.key
         entity = {manifest.entity.column} if manifest.entity else set()
@@ -60,12 +61,12 @@ class RowParser:
 
     def _encode(self, item: dict[str, Any], errors: list[InvalidRow]) -> list[float | None]:
         encoded: list[float | None] = []
-        for encoder in self._encoders:
-            name = encoder.feature.name
+        for name, encoder, required in self._fields:
             value = item.get(name)
-            if value is None or name in self._online_only:
+            # What is missing is falsy, and most values are not: the cheap question first.
+            if (not value and encoder.is_missing(value)) or name in self._online_only:
                 encoded.append(None)
-                if name in self._required:
+                if required:
                     errors.append(InvalidRow(name, "is required"))
                 continue
             try:

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
-from data.schema.feature_schema import FeatureSchema
+from data.schema.feature_schema import Feature, FeatureSchema
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform, as_strings, named_column
+from data.transform.missing import is_missing
 from tune.dataset.shards import Shards
 from tune.dataset.split import SplitRows, split
 from tune.dataset.training_table import TrainingTable
@@ -86,7 +87,7 @@ def fit_schema(table: pa.Table, use_case: UseCase) -> FeatureSchema:
 
 
 def count_words(table: pa.Table, name: str) -> dict[str, int]:
-    """Return how often each word occurs in a column."""
+    """Return how often each word occurs in a column, '' included."""
     counts = as_strings(named_column(table, name), name).drop_null().value_counts()
     return {entry["values"]: entry["counts"] for entry in counts.to_pylist()}
 
@@ -94,14 +95,18 @@ def count_words(table: pa.Table, name: str) -> dict[str, int]:
 def with_words(use_case: UseCase, counts: Mapping[str, Mapping[str, int]]) -> FeatureSchema:
     """Return the schema with the most frequent of the counted words as vocabularies; ties go by the alphabet.
 
+    '' is left out unless the use case declares that it is a value.
+
     Raises:
         DataError: a category has no word at all.
     """
-    return use_case.schema_.with_vocabularies({name: _vocabulary(name, words) for name, words in counts.items()})
+    features = use_case.features
+    return use_case.schema_.with_vocabularies({name: _vocabulary(features[name], counts[name]) for name in counts})
 
 
-def _vocabulary(name: str, words: Mapping[str, int]) -> tuple[str, ...]:
+def _vocabulary(feature: Feature, counts: Mapping[str, int]) -> tuple[str, ...]:
+    words = {word: count for word, count in counts.items() if not is_missing(word, feature.empty_is_value)}
     if not words:
-        raise DataError(f"column '{name}': no value in any training row; leave the feature out of the use case")
+        raise DataError(f"column '{feature.name}': no value in any training row; leave the feature out of the use case")
     ordered = sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))
     return tuple(word for word, _ in ordered[:MAX_CATEGORIES])

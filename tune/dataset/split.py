@@ -18,6 +18,7 @@ from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us
 from data.transform.hashing import splitmix64
+from data.transform.missing import blank_as_null
 from tune.dataset.fingerprint import column_hashes, row_numbers
 
 PARTS = 3
@@ -81,7 +82,7 @@ class SplitOrder:
         strata = np.zeros(table.num_rows, np.uint8) if not self.label or labels is None else labels
         if self.time:
             return SplitKeys(_times(table, self.time), strata)
-        found = column_hashes(named_column(table, self.entity)) if self.entity else None
+        found = column_hashes(blank_as_null(named_column(table, self.entity))) if self.entity else None
         hashes = row_numbers(first_row, table.num_rows) if found is None else found
         return SplitKeys((splitmix64(splitmix64(hashes, self.seed)) >> np.uint64(1)).astype(np.int64), strata)
 

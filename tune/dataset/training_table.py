@@ -12,6 +12,7 @@ from data.errors import DataError
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 from data.transform.encoding import as_floats, named_column
+from data.transform.missing import missing_mask
 from tune.dataset.fingerprint import content_sum, digest
 
 
@@ -49,11 +50,12 @@ def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
     """Return the labels of some rows as uint8 of shape (n,).
 
     Raises:
-        DataError: a label is null or neither 0 nor 1; `path` is named.
+        DataError: a label is missing or neither 0 nor 1; `path` is named.
     """
     column = named_column(table, name)
-    if column.null_count:
-        raise DataError(f"{path}: label column '{name}' has {column.null_count:,} nulls; remove those rows")
+    missing = int(missing_mask(column).sum())
+    if missing:
+        raise DataError(f"{path}: label column '{name}' is missing in {missing:,} rows; remove those rows")
     values = as_floats(column, name)
     distinct = np.unique(values)
     if not np.isin(distinct, (0.0, 1.0)).all():

@@ -57,7 +57,15 @@ def judge(
         baselines={name: metrics(held.y, *other, cost) for name, other in others.items()},
         differences=differences(held.y, mine, others, metric, entities=entities),
         slices=slice_figures(
-            source.table, prepared.parts.train, prepared.parts.holdout, held.y, mine, use_case.slices, metric, entities
+            source.table,
+            prepared.parts.train,
+            prepared.parts.holdout,
+            held.y,
+            mine,
+            use_case.slices,
+            metric,
+            entities,
+            use_case.empty_values,
         ),
         alarms=alarms,
     )

@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from data.schema.feature_schema import Feature, FeatureType
 from data.schema.use_case import UseCase
-from data.transform.encoding import as_floats, as_strings, is_absent, named_column
+from data.transform.encoding import as_floats, as_strings, named_column
 from data.transform.event_time import NO_TIME, event_us
+from data.transform.missing import blank_as_null, missing_as_null, missing_mask
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset
 from tune.dataset.training_table import TrainingTable
 from tune.metrics.ranking import Ranking
@@ -24,6 +25,7 @@ _TELLTALE_AUC = 0.99
 _TWINS = 0.01
 """Share of holdout rows with equal features among the train rows, from which on an alarm is raised."""
 _ROWS_RANKED = 200_000
+_NO_KEY = -1
 _BEYOND = 1e39
 """Larger than any float32."""
 
@@ -113,9 +115,10 @@ def _shared_keys(table: pa.Table, prepared: PreparedDataset, use_case: UseCase) 
     ):
         if name is None:
             continue
-        column = named_column(table, name).combine_chunks()
-        codes = column.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
-        shared = float(np.isin(codes[prepared.parts.holdout], codes[prepared.parts.train]).mean())
+        column = blank_as_null(named_column(table, name)).combine_chunks()
+        codes = column.dictionary_encode().indices.fill_null(_NO_KEY).to_numpy(zero_copy_only=False)
+        train, holdout = codes[prepared.parts.train], codes[prepared.parts.holdout]
+        shared = float(np.isin(holdout, train[train != _NO_KEY]).mean())
         if shared:
             yield LeakageAlarm(name, f"{shared:.1%} of the holdout rows have one that train rows have too; {advice}")
 
@@ -170,10 +173,11 @@ def _odd_values(table: pa.Table, prepared: PreparedDataset) -> Iterator[LeakageA
 def _unknown_words(
     feature: Feature, column: pa.ChunkedArray, train: np.ndarray, encoded: np.ndarray
 ) -> Iterator[LeakageAlarm]:
-    absent = is_absent(column.take(pa.array(train)))
+    absent = missing_mask(column.take(pa.array(train)), feature.empty_is_value)
     unknown = float((np.isnan(encoded) & ~absent).mean())
     if unknown:
-        words = len(as_strings(column, feature.name).unique())
+        present = missing_as_null(as_strings(column, feature.name), feature.empty_is_value).drop_null()
+        words = len(present.unique())
         yield LeakageAlarm(
             feature.name,
             f"has {words:,} different words, of which the model knows {len(feature.vocabulary or ()):,}: "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from data.schema.model_policy import Slice
 from data.schema.use_case import Metric
-from data.transform.encoding import as_floats, as_strings, is_absent, named_column
+from data.transform.encoding import as_floats, as_strings, named_column
+from data.transform.missing import missing_as_null
 from data.validation.row_checks import numeric
 from tune.metrics.figures import Scored, intervals, value
 from tune.metrics.ranking import Interval, Ranking
@@ -53,6 +54,7 @@ def slice_figures(
     slices: Sequence[Slice],
     metric: Metric,
     entities: np.ndarray | None = None,
+    empty_values: Collection[str] = (),
 ) -> list[SliceFigures]:
     """Evaluate each declared slice of the holdout.
 
@@ -65,12 +67,13 @@ def slice_figures(
         slices: the slices declared in the use case.
         metric: the metric to report; one that depends on the share of label 1 cannot be compared between slices.
         entities: entity codes of the holdout, shape (n,), as for `tune.metrics.figures.intervals`.
+        empty_values: columns of which '' is a value; else it is missing.
 
     Raises:
         DataError: a column is missing, or has edges and holds no numbers.
     """
     found = []
-    for column, name, rows in slice_rows(table, train, holdout, slices):
+    for column, name, rows in slice_rows(table, train, holdout, slices, empty_values):
         part = Scored(scored.probabilities[rows], scored.threshold)
         of = None if entities is None else entities[rows]
         found.append(_judged(column, name, labels[rows], part, metric, of))
@@ -78,11 +81,16 @@ def slice_figures(
 
 
 def slice_rows(
-    table: pa.Table, train: np.ndarray, holdout: np.ndarray, slices: Sequence[Slice]
+    table: pa.Table,
+    train: np.ndarray,
+    holdout: np.ndarray,
+    slices: Sequence[Slice],
+    empty_values: Collection[str] = (),
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield (column, value, positions in `holdout`) of each slice that has rows; arguments as for `slice_figures`."""
     for declared in slices:
-        codes, names = _groups(named_column(table, declared.column), declared, train)
+        column = missing_as_null(named_column(table, declared.column), declared.column in empty_values)
+        codes, names = _groups(column, declared, train)
         for code, name in enumerate(names):
             rows = np.flatnonzero(codes[holdout] == code)
             if len(rows):
@@ -154,5 +162,5 @@ def _by_word(column: pa.ChunkedArray, name: str, train: np.ndarray) -> tuple[np.
         frequent.sort(key=float)
     options = pc.SetLookupOptions(value_set=pa.array(frequent, pa.string()))
     codes = pc.call_function("index_in", [words], options).fill_null(len(frequent)).to_numpy().copy()
-    codes[is_absent(column)] = len(frequent) + 1
+    codes[words.is_null().to_numpy(zero_copy_only=False)] = len(frequent) + 1
     return codes, [*frequent, _OTHER, _MISSING]

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
+from data.transform.missing import blank_as_null
 
 LEAST_ENTITIES = 10
 """Fewest entities to resample: a few agree by chance. Of fewer, rows are resampled instead."""
@@ -28,7 +29,7 @@ def entity_codes(table: pa.Table, use_case: UseCase, rows: np.ndarray | None = N
     if use_case.entity is None or use_case.entity.column not in table.column_names:
         return None
     column = named_column(table, use_case.entity.column)
-    taken = (column if rows is None else column.take(pa.array(rows))).combine_chunks()
+    taken = blank_as_null(column if rows is None else column.take(pa.array(rows))).combine_chunks()
     codes = pc.fill_null(taken.dictionary_encode().indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     alone = codes < 0
     return np.where(alone, codes.max(initial=0) + np.cumsum(alone), codes)

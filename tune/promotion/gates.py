@@ -132,7 +132,7 @@ def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored,
     gates, rows, entities = use_case.gates, np.arange(len(labels)), entity_codes(holdout, use_case)
     found: dict[str, Difference] = {}
     small = 0
-    for column, value, places in slice_rows(holdout, rows, rows, use_case.slices):
+    for column, value, places in slice_rows(holdout, rows, rows, use_case.slices, use_case.empty_values):
         if too_small(labels[places]):
             small += 1
             continue

@@ -15,6 +15,7 @@ from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 from data.transform.encoding import as_strings
 from data.transform.event_time import NO_TIME, event_us
+from data.transform.missing import is_blank
 from tune.skew.replay_requests import json_values
 from tune.skew.row_comparison import Values
 
@@ -56,7 +57,7 @@ def _newest(keys: Sequence[str | None], times: Sequence[int], oldest: int, lates
     """Return the row numbers of each key's latest time between `oldest` and `latest`; several rows may share it."""
     newest: dict[str, list[int]] = {}
     for at, (key, moment) in enumerate(zip(keys, times, strict=True)):
-        if key is None or not oldest <= moment <= latest:
+        if key is None or is_blank(key) or not oldest <= moment <= latest:
             continue
         before = times[newest[key][0]] if key in newest else NO_TIME
         if moment > before:
@@ -67,7 +68,7 @@ def _newest(keys: Sequence[str | None], times: Sequence[int], oldest: int, lates
 
 
 def _rows(table: pa.Table, use_case: UseCase) -> list[Values]:
-    columns = [(f.name, json_values(table.column(f.name), f.name, f.type)) for f in use_case.schema_.online]
+    columns = [(f.name, json_values(table.column(f.name), f)) for f in use_case.schema_.online]
     return [
         {name: value for name, values in columns if (value := values[at]) is not None} for at in range(table.num_rows)
     ]

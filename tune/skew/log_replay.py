@@ -15,6 +15,7 @@ from data.prediction_log.files import LogFile, log_files, read_file, sources
 from data.schema.feature_schema import FeatureSchema, FeatureType
 from data.schema.value_source import ValueSource
 from data.transform.encoding import Transform
+from data.transform.missing import is_missing
 from tune.registry.bundle import Bundle
 from tune.skew.row_comparison import RowComparer, SentRow, ServedRow, SkewProof, UsedValue
 
@@ -44,7 +45,7 @@ def prove_log(
             break
         logged = part.slice(0, left).to_pylist()
         first = comparer.proof.compared
-        sent = [SentRow(first + at, _sent(row), None) for at, row in enumerate(logged)]
+        sent = [SentRow(first + at, _sent(row, schema), None) for at, row in enumerate(logged)]
         matrix = transform.matrix(_as_table([row.body or {} for row in sent], schema))
         comparer.compare(matrix, sent, [_served(row, schema) for row in logged])
         advance(len(logged))
@@ -61,12 +62,14 @@ def _parts(folder: Path, version: str, schema: FeatureSchema) -> Iterator[pa.Tab
             yield own.slice(start, _BATCH_ROWS)
 
 
-def _sent(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in json.loads(row["sent"] or "{}").items() if value is not None}
+def _sent(row: dict[str, Any], schema: FeatureSchema) -> dict[str, Any]:
+    """Return the features that the request had a value of."""
+    sent = json.loads(row["sent"] or "{}")
+    return {f.name: sent[f.name] for f in schema.features if not is_missing(sent.get(f.name), f.empty_is_value)}
 
 
 def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
-    sent, online = _sent(row), json.loads(row["online"] or "{}")
+    sent, online = _sent(row, schema), json.loads(row["online"] or "{}")
     used = {}
     for feature, source in zip(schema.features, sources(row["sources"]), strict=True):
         values = {ValueSource.REQUEST: sent, ValueSource.ONLINE: online}.get(source, {feature.name: feature.default})

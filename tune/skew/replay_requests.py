@@ -11,8 +11,9 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature_schema import FeatureType, Scalar, Source
+from data.schema.feature_schema import Feature, FeatureType, Scalar, Source
 from data.transform.encoding import Transform, as_floats, as_strings, named_column
+from data.transform.missing import missing_as_null
 from tune.registry.bundle import BundleManifest
 from tune.skew.row_comparison import SentRow
 
@@ -47,7 +48,7 @@ class ReplayRequests:
         """
         turn, first = divmod(start, self._table.num_rows)
         part = self._table.slice(first, count)
-        columns = [(f.name, json_values(named_column(part, f.name), f.name, f.type)) for f in self._features]
+        columns = [(f.name, json_values(named_column(part, f.name), f)) for f in self._features]
         entities = self._entities(part)
         sent = []
         for at, entity in enumerate(entities):
@@ -63,10 +64,11 @@ class ReplayRequests:
         return words if self._entity.type == "string" else [None if word is None else int(word) for word in words]
 
 
-def json_values(column: pa.ChunkedArray, name: str, kind: FeatureType) -> list[Scalar | None]:
-    """Return a column's values as JSON carries them in a request, None where absent; raises DataError."""
+def json_values(column: pa.ChunkedArray, feature: Feature) -> list[Scalar | None]:
+    """Return a feature's column as JSON carries it in a request, None where missing; raises DataError."""
+    kind, name = feature.type, feature.name
     if kind is FeatureType.CATEGORY:
-        return as_strings(column, name).to_pylist()
+        return missing_as_null(as_strings(column, name), feature.empty_is_value).to_pylist()
     if kind is FeatureType.INTEGER and pa.types.is_integer(column.type):
         return column.to_pylist()
     floats = as_floats(column, name).tolist()

@@ -203,7 +203,7 @@ class RowComparer:
         stored = {} if self._stored is None else self._stored.get(sent.entity or "", {})
         implied = _float32(encoder.encode(used.value))
         online = implied if scored is None else scored
-        if value is not None:
+        if not encoder.is_missing(value):
             offline_value, offline, expected = value, code, (ValueSource.REQUEST,)
         elif feature.online and self._stored is not None and stored is not None:
             offline_value = stored.get(feature.name)

@@ -27,10 +27,9 @@ _ARROW = {
 _TIMES = st.integers(-(2**63), 2**63 - 1)
 
 
-def _schema(kinds):
-    return FeatureSchema(
-        features=tuple(Feature(name=f"f{i}", type=kind, source=Source.ONLINE) for i, kind in enumerate(kinds))
-    )
+def _schema(kinds, **declared):
+    features = (Feature(name=f"f{i}", type=kind, source=Source.ONLINE, **declared) for i, kind in enumerate(kinds))
+    return FeatureSchema(features=tuple(features))
 
 
 @st.composite
@@ -42,11 +41,12 @@ def _tables(draw):
 
 @given(_tables())
 def test_unpack_returns_what_was_packed(drawn):
-    """A row of any values, absent ones included, comes back as it was."""
+    """A row of any values, absent ones included, comes back as it was, and '' as no value."""
     kinds, rows, event_us = drawn
     codec = RowCodec(_schema(kinds))
     for row in rows:
-        assert codec.unpack(codec.pack(event_us, row)) == OnlineRow(event_us, tuple(row))
+        expected = tuple(None if value == "" else value for value in row)
+        assert codec.unpack(codec.pack(event_us, row)) == OnlineRow(event_us, expected)
 
 
 @given(_tables())
@@ -66,6 +66,24 @@ def test_nan_is_stored_as_absent():
     assert row is not None
     assert row.values == (None,)
     assert codec.pack_table(pa.table({"f0": [math.nan]}), np.array([1]))[0].as_py() == codec.pack(1, [None])
+
+
+@given(st.lists(st.none() | st.sampled_from(["", " ", "a"]), min_size=1, max_size=4))
+def test_empty_text_is_stored_where_it_is_a_value(words):
+    """'' comes back where the category declares it as a value, else as no value, whichever way it was packed."""
+    table = pa.table({"f0": pa.array(words, pa.string())})
+    for declared, lost in (("value", False), ("missing", True)):
+        codec = RowCodec(_schema([FeatureType.CATEGORY], empty=declared))
+        packed = codec.pack_table(table, np.zeros(len(words), np.int64)).to_pylist()
+        assert packed == [codec.pack(0, [word]) for word in words]
+        expected = [None if lost and word == "" else word for word in words]
+        assert [codec.unpack(payload) for payload in packed] == [OnlineRow(0, (word,)) for word in expected]
+
+
+def test_empty_text_of_an_earlier_row_is_read_as_the_reader_means_it():
+    """A row stored while '' was a word is of the same layout, and has no value for a reader to whom it is none."""
+    written = RowCodec(_schema([FeatureType.CATEGORY], empty="value")).pack(0, [""])
+    assert RowCodec(_schema([FeatureType.CATEGORY])).unpack(written) == OnlineRow(0, (None,))
 
 
 @given(st.lists(st.sampled_from(FeatureType), min_size=1, max_size=5))

@@ -24,6 +24,13 @@ def _schema(**changes):
         ({"type": "number", "default": float("nan")}, "default must not be NaN"),
         ({"type": "integer", "min": 0, "default": -1}, "default -1 is outside min and max"),
         ({"type": "category", "vocabulary": ("a",), "default": "b"}, "default 'b' is not in the vocabulary"),
+        (
+            {"type": "number", "empty": "value"},
+            "empty belongs to type 'category': for type 'number' '' is always missing",
+        ),
+        ({"type": "category", "empty": "missing", "vocabulary": ("a", "")}, "'' is in the vocabulary"),
+        ({"type": "category", "empty": "missing", "default": ""}, "'' is in the default; write empty = \"value\""),
+        ({"type": "category", "empty": "null"}, "Input should be 'missing' or 'value'"),
         ({"type": "text"}, "Input should be 'number', 'integer', 'boolean' or 'category'"),
         ({"type": "number", "nullable": True}, "Extra inputs are not permitted"),
     ],
@@ -63,6 +70,25 @@ def test_fingerprint_changes_with_the_vector():
     assert _schema(default=1.0).fingerprint != base
     assert _schema(min=0).fingerprint != base
     assert _schema().with_vocabularies({"shop": ("a",)}).fingerprint != base
+
+
+def test_schema_without_empty_values_is_written_as_before_there_were_any():
+    """What says nothing of '' has the fingerprint and the text that it had before '' could be declared."""
+    feature = Feature(name="shop", type=FeatureType.CATEGORY, vocabulary=("a",))
+    schema, declared = (FeatureSchema(features=(f,)) for f in (feature, feature.model_copy(update={"empty": "value"})))
+    assert schema.fingerprint == "fe5a643b7b6cd932"
+    assert "empty" not in schema.model_dump_json()
+    assert declared.fingerprint != schema.fingerprint
+    assert FeatureSchema.model_validate_json(declared.model_dump_json()) == declared
+
+
+@pytest.mark.parametrize(
+    ("declared", "is_value"),
+    [({}, False), ({"empty": "value"}, True), ({"default": ""}, True), ({"vocabulary": ("a", "")}, True)],
+)
+def test_empty_text_is_a_value_where_it_is_declared(declared, is_value):
+    """'' is a value by `empty`, or by standing in the vocabulary or as the default; else it is missing."""
+    assert Feature(name="f", type=FeatureType.CATEGORY, **declared).empty_is_value is is_value
 
 
 def test_view_fingerprint_changes_with_the_stored_layout_alone():

@@ -44,6 +44,36 @@ def test_column_and_row_encode_alike(drawn):
     assert not np.isinf(by_column).any()
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize(
+    ("declared", "code"),
+    [({}, math.nan), ({"default": "b"}, 1.0), ({"empty": "value"}, math.nan), ({"vocabulary": ("a", "b", "")}, 2.0)],
+    ids=["without default", "with default", "never seen", "a word"],
+)
+def test_empty_text_is_missing_unless_it_is_a_value(kind, declared, code):
+    """'' is encoded as null is, and as a word where it is one; where it is one never seen it is not the default."""
+    feature = Feature(name="f", type=FeatureType.CATEGORY, **{"vocabulary": ("a", "b"), **declared})
+    transform = Transform(FeatureSchema(features=(feature,)))
+    by_column = transform.matrix(pa.table({"f": pa.array(["", "a", None]).cast(kind)}))
+    np.testing.assert_array_equal(by_column, transform.rows([[""], ["a"], [None]]))
+    np.testing.assert_array_equal(by_column[0], [np.float32(code)])
+    assert transform.encoders[0].unseen("") is (declared == {"empty": "value"})
+
+
+def test_empty_text_is_no_number():
+    """'' for a number is a missing number: the default is taken."""
+    encoder = FeatureEncoder(Feature(name="f", type=FeatureType.NUMBER, default=7.5))
+    assert encoder.encode("") == encoder.encode(None) == encoder.encode(math.nan) == 7.5
+    assert not encoder.unseen("")
+
+
+def test_null_within_a_dictionary_takes_the_default():
+    """A null that stands among the words of a dictionary-encoded column is as missing as one beside them."""
+    feature = Feature(name="f", type=FeatureType.CATEGORY, vocabulary=("a", "b"), default="b")
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None]), pa.array(["a", None]))
+    assert Transform(FeatureSchema(features=(feature,))).matrix(pa.table({"f": column})).tolist() == [[0], [1], [1]]
+
+
 @given(st.sampled_from([(FeatureType.NUMBER, 0.0), (FeatureType.INTEGER, 0), (FeatureType.BOOLEAN, False)]))
 def test_zero_stays_zero(pair):
     """A zero is a value: it is not replaced by the default."""

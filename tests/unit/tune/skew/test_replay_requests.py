@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError
-from data.schema.feature_schema import FeatureType
+from data.schema.feature_schema import Feature, FeatureType
 from tests.support.training.models import card_bundle, card_table
 from tune.skew.replay_requests import ReplayRequests, json_values
 
@@ -52,6 +52,7 @@ def test_absent_values_are_left_out_and_infinities_cannot_be_sent():
     [
         (FeatureType.CATEGORY, pa.array([7, None]), ["7", None]),
         (FeatureType.CATEGORY, pa.array(["a", None]).dictionary_encode(), ["a", None]),
+        (FeatureType.CATEGORY, pa.array(["", " "]).dictionary_encode(), [None, " "]),
         (FeatureType.BOOLEAN, pa.array([1, 0]), [True, False]),
         (FeatureType.INTEGER, pa.array([5.0, 5.5, None]), [5, 5.5, None]),
         (FeatureType.INTEGER, pa.array([2**62]), [2**62]),
@@ -61,7 +62,7 @@ def test_absent_values_are_left_out_and_infinities_cannot_be_sent():
 )
 def test_values_are_spelled_as_json_must(kind, column, spelled):
     """Whatever Parquet holds a feature in, a request has the type that the feature declares."""
-    found = json_values(pa.chunked_array([column]), "x", kind)
+    found = json_values(pa.chunked_array([column]), Feature(name="x", type=kind))
     assert found == spelled
     assert [type(value) for value in found] == [type(value) for value in spelled]
 
