@@ -14,6 +14,7 @@ import pyarrow as pa
 from data.errors import DataError
 from data.transform.encoding import as_floats
 from data.transform.event_time import event_us, is_time
+from data.transform.missing import is_text, missing_mask
 
 _MOST_CATEGORIES = 1_000
 _NEARLY_UNIQUE = 0.98
@@ -36,7 +37,7 @@ class Column:
     @property
     def text(self) -> bool:
         """Whether the values are strings."""
-        return pa.types.is_string(self.kind) or pa.types.is_large_string(self.kind)
+        return is_text(self.kind)
 
     @property
     def integer(self) -> bool:
@@ -55,14 +56,18 @@ class Column:
 
     @cached_property
     def present(self) -> pa.ChunkedArray:
-        """The values that are neither null nor NaN."""
-        valid = self.values.drop_null()
-        return valid.filter(pa.array(~np.isnan(valid.to_numpy()))) if pa.types.is_floating(self.kind) else valid
+        """The values that are not missing."""
+        return self.values.filter(pa.array(~missing_mask(self.values)))
 
     @cached_property
     def missing(self) -> int:
-        """Number of values that are null or NaN."""
+        """Number of values that are null, NaN or ''."""
         return len(self.values) - len(self.present)
+
+    @property
+    def empty(self) -> int:
+        """Number of values that are ''."""
+        return self.missing - self.values.null_count if self.text else 0
 
     @cached_property
     def distinct(self) -> int:

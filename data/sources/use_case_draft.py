@@ -13,6 +13,7 @@ from data.schema.use_case import parse_use_case
 from data.sources.column_profile import ID_NAME, RULES, Column, Context, quoted
 from data.sources.parquet import ParquetSource, open_source, read_table
 from data.transform.event_time import event_us, fits_event_time
+from data.transform.missing import blank_as_null
 
 ROWS_READ = 2_000_000
 """Number of rows, from the start of the table, that a draft is made from."""
@@ -106,8 +107,8 @@ def _times(source: ParquetSource, name: str) -> np.ndarray:
 
 
 def _entities(column: Column) -> np.ndarray:
-    """Return entities as integer codes from 0; a missing entity has a code of its own."""
-    codes = column.values.combine_chunks().dictionary_encode(null_encoding="encode").indices
+    """Return entities as integer codes from 0; blank ones have a code of their own."""
+    codes = blank_as_null(column.values).combine_chunks().dictionary_encode(null_encoding="encode").indices
     return codes.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
@@ -149,7 +150,7 @@ def _steady(column: Column, context: Context) -> bool:
 
 
 def _remark(column: Column, context: Context) -> str:
-    missing = f", missing in {column.missing:,} rows" if column.missing else ""
+    missing = f", missing in {column.missing:,} rows{_empty(column)}" if column.missing else ""
     if column.text:
         common = column.present.value_counts().sort("descending", by="counts")
         words = ", ".join(quoted(item["values"].as_py()[:20]) for item in common[:4])
@@ -159,6 +160,14 @@ def _remark(column: Column, context: Context) -> str:
     finite = column.floats[np.isfinite(column.floats)]
     span = f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"
     return f"{span}, {column.distinct:,} different{missing}{_suspicion(column, context)}"
+
+
+def _empty(column: Column) -> str:
+    """Return how to keep '' as a word, where there are any."""
+    if not column.empty:
+        return ""
+    share = "each" if column.empty == column.missing else f"{column.empty:,} of them"
+    return f" ({share} ''; if that is a value: empty = \"value\")"
 
 
 def _suspicion(column: Column, context: Context) -> str:

@@ -64,7 +64,7 @@ def _columns(validation: Validation) -> _Rows:
 
 
 def _column(name: str, kind: str, column: ColumnSummary) -> list[str]:
-    counts = [f"{count:,}" for count in (column.nulls, column.nans, column.infinities)]
+    counts = [f"{count:,}" for count in (column.nulls, column.nans, column.empties, column.infinities)]
     return [name, kind, *counts, _value(column.low), _value(column.high)]
 
 
@@ -85,7 +85,11 @@ def _sections(validation: Validation) -> list[tuple[str, list[str], _Rows]]:
     return [
         *sections,
         ("Label", ["value", "rows", "share"], _labels(validation)),
-        ("Columns", ["column", "type", "nulls", "NaN", "infinite", "smallest", "largest"], _columns(validation)),
+        (
+            "Columns",
+            ["column", "type", "nulls", "NaN", "empty", "infinite", "smallest", "largest"],
+            _columns(validation),
+        ),
     ]
 
 

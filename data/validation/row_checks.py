@@ -13,6 +13,7 @@ from data.schema.feature_schema import Feature, FeatureType
 from data.schema.use_case import Entity, UseCase
 from data.transform.encoding import FLOAT32_MAX, as_floats, as_strings
 from data.transform.event_time import NO_TIME
+from data.transform.missing import blank_mask, missing_mask
 
 OUT_OF_ORDER = "earlier than the row before"
 """Reason given for a row whose event time precedes that of the row before it."""
@@ -51,7 +52,7 @@ def row_checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now
     yield Check(use_case.label, "label is neither 0 nor 1", ~np.isnan(labels) & (labels != 0) & (labels != 1))
     for name in (use_case.key, use_case.entity.column if use_case.entity else None):
         if name:
-            yield Check(name, _MISSING, table.column(name).is_null().to_numpy(zero_copy_only=False))
+            yield Check(name, _MISSING, blank_mask(table.column(name)))
     if times is not None and use_case.event_time:
         absent = times == NO_TIME
         yield Check(use_case.event_time, _MISSING, absent)
@@ -75,18 +76,18 @@ def value_checks(table: pa.Table, features: Sequence[Feature]) -> Iterator[Check
             yield from _number_checks(feature, as_floats(column, feature.name))
         elif feature.required:
             words = as_strings(column, feature.name)
-            yield Check(feature.name, _MISSING, words.is_null().to_numpy(zero_copy_only=False))
+            yield Check(feature.name, _MISSING, missing_mask(words, feature.empty_is_value))
 
 
 def entity_check(column: pa.ChunkedArray, entity: Entity) -> Check:
     """Return the check that every row has an entity."""
-    return Check(entity.column, _MISSING, column.is_null().to_numpy(zero_copy_only=False))
+    return Check(entity.column, _MISSING, blank_mask(column))
 
 
 def _vocabulary_check(feature: Feature, column: pa.ChunkedArray) -> Check:
     words = as_strings(column, feature.name)
     known = pc.call_function("is_in", [words], pc.SetLookupOptions(pa.array(feature.vocabulary, pa.string())))
-    absent = words.is_null().to_numpy(zero_copy_only=False)
+    absent = missing_mask(words, feature.empty_is_value)
     return Check(feature.name, "category not in the vocabulary", ~known.to_numpy() & ~absent)
 
 

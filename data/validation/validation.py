@@ -25,6 +25,8 @@ from data.sources.parquet import ChunkReader, ParquetSource
 from data.sources.row_origin import Origin, origin_of, without_origin
 from data.transform.encoding import as_floats, as_strings
 from data.transform.event_time import NO_TIME, event_us, fits_event_time
+from data.transform.hashing import splitmix64
+from data.transform.missing import blank_mask, missing_mask
 from data.validation.row_checks import OUT_OF_ORDER, numeric, row_checks, wordy
 
 BAD_ROWS_KEPT = 10_000
@@ -43,10 +45,12 @@ class Hits:
 
 @dataclass
 class ColumnSummary:
-    """Summary of one column: absent and infinite values, and its range; `low` and `high` are None without values."""
+    """Summary of one column: missing and infinite values, and its range; `low` and `high` are None without values."""
 
     nulls: int = 0
     nans: int = 0
+    empties: int = 0
+    """Values of ''."""
     infinities: int = 0
     low: float | str | None = None
     high: float | str | None = None
@@ -55,6 +59,7 @@ class ColumnSummary:
         """Merge the summary of another block of the column into this one."""
         self.nulls += other.nulls
         self.nans += other.nans
+        self.empties += other.empties
         self.infinities += other.infinities
         self.low = min((v for v in (self.low, other.low) if v is not None), default=None)
         self.high = max((v for v in (self.high, other.high) if v is not None), default=None)
@@ -77,7 +82,7 @@ class BlockFindings:
     labels: Counter[str]
     """Rows by label."""
     key_hashes: np.ndarray
-    """64-bit hash of each row's key, in row order; empty when the use case has no key."""
+    """64-bit hash of each row's key, a missing one unlike all others, in row order; empty without a key."""
     times: np.ndarray
     """First and last event time of the block; empty when there is none."""
 
@@ -172,7 +177,7 @@ def check_rows(block: pa.Table, use_case: UseCase, now_us: int) -> BlockFindings
         hits={(check.column, check.reason): _hits(check.mask) for check in checks},
         bad_rows=np.flatnonzero(bad),
         labels=_label_counts(table.column(use_case.label)),
-        key_hashes=_hashes(table.column(key), key) if key else np.empty(0, np.uint64),
+        key_hashes=_key_hashes(table.column(key), key, chunk.first_row) if key else np.empty(0, np.uint64),
         times=np.empty(0, np.int64) if times is None else _ends(times),
     )
 
@@ -244,6 +249,12 @@ def _repeats(hashes: np.ndarray) -> np.ndarray:
 _hash = cast(Callable[..., np.ndarray], hash_array)
 
 
+def _key_hashes(column: pa.ChunkedArray, name: str, first_row: int) -> np.ndarray:
+    # A missing key is reported as missing; it repeats no other.
+    alone = splitmix64(np.arange(first_row, first_row + len(column), dtype=np.uint64))
+    return np.where(blank_mask(column), alone, _hashes(column, name))
+
+
 def _hashes(column: pa.ChunkedArray, name: str) -> np.ndarray:
     if not wordy(column.type):
         raise DataError(f"column '{name}' holds {column.type}, expected strings or integers (it is the key)")
@@ -253,15 +264,21 @@ def _hashes(column: pa.ChunkedArray, name: str) -> np.ndarray:
 
 
 def _summary(column: pa.ChunkedArray) -> ColumnSummary:
-    nulls = column.null_count
     if not numeric(column.type):
-        ends = pc.call_function("min_max", [column.cast(pa.string())]) if nulls < len(column) else None
-        return ColumnSummary(nulls, low=ends and ends["min"].as_py(), high=ends and ends["max"].as_py())
+        return _text_summary(column.cast(pa.string()))
+    nulls = column.null_count
     values = as_floats(column, "")
     nans = int(np.isnan(values).sum()) - nulls
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
-    return ColumnSummary(nulls, nans, int(np.isinf(values).sum()), low, high)
+    return ColumnSummary(nulls, nans, infinities=int(np.isinf(values).sum()), low=low, high=high)
+
+
+def _text_summary(words: pa.ChunkedArray) -> ColumnSummary:
+    present = words.filter(pa.array(~missing_mask(words)))
+    empties = len(words) - len(present) - words.null_count
+    ends = pc.call_function("min_max", [present]).as_py()
+    return ColumnSummary(words.null_count, empties=empties, low=ends["min"], high=ends["max"])
 
 
 def _label_counts(column: pa.ChunkedArray) -> Counter[str]:
