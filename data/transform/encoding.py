@@ -160,22 +160,23 @@ def named_column(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def as_floats(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Return a numeric or boolean column as float64 of shape (n,), nulls as NaN.
+    """Return a column of numbers, booleans or nothing but nulls as float64 of shape (n,), nulls as NaN.
 
     Raises:
-        DataError: the column is neither numeric nor boolean.
+        DataError: the column holds anything else.
     """
     kind = column.type
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+    elif not (number or pa.types.is_null(kind)):
         raise DataError(f"column '{name}' holds {kind}, expected numbers")
     # safe=False: whole numbers beyond 2**53 are rounded; a safe cast would refuse them.
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
 def as_strings(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Return a column of strings, integers or booleans, dictionary-encoded or not, as Arrow strings.
+    """Return a column of strings, integers, booleans or nulls, dictionary-encoded or not, as Arrow strings.
 
     Raises:
         DataError: the column holds anything else.
@@ -185,7 +186,7 @@ def as_strings(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         return as_strings(column.cast(kind.value_type), name)
     if pa.types.is_string(kind):
         return column
-    if is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+    if is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return column.cast(pa.string())
     raise DataError(f"column '{name}' holds {kind}, expected strings or integers")
 

@@ -142,6 +142,7 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
         }
     return {
         "type": "object",
+        "description": "null or '' is the same as leaving a field out, unless '' is a value of a category.",
         "properties": properties,
         "required": required,
         "additionalProperties": False,
@@ -153,10 +154,12 @@ def _feature(feature: Feature, shown: Sequence[str]) -> dict[str, Any]:
     where = "If left out, read from the online store." if feature.source is Source.EITHER else ""
     default = f"Default {feature.default!r}." if feature.default is not None else ""
     more = len(feature.vocabulary or ()) - len(shown)
-    known = f"Known: {', '.join(shown)}{f', and {more} rare ones' if more else ''}." if shown else ""
+    words = ", ".join(word or "''" for word in shown)
+    known = f"Known: {words}{f', and {more} rare ones' if more else ''}." if shown else ""
     if len(shown) > _SHOWN_CATEGORIES:
         known = ""
-    text = " ".join(part for part in (feature.description, where, default, known) if part)
+    empty = "'' is a value." if feature.empty_is_value else ""
+    text = " ".join(part for part in (feature.description, where, default, known, empty) if part)
     kind: dict[str, Any] = {"type": _TYPES[feature.type]}
     if text:
         kind["description"] = text

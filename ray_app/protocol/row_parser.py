@@ -63,8 +63,8 @@ class RowParser:
         encoded: list[float | None] = []
         for name, encoder, required in self._fields:
             value = item.get(name)
-            # What is missing is falsy, and most values are not: the cheap question first.
-            if (not value and encoder.is_missing(value)) or name in self._online_only:
+            # Most values are neither None nor falsy, and what is missing is: the cheap questions first.
+            if value is None or (not value and encoder.is_missing(value)) or name in self._online_only:
                 encoded.append(None)
                 if required:
                     errors.append(InvalidRow(name, "is required"))

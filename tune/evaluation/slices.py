@@ -163,4 +163,4 @@ def _by_word(column: pa.ChunkedArray, name: str, train: np.ndarray) -> tuple[np.
     options = pc.SetLookupOptions(value_set=pa.array(frequent, pa.string()))
     codes = pc.call_function("index_in", [words], options).fill_null(len(frequent)).to_numpy().copy()
     codes[words.is_null().to_numpy(zero_copy_only=False)] = len(frequent) + 1
-    return codes, [*frequent, _OTHER, _MISSING]
+    return codes, [*(word or "''" for word in frequent), _OTHER, _MISSING]

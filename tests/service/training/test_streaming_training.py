@@ -96,7 +96,7 @@ def spoiled():
     words = whole.set_column(whole.column_names.index("amount"), "amount", pa.array(["much"] * ROWS))
     return [
         (whole.set_column(at, "is_fraud", pa.array(third)), r"2\.parquet: .*'is_fraud' holds 0, 1, 2"),
-        (whole.set_column(at, "is_fraud", absent), r"2\.parquet: label column 'is_fraud' has 1 nulls"),
+        (whole.set_column(at, "is_fraud", absent), r"2\.parquet: label column 'is_fraud' is missing in 1 rows"),
         (whole.set_column(at, "is_fraud", pa.array(early)), "the holdout part without both labels .800 rows, 0 of"),
         (words, "column 'amount' holds string, expected numbers"),
         (whole.drop_columns(["cardholder_age"]), "column 'cardholder_age' is missing"),

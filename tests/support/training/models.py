@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import xgboost
 
+from data.schema.feature_schema import Feature
 from data.schema.use_case import Metric, UseCase, load_use_case
 from data.sources.atomic_output import write_table
 from tune.dataset.encoded_examples import prepare
@@ -80,3 +81,24 @@ def train_bundle(table: pa.Table, use_case: UseCase, rounds: int = 20, **params:
 def card_bundle() -> Bundle:
     """The shipped use case trained on `card_table()`, made once a test run."""
     return train_bundle(card_table(), load_use_case("card_fraud"))
+
+
+def optional_merchants(**declared: object) -> UseCase:
+    """The shipped use case with a merchant category that may be missing; `declared` changes it further."""
+    use_case, name = load_use_case("card_fraud"), "merchant_category"
+    category = {**use_case.features[name].model_dump(), "optional": True, **declared}
+    return use_case.model_copy(update={"features": {**use_case.features, name: Feature.model_validate(category)}})
+
+
+def blank_merchants_table(rows: int = 3000, seed: int = 7) -> pa.Table:
+    """`card_table` with '' for the merchant of every fifth row, and of each fraud."""
+    table, name = card_table(rows, seed), "merchant_category"
+    words = np.array(table.column(name).to_pylist(), object)
+    words[(np.arange(rows) % 5 == 0) | (table.column("is_fraud").to_numpy() == 1)] = ""
+    return table.set_column(table.column_names.index(name), name, pa.array(words, pa.string()))
+
+
+@functools.cache
+def blank_merchants_bundle(empty: str) -> Bundle:
+    """A model of `blank_merchants_table` to which '' is "missing" or a "value"."""
+    return train_bundle(blank_merchants_table(), optional_merchants(empty=empty))

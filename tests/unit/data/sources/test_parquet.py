@@ -181,6 +181,13 @@ def test_event_times_become_microseconds(column):
     assert event_us(pa.chunked_array([column]), "t").tolist() == [_DAY_US, NO_TIME]
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+def test_blank_event_time_is_no_time(blank):
+    """'' and white space among times written as text are as null is."""
+    column = pa.chunked_array([pa.array(["2025-01-01", blank, None])])
+    assert event_us(column, "t").tolist() == [_DAY_US, NO_TIME, NO_TIME]
+
+
 def test_small_integers_are_seconds():
     """A column that counts seconds from 0 in 32 bits serves as event time."""
     times = event_us(pa.chunked_array([pa.array([0, 1, 172_792], pa.int32())]), "Time")

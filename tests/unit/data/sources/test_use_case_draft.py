@@ -30,12 +30,14 @@ def path(tmp_path_factory):
         "balance": pa.array([None if i % 5 == 0 else float(i % 13) for i in range(_N)]),
         "gaps": np.where(np.arange(_N) % 4 == 0, np.nan, 1.0),
         "shop type": pa.array([["food", "fuel", 'a "b"'][i % 3] for i in range(_N)]),
+        "coupon": pa.array([["", None, "spring", "sale"][i * 7 % 13 % 4] for i in range(_N)]),
         "member": rng.random(_N) < 0.3,
         "terminal_id": rng.integers(0, 500, _N),
         "note": [f"please call back about case {i % 1500}" for i in range(_N)],
         "token": [f"{i:x}" for i in range(_N)],
         "version": ["v1"] * _N,
         "nothing": pa.nulls(_N, pa.string()),
+        "blank": [""] * _N,
         "outcome": ["yes" if y else "no" for y in label],
         "tags": pa.array([["a"]] * _N),
         "bought": label,
@@ -72,6 +74,7 @@ def test_columns_become_features_of_their_type(text):
         "balance": ("number", "request", True),
         "gaps": ("number", "request", True),
         "shop type": ("category", "request", False),
+        "coupon": ("category", "request", True),
         "member": ("boolean", "request", False),
     }
 
@@ -87,6 +90,7 @@ def test_columns_become_features_of_their_type(text):
         '"token": an identifier',
         '"version": always "v1"',
         '"nothing": empty in every row',
+        '"blank": empty in every row',
         '"outcome": gives the label away',
         '"tags": holds list<element: string>',
     ],
@@ -94,6 +98,13 @@ def test_columns_become_features_of_their_type(text):
 def test_column_is_left_out_with_its_reason(text, reason):
     """What cannot or must not be a feature is named in a comment with the reason."""
     assert f"# left out: {reason}" in text
+
+
+def test_empty_text_is_no_word_of_the_draft(text):
+    """'' counts as missing and is not among the words; how it would become one is said."""
+    line = next(line for line in text.splitlines() if line.startswith("coupon"))
+    assert '# 2 different: "sp' in line or '# 2 different: "sa' in line
+    assert line.endswith("of them ''; if that is a value: empty = \"value\")")
 
 
 def test_telltale_number_is_marked(text):

@@ -60,6 +60,21 @@ def test_empty_text_is_missing_unless_it_is_a_value(kind, declared, code):
     assert transform.encoders[0].unseen("") is (declared == {"empty": "value"})
 
 
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"type": FeatureType.NUMBER, "default": 1.0},
+        {"type": FeatureType.BOOLEAN, "default": True},
+        {"type": FeatureType.CATEGORY, "default": "b", "vocabulary": ("a", "b")},
+    ],
+)
+def test_column_of_nulls_alone_is_missing_throughout(declared):
+    """A column in which Arrow found no value, and so no type, is missing in every row, whatever the feature."""
+    transform = Transform(FeatureSchema(features=(Feature(name="f", **declared),)))
+    matrix = transform.matrix(pa.table({"f": pa.nulls(2)}))
+    assert matrix.tolist() == [[1.0], [1.0]]
+
+
 def test_empty_text_is_no_number():
     """'' for a number is a missing number: the default is taken."""
     encoder = FeatureEncoder(Feature(name="f", type=FeatureType.NUMBER, default=7.5))

@@ -8,6 +8,7 @@ import pytest
 
 from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import DataError
+from data.schema.feature_schema import Feature, FeatureType
 from data.schema.use_case import parse_use_case
 from data.sources.parquet import open_source
 from data.validation import report
@@ -82,7 +83,12 @@ def test_clean_table_is_clean(tmp_path):
         ("shop", ["food", "fuel", "toys", "food", "fuel", "food"], "category not in the vocabulary"),
         ("fraud", [0, 1, 2, 1, 0, 1], "label is neither 0 nor 1"),
         ("fraud", [0, 1, None, 1, 0, 1], "missing"),
+        ("shop", ["food", "fuel", "", "food", "fuel", "food"], "missing"),
         ("user", ["a", "b", None, "d", "e", "f"], "missing"),
+        ("user", ["a", "b", "", "d", "e", "f"], "missing"),
+        ("user", ["a", "b", " \t", "d", "e", "f"], "missing"),
+        ("id", ["a", "b", "", "d", "e", "f"], "missing"),
+        ("at", ["2025-01-01", "2025-01-01", " ", "2025-01-01", "2025-01-01", "2025-01-01"], "missing"),
         ("id", [1, 2, 1, 3, 4, 5], "repeats the key of an earlier row"),
         ("at", [_START + timedelta(hours=h) for h in (1, 2, 0, 3, 4, 5)], "earlier than the row before"),
         ("at", [*[_START] * 2, None, *[_START] * 3], "missing"),
@@ -109,6 +115,34 @@ def test_gap_in_an_optional_feature_is_no_problem(tmp_path):
     done = _validated(_source(tmp_path, _columns(count=pa.array([None, 1, 2, 3, 4, 5]))))
     assert done.clean
     assert done.columns["count"].nulls == 1
+
+
+def test_empty_text_is_counted_apart_from_nulls(tmp_path):
+    """'' and null of a column are counted each, and neither is its smallest value."""
+    done = _validated(_source(tmp_path, _columns(shop=["food", "", None, "fuel", "", "food"])))
+    column = done.columns["shop"]
+    assert (column.nulls, column.empties, column.low, column.high) == (1, 2, "food", "fuel")
+    assert done.hits[("shop", "missing")].rows.tolist() == [1, 2, 4]
+    assert ("shop", "category not in the vocabulary") not in done.hits
+    assert "| shop | string | 1 | 0 | 2 | 0 | food | fuel |" in report.render(done, tmp_path / "r.md")
+
+
+def test_declared_empty_value_is_not_missing(tmp_path):
+    """Where '' is a value of the category, it is no finding; null stays one."""
+    features = dict(_USE_CASE.features)
+    features["shop"] = Feature(name="shop", type=FeatureType.CATEGORY, vocabulary=("food", ""), empty="value")
+    use_case = _USE_CASE.model_copy(update={"features": features})
+    source = _source(tmp_path, _columns(shop=["food", "", None, "", "", "food"]))
+    done = merge(source, use_case, [check_chunk(chunk, use_case, _NOW_US) for chunk in source.chunks])
+    assert {key: hits.rows.tolist() for key, hits in done.hits.items()} == {("shop", "missing"): [2]}
+
+
+def test_missing_keys_are_not_repeats_of_each_other(tmp_path):
+    """Rows without a key are reported as such, once each, in every file."""
+    columns = _columns(id=["a", "", None, "", " ", "f"])
+    done = _validated(_source(tmp_path, columns, _columns(id=["g", "", None, "i", "j", "k"])))
+    assert done.hits[("id", "missing")].rows.tolist() == [1, 2, 3, 4, 7, 8]
+    assert ("id", "repeats the key of an earlier row") not in done.hits
 
 
 def test_what_spans_files_is_found(tmp_path):

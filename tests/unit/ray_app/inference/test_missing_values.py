@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from typing import Any
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from data.online_store.row_codec import RowCodec
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Source
-from data.schema.use_case import UseCase, load_use_case
 from data.transform.encoding import Transform
 from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.onnx_model import OnnxModel
@@ -23,7 +21,7 @@ from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.protocol.row_parser import RowParser
 from tests.support.serving.predict_app import FULL, CountingStage, build_app, manifest, run
-from tests.support.training.models import card_table, train_bundle
+from tests.support.training.models import blank_merchants_bundle, card_table, optional_merchants, train_bundle
 from tune.registry.bundle import Bundle
 
 NAME = "merchant_category"
@@ -68,23 +66,6 @@ def test_number_is_encoded_alike_in_column_row_and_request(default: float | None
     np.testing.assert_array_equal(seen, np.float32([[by_http(feature, number)]]))
 
 
-def declared(**changes: Any) -> UseCase:
-    """The shipped use case with changes to its category."""
-    use_case = load_use_case("card_fraud")
-    category = Feature.model_validate({**use_case.features[NAME].model_dump(), "optional": True, **changes})
-    return use_case.model_copy(update={"features": {**use_case.features, NAME: category}})
-
-
-@functools.cache
-def bundle(empty: str) -> Bundle:
-    """A model of a table two fifths of whose merchants are '', which are likelier to be fraud."""
-    table = card_table()
-    words = np.array(table.column(NAME).to_pylist(), object)
-    words[(np.arange(len(words)) % 5 < 1) | (table.column("is_fraud").to_numpy() == 1)] = ""
-    table = table.set_column(table.column_names.index(NAME), NAME, pa.array(words, pa.string()))
-    return train_bundle(table, declared(empty=empty))
-
-
 def pipeline(of: Bundle, stage: CountingStage | None = None) -> InferencePipeline:
     """The path of a bundle over a feature stage."""
     own, metrics = of.manifest, GatewayMetrics("r", of.manifest.name, "1")
@@ -106,7 +87,7 @@ def score_of(of: Bundle, **changed: Any) -> tuple[float, float, float]:
 
 def test_null_and_empty_text_have_one_score():
     """Where '' is missing, a table, a request and the bare model give one score for '' and null, bit for bit."""
-    of = bundle("missing")
+    of = blank_merchants_bundle("missing")
     assert "" not in (of.manifest.schema_.features[of.manifest.schema_.names.index(NAME)].vocabulary or ())
     scores = {*score_of(of, **{NAME: None}), *score_of(of, **{NAME: ""})}
     assert len(scores) == 1
@@ -114,7 +95,7 @@ def test_null_and_empty_text_have_one_score():
 
 def test_empty_text_that_is_a_value_has_a_score_of_its_own():
     """Where '' is declared a value, all three agree on its score, which is not that of null."""
-    of = bundle("value")
+    of = blank_merchants_bundle("value")
     (empty,), (null,) = {*score_of(of, **{NAME: ""})}, {*score_of(of, **{NAME: None})}
     assert empty != null
 
@@ -122,7 +103,7 @@ def test_empty_text_that_is_a_value_has_a_score_of_its_own():
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_missing_number_has_one_score(missing: float | None):
     """Null and NaN of a number that the store may hold are one missing value, in a table as in a request."""
-    assert len({*score_of(bundle("missing"), device_trust_score=missing)}) == 1
+    assert len({*score_of(blank_merchants_bundle("missing"), device_trust_score=missing)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,15 +114,20 @@ def test_missing_number_has_one_score(missing: float | None):
         ("value", "food", {"value": "", "source": "request"}),
     ],
 )
-def test_source_of_an_empty_value_is_told(empty: str, stored: str | None, shown: dict[str, Any]):
-    """'' sent for a feature is left out: the store's value is used, else the default; a declared value is used."""
-    use_case = declared(empty=empty, source=Source.EITHER, vocabulary=["food", ""] if empty == "value" else ["food"])
+def test_empty_value_is_left_to_the_store(empty: str, stored: str | None, shown: dict[str, Any]):
+    """'' sent or in a table is left to the store, else to the default, as the answer says, unless it is a value."""
+    use_case = optional_merchants(
+        empty=empty, source=Source.EITHER, vocabulary=["food", ""] if empty == "value" else ["food"]
+    )
     schema = use_case.schema_
     of = train_bundle(card_table(600), use_case, rounds=2)
     payload = RowCodec(schema).pack(int(time.time() * 1e6), [stored if f.name == NAME else 1 for f in schema.online])
-    served = build_app(CountingStage({"u1": payload}), bundle=of)
+    stage = CountingStage({"u1": payload})
+    served = build_app(stage, bundle=of)
     answer = run(served.post({**FULL, NAME: ""}, "/predict?detail=1")).json()
     assert answer["features"][NAME] == shown
+    table = pa.table({name: [value] for name, value in {**FULL, NAME: ""}.items()})
+    assert run(pipeline(of, stage).score_table(table)).tolist() == [answer["probability"]]
 
 
 @pytest.mark.parametrize("name", ["amount", "foreign_transaction", NAME])

@@ -85,6 +85,22 @@ def test_every_field_is_documented():
     assert "online store" in row["properties"]["cardholder_age"]["description"]
 
 
+@pytest.mark.parametrize(
+    ("feature", "said"),
+    [
+        (Feature(name="shop", type=FeatureType.CATEGORY, vocabulary=("a", "")), "Known: a, ''. '' is a value."),
+        (Feature(name="shop", type=FeatureType.CATEGORY, vocabulary=("a", "b")), "Known: a, b."),
+    ],
+)
+def test_empty_text_that_is_a_value_is_documented(feature: Feature, said: str):
+    """A category of which '' is a value says so, and shows it among its words."""
+    schema = FeatureSchema(features=(feature,))
+    declared = manifest().model_copy(update={"schema_": schema, "common_words": {"shop": 2}, "example": {}})
+    row = openapi(declared, "1", 10)["components"]["schemas"]["Row"]
+    assert row["properties"]["shop"]["description"] == said
+    assert row["description"].startswith("null or '' is the same as leaving a field out")
+
+
 def test_every_status_of_predict_is_documented():
     """The statuses that /predict answers with are all in the document."""
     responses = document()["paths"]["/predict"]["post"]["responses"]

@@ -64,6 +64,16 @@ def test_entity_split_keeps_an_entity_together():
     assert not (train & validation or train & holdout or validation & holdout)
 
 
+def test_entity_split_takes_blank_entities_for_one():
+    """Null, '' and white space are no entities of their own: their rows are in one part."""
+    rows, labels = table()
+    who = [[None, "", " "][i % 3] if i % 10 == 0 else f"w{i % 50}" for i in range(len(labels))]
+    rows = rows.set_column(rows.column_names.index("who"), "who", pa.array(who))
+    blank = np.arange(0, len(labels), 10)
+    parts = split(rows, labels, use_case(strategy="entity"))
+    assert sorted(int(np.isin(blank, part).sum()) for part in parts) == [0, 0, len(blank)]
+
+
 def test_random_split_keeps_the_share_of_a_rare_label():
     """Ten rows with label 1 of a thousand are in all three parts."""
     rows, _ = table()

@@ -108,6 +108,18 @@ def test_copies_of_train_rows_in_the_holdout_are_counted():
     assert "16.7% of the holdout rows have one that train rows have too" in found["id"].text
 
 
+def test_missing_keys_are_no_copies_of_each_other():
+    """Rows without a key share none: '' and null in train and holdout are no leak."""
+    keys = [["", None, f"k{i}"][i % 3] for i in range(ROWS)]
+    assert alarms(table(id=keys), use_case()) == {}
+
+
+def test_missing_words_are_not_unknown_ones():
+    """'' is missing and no word that the model does not know."""
+    words = [["a", "b", "", None][i * 7 % 11 % 4] for i in range(ROWS)]
+    assert alarms(table(word=words), use_case()) == {}
+
+
 def test_random_split_of_repeated_entities_is_told():
     """With a random split, a customer in two parts is a leak; with a split by entity it is none."""
     found = alarms(table(), use_case(split={"strategy": "random"}))

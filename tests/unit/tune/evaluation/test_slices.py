@@ -17,7 +17,7 @@ ROWS = 2000
 TRAIN, HOLDOUT = np.arange(1000), np.arange(1000, ROWS)
 
 
-def judged(column, declared, metric=Metric.AUC):
+def judged(column, declared, metric=Metric.AUC, **options):
     """Judge slices of one column; scores are good where the row number is even."""
     rng = np.random.default_rng(0)
     labels = (rng.random(ROWS) < 0.3).astype(np.uint8)
@@ -25,7 +25,7 @@ def judged(column, declared, metric=Metric.AUC):
     scores = 1 / (1 + np.exp(-(2.0 * labels - 1 + noise * rng.normal(size=ROWS))))
     held = Scored(scores[HOLDOUT].astype(np.float32), 0.5)
     slices = [Slice.model_validate(declared)]
-    found = slice_figures(pa.table({"c": column}), TRAIN, HOLDOUT, labels[HOLDOUT], held, slices, metric)
+    found = slice_figures(pa.table({"c": column}), TRAIN, HOLDOUT, labels[HOLDOUT], held, slices, metric, **options)
     return found, labels[HOLDOUT], held
 
 
@@ -48,6 +48,13 @@ def test_rare_words_and_missing_ones_are_put_together():
     values = [each.value for each in judged(words, "c")[0]]
     assert len(values) == 14
     assert values[-2:] == ["(other)", "(missing)"]
+
+
+def test_empty_text_is_in_the_slice_of_what_is_missing():
+    """'' and null are one slice, unless '' is a value: then it is a word."""
+    words = [[None, "", "a"][i % 3] for i in range(ROWS)]
+    assert [each.value for each in judged(words, "c")[0]] == ["a", "(missing)"]
+    assert {each.value for each in judged(words, "c", empty_values=["c"])[0]} == {"''", "a", "(missing)"}
 
 
 def test_edges_cut_numbers_and_belong_above():

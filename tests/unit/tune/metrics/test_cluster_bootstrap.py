@@ -70,12 +70,12 @@ def test_rows_are_drawn_where_entities_cannot_be():
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
 def test_rows_without_an_entity_stand_alone(kind):
-    """Rows whose entity is absent are not taken for one entity; a table without the column has no codes."""
-    table = pa.table({"user_id": pa.array(["a", None, "a", "b", None]).cast(kind)})
+    """Rows whose entity is blank are not taken for one entity; a table without the column has no codes."""
+    table = pa.table({"user_id": pa.array(["a", None, "a", "b", None, "", " ", ""]).cast(kind)})
     codes = entity_codes(table, CARDS)
     assert codes is not None
     assert codes[0] == codes[2]
-    assert len(set(codes.tolist())) == 4
+    assert len(set(codes.tolist())) == 7
     some = entity_codes(table, CARDS, np.array([1, 2, 4]))
     assert some is not None
     assert len(set(some.tolist())) == 3

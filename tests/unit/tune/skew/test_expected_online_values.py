@@ -33,7 +33,9 @@ def stored(tmp_path, *rows: tuple[str | None, float, int | None]):
 
 def test_newest_row_of_each_entity_counts(tmp_path):
     """The latest row wins whatever the order; a zero is a value, a null is none."""
-    found = stored(tmp_path, ("a", 1, 5), ("a", 3, 4), ("b", 3, 1), ("b", 2, None), (None, 1, 1))
+    found = stored(
+        tmp_path, ("a", 1, 5), ("a", 3, 4), ("b", 3, 1), ("b", 2, None), (None, 1, 1), ("", 1, 1), (" ", 1, 1)
+    )
     assert found == {
         "a": {"device_trust_score": 0, "velocity_last_24h": 5, "cardholder_age": 40},
         "b": {"device_trust_score": 0, "cardholder_age": 40},

@@ -6,7 +6,7 @@ import pytest
 
 from data.errors import ServiceError
 from tests.support.serving.predict_app import DownStage
-from tests.support.training.models import card_bundle
+from tests.support.training.models import blank_merchants_bundle, blank_merchants_table, card_bundle
 from tests.support.training.skew import (
     TABLE,
     VERSION,
@@ -24,12 +24,12 @@ from tune.skew.service_client import ServiceClient
 FAST = 1e6
 
 
-def proof_of(app, wanted=800, version=VERSION, table=TABLE, **given) -> SkewProof:
+def proof_of(app, wanted=800, version=VERSION, table=TABLE, bundle=None, **given) -> SkewProof:
     """Serve the application and prove it."""
     with listening(app) as url:
         service = ServiceClient(url, version)
         try:
-            return prove(card_bundle(), table, service, ReplayPace(wanted, FAST), **given)
+            return prove(bundle or card_bundle(), table, service, ReplayPace(wanted, FAST), **given)
         finally:
             service.close()
 
@@ -46,6 +46,16 @@ def test_sound_service_is_proven(tmp_path):
     assert (proof.compared, proof.differing, proof.passed) == (800, 0, True)
     assert proof.fields == {"request": 800 * 5 + 400 * 3, "online": 400 * 3}
     assert sum(done) == 800
+
+
+@pytest.mark.parametrize("empty", ["missing", "value"])
+def test_table_with_empty_text_is_proven(tmp_path, empty):
+    """A sound service takes '' of a table as training does: as missing, or as the word that it is declared to be."""
+    bundle, table = blank_merchants_bundle(empty), blank_merchants_table(100, seed=5)
+    proof = proof_of(served_app(tmp_path, bundle=bundle).app, 200, table=table, bundle=bundle)
+    blank = 2 * table.column("merchant_category").to_pylist().count("")
+    assert (proof.compared, proof.differing, proof.refused) == (200, 0, 0)
+    assert proof.fields["default"] == (blank if empty == "missing" else 0)
 
 
 def test_codes_of_another_vocabulary_are_found_and_named(tmp_path):

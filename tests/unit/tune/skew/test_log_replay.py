@@ -6,8 +6,8 @@ import pytest
 
 from data.errors import DataError
 from ray_app.prediction_log.log import LogOptions, PredictionLog, Sampling
-from tests.support.serving.predict_app import run
-from tests.support.training.models import card_bundle
+from tests.support.serving.predict_app import FULL, run
+from tests.support.training.models import blank_merchants_bundle, card_bundle
 from tests.support.training.skew import TABLE, VERSION, other_vocabulary, served_app
 from tune.skew.diagnosis import FaultKind, diagnose
 from tune.skew.log_replay import prove_log
@@ -40,6 +40,21 @@ def test_codes_of_another_vocabulary_are_seen_in_the_vectors(tmp_path):
     assert (line.name, line.used.value, line.sent) == ("merchant_category", line.sent, line.offline_value)
     assert line.online != line.offline
     assert {finding.kind for finding in diagnose(proof.mismatches, card_bundle())} == {FaultKind.VOCABULARY}
+
+
+@pytest.mark.parametrize("empty", ["missing", "value"])
+def test_empty_text_that_was_sent_is_proven_as_training_takes_it(tmp_path, empty):
+    """A log of '' sent for a word and for a number is compared as what training makes of it."""
+    name, bundle = "merchant_category", blank_merchants_bundle(empty)
+    log = PredictionLog("gateway-1", bundle.manifest, LogOptions(tmp_path / "log", Sampling(1.0, 0.0)))
+    served = served_app(tmp_path, observers=[log], bundle=bundle)
+    rows = [{**FULL, **sent} for sent in ({name: ""}, {name: None}, {name: "food"}, {"device_trust_score": ""})]
+    assert run(served.post(rows)).status_code == 200
+    log.close()
+    proof = prove_log(bundle, VERSION, tmp_path / "log", len(rows))
+    assert (proof.compared, proof.differing) == (4, 0)
+    left_out = 2 if empty == "missing" else 1
+    assert proof.fields == {"default": left_out, "online": 1, "request": 4 * 8 - left_out - 1}
 
 
 def test_rows_of_another_version_do_not_count(tmp_path):
