@@ -6,6 +6,7 @@ look these two attributes up. They are built on first use, so that importing a m
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import data as data
@@ -21,6 +22,9 @@ __all__ = ["fused", "graph"]
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
+        if f"ray_app:{name}" in sys.argv:
+            # `serve run` would show where in Ray the import failed.
+            sys.exit(f"error: ray_app has no application '{name}'; there are ray_app:graph and ray_app:fused")
         raise AttributeError(f"module 'ray_app' has no attribute '{name}'")
     from ray_app.environment import serve_environment
 

@@ -9,7 +9,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from data.schema.feature_schema import Source
 from data.schema.use_case import UseCase, load_use_case
 from data.settings import PREFIX, Settings
 from data.sources.parquet import read_table
+from ray_app.environment.listeners import bind_fault
 from tune.registry.registry import Registry
 
 _READY_TIMEOUT_S = 600.0
@@ -183,15 +183,9 @@ def _obey_signals() -> None:
 
 
 def _check_port(settings: Settings) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.http_host, settings.http_port))
-        except OSError as exc:
-            raise DemoFailed(
-                f"port {settings.http_port} is taken ({exc.strerror}); stop what listens there or set "
-                f"{PREFIX}HTTP_PORT to a free one"
-            ) from exc
+    fault = bind_fault(settings.http_host, settings.http_port)
+    if fault:
+        raise DemoFailed(f"{fault}; set {PREFIX}HTTP_HOST and {PREFIX}HTTP_PORT to what is free here")
 
 
 def _wait_ready(settings: Settings, server: subprocess.Popen[bytes], log: Path) -> None:

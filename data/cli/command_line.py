@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import argcomplete
 
-from data.cli.terminal import run_cli
+from data.cli import process_hooks
+from data.cli.terminal import run_cli, stdout_is_gone
 
 _DISTRIBUTION = "rayscore"
 _OPTIONS = ("-h", "--help", "--version")
@@ -74,9 +75,11 @@ class CommandLine:
         """Be the process's command: complete a word for a shell, or run what was typed and return the exit code."""
         # A service manager and `ray job stop` send SIGTERM: what Ctrl-C ends well, they must end as well.
         signal.signal(signal.SIGTERM, _interrupt)
-        completed = os.environ.get("COMP_LINE", "").split()[1:]
-        argcomplete.autocomplete(self.parser(_command_in(completed)))
-        return run_cli(self.main, sys.argv[1:])
+        process_hooks.install()
+        code = run_cli(self._complete_or_run, sys.argv[1:])
+        stdout_is_gone()
+        process_hooks.leave_at_once_on_interrupt()
+        return code
 
     def parser(self, asked: str | None = None) -> argparse.ArgumentParser:
         """Return the parser of all commands, with the options of the one that is asked for."""
@@ -98,6 +101,11 @@ class CommandLine:
                 one.set_defaults(run=module.run)
                 module.add_arguments(one)
         return top
+
+    def _complete_or_run(self, argv: Sequence[str]) -> int:
+        completed = os.environ.get("COMP_LINE", "").split()[1:]
+        argcomplete.autocomplete(self.parser(_command_in(completed)))
+        return self.main(argv)
 
     def _named(self, argv: Sequence[str]) -> list[str]:
         """The words with the default command named, where there is one and they name none."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -106,15 +110,70 @@ def note_all(lines: Iterable[str]) -> None:
 
 
 def run_cli(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """Run a command and return its exit code; a RayscoreError becomes one message and code 2, Ctrl-C code 130."""
+    """Run a command and return its exit code; whatever it raises becomes one message and `ended`'s code."""
     try:
         return main(argv)
-    except RayscoreError as exc:
-        err.print(f"error: {exc}", markup=False, style="red")
-        return EXIT_ERROR
+    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001  the last handler: a user sees no traceback
+        return ended(exc, argv)
+
+
+def ended(exc: BaseException, argv: Sequence[str]) -> int:
+    """Say on stderr what ended a command, and return its exit code: 2, or 130 when it was interrupted.
+
+    An error of ours speaks for itself. Of any other the user gets what went wrong, what to do, and the path of a file
+    with the rest (`data.cli.crash_report`).
+
+    Args:
+        exc: what the command raised.
+        argv: the words after the program's name.
+    """
+    try:
+        return _ended(exc, argv)
     except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception:  # noqa: BLE001  the report itself failed, as it does without memory
+        note(f"error: {type(exc).__name__}, and no report of it could be written")
+        return EXIT_ERROR
+
+
+def _ended(exc: BaseException, argv: Sequence[str]) -> int:
+    # A library that is interrupted while it is imported says that it could not be imported.
+    if any(isinstance(each, KeyboardInterrupt) for each in (exc, exc.__cause__, exc.__context__)):
         note("interrupted; what was complete is kept")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
+    if isinstance(exc, BrokenPipeError) and stdout_is_gone():
         return EXIT_ERROR
+    if isinstance(exc, RayscoreError) and _is_plain(str(exc)):
+        _say_error(str(exc))
+        return EXIT_ERROR
+    # Loaded when it is needed: it reads the settings, which a command in a hurry does not wait for.
+    crash_report = importlib.import_module("data.cli.crash_report")
+    crash_report.tell(exc, argv, _say_error)
+    return EXIT_ERROR
+
+
+def stdout_is_gone() -> bool:
+    """Return whether the reader of stdout has left, as `head` does; then nothing more is written to it."""
+    try:
+        sys.stdout.flush()
+        gone = _is_broken(sys.stdout.fileno())
+    except (OSError, ValueError) as exc:
+        gone = isinstance(exc, BrokenPipeError)
+        # Python flushes once more at exit, and would tell of that failure too.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
+def _is_broken(pipe: int) -> bool:
+    state = select.poll()
+    state.register(pipe, 0)
+    return any(event & select.POLLERR for _, event in state.poll(0))
+
+
+def _is_plain(text: str) -> bool:
+    return "Traceback (most recent call last)" not in text and "\x1b[" not in text
+
+
+def _say_error(text: str) -> None:
+    err.print(f"error: {text}", markup=False, style="red")

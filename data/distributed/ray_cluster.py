@@ -15,7 +15,7 @@ from ray._private.state import available_resources_per_node
 from ray.job_config import JobConfig
 
 from data.distributed.child_process import PACKAGES
-from data.errors import ConfigError
+from data.distributed.cluster_address import ADDRESS, LOCAL, check_answers, refusal
 
 AUTH_MODE = "RAY_AUTH_MODE"
 _NICENESS = "RAY_worker_niceness"
@@ -57,32 +57,50 @@ def cluster(num_cpus: int | None = None) -> Iterator[None]:
         num_cpus: CPUs of a local cluster; None for all of the machine. Ignored when RAY_ADDRESS names a cluster.
 
     Raises:
-        ConfigError: RAY_ADDRESS names a cluster that does not answer.
+        ConfigError: RAY_ADDRESS names a cluster that does not answer or refuses, or Ray does not start here.
     """
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS")
-    if not address:
+    address = os.environ.get(ADDRESS)
+    if not address or address == LOCAL:
         set_auth_mode()
         # At Ray's own niceness of 15 anything else on the machine stalls the workers' threads at every barrier.
         os.environ.setdefault(_NICENESS, "0")
-    options: dict[str, Any] = (
-        {}
-        if address
-        else {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    )
-    # A client of ray:// leaves its job to a server elsewhere, which could not read a class of ours.
-    if not (address or "").startswith("ray://"):
-        options["job_config"] = WorkerPath()
-    try:
-        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError) as exc:
-        raise ConfigError(f"no Ray cluster at RAY_ADDRESS={address}: {exc}") from exc
+        connect(None, num_cpus=num_cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES)
+    else:
+        connect(address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def connect(address: str | None, **options: Any) -> None:
+    """Connect this process to a cluster, or start one on this machine; `ray.shutdown` ends it.
+
+    Args:
+        address: of a cluster that runs, as RAY_ADDRESS has it; None starts one here.
+        options: of `ray.init`.
+
+    Raises:
+        ConfigError: the cluster does not answer or refuses, or Ray does not start.
+    """
+    if address:
+        check_answers(address)
+    # A client of ray:// leaves its job to a server elsewhere, which could not read a class of ours.
+    if not (address or "").startswith("ray://"):
+        options["job_config"] = WorkerPath()
+    options = {"logging_level": logging.ERROR, "log_to_driver": False, **options}
+    try:
+        ray.init(address=address or LOCAL, **options)
+    except KeyboardInterrupt:
+        ray.shutdown()
+        raise
+    # Ray raises bare exceptions where a node does not start, and ends the process where a cluster is lost.
+    except (Exception, SystemExit) as exc:
+        ray.shutdown()
+        raise refusal(exc, address) from exc
 
 
 def free_cpus(wanted: int | None = None, patience_s: float = 30.0) -> list[int]:

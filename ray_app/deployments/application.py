@@ -3,59 +3,96 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
+from typing import Any
 
 import ray
-from ray import serve
+from ray.dashboard.modules.dashboard_sdk import parse_runtime_env_args
 from ray.serve import Application
-from ray.serve.config import HTTPOptions
+from ray.serve.scripts import run as serve_run
 
-from data.cli.terminal import EXIT_ERROR, err
-from data.distributed.ray_cluster import WorkerPath, set_auth_mode
-from data.errors import RayscoreError
+from data.cli.terminal import ended
+from data.distributed.cluster_address import LOCAL
+from data.distributed.ray_cluster import connect, set_auth_mode
 from data.settings import Settings, load_settings
 from ray_app.control.served_models import find_served
+from ray_app.deployments import http_listener
 from ray_app.deployments.control import control
 from ray_app.deployments.graph_builder import build
 from ray_app.deployments.replica_spec import make_replica_spec
 from ray_app.environment import serve_environment
 
+_NAMESPACE = "serve"
+
 
 def application(*, fused: bool = False) -> Application:
     """Build the application that serves the registry's champion by its traffic rules.
 
-    In the `serve run` command without a cluster, this also starts Ray, and Serve with the settings' host and port.
-    There an error of ours ends the command with a message and exit code 2; elsewhere it is raised.
+    In the `serve run` command this also connects to Ray, and starts Serve there on the settings' host and port. There
+    any error ends the command with a message and exit code 2; elsewhere it is raised.
     """
-    from_command = serve_environment.in_serve_run() and not ray.is_initialized()
-    try:
+    if not serve_environment.in_serve_run() or ray.is_initialized():
         settings = load_settings()
-        models = find_served(settings)
-        if from_command and not _names_cluster():
-            start_local(settings)
-    except RayscoreError as exc:
-        if not from_command:
-            raise
-        err.print(f"error: {exc}", markup=False, style="red")
-        sys.exit(EXIT_ERROR)
+        # A Serve config file is built in the cluster, where the file's own host and port are in force.
+        if ray.is_initialized():
+            http_listener.check_running(settings)
+        return _application(settings, fused)
+    try:
+        return _serve_run(fused)
+    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001  the command ends here, with the last handler's message
+        sys.exit(ended(exc, sys.argv[1:]))
+
+
+def _serve_run(fused: bool) -> Application:
+    settings = load_settings()
+    asked = _asked()
+    address = asked["address"]
+    local = address in (None, "", LOCAL)
+    if local:
+        # Before anything is looked up or started.
+        http_listener.check_free(settings)
+    app = _application(settings, fused)
+    runtime_env = parse_runtime_env_args(
+        runtime_env=asked["runtime_env"], runtime_env_json=asked["runtime_env_json"], working_dir=asked["working_dir"]
+    )
+    if local:
+        start_local(settings, runtime_env)
+        return app
+    connect(address, namespace=_NAMESPACE, runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=True)
+    # A client of ray:// is outside of the cluster, whose ports are not this machine's.
+    http_listener.start(settings, check=not address.startswith("ray://"))
+    return app
+
+
+def start_local(settings: Settings, runtime_env: dict[str, Any] | None = None) -> None:
+    """Start Ray on this machine, with its dashboard, and Serve on the settings' host and port.
+
+    Args:
+        settings: of the application.
+        runtime_env: as `ray.init` takes it.
+
+    Raises:
+        ConfigError: a port is taken, or Ray does not start.
+    """
+    set_auth_mode()
+    connect(
+        None,
+        namespace=_NAMESPACE,
+        runtime_env=runtime_env,
+        logging_level=logging.WARNING,
+        log_to_driver=True,
+        include_dashboard=True,
+    )
+    http_listener.start(settings)
+
+
+def _application(settings: Settings, fused: bool) -> Application:
+    models = find_served(settings)
     spec = make_replica_spec(settings, models.rules, models.bundles)
     return build(spec, control(spec, fused=fused), fused=fused)
 
 
-def start_local(settings: Settings) -> None:
-    """Start Ray on this machine, with its dashboard, and Serve on the settings' host and port."""
-    set_auth_mode()
-    ray.init(
-        address="local",
-        namespace="serve",
-        job_config=WorkerPath(),
-        logging_level=logging.WARNING,
-        include_dashboard=True,
-    )
-    serve.start(http_options=HTTPOptions(host=settings.http_host, port=settings.http_port))
-
-
-def _names_cluster() -> bool:
-    named = any(part == "-a" or part.startswith("--address") for part in sys.argv)
-    return named or "RAY_ADDRESS" in os.environ
+def _asked() -> dict[str, Any]:
+    """What the command line asks of `serve run`, as Ray itself reads it."""
+    words = sys.argv[sys.argv.index("run") + 1 :]
+    return serve_run.make_context("run", words).params

@@ -39,12 +39,13 @@ SERVE_ENVIRONMENT = {
 }
 """Variables for a machine that can run HAProxy."""
 
-_FIXED_PORTS = {  # Serve's default ports, which are the same for every cluster on a machine.
+FIXED_PORTS = {
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
     "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": 9500,
     "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
     "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
 }
+"""Serve's default ports, which are the same for every cluster on a machine, by the variables that change them."""
 
 
 def haproxy_available() -> bool:
@@ -63,6 +64,19 @@ def serve_environment() -> dict[str, str]:
     if haproxy_available():
         return dict(SERVE_ENVIRONMENT)
     return {**SERVE_ENVIRONMENT, _HA_PROXY: "0", _DIRECT_INGRESS: "0"}
+
+
+def fixed_ports() -> dict[str, str]:
+    """The ports besides HTTP that a Serve started by this process listens on, as text, by their variables."""
+    return {
+        name: os.environ.get(name) or str(port)
+        for name, port in FIXED_PORTS.items()
+        if "HAPROXY" not in name or _with_haproxy()
+    }
+
+
+def _with_haproxy() -> bool:
+    return os.environ.get(_HA_PROXY) == "1"
 
 
 def in_serve_run() -> bool:
@@ -90,7 +104,7 @@ def _free_ports() -> dict[str, str]:
 
     With the fallback port of another service, HAProxy would send this service's requests to that one.
     """
-    return {name: str(free_port()) for name, port in _FIXED_PORTS.items() if not is_free(port)}
+    return {name: str(free_port()) for name, port in FIXED_PORTS.items() if not is_free(port)}
 
 
 def slow_reason() -> str | None:
@@ -100,6 +114,6 @@ def slow_reason() -> str | None:
             "Ray Serve runs on its slow default settings, because the variables of the fast path were not set "
             'when Ray started. Start Ray with them: eval "$(rayscore env)" before `ray start`.'
         )
-    if os.environ.get(_HA_PROXY) != "1":
+    if not _with_haproxy():
         return "HAProxy cannot run here, so requests pass through Ray Serve's Python proxy, which is slower."
     return None

@@ -48,10 +48,10 @@ LEAVES = (
 ENVIRONMENT = {
     "data/settings.py": "reads the settings",
     "data/cli/command_line.py": "reads the line that a shell asks to complete",
+    "data/cli/crash_report.py": "writes Ray's variables into a report, and masks what is secret",
     "data/distributed/ray_cluster.py": "reads RAY_ADDRESS, sets Ray's token mode",
     "data/__init__.py": "tells ONNX Runtime to collect no usage data",
     "ray_app/environment/serve_environment.py": "reads and sets Ray Serve's variables",
-    "ray_app/deployments/application.py": "reads RAY_ADDRESS",
     "ray_app/demo.py": "passes the environment on to its children",
     "tune/registry/mlflow_client.py": "sets MLflow's time limits",
     "tune/search/ray_tune.py": "sets Ray Tune's switches while a search runs",

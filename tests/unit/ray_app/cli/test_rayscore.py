@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -24,11 +25,14 @@ COMMANDS = (
 
 
 @pytest.fixture(autouse=True)
-def sigterm() -> Iterator[None]:
-    """Give the tests' own handler back: the entry point installs the command's."""
-    before = signal.getsignal(signal.SIGTERM)
+def hooks() -> Iterator[None]:
+    """Give the tests' own handlers back: the entry point installs the command's."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    unraisable, in_thread, uncaught = sys.unraisablehook, threading.excepthook, sys.excepthook
     yield
-    signal.signal(signal.SIGTERM, before)
+    sys.unraisablehook, threading.excepthook, sys.excepthook = unraisable, in_thread, uncaught
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
