@@ -14,6 +14,7 @@ from data.sources.atomic_output import atomic_file, write_table
 from data.sources.filesystems import absolute
 from data.sources.parquet import ParquetSource, open_source
 from data.validation import report, validation
+from data.validation.column_types import check_source
 
 _EXAMPLE = "example: rayscore validate transactions.parquet --report report.html"
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """
     use_case = use_case_of(args)
     source = open_source(absolute(args.path))
-    validation.check_source(source, use_case)
+    check_source(source, use_case)
     if args.report:
         report.check_name(args.report)
     check = validation.checker(use_case, time.time_ns() // 1000)

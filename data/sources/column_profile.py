@@ -10,16 +10,25 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data.errors import DataError
+from data.sources.type_advice import derivation
 from data.transform.encoding import as_floats
 from data.transform.event_time import event_us, is_time
+from data.transform.float32_identity import CATEGORY_WORDS, DistinctNumbers, column_numbers
 from data.transform.missing import is_text, missing_mask
 
-_MOST_CATEGORIES = 1_000
 _NEARLY_UNIQUE = 0.98
 _TELLTALE_VALUES = 50
+_INDEX_NAME = re.compile(r"__index_level_\d+__")
+# Of a CSV file that pandas wrote, the index has an empty name.
+_UNNAMED = re.compile(r"|Unnamed: ?\d+|index|level_\d+")
+_NUMBER = r"^\s*[+-]?\d*([.,]\d+)*([eE][+-]?\d+)?\s*$"
 ID_NAME = re.compile(r"(^|[^a-z])(id|key|uuid|guid)$|[a-z](Id|ID)$", re.IGNORECASE)
+
+GIVEN_AWAY = "gives the label away: each of its values goes with one label only"
+"""Why a column is left out that is a copy of the label."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,11 @@ class Column:
         return pa.types.is_integer(self.kind)
 
     @property
+    def snake_name(self) -> str:
+        """The name in lower case, its words apart: `MerchantType` is `merchant_type`."""
+        return re.sub(r"\W+", "_", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", self.name)).lower()
+
+    @property
     def number(self) -> bool:
         """Whether the values are integers, floats or decimals."""
         return self.integer or pa.types.is_floating(self.kind) or pa.types.is_decimal(self.kind)
@@ -53,6 +67,25 @@ class Column:
     def floats(self) -> np.ndarray:
         """The values as float64 of shape (n,), missing ones NaN."""
         return as_floats(self.values, self.name)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether the values are integers, or other numbers without a fraction."""
+        if self.integer or not self.number:
+            return self.integer
+        finite = self.floats[np.isfinite(self.floats)]
+        return bool((finite == np.floor(finite)).all())
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """Of each value a number from 0 that equal values share, int64 of shape (n,); missing is a value."""
+        codes = self.values.combine_chunks().dictionary_encode(null_encoding="encode").indices
+        return codes.to_numpy(zero_copy_only=False).astype(np.int64)
+
+    @cached_property
+    def numbers(self) -> DistinctNumbers:
+        """The different whole numbers, before and after they are encoded as float32."""
+        return column_numbers(self.values, self.name)
 
     @cached_property
     def present(self) -> pa.ChunkedArray:
@@ -70,6 +103,16 @@ class Column:
         return self.missing - self.values.null_count if self.text else 0
 
     @cached_property
+    def decimals_as_text(self) -> bool:
+        """Whether the values are strings that look like numbers with a decimal point or comma, as far as one looks."""
+        sample = self.present.slice(0, 1000)
+        if not self.text or not len(sample):
+            return False
+        numbers = pc.call_function("match_substring_regex", [sample], pc.MatchSubstringOptions(_NUMBER))
+        decimals = pc.call_function("match_substring_regex", [sample], pc.MatchSubstringOptions("[.,]"))
+        return pc.call_function("all", [numbers]).as_py() and pc.call_function("any", [decimals]).as_py()
+
+    @cached_property
     def distinct(self) -> int:
         """Number of different values that are present."""
         return len(self.present.unique())
@@ -85,6 +128,13 @@ class Context:
     """Event times, int64, microseconds since 1970 UTC; None without an event time."""
     entities: np.ndarray | None
     """Entities as integer codes from 0; None without an entity."""
+    indexes: frozenset[str] = frozenset()
+    """Columns that pandas wrote as the index of a frame."""
+
+    @property
+    def most_words(self) -> int:
+        """Most different words of a category."""
+        return min(CATEGORY_WORDS, len(self.label) // 2)
 
 
 def _unsupported(column: Column, context: Context) -> str | None:
@@ -92,8 +142,20 @@ def _unsupported(column: Column, context: Context) -> str | None:
         return "empty in every row"
     if is_time(column.kind):
         return "a time; derive a number from it if it matters"
-    known = column.text or column.number or pa.types.is_boolean(column.kind)
-    return None if known else f"holds {column.kind}, which is neither a number, a word nor a truth value"
+    if column.text or column.number or pa.types.is_boolean(column.kind):
+        return None
+    return f"holds {column.kind}; {derivation(column.kind) or 'write it as numbers or strings if it matters'}"
+
+
+def _row_index(column: Column, context: Context) -> str | None:
+    if _INDEX_NAME.fullmatch(column.name):
+        return "the row index that pandas wrote"
+    if not (column.name in context.indexes or _UNNAMED.fullmatch(column.name)) or not column.whole or column.missing:
+        return None
+    # Frames that were put together begin anew.
+    values = column.floats
+    counts = values[0] == 0 and ((values[1:] == 0) | (np.diff(values) == 1)).all()
+    return "the row index that pandas wrote: it counts the rows" if counts else None
 
 
 def _constant(column: Column, context: Context) -> str | None:
@@ -105,9 +167,8 @@ def _telltale(column: Column, context: Context) -> str | None:
     # With many values or few rows each, values that go with one label only are chance.
     if column.missing or column.distinct > min(_TELLTALE_VALUES, len(context.label) // 10):
         return None
-    codes = column.values.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    share = np.bincount(codes, context.label) / np.bincount(codes)
-    return "gives the label away: each of its values goes with one label only" if set(share) <= {0.0, 1.0} else None
+    share = np.bincount(column.codes, context.label) / np.bincount(column.codes)
+    return GIVEN_AWAY if set(share) <= {0.0, 1.0} else None
 
 
 def _written_time(column: Column, context: Context) -> str | None:
@@ -127,11 +188,17 @@ def _runs_with_time(column: Column, context: Context) -> str | None:
     return "runs with the event time" if (np.diff(sorted_values) >= 0).all() else None
 
 
+def _written_number(column: Column, context: Context) -> str | None:
+    if not column.text or column.distinct <= context.most_words or not column.decimals_as_text:
+        return None
+    return f"{column.distinct:,} different numbers written as text; convert the column to numbers"
+
+
 def _identifier(column: Column, context: Context) -> str | None:
     if not (column.text or column.integer):
         return None
     spaces = column.text and _share_with_spaces(column) > 0.5
-    many = column.distinct > min(_MOST_CATEGORIES, len(context.label) // 2)
+    many = column.distinct > context.most_words
     if column.text and spaces and many:
         return f"free text, {column.distinct:,} different ones"
     if len(column.present) > 20 and column.distinct > _NEARLY_UNIQUE * len(column.present):
@@ -141,13 +208,30 @@ def _identifier(column: Column, context: Context) -> str | None:
     return f"{column.distinct:,} different words, too many for a category" if column.text and many else None
 
 
+def _merged(column: Column, context: Context) -> str | None:
+    if not column.number or not column.numbers.merged or kept_as_words(column, context):
+        return None
+    if not (column.numbers.few or column.numbers.mostly_lost):
+        return None
+    remedy = f"; {column.numbers.remedy(column.kind)}" if column.numbers.few else ""
+    return f"{column.numbers.text}{remedy}"
+
+
+def kept_as_words(column: Column, context: Context) -> bool:
+    """Return whether integers are a category because float32 would merge some, and they are few enough."""
+    return column.integer and column.numbers.merged and column.numbers.few and column.distinct <= context.most_words
+
+
 RULES: tuple[Callable[[Column, Context], str | None], ...] = (
     _unsupported,
+    _row_index,
     _constant,
     _telltale,
     _written_time,
+    _written_number,
     _runs_with_time,
     _identifier,
+    _merged,
 )
 """Each returns why a column cannot be a feature, or None; the first reason counts."""
 

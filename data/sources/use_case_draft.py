@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +13,16 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.schema.use_case import parse_use_case
-from data.sources.column_profile import ID_NAME, RULES, Column, Context, quoted
+from data.sources.column_profile import GIVEN_AWAY, ID_NAME, RULES, Column, Context, quoted
+from data.sources.drafted_feature import DraftedFeature, draft_feature
+from data.sources.label_leakage import Suspect, given_away
 from data.sources.parquet import ParquetSource, open_source, read_table
+from data.sources.type_advice import event_time_remedy, label_remedy, label_type_remedy, shown
 from data.transform.event_time import event_us, fits_event_time
 from data.transform.missing import blank_as_null
 
 ROWS_READ = 2_000_000
 """Number of rows, from the start of the table, that a draft is made from."""
-
-_TELLTALE_AUC = 0.95
-_WITHIN_ENTITY = 0.1
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def draft(
@@ -51,22 +53,44 @@ def draft(
         _labels(_read(source, label)),
         _times(source, time) if time else None,
         _entities(_read(source, entity)) if entity else None,
+        _pandas_indexes(source.schema),
     )
-    kept: list[str] = []
-    left_out: list[str] = []
-    for column in (_read(source, n) for n in source.schema.names if n not in roles.values()):
-        reason = next((reason for rule in RULES if (reason := rule(column, context))), None)
-        if reason:
-            left_out.append(f"# left out: {quoted(column.name)}: {reason}")
-            key = key or _as_key(column)
-        else:
-            kept.append(_feature_line(column, context, online=bool(entity and time)))
-    if not kept:
-        raise DataError(f"{path}: no column is fit to be a feature:\n" + "\n".join(left_out).replace("# ", ""))
-    head = _head(source, name or _name(path), roles | {"key": key}, context)
-    text = "\n".join([*head, *_entity_lines(source, entity), *_feature_head(), *kept, *left_out, *_tail(context)])
+    columns = (_read(source, name) for name in source.schema.names if name not in roles.values())
+    found = _judge(columns, context, online=bool(entity and time))
+    if not found.kept:
+        raise DataError(f"{path}: no column is fit to be a feature:\n" + "\n".join(found.left_out).replace("# ", ""))
+    lines = [*(feature.with_copies(found.suspects) for feature in found.kept), *found.left_out]
+    roles["key"] = key or found.key
+    head = _head(source, name or _name(path), roles, context)
+    text = "\n".join([*head, *_entity_lines(source, entity), *_feature_head(), *lines, *_tail(context)])
     parse_use_case(text, f"draft for {path}")
     return text
+
+
+@dataclass
+class _Judged:
+    """What became of the columns."""
+
+    kept: list[DraftedFeature] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    suspects: list[Suspect] = field(default_factory=list)
+    key: str | None = None
+    """The first column that could be the key of the rows."""
+
+
+def _judge(columns: Iterable[Column], context: Context, online: bool) -> _Judged:
+    """Keep or leave out each column; they come and go one at a time, since a table may be larger than memory."""
+    judged = _Judged()
+    for column in columns:
+        reason = next((reason for rule in RULES if (reason := rule(column, context))), None)
+        if reason is None:
+            judged.kept.append(draft_feature(column, context, online))
+            judged.suspects += [judged.kept[-1].suspect] if judged.kept[-1].suspect else []
+            continue
+        judged.left_out.append(f"# left out: {quoted(column.name)}: {reason}")
+        judged.suspects += [given_away(column, context)] if reason == GIVEN_AWAY else []
+        judged.key = judged.key or _as_key(column)
+    return judged
 
 
 def _check_roles(source: ParquetSource, roles: dict[str, str | None]) -> None:
@@ -77,7 +101,8 @@ def _check_roles(source: ParquetSource, roles: dict[str, str | None]) -> None:
         raise DataError(f"{source.path}: column '{twice[0]}' is named for two purposes")
     if (time := roles["time"]) is not None:
         kind = source.schema.field(time).type
-        source.require_type(time, fits_event_time(kind), "timestamps, dates, ISO strings or whole numbers")
+        expected = "timestamps, dates, ISO strings or whole numbers"
+        source.require_type(time, fits_event_time(kind), expected, event_time_remedy(kind))
 
 
 def _read(source: ParquetSource, name: str) -> Column:
@@ -88,14 +113,21 @@ def _read(source: ParquetSource, name: str) -> Column:
 
 
 def _labels(column: Column) -> np.ndarray:
-    distinct = column.present.unique().slice(0, 5).to_pylist()
-    shown = ", ".join(map(repr, distinct)) + (", ..." if column.distinct > len(distinct) else "")
-    if not (column.number or pa.types.is_boolean(column.kind)) or not set(distinct) <= {0, 1}:
-        raise DataError(f"label '{column.name}' must hold 0 and 1, or false and true; it holds {shown}: recode it")
+    if not (column.number or column.text or pa.types.is_boolean(column.kind)):
+        raise DataError(
+            f"label '{column.name}' must hold 0 and 1, or false and true; it holds {column.kind}: "
+            + label_type_remedy(column.kind)
+        )
+    distinct = column.present.unique().slice(0, 10).to_pylist()
+    if column.text or not set(distinct) <= {0, 1}:
+        raise DataError(
+            f"label '{column.name}' must hold 0 and 1, or false and true; it holds {shown(distinct)}: "
+            + label_remedy(distinct)
+        )
     if column.missing:
         raise DataError(f"label '{column.name}' is missing in {column.missing:,} rows: drop those rows")
     if column.distinct < 2:
-        raise DataError(f"label '{column.name}' has one class only ({shown}): there is nothing to learn")
+        raise DataError(f"label '{column.name}' has one class only ({shown(distinct)}): there is nothing to learn")
     return column.floats
 
 
@@ -112,80 +144,20 @@ def _entities(column: Column) -> np.ndarray:
     return codes.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
+def _pandas_indexes(schema: pa.Schema) -> frozenset[str]:
+    """Return the columns that a file's metadata names as the index of the pandas frame that it was written from."""
+    try:
+        columns = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    except (ValueError, AttributeError):
+        return frozenset()
+    # An index that is a plain count is not a column but a description of its range.
+    return frozenset(name for name in columns if isinstance(name, str))
+
+
 def _as_key(column: Column) -> str | None:
     """Return the column's name when it could be the key of the rows: unique, never missing, named like one."""
     unique = (column.text or column.integer) and not column.missing and column.distinct == len(column.values)
     return column.name if unique and ID_NAME.search(column.name) else None
-
-
-def _feature_line(column: Column, context: Context, online: bool) -> str:
-    kind = _feature_type(column)
-    either = online and column.number and _steady(column, context)
-    parts = [f'type = "{kind}"', 'source = "either"' if either else 'source = "request"']
-    if column.missing:
-        parts.append("optional = true")
-    return f"{_toml_key(column.name)} = {{ {', '.join(parts)} }}  # {_remark(column, context)}"
-
-
-def _feature_type(column: Column) -> str:
-    if pa.types.is_boolean(column.kind):
-        return "boolean"
-    if column.text:
-        return "category"
-    return "integer" if column.integer else "number"
-
-
-def _steady(column: Column, context: Context) -> bool:
-    """Return whether a value describes the entity more than the row: under a tenth of its variance lies within."""
-    if context.entities is None:
-        return False
-    finite = np.isfinite(column.floats)
-    values, codes = column.floats[finite], context.entities[finite]
-    counts = np.bincount(codes)
-    if (counts > 1).sum() < 2:
-        return False
-    means = np.bincount(codes, values) / np.maximum(counts, 1)
-    within = np.square(values - means[codes]).sum() / max(len(values) - (counts > 0).sum(), 1)
-    return bool(within < _WITHIN_ENTITY * values.var())
-
-
-def _remark(column: Column, context: Context) -> str:
-    missing = f", missing in {column.missing:,} rows{_empty(column)}" if column.missing else ""
-    if column.text:
-        common = column.present.value_counts().sort("descending", by="counts")
-        words = ", ".join(quoted(item["values"].as_py()[:20]) for item in common[:4])
-        return f"{column.distinct:,} different: {words}{', ...' if column.distinct > 4 else ''}{missing}"
-    if not column.number:
-        return f"true in {100 * np.nanmean(column.floats):.1f} %{missing}"
-    finite = column.floats[np.isfinite(column.floats)]
-    span = f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"
-    return f"{span}, {column.distinct:,} different{missing}{_suspicion(column, context)}"
-
-
-def _empty(column: Column) -> str:
-    """Return how to keep '' as a word, where there are any."""
-    if not column.empty:
-        return ""
-    share = "each" if column.empty == column.missing else f"{column.empty:,} of them"
-    return f" ({share} ''; if that is a value: empty = \"value\")"
-
-
-def _suspicion(column: Column, context: Context) -> str:
-    finite = np.isfinite(column.floats)
-    auc = _auc(column.floats[finite], context.label[finite])
-    if max(auc, 1 - auc) < _TELLTALE_AUC:
-        return ""
-    return f"; CAREFUL: alone it ranks the label with AUC {max(auc, 1 - auc):.3f}: is it known beforehand?"
-
-
-def _auc(values: np.ndarray, label: np.ndarray) -> float:
-    """Return the area under the ROC curve by the Mann-Whitney statistic, ties counted half."""
-    _, codes = np.unique(values, return_inverse=True)
-    positives, totals = np.bincount(codes, label), np.bincount(codes)
-    negatives = totals - positives
-    below = np.cumsum(negatives) - negatives
-    pairs = positives.sum() * negatives.sum()
-    return float((positives * (below + negatives / 2)).sum() / pairs) if pairs else 0.5
 
 
 def _head(source: ParquetSource, name: str, roles: dict[str, str | None], context: Context) -> list[str]:
@@ -227,7 +199,3 @@ def _tail(context: Context) -> list[str]:
 def _name(path: Path) -> str:
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:60]
     return name if name[:1].isalpha() else f"t_{name}".rstrip("_")
-
-
-def _toml_key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else quoted(name)

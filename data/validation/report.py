@@ -42,16 +42,18 @@ def summary(validation: Validation) -> str:
     lines = [f"{validation.path}: {validation.rows:,} rows, use case {validation.use_case}", verdict(validation)]
     lines += [f"  {text}" for text in validation.whole]
     lines += [f"  {column}: {reason}: {count} rows" for column, reason, count, _ in _problems(validation)]
+    lines += [f"note: {text}" for text in validation.notes]
     return "\n".join(lines)
 
 
 def verdict(validation: Validation) -> str:
-    """Return one sentence: the table is clean, or the number of problems and of bad rows."""
+    """Return one sentence: the table is clean, or the number of problems, and of the rows that have one."""
     if validation.clean:
         return "clean: nothing wrong was found"
     kinds = len(validation.hits) + len(validation.whole)
     plural = "problem" if kinds == 1 else "problems"
-    return f"{kinds} {plural} found; {len(validation.bad_rows):,} rows have at least one"
+    rows = f"; {len(validation.bad_rows):,} rows have at least one" if validation.hits else ""
+    return f"{kinds} {plural} found{rows}"
 
 
 def _problems(validation: Validation) -> _Rows:
@@ -132,6 +134,7 @@ def _markdown_row(cells: list[str]) -> str:
 
 
 def _notes(validation: Validation) -> list[str]:
+    notes = [f"Note: {text}" for text in validation.notes]
     if len(validation.bad_rows) > BAD_ROWS_KEPT:
-        return [f"Of the bad rows, the first {BAD_ROWS_KEPT:,} are written out."]
-    return []
+        notes.append(f"Of the bad rows, the first {BAD_ROWS_KEPT:,} are written out.")
+    return notes

@@ -1,11 +1,12 @@
 """Validation of a table against its use case: blocks are checked in parallel, then their findings are merged.
 
 Memory: a block's columns in each worker; in the driver process 8 bytes per row for the hash of its key, and 8 bytes per
-bad row. Two keys with the same 64-bit hash would count as a duplicate: expect none below a billion rows.
+bad row, up to 50 KB per block for the different numbers of a feature. Two keys with the same 64-bit hash would count as a duplicate: expect none below a billion rows.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +20,12 @@ import pyarrow.compute as pc
 from pandas.util import hash_array
 
 from data.errors import DataError
-from data.schema.feature_schema import FeatureType
 from data.schema.use_case import UseCase
 from data.sources.parquet import ChunkReader, ParquetSource
 from data.sources.row_origin import Origin, origin_of, without_origin
 from data.transform.encoding import as_floats, as_strings
-from data.transform.event_time import NO_TIME, event_us, fits_event_time
+from data.transform.event_time import NO_TIME, event_us
+from data.transform.float32_identity import DistinctNumbers, distinct_numbers, merge_numbers
 from data.transform.hashing import splitmix64
 from data.transform.missing import blank_mask, missing_mask
 from data.validation.row_checks import OUT_OF_ORDER, numeric, row_checks, wordy
@@ -85,6 +86,8 @@ class BlockFindings:
     """64-bit hash of each row's key, a missing one unlike all others, in row order; empty without a key."""
     times: np.ndarray
     """First and last event time of the block; empty when there is none."""
+    numbers: dict[str, DistinctNumbers] = field(default_factory=dict)
+    """The different whole numbers of each feature that is encoded as a number."""
 
 
 @dataclass
@@ -99,6 +102,8 @@ class Validation:
     hits: dict[tuple[str, str], Hits] = field(default_factory=dict)
     whole: list[str] = field(default_factory=list)
     """Problems of the table as a whole."""
+    notes: list[str] = field(default_factory=list)
+    """What is worth knowing and no problem."""
     labels: Counter[str] = field(default_factory=Counter)
     bad_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
@@ -106,42 +111,6 @@ class Validation:
     def clean(self) -> bool:
         """Whether no problem was found."""
         return not self.hits and not self.whole
-
-
-def check_learned(source: ParquetSource, use_case: UseCase) -> None:
-    """Check the columns that training reads: features, label and slices.
-
-    Raises:
-        DataError: a declared column is missing, or of a type that its role cannot hold.
-    """
-    source.require(use_case.columns)
-    for feature in use_case.features.values():
-        kind, role = source.schema.field(feature.name).type, f"(it is a feature of type '{feature.type.value}')"
-        if feature.type is FeatureType.CATEGORY:
-            remedy = "convert the column to strings, or declare the feature as a number"
-            source.require_type(feature.name, wordy(kind), f"strings or integers {role}", remedy)
-        else:
-            remedy = "convert the column to numbers, or declare the feature as a category"
-            source.require_type(feature.name, numeric(kind), f"numbers {role}", remedy)
-    label = source.schema.field(use_case.label).type
-    remedy = "write 1 for what is to be predicted and 0 for the rest, or name another label in the use case"
-    source.require_type(use_case.label, numeric(label), "0 and 1, or false and true (it is the label)", remedy)
-    for part in use_case.slices:
-        fits = part.edges is None or numeric(source.schema.field(part.column).type)
-        source.require_type(
-            part.column, fits, "numbers (it is a slice with edges)", "convert it or leave the edges out"
-        )
-
-
-def check_source(source: ParquetSource, use_case: UseCase) -> None:
-    """Check every declared column, event time and entity included; raises DataError as `check_learned`."""
-    check_learned(source, use_case)
-    if use_case.event_time:
-        kind = source.schema.field(use_case.event_time).type
-        source.require_type(use_case.event_time, fits_event_time(kind), "timestamps, dates or whole numbers")
-    if use_case.entity:
-        kind = source.schema.field(use_case.entity.column).type
-        source.require_type(use_case.entity.column, wordy(kind), "strings or integers (it is the entity)")
 
 
 def checker(use_case: UseCase, now_us: int) -> Callable[[pa.Table], BlockFindings]:
@@ -177,8 +146,9 @@ def check_rows(block: pa.Table, use_case: UseCase, now_us: int) -> BlockFindings
         hits={(check.column, check.reason): _hits(check.mask) for check in checks},
         bad_rows=np.flatnonzero(bad),
         labels=_label_counts(table.column(use_case.label)),
-        key_hashes=_key_hashes(table.column(key), key, chunk.first_row) if key else np.empty(0, np.uint64),
+        key_hashes=_key_hashes(table.column(key), key, origin) if key else np.empty(0, np.uint64),
         times=np.empty(0, np.int64) if times is None else _ends(times),
+        numbers=distinct_numbers(table, use_case.features.values()),
     )
 
 
@@ -206,7 +176,19 @@ def merge(source: ParquetSource, use_case: UseCase, parts: Sequence[BlockFinding
         validation.whole.append(
             f"label '{use_case.label}' has one class only: every row is {next(iter(validation.labels))}"
         )
+    for name, numbers in merge_numbers(part.numbers for part in parts).items():
+        _add_merged(validation, name, numbers, source.schema.field(name).type)
     return validation
+
+
+def _add_merged(validation: Validation, name: str, numbers: DistinctNumbers, kind: pa.DataType) -> None:
+    """Report numbers that become one: a problem where most are lost or a category would keep them, else a note."""
+    if not numbers.merged:
+        return
+    if numbers.mostly_lost or numbers.few:
+        validation.whole.append(f"{name}: {numbers.text}; {numbers.remedy(kind)}")
+    else:
+        validation.notes.append(f"{name}: {numbers.text}; if it is an amount, that is rounding")
 
 
 def bad_rows(source: ParquetSource, validation: Validation) -> pa.Table:
@@ -249,9 +231,10 @@ def _repeats(hashes: np.ndarray) -> np.ndarray:
 _hash = cast(Callable[..., np.ndarray], hash_array)
 
 
-def _key_hashes(column: pa.ChunkedArray, name: str, first_row: int) -> np.ndarray:
+def _key_hashes(column: pa.ChunkedArray, name: str, origin: Origin) -> np.ndarray:
     # A missing key is reported as missing; it repeats no other.
-    alone = splitmix64(np.arange(first_row, first_row + len(column), dtype=np.uint64))
+    rows = np.arange(origin.row, origin.row + len(column), dtype=np.uint64)
+    alone = splitmix64(rows, zlib.crc32(origin.file.encode()))
     return np.where(blank_mask(column), alone, _hashes(column, name))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from data.errors import DataError
 from data.schema.feature_schema import Feature, FeatureSchema
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform, as_strings, named_column
+from data.transform.float32_identity import DistinctNumbers, distinct_numbers
 from data.transform.missing import is_missing
 from tune.dataset.shards import Shards
 from tune.dataset.split import SplitRows, split
@@ -54,6 +56,8 @@ class PreparedDataset(NamedTuple):
     train: EncodedExamples
     validation: EncodedExamples
     holdout: EncodedExamples
+    numbers: Mapping[str, DistinctNumbers]
+    """The different whole numbers of each feature that is encoded as a number, over all rows of the table."""
     shards: Shards | None = None
 
     @property
@@ -66,15 +70,25 @@ def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
     """Split a table, fit the vocabularies on the train part alone, and encode all parts.
 
     Raises:
-        DataError: a column cannot hold its feature, or a part lacks a label.
+        DataError: a column cannot hold its feature, float32 would merge most of its numbers, or a part lacks a label.
     """
+    numbers = distinct_numbers(source.table, use_case.features.values())
+    refuse_merged(numbers, source.table.schema, source.path)
     parts = split(source.table, source.labels, use_case)
     schema = fit_schema(source.table.take(parts.train), use_case)
     transform = Transform(schema)
     train, validation, holdout = (
         EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows]) for rows in parts
     )
-    return PreparedDataset(schema, parts, train, validation, holdout)
+    return PreparedDataset(schema, parts, train, validation, holdout, numbers)
+
+
+def refuse_merged(numbers: Mapping[str, DistinctNumbers], schema: pa.Schema, path: Path) -> None:
+    """Raise DataError for a feature of which float32 loses more than half of the different numbers."""
+    for name, found in numbers.items():
+        if found.mostly_lost:
+            remedy = found.remedy(schema.field(name).type)
+            raise DataError(f"{path}: column '{name}': {found.text}, so most of them are lost; {remedy}")
 
 
 def fit_schema(table: pa.Table, use_case: UseCase) -> FeatureSchema:

@@ -11,7 +11,7 @@ from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.filesystems import absolute
 from data.sources.parquet import open_source
-from data.validation.validation import check_learned
+from data.validation.column_types import check_learned
 from tune.dataset.encoded_examples import PreparedDataset, prepare
 from tune.dataset.shards import discard
 from tune.dataset.streaming import prepare_streaming, rows_in_memory

@@ -2,7 +2,7 @@
 
 Every strategy orders the rows by a key and cuts the order where the declared fractions end; rows of equal keys stay
 together. By time the key is the event time. By entity it is a hash of the entity. At random it is a hash of the row's
-number, and the rows of either label are ordered apart, so that a rare one is in every part.
+number, and the rows of either label are ordered apart, so that a rare one is in every part: three rows are enough.
 """
 
 from __future__ import annotations
@@ -114,8 +114,15 @@ def split_order(use_case: UseCase) -> SplitOrder:
 
 
 def cut_ranks(rows: int, fractions: tuple[float, float]) -> list[int]:
-    """Of `rows` rows in order, the numbers of the two whose keys begin validation and holdout; at most the last."""
-    return [min(round(rows * share), max(rows - 1, 0)) for share in (fractions[0], sum(fractions))]
+    """Of `rows` rows in order, the numbers of the two whose keys begin validation and holdout; at most the last.
+
+    From three rows on each part has at least one, unless rows of equal keys stay together.
+    """
+    wanted = [round(rows * share) for share in (fractions[0], sum(fractions))]
+    if rows < PARTS:
+        return [min(rank, max(rows - 1, 0)) for rank in wanted]
+    first = min(max(wanted[0], 1), rows - 2)
+    return [first, min(max(wanted[1], first + 1), rows - 1)]
 
 
 def cut(order: SplitOrder, found: SplitKeys) -> TableSplit:
@@ -152,8 +159,37 @@ def refuse_one_sided(counts: np.ndarray, use_case: UseCase, of: str = "") -> Non
         what = f"{zeros + ones:,} rows, {ones:,} of them with {use_case.label} = 1"
         raise DataError(
             f"the {use_case.strategy} split leaves {of}the {name} part without both labels ({what}); "
-            "give more rows, make the part larger (split.validation, split.holdout) or set split.strategy = 'random'"
+            + _both_labels(name, counts, use_case, sampled=bool(of))
         )
+
+
+def _both_labels(part: str, counts: np.ndarray, use_case: UseCase, sampled: bool) -> str:
+    """Say what would give a part both labels: never what is declared already, nor what cannot help."""
+    totals = counts.sum(axis=0)
+    rarer = int(np.argmin(totals))
+    if sampled:
+        return (
+            f"the sample has {totals[rarer]:,} rows with {use_case.label} = {rarer}: raise RAYSCORE_TRAIN_MEMORY_MB so "
+            "that it holds more, or give more of those rows"
+        )
+    if totals[rarer] < PARTS:
+        return (
+            f"the table has {totals[rarer]:,} rows with {use_case.label} = {rarer}, and each of the {PARTS} parts "
+            "needs at least one: give more of those rows"
+        )
+    if use_case.strategy == "entity":
+        return (
+            f"rows of one entity stay together: give rows of more entities, {_resized(part, use_case)}, try another "
+            "split.seed, or set split.strategy = 'random' if an entity may be in several parts"
+        )
+    return f"give more rows, {_resized(part, use_case)}, or set split.strategy = 'random'"
+
+
+def _resized(part: str, use_case: UseCase) -> str:
+    declared = use_case.split
+    if part == "train":
+        return f"make the others smaller (split.validation is {declared.validation:g}, holdout {declared.holdout:g})"
+    return f"make the part larger (split.{part} is {getattr(declared, part):g})"
 
 
 def _times(table: pa.Table, column: str) -> np.ndarray:
@@ -162,6 +198,6 @@ def _times(table: pa.Table, column: str) -> np.ndarray:
     if absent:
         raise DataError(
             f"column '{column}': {absent:,} rows have no time, so they cannot be split by time; "
-            "remove them (python -m data validate lists them) or set split.strategy = 'random'"
+            "remove them (rayscore validate lists them) or set split.strategy = 'random'"
         )
     return times

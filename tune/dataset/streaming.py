@@ -23,8 +23,9 @@ from data.schema.use_case import UseCase
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import origin_of, without_origin
 from data.transform.encoding import Transform
+from data.transform.float32_identity import DistinctNumbers, distinct_numbers, merge_numbers
 from data.transform.hashing import splitmix64, unit_interval
-from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset, count_words, with_words
+from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset, count_words, refuse_merged, with_words
 from tune.dataset.fingerprint import content_sum, digest, row_numbers
 from tune.dataset.shards import Shards, shard_bytes, shard_folder, write_shard
 from tune.dataset.split import PARTS, SplitKeys, SplitOrder, TableSplit, refuse_one_sided, rows_of, split_order
@@ -61,8 +62,8 @@ def prepare_streaming(
         The sample as a table, and the sample encoded together with the shards of every train row.
 
     Raises:
-        DataError: the label is not 0 and 1, a column cannot hold its feature, a part lacks a label, or the disk
-            lacks room.
+        DataError: the label is not 0 and 1, a column cannot hold its feature or float32 would merge most of its
+            numbers, a part lacks a label, or the disk lacks room.
     """
     source.require(use_case.columns)
     division = _divide(source, use_case)
@@ -71,12 +72,14 @@ def prepare_streaming(
     with shard_folder(folder, shard_bytes(source.rows, len(schema.names))) as new:
         encode = _Encoder(use_case, Transform(schema), division, share, new, source.first_rows)
         blocks = sorted(each_block(parquet_pieces(source, use_case.columns), encode), key=lambda block: block.shard)
+        numbers = merge_numbers([block.numbers for block in blocks])
+        refuse_merged(numbers, source.schema, source.path)
         refuse_one_sided(np.sum([block.counts for block in blocks], axis=0), use_case)
         shards = Shards(new, len(schema.names), tuple(block.shard for block in blocks if block.shard[1]))
         shards.check()
     training = _sample(source, use_case, blocks)
     parts = np.concatenate([block.parts for block in blocks])
-    return training, _prepared(training, use_case, schema, parts, shards._replace(folder=folder))
+    return training, _prepared(training, use_case, schema, parts, numbers, shards._replace(folder=folder))
 
 
 def _sample(source: ParquetSource, use_case: UseCase, blocks: Sequence[_EncodedBlock]) -> TrainingTable:
@@ -87,7 +90,12 @@ def _sample(source: ParquetSource, use_case: UseCase, blocks: Sequence[_EncodedB
 
 
 def _prepared(
-    source: TrainingTable, use_case: UseCase, schema: FeatureSchema, part: np.ndarray, shards: Shards
+    source: TrainingTable,
+    use_case: UseCase,
+    schema: FeatureSchema,
+    part: np.ndarray,
+    numbers: Mapping[str, DistinctNumbers],
+    shards: Shards,
 ) -> PreparedDataset:
     parts = rows_of(part)
     ones = [(len(rows) - int(source.labels[rows].sum()), int(source.labels[rows].sum())) for rows in parts]
@@ -96,7 +104,7 @@ def _prepared(
     train, validation, holdout = (
         EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows]) for rows in parts
     )
-    return PreparedDataset(schema, parts, train, validation, holdout, shards)
+    return PreparedDataset(schema, parts, train, validation, holdout, numbers, shards)
 
 
 def _divide(source: ParquetSource, use_case: UseCase) -> TableSplit:
@@ -174,6 +182,8 @@ class _EncodedBlock(NamedTuple):
     sample: pa.Table
     parts: np.ndarray
     """The part (0 train, 1 validation, 2 holdout) of each sampled row."""
+    numbers: dict[str, DistinctNumbers]
+    """The different whole numbers of each feature that is encoded as a number."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +208,8 @@ class _Encoder:
         drawn = np.flatnonzero(_uniform(first_row, table.num_rows) < self.share)
         counts = np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2)
         sample = table.take(drawn)
-        return _EncodedBlock((name, len(train)), content_sum(table, first_row), counts, sample, part[drawn])
+        content, numbers = content_sum(table, first_row), distinct_numbers(table, self.use_case.features.values())
+        return _EncodedBlock((name, len(train)), content, counts, sample, part[drawn], numbers)
 
 
 def _uniform(first_row: int, count: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from data.errors import DataError
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
+from data.sources.type_advice import label_remedy, shown
 from data.transform.encoding import as_floats, named_column
 from data.transform.missing import missing_mask
 from tune.dataset.fingerprint import content_sum, digest
@@ -59,10 +60,10 @@ def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
     values = as_floats(column, name)
     distinct = np.unique(values)
     if not np.isin(distinct, (0.0, 1.0)).all():
-        shown = ", ".join(f"{value:g}" for value in distinct[:5])
+        held = [float(value) for value in distinct[:10]]
         raise DataError(
-            f"{path}: label column '{name}' holds {shown}; expected 0 and 1 (or false and true): remove the other "
-            "rows, or write 1 for what is to be predicted and 0 for the rest"
+            f"{path}: label column '{name}' holds {shown(held)}; expected 0 and 1 (or false and true): "
+            + label_remedy(held)
         )
     return values.astype(np.uint8)
 

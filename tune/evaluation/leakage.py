@@ -168,6 +168,13 @@ def _odd_values(table: pa.Table, prepared: PreparedDataset) -> Iterator[LeakageA
         if infinite:
             text = f"is infinite in {infinite:,} rows, taken as the largest float32; null would mean unknown"
             yield LeakageAlarm(feature.name, text, False)
+        numbers = prepared.numbers.get(feature.name)
+        if numbers is not None and numbers.merged:
+            yield LeakageAlarm(
+                feature.name,
+                f"loses some values: {numbers.text}; if they are codes, {numbers.remedy(column.type)}",
+                False,
+            )
 
 
 def _unknown_words(

@@ -94,16 +94,24 @@ def spoiled():
     early = np.where(np.arange(ROWS) < 3100, labels, 0)
     absent = pa.array([None if row == 2500 else label for row, label in enumerate(labels.tolist())])
     words = whole.set_column(whole.column_names.index("amount"), "amount", pa.array(["much"] * ROWS))
+    large = pa.array(4_000_000_001 + np.arange(ROWS) % 1000)
+    codes = whole.set_column(whole.column_names.index("amount"), "amount", large)
     return [
         (whole.set_column(at, "is_fraud", pa.array(third)), r"2\.parquet: .*'is_fraud' holds 0, 1, 2"),
         (whole.set_column(at, "is_fraud", absent), r"2\.parquet: label column 'is_fraud' is missing in 1 rows"),
         (whole.set_column(at, "is_fraud", pa.array(early)), "the holdout part without both labels .800 rows, 0 of"),
         (words, "column 'amount' holds string, expected numbers"),
+        (
+            codes,
+            "column 'amount': 1,000 different values become [45] in 32-bit floating point.*declare it as a category",
+        ),
         (whole.drop_columns(["cardholder_age"]), "column 'cardholder_age' is missing"),
     ]
 
 
-@pytest.mark.parametrize(("table", "said"), spoiled(), ids=["third label", "null label", "one label", "type", "column"])
+@pytest.mark.parametrize(
+    ("table", "said"), spoiled(), ids=["third label", "null label", "one label", "type", "merged", "column"]
+)
 def test_bad_table_is_named_and_leaves_nothing(ray_cluster, tmp_path, table, said):
     """What is wrong is told with file and column, and no shard is left."""
     cards = write_files(tmp_path / "cards", table)

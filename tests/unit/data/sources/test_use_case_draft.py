@@ -1,13 +1,21 @@
 """Drafting a use case: what becomes a feature, what is left out and why."""
 
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.schema.use_case import parse_use_case
+from data.schema.use_case import load_use_case, parse_use_case
+from data.sources.parquet import open_source
+from data.sources.synthetic_transactions import GenerationPlan, shards, write_shard
 from data.sources.use_case_draft import draft
+from data.transform.float32_identity import distinct_numbers
+from data.validation.column_types import check_learned
 
 _N = 2000
 
@@ -18,6 +26,7 @@ def path(tmp_path_factory):
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, _N)
     customer = rng.integers(0, 200, _N)
+    risk = label + rng.random(_N) * 0.5
     columns = {
         "order_id": np.arange(_N),
         "customer": [f"c{i}" for i in customer],
@@ -26,7 +35,7 @@ def path(tmp_path_factory):
         "created": pa.array(["2025-01-01 10:00:00"] * (_N // 2) + ["2025-01-02 10:00:00"] * (_N // 2)),
         "age": customer % 60 + 18,
         "amount": rng.lognormal(3, 1, _N),
-        "risk": label + rng.random(_N) * 0.5,
+        "risk": risk,
         "balance": pa.array([None if i % 5 == 0 else float(i % 13) for i in range(_N)]),
         "gaps": np.where(np.arange(_N) % 4 == 0, np.nan, 1.0),
         "shop type": pa.array([["food", "fuel", 'a "b"'][i % 3] for i in range(_N)]),
@@ -39,11 +48,19 @@ def path(tmp_path_factory):
         "nothing": pa.nulls(_N, pa.string()),
         "blank": [""] * _N,
         "outcome": ["yes" if y else "no" for y in label],
+        "flagged": risk > 1.25,
+        "merchant": 4_000_000_001 + rng.integers(0, 4, _N),
+        "branches": 4_000_000_001 + np.arange(_N) % 1500,
+        "mcc_code": rng.choice([4829, 5411, 5812, 7995], _N),
+        "price": [f"{i % 1200 / 4:.2f}" for i in range(_N)],
+        "__index_level_0__": np.arange(_N) % 1000,
+        "row": np.arange(_N) % 500,
         "tags": pa.array([["a"]] * _N),
         "bought": label,
     }
     file = tmp_path_factory.mktemp("draft") / "2025-orders.parquet"
-    pq.write_table(pa.table(columns), file)
+    table = pa.table(columns)
+    pq.write_table(table.replace_schema_metadata({"pandas": '{"index_columns": ["row"]}'}), file)
     return file
 
 
@@ -76,6 +93,9 @@ def test_columns_become_features_of_their_type(text):
         "shop type": ("category", "request", False),
         "coupon": ("category", "request", True),
         "member": ("boolean", "request", False),
+        "flagged": ("boolean", "request", False),
+        "merchant": ("category", "request", False),
+        "mcc_code": ("integer", "request", False),
     }
 
 
@@ -92,7 +112,11 @@ def test_columns_become_features_of_their_type(text):
         '"nothing": empty in every row',
         '"blank": empty in every row',
         '"outcome": gives the label away',
-        '"tags": holds list<element: string>',
+        '"tags": holds list<element: string>; derive numbers from it, such as its length',
+        '"branches": 1,500 different values become 7 in 32-bit floating point',
+        '"price": 1,200 different numbers written as text; convert the column to numbers',
+        '"__index_level_0__": the row index that pandas wrote',
+        '"row": the row index that pandas wrote: it counts the rows',
     ],
 )
 def test_column_is_left_out_with_its_reason(text, reason):
@@ -113,6 +137,35 @@ def test_telltale_number_is_marked(text):
     assert "CAREFUL: alone it ranks the label with AUC 1.000" in line
 
 
+@pytest.mark.parametrize(
+    ("column", "remark"),
+    [
+        ("flagged", 'CAREFUL: nearly a function of "risk", which ranks the label with AUC 1.000: is it known'),
+        ("merchant", "as numbers 4 different values become 1 in 32-bit floating point"),
+        ("mcc_code", '; a code or an amount? if a code: type = "category"'),
+        ("amount", "min = 0 }  # "),
+    ],
+)
+def test_line_of_a_feature_says_what_to_look_at(text, column, remark):
+    """Copies of leaks, numbers that float32 merges, codes and bounds are told beside the feature."""
+    assert remark in next(line for line in text.splitlines() if line.startswith(column))
+
+
+def test_draft_of_the_generated_table_has_nothing_to_ask(tmp_path):
+    """Of the product's own transactions no column is taken for a code or a leak, and the bounds are those shipped."""
+    plan = GenerationPlan(rows=20_000, seed=0, entities=444, days=90, end_us=1_767_225_600_000_000)
+    (shard,) = shards(plan, tmp_path, 1)
+    write_shard(shard)
+    text = draft(tmp_path, "is_fraud", "user_id", "timestamp")
+    assert "CAREFUL" not in text
+    assert "a code or" not in text
+    shipped, drafted = load_use_case("card_fraud").features, parse_use_case(text, "draft").features
+    assert drafted.keys() == shipped.keys()
+    bounds = {name: (feature.min, feature.max) for name, feature in drafted.items()}
+    # Nobody sees from the values that an age is not below zero.
+    assert bounds | {"cardholder_age": (0, 130)} == {name: (each.min, each.max) for name, each in shipped.items()}
+
+
 def test_without_entity_everything_comes_from_the_request(path):
     """Without an entity there is no online feature, and without a time the split is at random."""
     use_case = parse_use_case(draft(path, "bought"), "draft")
@@ -124,7 +177,7 @@ def test_without_entity_everything_comes_from_the_request(path):
     ("label", "words"),
     [
         ("sold", "column 'sold' is missing; the table has: order_id"),
-        ("outcome", "label 'outcome' must hold 0 and 1, or false and true; it holds"),
+        ("outcome", "must hold 0 and 1, or false and true; it holds 'yes', 'no': write 1 for 'yes' and 0 for 'no'"),
         ("age", "label 'age' must hold 0 and 1"),
         ("gaps", "label 'gaps' is missing in 500 rows"),
         ("nothing", "label 'nothing' must hold 0 and 1"),
@@ -148,3 +201,55 @@ def test_table_without_features_is_refused(tmp_path):
     pq.write_table(pa.table({"x": [7, 7], "y": [0, 1]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match='no column is fit to be a feature:\nleft out: "x": always "7"'):
         draft(tmp_path / "a.parquet", "y")
+
+
+_cells = st.sampled_from(
+    [
+        (pa.int64(), st.integers(-(2**63), 2**63 - 1) | st.integers(0, 3)),
+        (pa.uint64(), st.integers(2**63, 2**64 - 1)),
+        (pa.int8(), st.integers(-3, 3)),
+        (pa.float64(), st.floats() | st.integers(2**24, 2**24 + 9).map(float)),
+        (pa.float32(), st.floats(width=32)),
+        (pa.bool_(), st.booleans()),
+        (pa.string(), st.text(max_size=3) | st.sampled_from(["1.5", "02", "yes"])),
+        (pa.large_string(), st.sampled_from(["a", "2024-01-01"])),
+        (pa.dictionary(pa.int32(), pa.string()), st.sampled_from(["a", "b"])),
+        (pa.decimal128(20, 0), st.integers(0, 10**19).map(Decimal)),
+        (pa.decimal128(8, 2), st.integers(0, 999).map(Decimal)),
+        (pa.date32(), st.dates()),
+        (pa.timestamp("us"), st.datetimes()),
+        (pa.duration("ms"), st.integers(0, 9)),
+        (pa.time64("us"), st.times()),
+        (pa.binary(), st.binary(max_size=2)),
+        (pa.list_(pa.int8()), st.lists(st.integers(0, 3), max_size=2)),
+        (pa.struct({"a": pa.int8()}), st.just({"a": 1})),
+        (pa.map_(pa.string(), pa.int8()), st.just([("k", 1)])),
+        (pa.null(), st.none()),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data(), st.integers(2, 60), st.integers(1, 4))
+def test_any_table_is_drafted_or_refused_in_one_line_a_column(tmp_path_factory, data, rows, count):
+    """Whatever the columns hold: each is a feature or left out, once, and the draft can be trained on."""
+    columns = {"y": pa.array([row % 2 for row in range(rows)])}
+    for number in range(count):
+        kind, cells = data.draw(_cells)
+        values = data.draw(st.lists(cells | st.none(), min_size=rows, max_size=rows))
+        columns[f"c{number}"] = pa.array(values, kind)
+    file = tmp_path_factory.mktemp("any") / "t.parquet"
+    pq.write_table(pa.table(columns), file)
+    try:
+        text = draft(file, "y")
+    except DataError as exc:
+        assert all(f'left out: "c{number}": ' in str(exc) for number in range(count))
+        return
+    use_case = parse_use_case(text, "draft")
+    kept = [name for name in columns if name in use_case.features]
+    left_out = [name for name in columns if f'# left out: "{name}": ' in text]
+    assert sorted([*kept, *left_out]) == sorted({*columns} - {"y"})
+    check_learned(open_source(file), use_case)
+    assert not any(
+        each.mostly_lost for each in distinct_numbers(pa.table(columns), use_case.features.values()).values()
+    )

@@ -12,7 +12,8 @@ from data.schema.feature_schema import Feature, FeatureType
 from data.schema.use_case import parse_use_case
 from data.sources.parquet import open_source
 from data.validation import report
-from data.validation.validation import BAD_ROWS_KEPT, bad_rows, check_rows, check_source, merge
+from data.validation.column_types import check_source
+from data.validation.validation import BAD_ROWS_KEPT, bad_rows, checker, merge
 
 _USE_CASE = parse_use_case(
     """
@@ -55,9 +56,11 @@ def _source(folder, *tables):
 
 def _validated(source):
     check_source(source, _USE_CASE)
-    blocks = list(each_block_here(parquet_pieces(source, _USE_CASE.columns), lambda block: block))
-    parts = [check_rows(block, _USE_CASE, _NOW_US) for block in reversed(blocks)]
-    return merge(source, _USE_CASE, parts)
+    return merge(source, _USE_CASE, _parts(source, _USE_CASE)[::-1])
+
+
+def _parts(source, use_case):
+    return list(each_block_here(parquet_pieces(source, use_case.columns), checker(use_case, _NOW_US)))
 
 
 def test_clean_table_is_clean(tmp_path):
@@ -133,7 +136,7 @@ def test_declared_empty_value_is_not_missing(tmp_path):
     features["shop"] = Feature(name="shop", type=FeatureType.CATEGORY, vocabulary=("food", ""), empty="value")
     use_case = _USE_CASE.model_copy(update={"features": features})
     source = _source(tmp_path, _columns(shop=["food", "", None, "", "", "food"]))
-    done = merge(source, use_case, [check_chunk(chunk, use_case, _NOW_US) for chunk in source.chunks])
+    done = merge(source, use_case, _parts(source, use_case))
     assert {key: hits.rows.tolist() for key, hits in done.hits.items()} == {("shop", "missing"): [2]}
 
 
@@ -165,6 +168,37 @@ def test_one_class_is_a_problem_of_the_table(tmp_path):
     assert not done.clean
     assert "one class only: every row is 0" in report.summary(done)
     assert len(done.bad_rows) == 0
+
+
+_MERGED = parse_use_case(
+    'name = "t"\nlabel = "y"\n[features]\nmerchant = { type = "integer" }\namount = { type = "number" }', "t.toml"
+)
+
+
+def _validated_numbers(folder, *merchants):
+    tables = [
+        {"merchant": part, "amount": [4e9 + i / 2 for i in range(len(part))], "y": [i % 2 for i in range(len(part))]}
+        for part in merchants
+    ]
+    source = _source(folder, *tables)
+    return merge(source, _MERGED, _parts(source, _MERGED))
+
+
+def test_numbers_that_become_one_are_a_problem_of_the_table(tmp_path):
+    """Codes beyond 2**24 that float32 cannot tell apart are counted over all files, with the way out."""
+    done = _validated_numbers(tmp_path, [4_000_000_001, 4_000_000_002], [4_000_000_003, 4_000_000_004, 4_000_000_001])
+    said = "merchant: 4 different values become 1 in 32-bit floating point; declare it as a category"
+    assert done.whole == [said]
+    assert not done.clean
+    assert said in report.summary(done)
+
+
+def test_rounding_of_amounts_is_a_note(tmp_path):
+    """A few of many large amounts that become one are worth a note in every report, and no problem."""
+    done = _validated_numbers(tmp_path, [*range(5000)] * 2, [2**24, 2**24 + 1, 2**24 + 4, 2**24 + 5])
+    assert done.clean
+    assert "note: merchant: at least 4,096 different values become" in report.summary(done)
+    assert "Note: merchant: at least" in report.render(done, tmp_path / "r.md")
 
 
 def test_bad_rows_are_capped_and_the_report_says_so(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from data.errors import DataError
 from data.schema.use_case import UseCase
-from tune.dataset.split import split
+from tune.dataset.split import refuse_one_sided, split
 
 
 def use_case(**split_keys):
@@ -81,6 +81,45 @@ def test_random_split_keeps_the_share_of_a_rare_label():
     labels[:10] = 1
     parts = split(rows, labels, use_case(strategy="random"))
     assert [int(labels[part].sum()) for part in parts] == [6, 2, 2]
+
+
+@pytest.mark.parametrize("rows", [3, 4, 5, 7])
+@pytest.mark.parametrize(("validation", "holdout"), [(0.2, 0.2), (0.01, 0.01), (0.45, 0.44), (0.02, 0.45)])
+def test_three_rows_of_a_label_are_enough_at_random(rows, validation, holdout):
+    """However small a part and however rare a label, three of its rows put one into each part."""
+    whole, _ = table()
+    labels = np.zeros(1000, np.uint8)
+    labels[:rows] = 1
+    parts = split(whole, labels, use_case(strategy="random", validation=validation, holdout=holdout))
+    assert all(labels[part].any() for part in parts)
+
+
+def test_too_few_rows_of_a_label_are_counted():
+    """Two rows with label 1 cannot be in three parts: the error says so, and advises no other strategy."""
+    whole, _ = table()
+    labels = np.zeros(1000, np.uint8)
+    labels[:2] = 1
+    for strategy in ("random", "time", "entity"):
+        with pytest.raises(DataError, match="table has 2 rows with y = 1, and each of the 3 parts needs") as refused:
+            split(whole, labels, use_case(strategy=strategy))
+        assert "split.strategy" not in str(refused.value)
+
+
+def test_advice_fits_the_strategy():
+    """When the rows with label 1 are of one entity, advice speaks of entities and of the part that lacks them."""
+    whole, labels = table()
+    labels = (whole.column("who").to_numpy() == 7).astype(np.uint8)
+    with pytest.raises(DataError, match=r"rows of more entities, make the .* another split\.seed"):
+        split(whole, labels, use_case(strategy="entity"))
+
+
+def test_sample_without_both_labels_is_told_apart():
+    """When only the sample in memory lacks a label, the advice is to hold more rows in memory."""
+    counts = np.array([[500, 2], [200, 0], [200, 0]])
+    with pytest.raises(
+        DataError, match=r"the sample of the validation part .* 2 rows .*: raise RAYSCORE_TRAIN_MEMORY_MB"
+    ):
+        refuse_one_sided(counts, use_case(), "the sample of ")
 
 
 def test_part_with_one_label_is_refused():

@@ -51,6 +51,19 @@ def test_clean_table_raises_no_alarm():
     assert alarms(table(), use_case()) == {}
 
 
+def test_numbers_that_become_one_are_noted_or_refused():
+    """A feature that loses a few of its numbers in float32 is noted by name; one that loses most is refused."""
+    codes = use_case({"code": {"type": "integer"}})
+    some = np.where(np.arange(ROWS) % 100, np.arange(ROWS) % 10, 2**24 + np.arange(ROWS) % 2)
+    most = 4_000_000_001 + np.arange(ROWS) % 4
+    found = alarms(table(code=some + (np.arange(ROWS) % 200 == 100)), codes)
+    assert "12 different values become 11 in 32-bit floating point" in found["code"].text
+    assert not found["code"].leak
+    with pytest.raises(DataError, match=r"column 'code': 4 different values become 1 .* declare it as a category"):
+        alarms(table(code=most), codes)
+    assert alarms(table(code=most), use_case({"code": {"type": "category"}})) == {}
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_number_that_gives_the_label_away_is_named(sign):
     """A feature that ranks the label alone, either way round, is a leak by name."""

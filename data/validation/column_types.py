@@ -1,0 +1,58 @@
+"""Column types: whether the columns of a table can hold what the use case declares, before a value is read."""
+
+from __future__ import annotations
+
+from data.schema.feature_schema import FeatureType
+from data.schema.use_case import UseCase
+from data.sources.parquet import ParquetSource, read_table
+from data.sources.type_advice import event_time_remedy, feature_remedy, key_remedy, label_remedy, label_type_remedy
+from data.transform.encoding import as_strings
+from data.transform.event_time import fits_event_time
+from data.validation.row_checks import numeric, wordy
+
+_LABELS_READ = 100_000
+"""Rows whose labels are looked at to say how to recode words."""
+
+
+def check_learned(source: ParquetSource, use_case: UseCase) -> None:
+    """Check the columns that training reads: features, label and slices.
+
+    Raises:
+        DataError: a declared column is missing, or of a type that its role cannot hold.
+    """
+    source.require(use_case.columns)
+    for feature in use_case.features.values():
+        kind, role = source.schema.field(feature.name).type, f"(it is a feature of type '{feature.type.value}')"
+        category = feature.type is FeatureType.CATEGORY
+        fits, expected = (wordy(kind), "strings or integers") if category else (numeric(kind), "numbers")
+        source.require_type(feature.name, fits, f"{expected} {role}", feature_remedy(kind, feature.type))
+    _check_label(source, use_case.label)
+    for part in use_case.slices:
+        fits = part.edges is None or numeric(source.schema.field(part.column).type)
+        source.require_type(
+            part.column, fits, "numbers (it is a slice with edges)", "convert it or leave the edges out"
+        )
+
+
+def _check_label(source: ParquetSource, name: str) -> None:
+    kind = source.schema.field(name).type
+    if numeric(kind):
+        return
+    remedy = label_type_remedy(kind)
+    if wordy(kind):
+        values = as_strings(read_table(source.path, [name], _LABELS_READ).column(0), name)
+        remedy = label_remedy(values.unique().drop_null().slice(0, 10).to_pylist())
+    source.require_type(name, False, "0 and 1, or false and true (it is the label)", remedy)
+
+
+def check_source(source: ParquetSource, use_case: UseCase) -> None:
+    """Check every declared column: event time, entity and key included; raises DataError as `check_learned`."""
+    check_learned(source, use_case)
+    if use_case.event_time:
+        kind = source.schema.field(use_case.event_time).type
+        expected, remedy = "timestamps, dates or whole numbers (it is the event time)", event_time_remedy(kind)
+        source.require_type(use_case.event_time, fits_event_time(kind), expected, remedy)
+    for name, role in ((use_case.entity and use_case.entity.column, "entity"), (use_case.key, "key")):
+        if name:
+            kind = source.schema.field(name).type
+            source.require_type(name, wordy(kind), f"strings or integers (it is the {role})", key_remedy(kind))
