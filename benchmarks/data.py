@@ -31,7 +31,7 @@ from tests.support.training.models import card_table, train_bundle
 
 _PACKAGES = ("ray", "pyarrow", "numpy", "onnxruntime", "cassandra-driver")
 _PROGRESS = re.compile(r"^(\w[\w ]*): ([\d,]+)(?: of [\d,]+)? rows, ([\d,]+) rows/s, ([\d.]+) s$", re.MULTILINE)
-_WRITTEN = re.compile(r"([\d,]+) latest rows written")
+_WRITTEN = re.compile(r"([\d,]+) written to")
 Samples = dict[str, list[dict[str, float]]]
 """Figures of every round by command."""
 
@@ -132,7 +132,7 @@ def _report(args: argparse.Namespace, argv: Sequence[str], samples: Samples) -> 
             "## Data",
             f"{args.rows:,} generated card transactions in 4 files, each command a process with a Ray cluster of its "
             "own. *rows/s* is of the rows read, as the command reports it, without the start of Python and Ray; "
-            "*written* are the latest rows of the entities; *command* is the wall time of all of it, in seconds. "
+            "*written* are the entities; *command* is the wall time of all of it, in seconds. "
             "The rows that are scored bring all of their features along.",
             machine.describe("benchmarks.data", argv, _PACKAGES) + f"\n- medians of {args.rounds} rounds",
             markdown_table(["command", "rows/s", "spread", "written", "command s"], rows),

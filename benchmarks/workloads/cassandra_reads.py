@@ -19,14 +19,15 @@ from benchmarks.results.figures import percentiles_ms
 from data.errors import RayscoreError, StoreUnavailable
 from data.online_store import StoredRow
 from data.online_store.cassandra.driver import contact_points
-from data.online_store.cassandra.store import CassandraStore
+from data.online_store.cassandra.store import TABLE, CassandraStore
+from data.online_store.cassandra.write_stamp import payload_of
 from data.settings import Settings
 from tests.support.services.cassandra import Node
 
 VIEW = "benchmark@1"
 OURS, SINGLES, CONCURRENT = "get_many", "single reads at once", "execute_concurrent"
 _PAYLOAD_BYTES = 120
-_READ = 'SELECT entity, payload FROM {}.feature_rows WHERE entity = ? AND "view" = ?'
+_READ = 'SELECT entity, payload FROM {}.{} WHERE entity = ? AND "view" = ?'
 _WARM_S = 20.0
 _WARM_READERS = 8
 _BACK_S = 60.0
@@ -194,7 +195,7 @@ def _plain(stored: Stored) -> Iterator[tuple[Session, PreparedStatement]]:
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
     ) as cluster:
         session = cluster.connect()
-        yield session, session.prepare(_READ.format(settings.cassandra_keyspace))
+        yield session, session.prepare(_READ.format(settings.cassandra_keyspace, TABLE))
 
 
 def _plain_ways(session: Session, statement: PreparedStatement) -> dict[str, Read]:
@@ -210,7 +211,7 @@ def _plain_ways(session: Session, statement: PreparedStatement) -> dict[str, Rea
 
 
 def _payload(rows: list[tuple[str, bytes]]) -> bytes | None:
-    return rows[0][1] if rows else None
+    return payload_of(rows[0][1]) if rows else None
 
 
 def _awaited(session: Session, statement: PreparedStatement, key: str) -> asyncio.Future[list[tuple[str, bytes]]]:

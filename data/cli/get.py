@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import time
 from contextlib import closing
 from datetime import datetime, timezone
 
 from data.cli.options import add_use_case, use_case_of
-from data.cli.terminal import EXIT_REFUSED, err, say
+from data.cli.terminal import EXIT_REFUSED, err, say, say_json
 from data.online_store import materialization, open_store
 from data.online_store.row_codec import OnlineRow, RowCodec
 from data.schema.duration import format_duration
+from data.schema.feature_schema import Scalar
+from data.schema.use_case import Entity
 from data.settings import load_settings
+from data.transform.encoding import FLOAT32_MAX
+from data.transform.entity_key import entity_key
 
 _EXAMPLE = "example: rayscore get user_17"
 
@@ -33,14 +36,16 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: the use case has no online features, or no such use case is there.
+        DataError: the key is blank, or not how a key of this use case is written.
         StoreUnavailable: the store does not answer.
     """
     use_case, settings = use_case_of(args), load_settings()
     materialization.online_columns(use_case)
-    ttl = use_case.entity.ttl_seconds if use_case.entity else None
+    entity = use_case.entity or Entity(column="")
+    key, ttl = entity_key(args.entity, entity), entity.ttl_seconds
     codec = RowCodec(use_case.schema_)
     with closing(open_store(settings, use_case.view, ttl)) as store:
-        payload = asyncio.run(store.get_many([args.entity]))[0]
+        payload = asyncio.run(store.get_many([key]))[0]
     row = codec.unpack(payload) if payload is not None else None
     if row is None:
         err.print(f"no row for '{args.entity}' in view {use_case.view} of the {settings.store} store", markup=False)
@@ -51,15 +56,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace, codec: RowCodec, row: OnlineRow, ttl: int | None) -> None:
     age = time.time() - row.event_us / 1e6
-    values = dict(zip(codec.names, row.values, strict=True))
+    values = {name: _used(value) for name, value in zip(codec.names, row.values, strict=True)}
     event_time = datetime.fromtimestamp(row.event_us / 1e6, timezone.utc).isoformat()
     expired = ttl is not None and age > ttl
     if args.json:
         shown = {"entity": args.entity, "event_time": event_time, "age_seconds": round(age, 3), "expired": expired}
-        say(json.dumps({**shown, "values": values}, ensure_ascii=False))
+        say_json({**shown, "values": values})
         return
     note = ", past its ttl: not used" if expired else ""
     say(f"{args.entity}  event time {event_time}, age {format_duration(age, units=2)}{note}")
     width = max(len(name) for name in values)
     for name, value in values.items():
         say(f"  {name:<{width}}  {'(none)' if value is None else value}")
+
+
+def _used(value: Scalar | None) -> Scalar | None:
+    """Return the number that a model is given for a stored one: what no float32 holds becomes the largest there is."""
+    return min(max(value, -FLOAT32_MAX), FLOAT32_MAX) if isinstance(value, float) else value

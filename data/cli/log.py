@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.cli.options import positive
-from data.cli.terminal import err
+from data.cli.terminal import err, say_json
 from data.prediction_log.file_summary import FileSummary, last_rows, lost_rows, read_each, summaries
 from data.prediction_log.files import LogFile, sources
 from data.prediction_log.wide_table import write_wide
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     last = [_plain(row) for row in found]
     if args.json:
         for row in last:
-            out.print(json.dumps(row, ensure_ascii=False, default=str), markup=False)
+            say_json(row)
         return 0
     _show(last)
     filtered = args.entity is not None or args.version is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
+import math
 import os
 import select
 import sys
@@ -36,6 +38,15 @@ def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     # In a file that takes both streams, the lines stay in order.
     sys.stdout.flush()
+
+
+def say_json(value: object) -> None:
+    """Print a JSON document on one line of stdout; NaN and infinities, which JSON does not have, as null.
+
+    Args:
+        value: dictionaries, lists, and scalars; what JSON has no type for is printed as its text.
+    """
+    say(json.dumps(_without_infinities(value), ensure_ascii=False, allow_nan=False, default=str))
 
 
 def show_table(table: Table) -> None:
@@ -177,3 +188,11 @@ def _is_plain(text: str) -> bool:
 
 def _say_error(text: str) -> None:
     err.print(f"error: {text}", markup=False, style="red")
+
+
+def _without_infinities(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_infinities(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinities(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from data.errors import ConfigError, StoreError
@@ -22,6 +23,21 @@ class StoredRow(NamedTuple):
     entity: str
     event_us: int
     payload: bytes
+
+
+class Outcome(IntEnum):
+    """What became of a row that was to be written."""
+
+    WRITTEN = 0
+    """The store had no row of the entity, or one with an earlier event time."""
+    CORRECTED = 1
+    """The store had a row with the same event time and another payload, which this one has replaced."""
+    UNCHANGED = 2
+    """The store has this very row already."""
+    OLDER = 3
+    """Not written: the store has a row with a later event time."""
+    EXPIRED = 4
+    """Not written: past the store's time to live when it came."""
 
 
 class OnlineStore(Protocol):
@@ -40,11 +56,15 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def put_many(self, rows: Sequence[StoredRow]) -> None:
+    def put_many(self, rows: Sequence[StoredRow]) -> list[Outcome]:
         """Write rows; they survive the end of this process once the call returns.
 
-        A row never replaces one with a newer event time. Of two with the same event time the larger payload
-        (bytewise) stays, whatever the order of arrival.
+        A row never replaces one with a later event time. Of rows with the same event time the one written last stays:
+        that of a later call, or that further back in `rows`.
+
+        Returns:
+            What became of each row, same length and order as `rows`, as if each had been written by itself: of rows
+            of one entity more than one may have been written, one after the other.
 
         Raises:
             StoreUnavailable: the store could not be reached in time; writing the rows again is safe.
@@ -59,6 +79,15 @@ class OnlineStore(Protocol):
     def close(self) -> None:
         """Close files and connections and end the store's threads; calling it twice is fine."""
         ...
+
+
+def outcome(row: StoredRow, stored: StoredRow | None) -> Outcome:
+    """Return what becomes of a row where the store holds `stored` of its entity, or nothing."""
+    if stored is None or row.event_us > stored.event_us:
+        return Outcome.WRITTEN
+    if row.event_us < stored.event_us:
+        return Outcome.OLDER
+    return Outcome.UNCHANGED if row.payload == stored.payload else Outcome.CORRECTED
 
 
 def is_storable(entity: str) -> bool:
@@ -88,7 +117,8 @@ def open_store(settings: Settings, view: str, ttl_seconds: int | None = None, *,
     Args:
         settings: `store` selects the driver; the `sqlite_*` or `cassandra_*` fields locate it.
         view: name of the feature view (`UseCase.view`).
-        ttl_seconds: age, counted from the event time, past which the store may drop a row; None keeps rows for ever.
+        ttl_seconds: age, counted from the event time, past which the store may drop a row and may refuse it as
+            expired; None keeps rows for ever.
         create: create the file or table when it does not exist; for writers only.
 
     Raises:

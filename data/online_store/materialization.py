@@ -1,56 +1,68 @@
 """Materialization: the latest row of every entity, from Parquet into the online store.
 
 Workers read chunks, reduce each to the latest row of its entities, and pack the rows; the driver process writes them.
-The store keeps the newest row whatever the order of arrival, so chunks may arrive in any order, and a run that was
-killed may be repeated.
+The store keeps the row with the latest event time whatever the order of arrival, and of rows with the same one the
+last written: so chunks are written in the order of the table, and a run that was killed may be repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from pandas.util import hash_array
 
 from data.errors import ConfigError, DataError
 from data.online_store import OnlineStore, StoredRow
+from data.online_store.entity_tally import EntityTally, EntityTotals
+from data.online_store.left_out import LeftOut, LeftOutRows, Reason
 from data.online_store.row_codec import RowCodec
 from data.schema.use_case import Entity, UseCase
+from data.sources.filesystems import base_name, named
 from data.sources.parquet import ParquetSource
-from data.sources.row_origin import origin_of
-from data.transform.encoding import as_strings
+from data.sources.row_origin import origin_of, without_origin
+from data.transform.entity_key import EntityKeys, entity_keys
 from data.transform.event_time import NO_TIME, event_us, fits_event_time
 
 DAY_US = 86_400_000_000
 _WRITE_ROWS = 50_000
+_hash = cast(Callable[..., np.ndarray], hash_array)
+
+RowName = Callable[[int], str]
+"""Returns the name of a row for a person, by its place in a table: "cards.parquet row 3"."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The latest row of each entity in one chunk, packed, and how many of the chunk's rows were left out."""
+    """The rows of one block that are to be put into the store, and what became of the others."""
 
     table: pa.Table
-    """Columns entity (string), event_us (int64, microseconds since 1970 UTC) and payload (binary)."""
+    """Columns entity (string), event_us (int64, microseconds since 1970 UTC), payload (binary), and hash (uint64, of
+    the entity). Rows of an entity follow each other in the order of the source."""
     rows: int
-    """Rows of the chunk, before reduction."""
-    without_entity: int
-    without_time: int
-    future: int
+    """Rows of the block, before reduction."""
+    superseded: int
+    """Rows that are not among the latest of their entity in the block, or repeat the row before."""
+    left_out: LeftOut
 
 
 @dataclass
 class Materialized:
-    """Row counts of one materialization: read from the source, written to the store, and left out by reason."""
+    """What one materialization did. Every row read is counted once: `rows` is the sum of all other counts.
+
+    An entity stands for one row, its latest; `superseded` counts its others.
+    """
 
     rows: int = 0
-    written: int = 0
-    without_entity: int = 0
-    without_time: int = 0
-    future: int = 0
-    expired: int = 0
+    entities: EntityTotals = field(default_factory=EntityTotals)
+    superseded: int = 0
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def online_columns(use_case: UseCase) -> list[str]:
@@ -82,75 +94,102 @@ def check_source(source: ParquetSource, use_case: UseCase) -> list[str]:
     return columns
 
 
-def packer(use_case: UseCase, now_us: int) -> Callable[[pa.Table], Packed]:
-    """Return `pack_rows` with the use case and the current time bound: a function of one block, which pickles."""
-    return partial(pack_rows, use_case=use_case, now_us=now_us)
+def packer(source: ParquetSource, use_case: UseCase, now_us: int) -> Callable[[pa.Table], Packed]:
+    """Return `pack_rows` with all but the block bound: a function of one block of the source, which pickles."""
+    return partial(pack_rows, table=named(source.path), use_case=use_case, now_us=now_us)
 
 
-def pack_rows(block: pa.Table, use_case: UseCase, now_us: int) -> Packed:
-    """Pack the latest row of each entity in consecutive rows of one file.
-
-    Rows of an entity with the same latest time are all kept: the store's own rule decides between them, so that the
-    result does not depend on how the source is cut into chunks.
+def pack_rows(block: pa.Table, table: str, use_case: UseCase, now_us: int) -> Packed:
+    """Pack consecutive rows of one file; rows that are left out are named by it, and errors name it.
 
     Args:
         block: the columns of `online_columns`, and those of the rows' origin; one row at least.
-        use_case: names the entity, the event time and the online features.
-        now_us: current time in microseconds since 1970 UTC; rows more than a day later are left out, since one
-            wrong date in the future would win over every later row of its entity.
+        table: path of the file or folder that is read.
+        use_case: see `pack_table`.
+        now_us: see `pack_table`.
 
     Raises:
         DataError: a column holds what its feature cannot.
     """
-    table = block
-    entity, time = use_case.entity or Entity(column=""), use_case.event_time or ""
+    origin = origin_of(block)
+    file = origin.file.removeprefix(f"{table}/") if origin.file != table else base_name(table)
     try:
-        keys = as_strings(table.column(entity.column), entity.column).combine_chunks()
-        times = event_us(table.column(time), time)
-        absent = keys.is_null().to_numpy(zero_copy_only=False)
-        timeless = (times == NO_TIME) & ~absent
-        future = (times > now_us + DAY_US) & ~absent
-        latest = _latest(keys, times, np.flatnonzero(~absent & ~timeless & ~future))
-        payloads = RowCodec(use_case.schema_).pack_table(table.take(latest), times[latest])
+        return pack_table(without_origin(block), use_case, now_us, lambda place: f"{file} row {origin.row + place}")
     except DataError as exc:
-        raise DataError(f"{origin_of(block).file}: {exc}") from exc
-    columns = {"entity": keys.take(latest), "event_us": pa.array(times[latest]), "payload": payloads}
-    # In the order of the key a store's writes touch neighbouring pages: five times the rate on SQLite.
-    ordered = pa.table(columns).sort_by("entity")
-    return Packed(ordered, table.num_rows, int(absent.sum()), int(timeless.sum()), int(future.sum()))
+        raise DataError(f"{origin.file}: {exc}") from exc
 
 
-def write(
-    parts: Iterable[Packed], store: OnlineStore, oldest_us: int | None, advance: Callable[[int], None]
-) -> Materialized:
-    """Write packed chunks to the store as they come.
+def pack_table(table: pa.Table, use_case: UseCase, now_us: int, name: RowName) -> Packed:
+    """Pack the latest row of each entity in a table.
+
+    Rows of an entity with the same latest time are all kept, but for those that repeat the one before: which of them
+    is the last is known only when all blocks are.
 
     Args:
-        parts: packed chunks, in any order.
+        table: the columns `online_columns`, in the order of the source.
+        use_case: names the entity, the event time and the online features.
+        now_us: current time in microseconds since 1970 UTC. Rows more than a day later are left out, since one wrong
+            date in the future would win over every later row of its entity; and rows past the entity's ttl.
+        name: names rows that are left out.
+
+    Raises:
+        DataError: a column holds what its feature cannot.
+    """
+    entity, time = use_case.entity or Entity(column=""), use_case.event_time or ""
+    found = entity_keys(table.column(entity.column), entity)
+    times = event_us(table.column(time), time)
+    oldest_us = NO_TIME + 1 if entity.ttl_seconds is None else now_us - entity.ttl_seconds * 1_000_000
+    left_out = LeftOut()
+    kept = np.ones(table.num_rows, bool)
+    for reason, mask in _unusable(found, times, oldest_us, now_us + DAY_US):
+        left_out.add(reason, LeftOutRows.named(np.flatnonzero(kept & mask), name))
+        kept &= ~mask
+    latest = _latest(found.keys, times, np.flatnonzero(kept))
+    payloads = RowCodec(use_case.schema_).pack_table(table.take(latest), times[latest])
+    columns = {"entity": found.keys.take(latest), "event_us": pa.array(times[latest]), "payload": payloads}
+    # In the order of the key a store's writes touch neighbouring pages: five times the rate on SQLite.
+    ordered = _without_repeats(pa.table(columns).sort_by("entity"))
+    hashes = _hash(ordered.column("entity").to_numpy(), categorize=False)
+    ordered = ordered.append_column("hash", pa.array(hashes, pa.uint64()))
+    return Packed(ordered, table.num_rows, int(kept.sum()) - ordered.num_rows, left_out)
+
+
+def write(parts: Iterable[Packed], store: OnlineStore, advance: Callable[[int], None]) -> Materialized:
+    """Write packed blocks to the store as they come.
+
+    Args:
+        parts: packed blocks, in the order of the source.
         store: an open store.
-        oldest_us: rows with an earlier event time have outlived the entity's ttl and are left out; None keeps all.
         advance: called with the number of source rows processed since its last call.
 
     Returns:
-        The row counts of the run.
+        What became of every row.
 
     Raises:
         StoreUnavailable: the store could not be reached; the run may be repeated.
     """
-    counts = Materialized()
+    done, tally = Materialized(), EntityTally()
     for part in parts:
-        table = part.table
-        if oldest_us is not None:
-            table = table.filter(pa.array(table.column("event_us").to_numpy() >= oldest_us))
-            counts.expired += part.table.num_rows - table.num_rows
-        advance(part.rows - table.num_rows)
-        _put(table, store, advance)
-        counts.rows += part.rows
-        counts.written += table.num_rows
-        counts.without_entity += part.without_entity
-        counts.without_time += part.without_time
-        counts.future += part.future
-    return counts
+        advance(part.rows - part.table.num_rows)
+        _put(part.table, store, tally, advance)
+        done.rows += part.rows
+        done.superseded += part.superseded
+        done.left_out.merge(part.left_out)
+    done.entities = tally.totals()
+    done.superseded += done.entities.superseded
+    done.left_out.add(Reason.EXPIRED, LeftOutRows(done.entities.expired))
+    return done
+
+
+def _unusable(
+    found: EntityKeys, times: np.ndarray, oldest_us: int, latest_us: int
+) -> Iterator[tuple[Reason, np.ndarray]]:
+    """Yield each reason to leave a row out with the mask of the rows it holds for; a row's first reason counts."""
+    yield Reason.WITHOUT_ENTITY, found.blank
+    yield Reason.WRONG_ENTITY, found.refused
+    yield Reason.WITHOUT_TIME, times == NO_TIME
+    yield Reason.FUTURE, times > latest_us
+    yield Reason.EXPIRED, times < oldest_us
 
 
 def _latest(keys: pa.Array, times: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -161,9 +200,24 @@ def _latest(keys: pa.Array, times: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return rows[times[rows] == newest[codes]]
 
 
-def _put(table: pa.Table, store: OnlineStore, advance: Callable[[int], None]) -> None:
+def _without_repeats(table: pa.Table) -> pa.Table:
+    """Return a table, sorted by entity, without the rows that have the entity and the payload of the row before."""
+    if table.num_rows < 2:
+        return table
+    same = np.ones(table.num_rows - 1, bool)
+    for name in ("entity", "payload"):
+        column = table.column(name).combine_chunks()
+        same &= pc.call_function("equal", [column.slice(1), column.slice(0, len(column) - 1)]).to_numpy(
+            zero_copy_only=False
+        )
+    return table.filter(pa.array(np.concatenate([[True], ~same]))) if same.any() else table
+
+
+def _put(table: pa.Table, store: OnlineStore, tally: EntityTally, advance: Callable[[int], None]) -> None:
     columns = (table.column(name).to_pylist() for name in ("entity", "event_us", "payload"))
     rows = map(StoredRow._make, zip(*columns, strict=True))
+    hashes = table.column("hash").to_numpy()
     while batch := list(islice(rows, _WRITE_ROWS)):
-        store.put_many(batch)
+        tally.add(hashes[: len(batch)], store.put_many(batch))
+        hashes = hashes[len(batch) :]
         advance(len(batch))

@@ -13,12 +13,13 @@ import threading
 import time
 import warnings
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
 
 from data.errors import StoreError, StoreUnavailable
-from data.online_store import StoredRow, check_storable, is_storable
+from data.online_store import Outcome, StoredRow, check_storable, is_storable
 
 _TABLE = """CREATE TABLE IF NOT EXISTS feature_rows (
   entity TEXT NOT NULL, view TEXT NOT NULL, event_us INTEGER NOT NULL, payload BLOB NOT NULL,
@@ -26,10 +27,11 @@ _TABLE = """CREATE TABLE IF NOT EXISTS feature_rows (
 ) WITHOUT ROWID"""
 _READ = "SELECT payload FROM feature_rows WHERE entity = ? AND view = ?"
 _READ_SOME = "SELECT entity, payload FROM feature_rows WHERE view = ? AND entity IN ({})"
-_WRITE = """INSERT INTO feature_rows (entity, view, event_us, payload) VALUES (?, ?, ?, ?)
+# `met` is a function of ours, called where the entity has a row that is no older: it notes what became of the new one.
+_WRITE = """INSERT INTO feature_rows (entity, view, event_us, payload) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (entity, view) DO UPDATE SET event_us = excluded.event_us, payload = excluded.payload
-WHERE excluded.event_us > feature_rows.event_us
-   OR (excluded.event_us = feature_rows.event_us AND excluded.payload > feature_rows.payload)"""
+WHERE CASE WHEN excluded.event_us > feature_rows.event_us THEN 1
+  ELSE met(?5, excluded.event_us = feature_rows.event_us, excluded.payload = feature_rows.payload) END"""
 _MATERIALIZE = "write rows first: `rayscore materialize`"
 _READ_WAIT_S = 0.005  # a reader waits on the event loop, so it may wait no longer than this
 _FILE_CHECK_S = 1.0
@@ -93,8 +95,11 @@ class SqliteStore:
             self._check_at = 0.0
             self._fail("read", exc)
 
-    def put_many(self, rows: Sequence[StoredRow]) -> None:
-        """Write rows in one transaction; a row never replaces a newer one.
+    def put_many(self, rows: Sequence[StoredRow]) -> list[Outcome]:
+        """Write rows in one transaction; a row never replaces one with a later event time.
+
+        Returns:
+            What became of each row, in order: exact, whatever else is written to the file at the same time.
 
         Raises:
             StoreUnavailable: the store is closed, or another writer held the file for too long.
@@ -103,10 +108,13 @@ class SqliteStore:
         check_storable(rows)
         view = self._view
         # In the order of the key neighbours share pages: a large unsorted batch is written twice as fast.
-        ordered = [(entity, view, event_us, payload) for entity, event_us, payload in sorted(rows)]
+        numbered = enumerate(rows)
+        places = ((entity, view, event_us, payload, at) for at, (entity, event_us, payload) in numbered)
+        ordered = sorted(places, key=itemgetter(0))
         with self._write_lock:
             try:
                 writer = self._open_writer()
+                outcomes = _noted(writer, len(rows))
                 with writer:
                     # A deferred transaction takes the write lock at its first write, and there SQLite may report
                     # "locked" at once instead of waiting; BEGIN IMMEDIATE waits for `lock_wait_s` up front.
@@ -114,6 +122,7 @@ class SqliteStore:
                     writer.executemany(_WRITE, ordered)
             except sqlite3.Error as exc:
                 self._fail("write", exc)
+        return outcomes
 
     async def ping(self) -> None:
         """Raise StoreUnavailable or StoreError when the file cannot be read."""
@@ -228,3 +237,16 @@ class SqliteStore:
             raise StoreUnavailable(f"the online store {self._file} holds no feature rows; {_MATERIALIZE}") from exc
         error = StoreUnavailable if any(word in text for word in ("locked", "unable to open", "closed")) else StoreError
         raise error(f"cannot {action} the online store {self._file}: {text}") from exc
+
+
+def _noted(writer: sqlite3.Connection, rows: int) -> list[Outcome]:
+    """Return `rows` outcomes that are WRITTEN, but for those that `_WRITE` notes by its function `met`."""
+    outcomes = [Outcome.WRITTEN] * rows
+
+    def met(place: int, same_time: int, same_payload: int) -> bool:
+        noted = Outcome.OLDER if not same_time else Outcome.UNCHANGED if same_payload else Outcome.CORRECTED
+        outcomes[place] = noted
+        return noted is Outcome.CORRECTED
+
+    writer.create_function("met", 3, met)
+    return outcomes

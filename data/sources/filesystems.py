@@ -78,7 +78,7 @@ def sibling(path: Path, name: str) -> Path:
     return Path(f"{base.rstrip('/').rpartition('/')[0]}/{name}{mark}{options}")
 
 
-def base_name(path: Path) -> str:
+def base_name(path: Path | str) -> str:
     """Return the last name of a path or URL, without the options in its query."""
     return (str(path).partition("?")[0] if url(path) else str(path)).rstrip("/").rpartition("/")[2]
 

@@ -17,7 +17,8 @@ import pyarrow as pa
 from data.errors import DamagedRow, DeadlineExceeded, StoreUnavailable
 from data.online_store.row_codec import OnlineRow, RowCodec
 from data.schema.feature_schema import FeatureType
-from data.transform.encoding import Transform, as_strings, named_column
+from data.transform.encoding import Transform, named_column
+from data.transform.entity_key import entity_keys
 from ray_app.inference.stages import FeatureStage, ModelStage
 from ray_app.monitoring.gateway_metrics import (
     DAMAGED_ROW,
@@ -67,7 +68,7 @@ class InferencePipeline:
         self._model = model
         self._metrics = metrics
         self._clock = clock
-        self._entity = manifest.entity.column if manifest.entity else None
+        self._entity = manifest.entity
         self._ttl_s = manifest.entity.ttl_seconds if manifest.entity else None
         self._codec = RowCodec(manifest.schema_)
         online = {name: index for index, name in enumerate(self._codec.names)}
@@ -137,7 +138,8 @@ class InferencePipeline:
         incomplete = np.flatnonzero(missing.any(axis=1))
         if not incomplete.size:
             return
-        keys = as_strings(named_column(table, self._entity), self._entity).take(pa.array(incomplete)).to_pylist()
+        found = entity_keys(named_column(table, self._entity.column), self._entity)
+        keys = found.keys.take(pa.array(incomplete)).to_pylist()
         payloads = await self._features.fetch([key or "" for key in keys])
         now = self._clock()
         for row, key, payload in zip(incomplete.tolist(), keys, payloads, strict=True):

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import pickle
 import random
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.errors import ConfigError, StoreError, StoreUnavailable
-from data.online_store import OnlineStore, StoredRow, open_store
+from data.online_store import OnlineStore, Outcome, StoredRow, open_store
 from data.settings import Settings
 
 ODD_KEYS = [
@@ -52,8 +53,8 @@ def open_(store_settings: Settings) -> Iterator[Open]:
     opened: list[OnlineStore] = []
     fresh = f"cards@{uuid.uuid4().hex[:8]}"
 
-    def open_one(view: str = fresh, *, create: bool = True) -> OnlineStore:
-        opened.append(open_store(store_settings, view, create=create))
+    def open_one(view: str = fresh, *, ttl_seconds: int | None = None, create: bool = True) -> OnlineStore:
+        opened.append(open_store(store_settings, view, ttl_seconds, create=create))
         return opened[-1]
 
     yield open_one
@@ -66,9 +67,21 @@ def get(store: OnlineStore, *entities: str) -> list[bytes | None]:
     return asyncio.run(store.get_many(entities))
 
 
-def winners(rows: Sequence[StoredRow]) -> dict[str, bytes]:
-    """What must be left of `rows`, by entity."""
-    return {row.entity: row.payload for row in sorted(rows)}
+def written_by_hand(rows: Sequence[StoredRow]) -> tuple[dict[str, StoredRow], list[Outcome]]:
+    """What must be stored after `rows` were written one after the other, and what must be said of each."""
+    stored: dict[str, StoredRow] = {}
+    outcomes = []
+    for row in rows:
+        before = stored.get(row.entity)
+        if before is None or before.event_us < row.event_us:
+            outcomes.append(Outcome.WRITTEN)
+        elif before.event_us > row.event_us:
+            outcomes.append(Outcome.OLDER)
+        else:
+            outcomes.append(Outcome.UNCHANGED if before == row else Outcome.CORRECTED)
+        if outcomes[-1] is not Outcome.OLDER:
+            stored[row.entity] = row
+    return stored, outcomes
 
 
 def test_absent_entity_is_none(open_: Open):
@@ -90,7 +103,7 @@ def test_order_and_duplicates_are_kept(open_: Open):
 def test_empty_batches(open_: Open):
     """Nothing asked is nothing answered; nothing to write is fine."""
     store = open_()
-    store.put_many([])
+    assert store.put_many([]) == []
     assert get(store) == []
 
 
@@ -106,8 +119,10 @@ def test_late_and_repeated_rows_change_nothing(open_: Open):
     """An older row that arrives late, and the same row again, leave the newer one."""
     store = open_()
     newest = StoredRow("k", 1_700_000_000_000_005, b"new")
-    for rows in ([newest], [newest._replace(event_us=newest.event_us - 1, payload=b"zzz")], [newest]):
-        store.put_many(rows)
+    older = newest._replace(event_us=newest.event_us - 1, payload=b"zzz")
+    steps = ((newest, Outcome.WRITTEN), (older, Outcome.OLDER), (newest, Outcome.UNCHANGED), (older, Outcome.OLDER))
+    for row, expected in steps:
+        assert store.put_many([row]) == [expected]
         assert get(store, "k") == [b"new"]
 
 
@@ -119,25 +134,62 @@ def test_event_times_before_1970(open_: Open):
     assert get(store, "k") == [b"new"]
 
 
+@pytest.mark.parametrize(("first", "second"), [(b"a", b"z"), (b"z", b"a"), (b"zz", b""), (b"", b"a")])
+@pytest.mark.parametrize("ttl_seconds", [None, 3600])
+def test_correction_at_the_same_time_wins(open_: Open, first: bytes, second: bytes, ttl_seconds: int | None):
+    """Of two rows with one event time the later written stays, whatever its bytes; written again it is unchanged."""
+    store = open_(ttl_seconds=ttl_seconds)
+    row = StoredRow("k", time.time_ns() // 1000, first)
+    assert store.put_many([row]) == [Outcome.WRITTEN]
+    assert store.put_many([row._replace(payload=second)]) == [Outcome.CORRECTED]
+    assert store.put_many([row._replace(payload=second)]) == [Outcome.UNCHANGED]
+    assert get(store, "k") == [second]
+
+
+def test_later_of_two_rows_in_one_call_wins(open_: Open):
+    """Rows of one entity and time in one call replace each other in their order, as those of two calls do."""
+    store = open_()
+    one, two = StoredRow("k", 5, b"1"), StoredRow("k", 5, b"2")
+    assert store.put_many([two, one]) == [Outcome.WRITTEN, Outcome.CORRECTED]
+    assert get(store, "k") == [b"1"]
+    assert store.put_many([one, two, one, two]) == [Outcome.UNCHANGED] + [Outcome.CORRECTED] * 3
+    assert get(store, "k") == [b"2"]
+
+
+@pytest.mark.parametrize("ttls", [(3600, 600), (600, 3600), (3600, None), (None, 3600)])
+def test_correction_wins_under_another_time_to_live(open_: Open, ttls: tuple[int | None, int | None]):
+    """A correction stays that was written after the time to live was shortened, lengthened, given or taken away."""
+    before, after = (open_(ttl_seconds=ttl_seconds) for ttl_seconds in ttls)
+    row = StoredRow("k", time.time_ns() // 1000, b"z")
+    before.put_many([row])
+    assert after.put_many([row]) == [Outcome.UNCHANGED]
+    for payload in (b"y", b"x"):
+        assert after.put_many([row._replace(payload=payload)]) == [Outcome.CORRECTED]
+        assert get(before, "k") == [payload]
+
+
 counter = itertools.count()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("ttl_seconds", [None, 3600])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_final_state_does_not_depend_on_arrival(open_: Open, data: st.DataObject, cache: dict[str, OnlineStore]):
-    """In whatever order and batches rows arrive, the newest stays, and of equal times the larger payload."""
-    store = cache.setdefault("store", open_() if not cache else cache["store"])
-    run = next(counter)
-    row = st.builds(
-        StoredRow, st.sampled_from([f"{run}/{i}" for i in range(3)]), st.integers(1, 4), st.binary(max_size=3)
-    )
-    rows = data.draw(st.lists(row, min_size=1, max_size=12))
-    arrival = data.draw(st.permutations(rows))
-    cut = data.draw(st.integers(0, len(rows)))
-    store.put_many(arrival[:cut])
-    store.put_many(arrival[cut:])
-    expected = winners(rows)
-    assert get(store, *expected) == list(expected.values())
+def test_every_arrival_gives_the_right_rows_and_outcomes(
+    open_: Open, ttl_seconds: int | None, data: st.DataObject, cache: dict[str, OnlineStore]
+):
+    """In whatever order and calls rows arrive, the latest and last written is stored, and of each the truth is said."""
+    store = cache.setdefault("store", cache.get("store") or open_(ttl_seconds=ttl_seconds))
+    run, now_us = next(counter), time.time_ns() // 1000
+    drawn = st.tuples(st.integers(0, 2), st.integers(-3, 0), st.sampled_from([b"", b"a", b"b", b"\xff"]))
+    rows = [
+        StoredRow(f"{run}/{entity}", now_us + age_us, payload)
+        for entity, age_us, payload in data.draw(st.lists(drawn, min_size=1, max_size=12).flatmap(st.permutations))
+    ]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=3)))
+    calls = [rows[start:end] for start, end in itertools.pairwise([0, *cuts, len(rows)])]
+    stored, outcomes = written_by_hand(rows)
+    assert [said for call in calls for said in store.put_many(call)] == outcomes
+    assert get(store, *stored) == [row.payload for row in stored.values()]
 
 
 @pytest.fixture
@@ -207,7 +259,7 @@ def test_payload_is_exact(open_: Open, payload: bytes):
 
 
 def test_two_writers_at_once(open_: Open):
-    """Two writers with overlapping rows end in the state that any order of theirs would give."""
+    """Of two writers with overlapping rows the latest row stays; which one where both wrote it is for them to say."""
     rnd = random.Random(1)
     rows = [[StoredRow(f"k{rnd.randrange(50)}", rnd.randrange(20), rnd.randbytes(2)) for _ in range(400)] for _ in "ab"]
     writers = [open_(), open_()]
@@ -218,8 +270,12 @@ def test_two_writers_at_once(open_: Open):
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, writers, rows))
-    expected = winners(rows[0] + rows[1])
-    assert get(open_(create=False), *expected) == list(expected.values())
+    last = [written_by_hand(mine)[0] for mine in rows]
+    entities = sorted(last[0].keys() | last[1].keys())
+    for entity, payload in zip(entities, get(open_(create=False), *entities), strict=True):
+        theirs = [mine[entity] for mine in last if entity in mine]
+        latest = max(row.event_us for row in theirs)
+        assert payload in [row.payload for row in theirs if row.event_us == latest]
 
 
 def test_reader_sees_later_writes(open_: Open):

@@ -13,14 +13,14 @@ from data.errors import ConfigError
 from data.online_store.materialization import DAY_US, online_columns
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
-from data.transform.encoding import as_strings
+from data.transform.entity_key import entity_keys
 from data.transform.event_time import NO_TIME, event_us
 from data.transform.missing import is_blank
 from tune.skew.replay_requests import json_values
 from tune.skew.row_comparison import Values
 
 
-def stored_values(path: str, use_case: UseCase, now_us: int) -> Mapping[str, Values | None]:
+def stored_values(path: str, use_case: UseCase, now_us: int) -> Mapping[str, Values]:
     """Return the online features of each entity after the table at `path` was materialized.
 
     Args:
@@ -29,8 +29,7 @@ def stored_values(path: str, use_case: UseCase, now_us: int) -> Mapping[str, Val
         now_us: current time in microseconds since 1970 UTC; expired rows and those over a day later are left out.
 
     Returns:
-        Values by entity. None for an entity whose newest rows have the same time and differ: the store decides between
-        them by its packed payloads.
+        Values by entity: those of its row with the latest event time, the last in the table of several with the same.
 
     Raises:
         ConfigError: the use case has no online features.
@@ -40,30 +39,22 @@ def stored_values(path: str, use_case: UseCase, now_us: int) -> Mapping[str, Val
     entity, event_time = use_case.entity, use_case.event_time
     if entity is None or event_time is None:
         raise ConfigError(f"{use_case.name}: without entity and event time nothing is stored")
-    keys = as_strings(table.column(entity.column), entity.column).to_pylist()
+    keys = entity_keys(table.column(entity.column), entity).keys.to_pylist()
     times = event_us(table.column(event_time), event_time).tolist()
     oldest = now_us - entity.ttl_seconds * 1_000_000 if entity.ttl_seconds is not None else NO_TIME + 1
     newest = _newest(keys, times, oldest, now_us + DAY_US)
-    rows = [at for places in newest.values() for at in places]
-    values = iter(_rows(table.take(pa.array(rows, pa.int64())), use_case))
-    stored: dict[str, Values | None] = {}
-    for key, places in newest.items():
-        first, *others = [next(values) for _ in places]
-        stored[key] = None if any(other != first for other in others) else first
-    return stored
+    values = _rows(table.take(pa.array(newest.values(), pa.int64())), use_case)
+    return dict(zip(newest, values, strict=True))
 
 
-def _newest(keys: Sequence[str | None], times: Sequence[int], oldest: int, latest: int) -> dict[str, list[int]]:
-    """Return the row numbers of each key's latest time between `oldest` and `latest`; several rows may share it."""
-    newest: dict[str, list[int]] = {}
+def _newest(keys: Sequence[str | None], times: Sequence[int], oldest: int, latest: int) -> dict[str, int]:
+    """Return the row number of each key's latest time between `oldest` and `latest`, the last of several rows."""
+    newest: dict[str, int] = {}
     for at, (key, moment) in enumerate(zip(keys, times, strict=True)):
         if key is None or is_blank(key) or not oldest <= moment <= latest:
             continue
-        before = times[newest[key][0]] if key in newest else NO_TIME
-        if moment > before:
-            newest[key] = [at]
-        elif moment == before:
-            newest[key].append(at)
+        if key not in newest or moment >= times[newest[key]]:
+            newest[key] = at
     return newest
 
 

@@ -30,7 +30,7 @@ def prove(
     table: pa.Table,
     service: ServiceClient,
     pace: ReplayPace,
-    stored: Mapping[str, Values | None] | None = None,
+    stored: Mapping[str, Values] | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> SkewProof:
     """Replay a table through a service and compare its answers with training.

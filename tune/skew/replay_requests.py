@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from data.schema.feature_schema import Feature, FeatureType, Scalar, Source
 from data.transform.encoding import Transform, as_floats, as_strings, named_column
+from data.transform.entity_key import entity_keys
 from data.transform.missing import missing_as_null
 from tune.registry.bundle import BundleManifest
 from tune.skew.row_comparison import SentRow
@@ -60,7 +61,7 @@ class ReplayRequests:
     def _entities(self, part: pa.Table) -> list[Scalar | None]:
         if self._entity is None:
             return [None] * part.num_rows
-        words = as_strings(named_column(part, self._entity.column), self._entity.column).to_pylist()
+        words = entity_keys(named_column(part, self._entity.column), self._entity).keys.to_pylist()
         return words if self._entity.type == "string" else [None if word is None else int(word) for word in words]
 
 

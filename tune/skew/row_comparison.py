@@ -148,12 +148,10 @@ class RowComparer:
         bundle: the bundle of the version that is asked.
         version: number of the version.
         wanted: number of rows that must be compared.
-        stored: what the store should hold by entity, if it is known; None for an entity where that is open.
+        stored: what the store should hold by entity, if it is known.
     """
 
-    def __init__(
-        self, bundle: Bundle, version: str, wanted: int, stored: Mapping[str, Values | None] | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, version: str, wanted: int, stored: Mapping[str, Values] | None = None) -> None:
         self.proof = SkewProof(version, wanted)
         self._encoders = Transform(bundle.manifest.schema_).encoders
         self._scorer = OnnxScorer(bundle.onnx)
@@ -205,7 +203,7 @@ class RowComparer:
         online = implied if scored is None else scored
         if not encoder.is_missing(value):
             offline_value, offline, expected = value, code, (ValueSource.REQUEST,)
-        elif feature.online and self._stored is not None and stored is not None:
+        elif feature.online and self._stored is not None:
             offline_value = stored.get(feature.name)
             offline = _float32(encoder.encode(offline_value))
             expected = (ValueSource.DEFAULT if offline_value is None else ValueSource.ONLINE,)

@@ -1,4 +1,4 @@
-"""The bridge from the driver's callback thread to its callers: an event loop for reads, a blocked thread for writes.
+"""The bridge from the driver's callback thread to its callers: an event loop for reads, a blocked thread for writers.
 
 Waking an event loop from another thread costs more than decoding a response, so the responses of one `get_many` are
 collected in the driver's thread and handed over with one wake-up.
@@ -122,17 +122,19 @@ class Gathering:
             self.future.set_result(self._found)
 
 
-class WriteWindow:
-    """Sends write statements, a bounded number at once; blocks the calling thread. Used for one `send`.
+class StatementWindow:
+    """Sends statements, a bounded number at once; blocks the calling thread. Used for one `send`.
 
     Args:
         session: a connected driver session.
         limit: most statements under way at once.
+        received: called with the rows of each answer, in the driver's thread.
     """
 
-    def __init__(self, session: Session, limit: int) -> None:
+    def __init__(self, session: Session, limit: int, received: Callable[[Iterable[Any]], None]) -> None:
         self._session = session
         self._limit = limit
+        self._received = received
         self._free = threading.Semaphore(limit)
         self._failed: list[Statement] = []
         self._error: Exception | None = None
@@ -141,7 +143,7 @@ class WriteWindow:
         """Send statements and wait for all answers; after the first error no more are sent.
 
         Returns:
-            The statements that were not written, and one error; ([], None) when all were.
+            The statements without an answer, and one error; ([], None) when all were answered.
         """
         sent = 0
         for statement in statements:
@@ -150,14 +152,15 @@ class WriteWindow:
                 self._free.release()
                 break
             future = self._session.execute_async(statement)
-            future.add_callbacks(self._written, self._refused, errback_args=(statement,))
+            future.add_callbacks(self._answered, self._refused, errback_args=(statement,))
             sent += 1
         # All places of the semaphore are free only when the last callback has run.
         for _ in range(self._limit):
             self._free.acquire()
         return [*self._failed, *statements[sent:]], self._error
 
-    def _written(self, _: Any) -> None:
+    def _answered(self, rows: Iterable[Any] | None) -> None:
+        self._received(rows or ())
         self._free.release()
 
     def _refused(self, error: Exception, statement: Statement) -> None:

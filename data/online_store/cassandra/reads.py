@@ -19,6 +19,7 @@ from data.errors import StoreUnavailable
 from data.online_store.cassandra.async_bridge import Gathering, InFlight
 from data.online_store.cassandra.driver import DRIVER_ERRORS, READ_PROFILE, unreached
 from data.online_store.cassandra.token_routing import TokenReplicas
+from data.online_store.cassandra.write_stamp import payload_of
 from data.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ _READS_UNDER_WAY = 512  # the driver blocks its caller, here the event loop, whe
 _HEDGES_UNDER_WAY = 64  # when every node is late, asking twice must not double the load
 
 
-class Statements(NamedTuple):
-    """Prepared SELECTs of (entity, payload), with the parameters (entity or entities, view)."""
+class ReadStatements(NamedTuple):
+    """Prepared SELECTs of (entity, stored value), with the parameters (entity or entities, view)."""
 
     one: PreparedStatement
     """Reads one key."""
@@ -64,7 +65,7 @@ class Reader:
     """
 
     def __init__(
-        self, session: Session, statements: Statements, view: str, replicas: TokenReplicas, settings: Settings
+        self, session: Session, statements: ReadStatements, view: str, replicas: TokenReplicas, settings: Settings
     ) -> None:
         self._session = session
         self._statements = statements
@@ -132,7 +133,7 @@ class Reader:
     def _answered(self, rows: list[tuple[str, bytes]], gathering: Gathering, query: _Query) -> None:
         query.bound.leave()
         self._replicas.answered(query.host)
-        gathering.answer(rows, query.keys)
+        gathering.answer([(entity, payload_of(stored)) for entity, stored in rows], query.keys)
 
     def _errored(self, error: Exception, gathering: Gathering, query: _Query) -> None:
         query.bound.leave()

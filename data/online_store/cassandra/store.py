@@ -1,72 +1,63 @@
 """The online store in Cassandra 5: for many machines, and for rows that must outlive one of them.
 
 One row per (entity, view), with one packed payload: decoding a column per feature costs several times as much.
-Rows are written `USING TIMESTAMP` their event time, so the cluster itself keeps the newest whatever the order of
-arrival, in hints and repairs too. The driver's exceptions stop here.
+Reading and writing are `data.online_store.cassandra.reads` and `writes`. The driver's exceptions stop here.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import random
-import time
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn, cast
 
 from cassandra.cluster import ResultSet, Session
 from cassandra.metadata import KeyspaceMetadata, Metadata
-from cassandra.query import BatchStatement, BatchType, PreparedStatement
+from cassandra.query import PreparedStatement
 
 from data.errors import StoreUnavailable
-from data.online_store import StoredRow, check_storable, is_storable
-from data.online_store.cassandra.async_bridge import WriteWindow
+from data.online_store import Outcome, StoredRow, check_storable, is_storable
 from data.online_store.cassandra.driver import (
     DRIVER_ERRORS,
     check_datacenter,
     make_cluster,
-    passing,
     place,
     translated,
     wait_connected,
 )
-from data.online_store.cassandra.reads import Reader, Statements
+from data.online_store.cassandra.reads import Reader, ReadStatements
 from data.online_store.cassandra.token_routing import TokenReplicas
+from data.online_store.cassandra.writes import Writer, WriteStatements
 from data.settings import Settings
 
-log = logging.getLogger(__name__)
-
 _KEYSPACE = "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy', '{}': {}}}"
-_TABLE = """CREATE TABLE IF NOT EXISTS {}.feature_rows (
+TABLE = "feature_rows_v2"
+"""Name of the table. Each payload in it has a stamp; those of `feature_rows`, an earlier layout, have none."""
+_CREATE = """CREATE TABLE IF NOT EXISTS {}.{} (
   entity text, "view" text, payload blob, PRIMARY KEY ((entity), "view")
 ) WITH compaction = {{'class': 'UnifiedCompactionStrategy', 'scaling_parameters': 'L4'}}
 AND compression = {{'class': 'LZ4Compressor', 'chunk_length_in_kb': 4}}
 AND caching = {{'keys': 'ALL', 'rows_per_partition': 'NONE'}}
 AND speculative_retry = 'MIN(99p,10ms)'"""
-_READ = 'SELECT entity, payload FROM {}.feature_rows WHERE entity = ? AND "view" = ?'
-_READ_SOME = 'SELECT entity, payload FROM {}.feature_rows WHERE entity IN ? AND "view" = ?'
+_READ = 'SELECT entity, payload FROM {}.{} WHERE entity = ? AND "view" = ?'
+_READ_SOME = 'SELECT entity, payload FROM {}.{} WHERE entity IN ? AND "view" = ?'
+_LOOK = 'SELECT entity, payload, writetime(payload), ttl(payload) FROM {}.{} WHERE entity IN ? AND "view" = ?'
 # TIMESTAMP is in microseconds, as `event_us` is: a row written with milliseconds would lose to every other one.
-_WRITE = 'INSERT INTO {}.feature_rows (entity, "view", payload) VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL ?'
+_WRITE = 'INSERT INTO {}.{} (entity, "view", payload) VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL ?'
 
 _DDL_TIMEOUT_S = 15.0
-_ROWS_A_BATCH = 10  # the server warns of batches that span more partitions
-_WRITES_UNDER_WAY = 64
-_WRITE_ATTEMPTS = 5
-_LONGEST_TTL_S = 630_720_000  # 20 years: Cassandra refuses a longer TTL
 
 
 class CassandraStore:
     """The rows of one view in a Cassandra cluster; implements `data.online_store.OnlineStore`.
 
-    A row expires `ttl_seconds` after its event time. Of two rows with the same event time the larger payload stays.
-    With a TTL Cassandra compares the expiry first, so of two such rows written in different seconds the one with the
-    later expiry may stay instead.
+    A row is dropped `ttl_seconds` after it was written, and not written when its event time is that long ago. "Written
+    last", of rows with the same event time, goes by the clocks of the nodes, in seconds, then of the writers.
 
     Args:
         settings: the `cassandra_*` fields.
         view: name of the feature view.
-        ttl_seconds: time to live in seconds, counted from the event time; None keeps rows for ever.
+        ttl_seconds: time to live in seconds; None keeps rows for ever.
         create: create keyspace and table when they do not exist.
 
     Raises:
@@ -79,8 +70,6 @@ class CassandraStore:
         self._closed = True
         self._keyspace = settings.cassandra_keyspace
         self._datacenter = settings.cassandra_datacenter
-        self._view = view
-        self._ttl_seconds = ttl_seconds
         self._where = place(settings)
         self._cluster = make_cluster(settings)
         try:
@@ -91,9 +80,10 @@ class CassandraStore:
                 self._create(settings.cassandra_replication_factor)
             self._check_table()
             self._replicas = TokenReplicas(self._metadata, self._keyspace, self._datacenter)
-            statements = Statements(self._prepare(_READ), self._prepare(_READ_SOME))
-            self._reader = Reader(self._session, statements, view, self._replicas, settings)
-            self._write = self._prepare(_WRITE)
+            reads = ReadStatements(self._prepare(_READ), self._prepare(_READ_SOME))
+            self._reader = Reader(self._session, reads, view, self._replicas, settings)
+            writes = WriteStatements(self._prepare(_LOOK), self._prepare(_WRITE))
+            self._writer = Writer(self._session, writes, view, self._replicas, ttl_seconds, self._where)
         except BaseException as exc:
             self._cluster.shutdown()
             if isinstance(exc, DRIVER_ERRORS):
@@ -128,31 +118,23 @@ class CassandraStore:
             raise translated("read", self._where, exc) from exc
         return [payloads.get(entity) for entity in entities]
 
-    def put_many(self, rows: Sequence[StoredRow]) -> None:
-        """Write rows at LOCAL_QUORUM; rows past their time to live are left out. Blocks.
+    def put_many(self, rows: Sequence[StoredRow]) -> list[Outcome]:
+        """Write rows at LOCAL_QUORUM. Blocks.
 
         Failed writes are repeated, with fewer at once. Writing the same rows again is always safe.
 
+        Returns:
+            What became of each row, in order, judged by what the cluster held before the call. A row that another
+            process writes for the same entity meanwhile is not taken into account: one that is called written may
+            have lost to it. The cluster keeps the right row all the same.
+
         Raises:
-            StoreUnavailable: the store is closed, or writes went on failing.
+            StoreUnavailable: the store is closed, or statements went on failing.
             StoreError: a key or event time that no store can hold, or the cluster answered with an error.
         """
         self._check_open()
         check_storable(rows)
-        statements = self._writes(rows)
-        attempt = 0
-        while statements:
-            window = max(_WRITES_UNDER_WAY >> attempt, 1)
-            unwritten, error = WriteWindow(self._session, window).send(statements)
-            if error is None:
-                return
-            # Progress of at least a window starts the attempts anew: only a standstill ends the write.
-            attempt = attempt + 1 if len(statements) - len(unwritten) < window else 1
-            if attempt >= _WRITE_ATTEMPTS or not passing(error):
-                raise translated("write", self._where, error) from error
-            log.warning("%s: %d writes wait for attempt %d after %s", self._where, len(unwritten), attempt + 1, error)
-            statements = unwritten
-            time.sleep(random.uniform(0.5, 1.0) * 0.1 * 2**attempt)
+        return self._writer.put(rows)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable when no replica answers a read."""
@@ -176,43 +158,13 @@ class CassandraStore:
         if self._closed:
             raise StoreUnavailable(f"the online store {self._where} is closed")
 
-    def _writes(self, rows: Sequence[StoredRow]) -> list[BatchStatement]:
-        """Return batches of the newest row of each entity, each batch of rows that the same replica owns.
-
-        A batch over the partitions of several nodes would have one of them forward the others' rows.
-        """
-        now_us = time.time_ns() // 1000
-        newest: dict[str, StoredRow] = {}
-        for row in rows:
-            known = newest.get(row.entity)
-            if known is None or row[1:] > known[1:]:
-                newest[row.entity] = row
-        live = [entity for entity, row in newest.items() if self._ttl(row.event_us, now_us) is not None]
-        batches = []
-        for owned in self._replicas.grouped(live).values():
-            for start in range(0, len(owned), _ROWS_A_BATCH):
-                batch = BatchStatement(BatchType.UNLOGGED)
-                batch.is_idempotent = True
-                for entity in owned[start : start + _ROWS_A_BATCH]:
-                    _, event_us, payload = newest[entity]
-                    batch.add(self._write.bind((entity, self._view, payload, event_us, self._ttl(event_us, now_us))))
-                batches.append(batch)
-        return batches
-
-    def _ttl(self, event_us: int, now_us: int) -> int | None:
-        """Return the seconds that a row has left, 0 for ever; None when it has expired.
-
-        Cassandra counts a TTL from the write, the project from the event time, so what is left is computed here.
-        """
-        if self._ttl_seconds is None:
-            return 0
-        left_us = event_us + self._ttl_seconds * 1_000_000 - now_us
-        return min(-(-left_us // 1_000_000), _LONGEST_TTL_S) if left_us > 0 else None
-
     def _create(self, replication_factor: int) -> None:
         datacenter = self._datacenter.replace("'", "''")
         host = self._cluster.get_control_connection_host()  # one node for both: another may not know the first yet
-        for ddl in (_KEYSPACE.format(self._keyspace, datacenter, replication_factor), _TABLE.format(self._keyspace)):
+        for ddl in (
+            _KEYSPACE.format(self._keyspace, datacenter, replication_factor),
+            _CREATE.format(self._keyspace, TABLE),
+        ):
             result: ResultSet = self._session.execute(ddl, timeout=_DDL_TIMEOUT_S, host=host)
             if not result.response_future.is_schema_agreed:
                 raise StoreUnavailable(f"{self._where}: its nodes did not agree on the schema in time; run it again")
@@ -220,12 +172,12 @@ class CassandraStore:
     def _check_table(self) -> None:
         keyspaces: dict[str, KeyspaceMetadata] = self._metadata.keyspaces or {}
         keyspace = keyspaces.get(self._keyspace)
-        if keyspace is None or "feature_rows" not in (keyspace.tables or {}):
-            name = f"{self._keyspace}.feature_rows"
+        if keyspace is None or TABLE not in (keyspace.tables or {}):
+            name = f"{self._keyspace}.{TABLE}"
             raise StoreUnavailable(f"{self._where} has no table {name}; write rows first: `rayscore materialize`")
 
     def _prepare(self, query: str) -> PreparedStatement:
-        statement = self._session.prepare(query.format(self._keyspace))
+        statement = self._session.prepare(query.format(self._keyspace, TABLE))
         statement.is_idempotent = True
         statement.fetch_size = None  # no paging: a query is bounded, and a second page would be a second round trip
         return statement

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 
 import pytest
+from cassandra.cluster import Cluster
 
 from data.errors import ConfigError, StoreUnavailable
-from data.online_store import StoredRow
+from data.online_store import Outcome, StoredRow
 from data.online_store.cassandra.driver import contact_points
 from data.online_store.cassandra.store import CassandraStore
 from data.settings import Settings
@@ -132,7 +133,7 @@ def test_frozen_node_ends_reads_at_their_timeout(node: Node, view: str):
 @pytest.mark.cassandra
 def test_writes_outlast_a_frozen_node(node: Node, store: CassandraStore, caplog: pytest.LogCaptureFixture):
     """Writes that time out are sent again, so that a pause of the node loses none of them."""
-    caplog.set_level(logging.WARNING, "data.online_store.cassandra.store")
+    caplog.set_level(logging.WARNING, "data.online_store.cassandra.writes")
     newer = [StoredRow(f"late_{i}", 1, b"late") for i in range(2000)]
     node.pause()
     writer = threading.Thread(target=store.put_many, args=(newer,))
@@ -258,7 +259,7 @@ def test_wrong_contact_points(text: str):
 @pytest.mark.cassandra
 def test_reader_without_table(node: Node):
     """A reader makes neither keyspace nor table: it names the command that does."""
-    with pytest.raises(StoreUnavailable, match=r"no table nothing_here\.feature_rows.*rayscore materialize"):
+    with pytest.raises(StoreUnavailable, match=r"no table nothing_here\.feature_rows_v2.*rayscore materialize"):
         CassandraStore(node.settings(cassandra_keyspace="nothing_here"), "v@1")
 
 
@@ -270,15 +271,44 @@ def test_wrong_datacenter(node: Node):
 
 
 @pytest.mark.cassandra
-def test_rows_expire_by_event_time(node: Node, view: str):
-    """A row goes when its time to live, counted from its event time, is over; one already past it is not written."""
+def test_rows_are_dropped_in_time(node: Node, view: str):
+    """A row is dropped when its time to live is over since it was written; one past it by its event time is refused."""
 
     async def gone(store: CassandraStore) -> bool:
         return await read(store, ["going"]) == [None]
 
-    with closing(CassandraStore(node.settings(), view, ttl_seconds=40, create=True)) as store:
+    with closing(CassandraStore(node.settings(), view, ttl_seconds=20, create=True)) as store:
         now_us = time.time_ns() // 1000
-        rows = [StoredRow("going", now_us - 25_000_000, b"x"), StoredRow("gone", now_us - 41_000_000, b"y")]
-        store.put_many([*rows, StoredRow("staying", now_us, b"z")])
-        assert asyncio.run(read(store, ["going", "gone", "staying"])) == [b"x", None, b"z"]
+        rows = [StoredRow("going", now_us, b"x"), StoredRow("gone", now_us - 21_000_000, b"y")]
+        assert store.put_many(rows) == [Outcome.WRITTEN, Outcome.EXPIRED]
+        assert asyncio.run(read(store, ["going", "gone"])) == [b"x", None]
         asyncio.run(until(lambda: gone(store)))
+
+
+@pytest.mark.cassandra
+def test_unchanged_row_lives_as_long_as_it_should(node: Node, view: str):
+    """A row that is there already is written again when its time to live has been lengthened since."""
+    row = StoredRow("k", time.time_ns() // 1000, b"x")
+    with closing(CassandraStore(node.settings(), view, ttl_seconds=15, create=True)) as store:
+        store.put_many([row])
+    with closing(CassandraStore(node.settings(), view, ttl_seconds=3600)) as store:
+        assert store.put_many([row, row]) == [Outcome.UNCHANGED] * 2
+        time.sleep(17)
+        assert asyncio.run(read(store, ["k"])) == [b"x"]
+
+
+@pytest.mark.cassandra
+def test_rows_of_an_earlier_layout_are_not_read(node: Node, view: str):
+    """Rows that an earlier version has written, without stamps, are no rows, and do not hide those written now."""
+    with closing(CassandraStore(node.settings(), view, create=True)) as store:
+        with Cluster([(node.host, node.port)]) as cluster:
+            session = cluster.connect(node.settings().cassandra_keyspace)
+            session.execute(
+                'CREATE TABLE IF NOT EXISTS feature_rows (entity text, "view" text, payload blob, '
+                'PRIMARY KEY ((entity), "view"))'
+            )
+            written = 'INSERT INTO feature_rows (entity, "view", payload) VALUES (%s, %s, %s) USING TIMESTAMP 5'
+            session.execute(written, ("k", view, b"\xf5 without a stamp"))
+        assert asyncio.run(read(store, ["k"])) == [None]
+        assert store.put_many([StoredRow("k", 5, b"x")]) == [Outcome.WRITTEN]
+        assert asyncio.run(read(store, ["k"])) == [b"x"]

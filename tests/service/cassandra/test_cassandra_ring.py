@@ -16,7 +16,7 @@ from cassandra.query import SimpleStatement
 
 from data.errors import StoreUnavailable
 from data.online_store import StoredRow
-from data.online_store.cassandra.store import CassandraStore
+from data.online_store.cassandra.store import TABLE, CassandraStore
 from data.settings import Settings
 from tests.support.services.cassandra import Node, ring
 
@@ -59,7 +59,7 @@ def opened(nodes: list[Node], replicas: int, **fields: object) -> Iterator[Cassa
 
 def repair(node: Node, keyspace: str) -> None:
     """Bring every replica to the same state: a quorum leaves one behind now and then, and a read at ALL repairs."""
-    query = SimpleStatement(f"SELECT * FROM {keyspace}.feature_rows", fetch_size=len(ROWS))
+    query = SimpleStatement(f"SELECT * FROM {keyspace}.{TABLE}", fetch_size=len(ROWS))
     profile = ExecutionProfile(request_timeout=HANG_S, consistency_level=ConsistencyLevel.ALL)
     profiles = {EXEC_PROFILE_DEFAULT: profile}
     with Cluster([(node.host, node.port)], execution_profiles=profiles, control_connection_timeout=HANG_S) as cluster:

@@ -141,10 +141,10 @@ class Workplace:
 
     def fill_store(self, table: Path) -> None:
         """Do what `python -m data materialize` does with a small table, without the cluster that it starts."""
-        use_case = load_use_case("card_fraud")
-        pack, pieces = packer(use_case, time.time_ns() // 1000), parquet_pieces(open_source(table))
+        use_case, source = load_use_case("card_fraud"), open_source(table)
+        pack, pieces = packer(source, use_case, time.time_ns() // 1000), parquet_pieces(source)
         with closing(open_store(self.settings, use_case.view, create=True)) as store:
-            write(each_block_here(pieces, pack), store, None, lambda rows: None)
+            write(each_block_here(pieces, pack), store, lambda rows: None)
 
     def write_recent_table(self, name: str = "card.parquet", rows: int = 600) -> Path:
         """Write `card_table` with event times of the last hours, so that no row is past its time to live."""

@@ -16,7 +16,7 @@ import pytest
 from data.errors import DataError, DeadlineExceeded, StoreUnavailable
 from data.online_store.row_codec import RowCodec
 from data.schema.feature_schema import FeatureSchema, Scalar, Source
-from data.schema.use_case import load_use_case
+from data.schema.use_case import Entity, load_use_case
 from data.transform.encoding import Transform
 from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.onnx_model import OnnxModel
@@ -315,6 +315,19 @@ def test_table_asks_the_store_for_open_rows_only():
     values = [5, STORED["velocity_last_24h"], None]
     assert scores.tolist() == [expected(**{**FULL, "velocity_last_24h": value}) for value in values]
     assert scores.dtype == np.float32
+
+
+def test_table_asks_for_keys_as_requests_do():
+    """Of an integer entity a table asks for the keys that a request can send: 17, from text and whole numbers alike."""
+    declared = manifest().model_copy(update={"entity": Entity(column="user_id", type="integer")})
+    stage = stored()
+    path = InferencePipeline(
+        declared, Transform(declared.schema_), stage, LocalModel(model()), GatewayMetrics("r", "m", "1")
+    )
+    for users in (["17", "018", " "], [17.0, None, 1.5]):
+        table = pa.table({"user_id": users, **{name: [ROW[name]] * 3 for name in ROW if name != "user_id"}})
+        run(path.score_table(table))
+        assert stage.asked.pop() == ["17", "", ""]
 
 
 def test_spent_time_is_not_spent_on_the_model():

@@ -47,11 +47,10 @@ def test_expired_and_future_rows_are_not_expected(tmp_path):
     assert stored(tmp_path, ("old", 366, 1), ("early", -2, 1)) == {}
 
 
-def test_entity_with_two_rows_of_one_moment_is_left_open(tmp_path):
-    """Which of two different rows of one moment is kept is not known; equal ones are."""
-    found = stored(tmp_path, ("a", 1, 5), ("a", 1, 6), ("b", 1, 5), ("b", 1, 5))
-    assert found["a"] is None
-    assert found["b"] is not None
+def test_later_of_two_rows_of_one_moment_is_expected(tmp_path):
+    """Of rows of one moment the last in the table is what the store keeps."""
+    found = stored(tmp_path, ("a", 1, 5), ("a", 1, 6), ("b", 1, 6), ("b", 1, 5), ("b", 2, 9))
+    assert {entity: values["velocity_last_24h"] for entity, values in found.items()} == {"a": 6, "b": 5}
 
 
 def test_use_case_without_online_features_has_nothing_stored(tmp_path):
