@@ -11,7 +11,9 @@ FILE = "__file__"
 """Column of the file's path, as a dictionary of strings."""
 ROW = "__row__"
 """Column of the row's number in its file, int64, counted from 0."""
-RESERVED = (FILE, ROW)
+REPORT = "__report__"
+"""Column, of some readers, of what there is to say of a file, pickled, in its last row."""
+RESERVED = (FILE, ROW, REPORT)
 
 
 class Origin(NamedTuple):
@@ -39,5 +41,5 @@ def origin_of(table: pa.Table) -> Origin:
 
 
 def without_origin(table: pa.Table) -> pa.Table:
-    """Return the table without the columns of its origin."""
+    """Return the table without the columns of its origin and of a report."""
     return table.drop_columns([name for name in RESERVED if name in table.column_names])

@@ -171,6 +171,9 @@ def as_floats(column: pa.ChunkedArray, name: str) -> np.ndarray:
         column = column.cast(pa.int8())
     elif not (number or pa.types.is_null(kind)):
         raise DataError(f"column '{name}' holds {kind}, expected numbers")
+    if pa.types.is_decimal(kind):
+        # By its text: Arrow's own cast is not always to the nearest float, which is what JSON's digits become.
+        column = column.cast(pa.string())
     # safe=False: whole numbers beyond 2**53 are rounded; a safe cast would refuse them.
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 

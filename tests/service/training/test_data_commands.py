@@ -79,20 +79,36 @@ def test_folder_of_csv_is_converted_whole_or_not_at_all(folder, ray_cluster, cap
     """A folder of CSV becomes a folder of Parquet; a broken file later leaves the earlier output."""
     (folder / "csv").mkdir()
     (folder / "csv" / "a.csv").write_text("x,y\n1,a\n")
-    (folder / "csv" / "b.csv").write_text("x,y\n2,b\n")
+    (folder / "csv" / "b.CSV").write_text("x;y\n2;b\n3;c\n")
+    (folder / "csv" / "notes.txt").touch()
     assert _run("convert", "csv", "out") == 0
-    assert read_table("out")["x"].to_pylist() == [1, 2]
-    (folder / "csv" / "b.csv").write_text("x,y\n2,b\n3\n")
+    assert capsys.readouterr().out.splitlines() == [
+        "out: 3 rows; x int64, y string",
+        "  b.CSV: delimiter semicolon",
+        "  not read: notes.txt does not end in .csv or .tsv",
+    ]
+    assert read_table("out")["x"].to_pylist() == [1, 2, 3]
+    (folder / "csv" / "b.CSV").write_text("x,y\n2,b\n3\n")
     assert _run("convert", "csv", "out") == 2
-    assert "b.csv, line 3: Expected 2 columns" in capsys.readouterr().err
-    assert read_table("out")["x"].to_pylist() == [1, 2]
+    assert "b.CSV, line 3: Expected 2 columns" in capsys.readouterr().err
+    assert read_table("out")["x"].to_pylist() == [1, 2, 3]
 
 
 def test_single_csv_is_converted(folder, capsys):
-    """A CSV file becomes a Parquet file without Ray."""
-    (folder / "a.csv").write_text("zip,y\n00123,1\n")
-    assert _run("convert", "a.csv", "a.parquet", "--types", "zip=string") == 0
-    assert read_table("a.parquet")["zip"].to_pylist() == ["00123"]
+    """A CSV file becomes a Parquet file without Ray, and the outcome says what was not as usual."""
+    (folder / "a.csv").write_text("# made by hand\nzip;amount;note\n00123;12,5;\n94107;NA;x\n10001;-inf;y\n")
+    assert _run("convert", "a.csv", "a.parquet") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "a.parquet: 3 rows; zip string, amount double, note string",
+        "  zip: text, since '00123' (line 3) would become 123; --types zip=integer reads it as a number",
+        "  amount: 1 'NA' read as missing",
+        "  amount: 1 infinite",
+        "  note: 1 empty",
+        "  a.csv: delimiter semicolon, decimal comma, 1 line before the header left out",
+    ]
+    assert read_table("a.parquet")["zip"].to_pylist() == ["00123", "94107", "10001"]
+    assert _run("convert", "a.csv", "a.parquet", "--types", "zip=integer", "--delimiter", ";", "--comment", "#") == 0
+    assert read_table("a.parquet")["zip"].to_pylist() == [123, 94107, 10001]
 
 
 def test_draft_writes_a_file_that_loads(folder, capsys):
