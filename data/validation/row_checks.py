@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from data.schema.feature_schema import Feature, FeatureType
 from data.schema.use_case import Entity, UseCase
 from data.transform.encoding import FLOAT32_MAX, as_floats, as_strings
+from data.transform.entity_key import entity_keys
 from data.transform.event_time import NO_TIME
 from data.transform.missing import blank_mask, missing_mask
 
@@ -50,9 +51,10 @@ def row_checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now
     labels = as_floats(table.column(use_case.label), use_case.label)
     yield Check(use_case.label, _MISSING, np.isnan(labels))
     yield Check(use_case.label, "label is neither 0 nor 1", ~np.isnan(labels) & (labels != 0) & (labels != 1))
-    for name in (use_case.key, use_case.entity.column if use_case.entity else None):
-        if name:
-            yield Check(name, _MISSING, blank_mask(table.column(name)))
+    if use_case.key:
+        yield Check(use_case.key, _MISSING, blank_mask(table.column(use_case.key)))
+    if use_case.entity:
+        yield from entity_checks(table.column(use_case.entity.column), use_case.entity)
     if times is not None and use_case.event_time:
         absent = times == NO_TIME
         yield Check(use_case.event_time, _MISSING, absent)
@@ -79,9 +81,11 @@ def value_checks(table: pa.Table, features: Sequence[Feature]) -> Iterator[Check
             yield Check(feature.name, _MISSING, missing_mask(words, feature.empty_is_value))
 
 
-def entity_check(column: pa.ChunkedArray, entity: Entity) -> Check:
-    """Return the check that every row has an entity."""
-    return Check(entity.column, _MISSING, blank_mask(column))
+def entity_checks(column: pa.ChunkedArray, entity: Entity) -> Iterator[Check]:
+    """Yield the checks that every row has an entity, and that it is written as a key of the entity's type."""
+    found = entity_keys(column, entity)
+    yield Check(entity.column, _MISSING, found.blank)
+    yield Check(entity.column, f"not written as a key of type '{entity.type}'", found.refused)
 
 
 def _vocabulary_check(feature: Feature, column: pa.ChunkedArray) -> Check:

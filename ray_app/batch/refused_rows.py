@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.transform.encoding import Transform, as_strings
-from data.validation.row_checks import Check, entity_check, value_checks
+from data.validation.row_checks import Check, entity_checks, value_checks
 from tune.registry.bundle import BundleManifest
 
 REASONS = "reasons"
@@ -114,7 +114,7 @@ def _checks(table: pa.Table, manifest: BundleManifest) -> Iterable[Check]:
     features = [feature for feature in manifest.schema_.features if feature.name in table.column_names]
     yield from value_checks(table, features)
     if manifest.entity and manifest.entity.column in table.column_names:
-        yield entity_check(table.column(manifest.entity.column), manifest.entity)
+        yield from entity_checks(table.column(manifest.entity.column), manifest.entity)
 
 
 def _count_unseen(counts: BlockCounts, table: pa.Table, transform: Transform) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 from data.errors import InvalidRow, RayscoreError
 from data.schema.feature_schema import Source
 from data.transform.encoding import Transform, json_type
+from data.transform.entity_key import LONGEST
+from data.transform.missing import is_blank
 from ray_app.prediction import Row
 from tune.registry.bundle import BundleManifest
 
 # Unknown fields named in one answer: a hint costs tens of microseconds, and a body can have 100,000 names.
 _MOST_UNKNOWN = 3
 _MOST_KNOWN = 30
-_LONGEST_ENTITY = 1024
 # The decoder makes a float of a longer one.
 _INTEGER = "an integer of at most 64 bits"
 
@@ -79,7 +80,7 @@ class RowParser:
         if self._entity is None:
             return None
         column, value = self._entity.column, item.get(self._entity.column)
-        if _is_blank(value):
+        if is_blank(value):
             errors.append(InvalidRow(column, "is required: it is the key of the online features"))
         elif self._entity.type == "integer":
             if type(value) is int:  # True and False are none, though Python has them so.
@@ -87,8 +88,8 @@ class RowParser:
             errors.append(InvalidRow(column, f"expected {_INTEGER}, got {json_type(value)}"))
         elif not isinstance(value, str):
             errors.append(InvalidRow(column, f"expected a non-empty string, got {json_type(value)}"))
-        elif len(value) > _LONGEST_ENTITY:
-            errors.append(InvalidRow(column, f"has {len(value):,} characters, at most {_LONGEST_ENTITY:,} are taken"))
+        elif len(value) > LONGEST:
+            errors.append(InvalidRow(column, f"has {len(value):,} characters, at most {LONGEST:,} are taken"))
         else:
             return value
         return None
@@ -97,7 +98,7 @@ class RowParser:
         key = item.get(self._key) if self._key else None
         if type(key) is int:
             return key
-        if _is_blank(key):
+        if is_blank(key):
             return None
         if isinstance(key, str):
             return key
@@ -120,8 +121,3 @@ class RowParser:
         known = ", ".join(sorted(self._known)[:_MOST_KNOWN])
         hint = f"did you mean '{near[0]}'?" if near else f"known fields: {known}"
         return InvalidRow(shown, f"unknown field; {hint}")
-
-
-def _is_blank(value: object) -> bool:
-    """Whether an entity or a key is not there: null, empty or only white space."""
-    return value is None or (isinstance(value, str) and not value.strip())
