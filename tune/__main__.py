@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from data.cli.command_line import CommandLine
-from tune.cli.commands import MODELS, SEARCH, TRAFFIC
+from tune.cli.commands import MODELS, SEARCH, TABLES, TRAFFIC
 
 _EPILOG = "Without a command: search. Example: python -m tune --data var/train.parquet --trials 20 --promote"
 
 LINE = CommandLine(
     "python -m tune",
-    "Search for a model, look at what is registered, promote, and give traffic.",
-    (MODELS, TRAFFIC),
+    "Check a table, search for a model, look at what is registered, promote, and give traffic.",
+    (TABLES, MODELS, TRAFFIC),
     _EPILOG,
     default=SEARCH.name,
 )

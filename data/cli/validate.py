@@ -1,20 +1,27 @@
-"""`rayscore validate`: a table against a use case, in figures, in a report, and the bad rows apart."""
+"""`python -m data validate`: a table against a use case, in figures, in a report, and the bad rows apart.
+
+`rayscore validate` (`tune.cli.validate`) is the same command, and holds the table against a registered model too.
+"""
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from data.cli.options import add_source, use_case_of
 from data.cli.terminal import EXIT_REFUSED, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import runner
+from data.schema.use_case import UseCase
 from data.sources.atomic_output import atomic_file, write_table
 from data.sources.filesystems import absolute
 from data.sources.parquet import ParquetSource, open_source
 from data.validation import report, validation
+from data.validation.bad_rows import bad_row_numbers, bad_rows
 from data.validation.column_types import check_source
+from data.validation.model_coverage import TrainedModel
 
 _EXAMPLE = "example: rayscore validate transactions.parquet --report report.html"
 
@@ -30,25 +37,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Check the table, print what was found, and return the exit code; raises as `validate`."""
+    return validate(args, lambda use_case: None)
+
+
+def validate(args: argparse.Namespace, find_model: Callable[[UseCase], TrainedModel | None]) -> int:
     """Check the table, print what was found, and return the exit code.
+
+    Args:
+        args: the options of `add_arguments`.
+        find_model: finds the version to hold the table against; called once the table and its columns are found good.
 
     Raises:
         ConfigError: the use case or the report's name is wrong.
         DataError: the table cannot be read, or lacks a column.
+        ModelError: as `find_model` raises.
     """
     use_case = use_case_of(args)
     source = open_source(absolute(args.path))
     check_source(source, use_case)
     if args.report:
         report.check_name(args.report)
-    check = validation.checker(use_case, time.time_ns() // 1000)
-    parts: list[validation.BlockFindings] = []
-    pieces = parquet_pieces(source, use_case.columns)
-    with runner(pieces) as run_steps, progress("validate", source.rows) as advance:
-        for part in run_steps(pieces, check):
-            parts.append(part)
-            advance(part.rows)
-    done = validation.merge(source, use_case, parts)
+    model = find_model(use_case)
+    done = _checked(source, use_case, model)
     say(report.summary(done))
     if args.report:
         _write_report(args.report, source, done)
@@ -56,15 +67,31 @@ def run(args: argparse.Namespace) -> int:
     return 0 if done.clean else EXIT_REFUSED
 
 
+def _checked(source: ParquetSource, use_case: UseCase, model: TrainedModel | None) -> validation.Validation:
+    check = validation.checker(use_case, time.time_ns() // 1000, model)
+    parts: list[validation.BlockFindings] = []
+    pieces = parquet_pieces(source, use_case.columns)
+    with runner(pieces) as run_steps, progress("validate", source.rows) as advance:
+        for part in run_steps(pieces, check):
+            parts.append(part)
+            advance(part.rows)
+    return validation.merge(source, use_case, parts, model)
+
+
+def _blind(done: validation.Validation) -> bool:
+    return done.coverage is not None and len(done.coverage.blind) > 0
+
+
 def _write_report(target: Path, source: ParquetSource, done: validation.Validation) -> None:
     with atomic_file(target) as partial:
         partial.write_text(report.render(done, target), "utf-8")
     say(f"report: {target}")
-    bad = target.with_name(f"{target.stem}.bad_rows.parquet")
-    if len(done.bad_rows):
-        table = validation.bad_rows(source, done)
+    bad, found = target.with_name(f"{target.stem}.bad_rows.parquet"), len(bad_row_numbers(done))
+    if found:
+        table = bad_rows(source, done)
         write_table(table, bad)
-        capped = f", the first of {len(done.bad_rows):,}" if table.num_rows < len(done.bad_rows) else ""
-        say(f"bad rows: {bad} ({table.num_rows:,} rows{capped})")
+        capped = f", the first of {found:,}" if table.num_rows < found else ""
+        kinds = "bad rows, and rows with something new to the model" if _blind(done) else "bad rows"
+        say(f"{kinds}: {bad} ({table.num_rows:,} rows{capped})")
     else:
         bad.unlink(missing_ok=True)

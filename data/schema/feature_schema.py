@@ -123,6 +123,11 @@ class Feature(BaseModel):
         """Whether '' is a word of this category, declared as one or learned as one; else it is a missing value."""
         return self.empty == "value" or self.default == "" or "" in (self.vocabulary or ())
 
+    def without_default(self) -> Feature:
+        """Return the feature as one whose missing values stay missing; what '' means does not change."""
+        empty = {"empty": "value"} if self.empty_is_value else {}
+        return self.model_copy(update={"default": None, **empty})
+
     @property
     def required(self) -> bool:
         """Whether a request without this feature is refused."""

@@ -6,7 +6,10 @@ from html import escape
 from pathlib import Path
 
 from data.errors import DataError
-from data.validation.validation import BAD_ROWS_KEPT, ColumnSummary, Validation
+from data.validation import coverage_report
+from data.validation.bad_rows import bad_row_numbers
+from data.validation.hits import BAD_ROWS_KEPT
+from data.validation.validation import ColumnSummary, Validation
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1c2024 }
@@ -43,6 +46,8 @@ def summary(validation: Validation) -> str:
     lines += [f"  {text}" for text in validation.whole]
     lines += [f"  {column}: {reason}: {count} rows" for column, reason, count, _ in _problems(validation)]
     lines += [f"note: {text}" for text in validation.notes]
+    if validation.coverage:
+        lines += coverage_report.lines(validation, validation.coverage)
     return "\n".join(lines)
 
 
@@ -82,8 +87,12 @@ def _labels(validation: Validation) -> _Rows:
 
 
 def _sections(validation: Validation) -> list[tuple[str, list[str], _Rows]]:
-    problems = _problems(validation)
-    sections = [("Problems", ["column", "what is wrong", "rows", "first row numbers"], problems)] if problems else []
+    sections: list[tuple[str, list[str], _Rows]] = []
+    if problems := _problems(validation):
+        sections.append(("Problems", ["column", "what is wrong", "rows", "first row numbers"], problems))
+    if covered := validation.coverage:
+        title = f"Against {covered.model.title}"
+        sections.append((title, coverage_report.HEADER, coverage_report.rows(validation, covered)))
     return [
         *sections,
         ("Label", ["value", "rows", "share"], _labels(validation)),
@@ -106,7 +115,7 @@ def _html(validation: Validation) -> str:
         *(f"<p>{escape(text)}</p>" for text in [*validation.whole, *_notes(validation)]),
     ]
     for title, header, rows in _sections(validation):
-        parts += [f"<h2>{title}</h2><table>", _html_row("th", header), *(_html_row("td", row) for row in rows)]
+        parts += [f"<h2>{escape(title)}</h2><table>", _html_row("th", header), *(_html_row("td", row) for row in rows)]
         parts.append("</table>")
     return "\n".join([*parts, "</html>", ""])
 
@@ -135,6 +144,8 @@ def _markdown_row(cells: list[str]) -> str:
 
 def _notes(validation: Validation) -> list[str]:
     notes = [f"Note: {text}" for text in validation.notes]
-    if len(validation.bad_rows) > BAD_ROWS_KEPT:
+    if len(bad_row_numbers(validation)) > BAD_ROWS_KEPT:
         notes.append(f"Of the bad rows, the first {BAD_ROWS_KEPT:,} are written out.")
+    if covered := validation.coverage:
+        notes += [f"{text[0].upper()}{text[1:]}." for text in (coverage_report.headline(covered), *covered.notes)]
     return notes

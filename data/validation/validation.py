@@ -1,8 +1,8 @@
 """Validation of a table against its use case: blocks are checked in parallel, then their findings are merged.
 
 Memory: a block's columns in each worker; in the driver process 8 bytes per row for the hash of its key, 8 bytes per bad
-row, and up to 50 KB per block for the different numbers of a feature. Two keys with the same 64-bit hash would count as
-a duplicate: expect none below a billion rows.
+or blind row, and up to 50 KB per block for the different numbers of a feature. Two keys with the same 64-bit hash would
+count as a duplicate: expect none below a billion rows.
 """
 
 from __future__ import annotations
@@ -22,27 +22,18 @@ from pandas.util import hash_array
 
 from data.errors import DataError
 from data.schema.use_case import UseCase
-from data.sources.parquet import ChunkReader, ParquetSource
+from data.sources.parquet import ParquetSource
 from data.sources.row_origin import Origin, origin_of, without_origin
 from data.transform.encoding import as_floats, as_strings
 from data.transform.event_time import NO_TIME, event_us
 from data.transform.float32_identity import DistinctNumbers, distinct_numbers, merge_numbers
 from data.transform.hashing import splitmix64
 from data.transform.missing import blank_mask, missing_mask
+from data.validation.hits import BAD_ROWS_KEPT, Hits, add_hits, hits_of
+from data.validation.model_coverage import BlockCoverage, ModelCoverage, TrainedModel, cover, merge_coverage
 from data.validation.row_checks import OUT_OF_ORDER, numeric, row_checks, wordy
 
-BAD_ROWS_KEPT = 10_000
-"""Most bad rows that are kept and written out; all of them are counted."""
-
 _REPEATED = "repeats the key of an earlier row"
-
-
-@dataclass
-class Hits:
-    """The rows that failed one check: their count, and the numbers (from 0) of the first ones in the table."""
-
-    count: int
-    rows: np.ndarray
 
 
 @dataclass
@@ -89,6 +80,8 @@ class BlockFindings:
     """First and last event time of the block; empty when there is none."""
     numbers: dict[str, DistinctNumbers] = field(default_factory=dict)
     """The different whole numbers of each feature that is encoded as a number."""
+    coverage: BlockCoverage | None = None
+    """What a model does not know, where the table is held against one."""
 
 
 @dataclass
@@ -107,6 +100,8 @@ class Validation:
     """What is worth knowing and no problem."""
     labels: Counter[str] = field(default_factory=Counter)
     bad_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    coverage: ModelCoverage | None = None
+    """What a model does not know, where the table is held against one. Blind rows are no bad rows."""
 
     @property
     def clean(self) -> bool:
@@ -114,18 +109,19 @@ class Validation:
         return not self.hits and not self.whole
 
 
-def checker(use_case: UseCase, now_us: int) -> Callable[[pa.Table], BlockFindings]:
-    """Return `check_rows` with the use case and the current time bound: a function of one block, which pickles."""
-    return partial(check_rows, use_case=use_case, now_us=now_us)
+def checker(use_case: UseCase, now_us: int, model: TrainedModel | None = None) -> Callable[[pa.Table], BlockFindings]:
+    """Return `check_rows` with all but the block bound: a function of one block, which pickles."""
+    return partial(check_rows, use_case=use_case, now_us=now_us, model=model)
 
 
-def check_rows(block: pa.Table, use_case: UseCase, now_us: int) -> BlockFindings:
+def check_rows(block: pa.Table, use_case: UseCase, now_us: int, model: TrainedModel | None = None) -> BlockFindings:
     """Check every declared column of consecutive rows of one file.
 
     Args:
         block: the declared columns, and those of the rows' origin (`data.sources.row_origin`); one row at least.
         use_case: what is declared.
         now_us: current time in microseconds since 1970 UTC; an event time more than a day later is reported.
+        model: a version to hold the rows against too.
 
     Raises:
         DataError: the event times cannot be read, or a column cannot hold what is declared.
@@ -144,17 +140,23 @@ def check_rows(block: pa.Table, use_case: UseCase, now_us: int) -> BlockFindings
         origin=origin,
         rows=table.num_rows,
         columns={name: _summary(table.column(name)) for name in use_case.columns},
-        hits={(check.column, check.reason): _hits(check.mask) for check in checks},
+        hits={(check.column, check.reason): hits_of(check.mask) for check in checks},
         bad_rows=np.flatnonzero(bad),
         labels=_label_counts(table.column(use_case.label)),
         key_hashes=_key_hashes(table.column(key), key, origin) if key else np.empty(0, np.uint64),
         times=np.empty(0, np.int64) if times is None else _ends(times),
         numbers=distinct_numbers(table, use_case.features.values()),
+        coverage=cover(table, model, use_case) if model else None,
     )
 
 
-def merge(source: ParquetSource, use_case: UseCase, parts: Sequence[BlockFindings]) -> Validation:
-    """Merge the findings of all blocks, and check what only the whole table shows: repeated keys, order, classes."""
+def merge(
+    source: ParquetSource, use_case: UseCase, parts: Sequence[BlockFindings], model: TrainedModel | None = None
+) -> Validation:
+    """Merge the findings of all blocks, and check what only the whole table shows: repeated keys, order, classes.
+
+    `model` is the version that the blocks were held against, if any.
+    """
     parts = sorted(parts, key=lambda part: source.table_row(part.origin))
     firsts = [source.table_row(part.origin) for part in parts]
     types = {name: str(source.schema.field(name).type) for name in use_case.columns}
@@ -164,7 +166,7 @@ def merge(source: ParquetSource, use_case: UseCase, parts: Sequence[BlockFinding
         for name, summary in part.columns.items():
             validation.columns.setdefault(name, ColumnSummary()).merge(summary)
         for (column, reason), hits in part.hits.items():
-            _add_hits(validation, column, reason, Hits(hits.count, hits.rows + first))
+            add_hits(validation.hits, (column, reason), hits, first)
     bad = [first + part.bad_rows for first, part in zip(firsts, parts, strict=True)]
     if use_case.key:
         bad.append(
@@ -179,6 +181,10 @@ def merge(source: ParquetSource, use_case: UseCase, parts: Sequence[BlockFinding
         )
     for name, numbers in merge_numbers(part.numbers for part in parts).items():
         _add_merged(validation, name, numbers, source.schema.field(name).type)
+    if model:
+        covered = [(first, p.rows, p.coverage) for first, p in zip(firsts, parts, strict=True) if p.coverage]
+        validation.coverage = merge_coverage(model, use_case, covered)
+        validation.whole += validation.coverage.problems()
     return validation
 
 
@@ -190,29 +196,6 @@ def _add_merged(validation: Validation, name: str, numbers: DistinctNumbers, kin
         validation.whole.append(f"{name}: {numbers.text}; {numbers.remedy(kind)}")
     else:
         validation.notes.append(f"{name}: {numbers.text}; if it is an amount, that is rounding")
-
-
-def bad_rows(source: ParquetSource, validation: Validation) -> pa.Table:
-    """Read the first `BAD_ROWS_KEPT` bad rows; the columns row_number (from 0) and reasons are appended."""
-    wanted = validation.bad_rows[:BAD_ROWS_KEPT]
-    reasons: dict[int, list[str]] = {int(row): [] for row in wanted}
-    for (column, reason), hits in validation.hits.items():
-        for row in hits.rows.tolist():
-            if row in reasons:
-                reasons[row].append(f"{column}: {reason}")
-    parts: list[pa.Table] = []
-    reader = ChunkReader(source.schema)
-    for chunk in source.chunks:
-        first = source.table_row(chunk.origin)
-        if not np.any((wanted >= first) & (wanted < first + chunk.rows)):
-            continue
-        for block in reader(chunk):
-            first = source.table_row(origin_of(block))
-            inside = wanted[(wanted >= first) & (wanted < first + block.num_rows)]
-            parts.append(without_origin(block.take(inside - first)))
-    table = pa.concat_tables(parts)
-    texts = ["; ".join(reasons[int(row)]) for row in wanted]
-    return table.append_column("row_number", pa.array(wanted)).append_column("reasons", pa.array(texts))
 
 
 def _late_blocks(firsts: Sequence[int], parts: Sequence[BlockFindings]) -> np.ndarray:
@@ -272,20 +255,9 @@ def _label_counts(column: pa.ChunkedArray) -> Counter[str]:
     return Counter({f"{value:g}": count for value, count in pairs if value == value})
 
 
-def _hits(mask: np.ndarray) -> Hits:
-    rows = np.flatnonzero(mask)
-    return Hits(len(rows), rows[:BAD_ROWS_KEPT])
-
-
-def _add_hits(validation: Validation, column: str, reason: str, hits: Hits) -> None:
-    merged = validation.hits.setdefault((column, reason), Hits(0, np.empty(0, np.int64)))
-    merged.count += hits.count
-    merged.rows = np.sort(np.concatenate([merged.rows, hits.rows]))[:BAD_ROWS_KEPT]
-
-
 def _add_rows(validation: Validation, column: str, reason: str, rows: np.ndarray) -> np.ndarray:
     if len(rows):
-        _add_hits(validation, column, reason, Hits(len(rows), rows[:BAD_ROWS_KEPT]))
+        add_hits(validation.hits, (column, reason), Hits(len(rows), rows[:BAD_ROWS_KEPT]))
     return rows
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from data.cli.command_line import Command, CommandGroup, CommandLine
-from data.cli.commands import ONLINE, TABLES
+from data.cli import commands as data_commands
+from data.cli.command_line import CommandGroup, CommandLine
 from ray_app.cli.commands import SERVING
-from tune.cli.commands import MODELS, SEARCH, TRAFFIC
+from tune.cli import commands as tune_commands
 
 _EPILOG = """The champion is served by Ray's own command:
   serve run ray_app:graph     gateway, feature fetch and model apart, each autoscaled
@@ -20,15 +20,23 @@ exit codes: 0 done, 1 refused or problems found, 2 could not run, 130 interrupte
 """
 
 
-def _tune(command: Command) -> Command:
-    """The search under the name that it has among all commands."""
-    return command._replace(name="tune") if command is SEARCH else command
+def _tables() -> CommandGroup:
+    """The data commands on tables; one that tune has too does more there, as it can see the registry."""
+    more = {command.name: command for command in tune_commands.TABLES.commands}
+    title, commands = data_commands.TABLES
+    return CommandGroup(title, tuple(more.get(command.name, command) for command in commands))
+
+
+def _models() -> CommandGroup:
+    """The tune commands on models, with the search under the name that it has among all commands."""
+    search, (title, commands) = tune_commands.SEARCH, tune_commands.MODELS
+    return CommandGroup(title, tuple(each._replace(name="tune") if each is search else each for each in commands))
 
 
 LINE = CommandLine(
     "rayscore",
     "Real-time tabular machine learning on Ray: from Parquet files to live predictions.",
-    (TABLES, ONLINE, CommandGroup(MODELS.title, tuple(map(_tune, MODELS.commands))), TRAFFIC, SERVING),
+    (_tables(), data_commands.ONLINE, _models(), tune_commands.TRAFFIC, SERVING),
     _EPILOG,
 )
 

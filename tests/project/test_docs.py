@@ -39,7 +39,7 @@ LINES = {"rayscore": RAYSCORE, "data": data.LINE, "tune": tune.LINE, "ray_app": 
 DEFAULTS = {"tune": "search"}
 GUIDES = {
     "data": ["data.md", "prediction-log.md"],
-    "tune": ["training.md", "rollouts.md"],
+    "tune": ["data.md", "training.md", "rollouts.md"],
     "ray_app": ["batch-scoring.md", "http-api.md", "load-testing.md"],
 }
 

@@ -16,6 +16,9 @@ MODELS = CommandGroup(
         Command("promote", "tune.cli.promote", "make a version the champion if it passes the gates"),
     ),
 )
+TABLES = CommandGroup(
+    "tables", (Command("validate", "tune.cli.validate", "check a table against a use case and a registered model"),)
+)
 TRAFFIC = CommandGroup(
     "traffic",
     (

@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.schema.feature_schema import Feature, FeatureSchema
+from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform, as_strings, named_column
 from data.transform.float32_identity import DistinctNumbers, distinct_numbers
 from data.transform.missing import is_missing
+from tune.dataset.profiling import profile_rows
 from tune.dataset.shards import Shards
 from tune.dataset.split import SplitRows, split
 from tune.dataset.training_table import TrainingTable
@@ -58,6 +60,8 @@ class PreparedDataset(NamedTuple):
     holdout: EncodedExamples
     numbers: Mapping[str, DistinctNumbers]
     """The different whole numbers of each feature that is encoded as a number, over all rows of the table."""
+    profile: TrainingProfile
+    """What the train rows hold, all of them also for a large table."""
     shards: Shards | None = None
 
     @property
@@ -75,12 +79,13 @@ def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
     numbers = distinct_numbers(source.table, use_case.features.values())
     refuse_merged(numbers, source.table.schema, source.path)
     parts = split(source.table, source.labels, use_case)
-    schema = fit_schema(source.table.take(parts.train), use_case)
+    learned = source.table.take(parts.train)
+    schema = fit_schema(learned, use_case)
     transform = Transform(schema)
     train, validation, holdout = (
         EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows]) for rows in parts
     )
-    return PreparedDataset(schema, parts, train, validation, holdout, numbers)
+    return PreparedDataset(schema, parts, train, validation, holdout, numbers, profile_rows(learned, schema))
 
 
 def refuse_merged(numbers: Mapping[str, DistinctNumbers], schema: pa.Schema, path: Path) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import each_block
 from data.schema.feature_schema import FeatureSchema
+from data.schema.training_profile import TrainingProfile, merge_profiles
 from data.schema.use_case import UseCase
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import origin_of, without_origin
@@ -27,6 +28,7 @@ from data.transform.float32_identity import DistinctNumbers, distinct_numbers, m
 from data.transform.hashing import splitmix64, unit_interval
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset, count_words, refuse_merged, with_words
 from tune.dataset.fingerprint import content_sum, digest, row_numbers
+from tune.dataset.profiling import profile_rows
 from tune.dataset.shards import Shards, shard_bytes, shard_folder, write_shard
 from tune.dataset.split import PARTS, SplitKeys, SplitOrder, TableSplit, refuse_one_sided, rows_of, split_order
 from tune.dataset.streaming_split import stream_split
@@ -79,7 +81,8 @@ def prepare_streaming(
         shards.check()
     training = _sample(source, use_case, blocks)
     parts = np.concatenate([block.parts for block in blocks])
-    return training, _prepared(training, use_case, schema, parts, numbers, shards._replace(folder=folder))
+    profile = merge_profiles(block.profile for block in blocks)
+    return training, _prepared(training, use_case, schema, parts, numbers, profile, shards._replace(folder=folder))
 
 
 def _sample(source: ParquetSource, use_case: UseCase, blocks: Sequence[_EncodedBlock]) -> TrainingTable:
@@ -95,6 +98,7 @@ def _prepared(
     schema: FeatureSchema,
     part: np.ndarray,
     numbers: Mapping[str, DistinctNumbers],
+    profile: TrainingProfile,
     shards: Shards,
 ) -> PreparedDataset:
     parts = rows_of(part)
@@ -104,7 +108,7 @@ def _prepared(
     train, validation, holdout = (
         EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows]) for rows in parts
     )
-    return PreparedDataset(schema, parts, train, validation, holdout, numbers, shards)
+    return PreparedDataset(schema, parts, train, validation, holdout, numbers, profile, shards)
 
 
 def _divide(source: ParquetSource, use_case: UseCase) -> TableSplit:
@@ -184,6 +188,8 @@ class _EncodedBlock(NamedTuple):
     """The part (0 train, 1 validation, 2 holdout) of each sampled row."""
     numbers: dict[str, DistinctNumbers]
     """The different whole numbers of each feature that is encoded as a number."""
+    profile: TrainingProfile
+    """What its train rows hold."""
 
 
 @dataclass(frozen=True)
@@ -202,14 +208,15 @@ class _Encoder:
         labels = read_labels(table, self.use_case.label, origin_of(block).file)
         part = self.division.parts(self.division.order.keys(table, labels, first_row))
         train = np.flatnonzero(part == 0)
-        name = f"{first_row:012d}"
+        learned, name = table.take(train), f"{first_row:012d}"
         if len(train):
-            write_shard(self.folder, name, self.transform.matrix(table.take(train)), labels[train])
+            write_shard(self.folder, name, self.transform.matrix(learned), labels[train])
         drawn = np.flatnonzero(_uniform(first_row, table.num_rows) < self.share)
         counts = np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2)
         sample = table.take(drawn)
         content, numbers = content_sum(table, first_row), distinct_numbers(table, self.use_case.features.values())
-        return _EncodedBlock((name, len(train)), content, counts, sample, part[drawn], numbers)
+        profile = profile_rows(learned, self.transform.schema)
+        return _EncodedBlock((name, len(train)), content, counts, sample, part[drawn], numbers, profile)
 
 
 def _uniform(first_row: int, count: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import xgboost
 
 from data.schema.feature_schema import FeatureSchema, Scalar
+from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
 from tune.pipeline.made_up_rows import common_words, example_values, probe_rows, typical_values
@@ -31,6 +32,7 @@ def pack(
     data_fingerprint: str,
     learned_until_us: int | None,
     table: pa.Table,
+    profile: TrainingProfile,
 ) -> Bundle:
     """Assemble a bundle.
 
@@ -45,6 +47,7 @@ def pack(
         data_fingerprint: `TrainingTable.fingerprint`.
         learned_until_us: `tune.promotion.holdout_overlap.last_learned_us`.
         table: raw rows, from which typical values are taken; no row of it gets into the bundle.
+        profile: what the train rows held.
     """
     common = common_words(use_case, schema, table)
     typical = typical_values(schema, table, common)
@@ -66,6 +69,7 @@ def pack(
         learned_until_us=learned_until_us,
         common_words=common,
         example=example_values(schema, typical),
+        training_profile=profile,
         probe=_probe(schema, onnx, typical),
     )
     return Bundle.assemble(manifest, onnx, bytes(booster.save_raw("ubj")), card)

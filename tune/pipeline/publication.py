@@ -79,6 +79,7 @@ def finish(
         source.fingerprint,
         last_learned_us(source.table, prepared.parts, use_case),
         source.table,
+        prepared.profile,
     )
     tracker.log_metrics(run_id, flat(figures, model.threshold))
     with scratch_folder(settings.var_dir / "tune") as scratch:

@@ -17,12 +17,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from data.errors import BundleError, faults
 from data.schema.feature_schema import Feature, FeatureSchema, Scalar
 from data.schema.model_policy import Calibration
+from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import Entity
 
 FORMAT = 1
@@ -91,6 +101,9 @@ class BundleManifest(BaseModel):
     many rows. A bundle that does not say shows none."""
     example: dict[str, Scalar] = Field(default_factory=dict)
     """A made-up typical value of each feature; empty in bundles that were made before there was one."""
+    training_profile: TrainingProfile | None = None
+    """What the train rows held of each feature; None in bundles that were made before there was one. The smallest and
+    largest numbers are of single rows: serving shows them nowhere."""
     probe: Probe
     sha256: dict[str, str] = Field(default_factory=dict)
     """Digest of every other file."""
@@ -124,6 +137,11 @@ class BundleManifest(BaseModel):
             for f in self.schema_.features
         }
         return {"name": self.name, "label": self.label, "entity": entity, "view": self.view, **features}
+
+    @model_serializer(mode="wrap")
+    def _sparse(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Without a profile that is not there, so that the digests of bundles of before it stay what they are.
+        return {name: value for name, value in dump(self).items() if (name, value) != ("training_profile", None)}
 
     @model_validator(mode="after")
     def _fitted(self) -> BundleManifest:

@@ -49,7 +49,7 @@ def values(shards):
 
 @pytest.mark.parametrize("strategy", ["time", "random", "entity"])
 def test_whole_table_is_prepared_as_it_is_in_memory(ray_cluster, cards, tmp_path, strategy):
-    """A sample of everything, however split: schema, parts, fingerprint and rows are those of the table in memory."""
+    """A sample of everything, however split: what is prepared, rows and profile too, is that of the table in memory."""
     use_case = divided(strategy)
     source, prepared = prepare_streaming(open_source(cards), use_case, tmp_path / "shards", ROWS)
     whole = load_training_table(cards, use_case)
@@ -57,6 +57,7 @@ def test_whole_table_is_prepared_as_it_is_in_memory(ray_cluster, cards, tmp_path
     assert source.fingerprint == whole.fingerprint
     assert source.table.equals(whole.table)
     assert prepared.schema == expected.schema
+    assert prepared.profile == expected.profile
     assert [part.tolist() for part in prepared.parts] == [part.tolist() for part in expected.parts]
     train = np.column_stack([expected.train.x, expected.train.y])
     assert np.array_equal(values(prepared.shards), train, equal_nan=True)

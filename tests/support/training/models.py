@@ -74,7 +74,7 @@ def train_bundle(table: pa.Table, use_case: UseCase, rounds: int = 20, **params:
     figures = metrics(prepared.holdout.y, scorer.probabilities(prepared.holdout.x), threshold)
     learned = last_learned_us(table, prepared.parts, use_case)
     told = threshold, figures, "# A card", source.fingerprint, learned
-    return pack(use_case, prepared.schema, fitted.booster, onnx, *told, table)
+    return pack(use_case, prepared.schema, fitted.booster, onnx, *told, table, prepared.profile)
 
 
 @functools.cache

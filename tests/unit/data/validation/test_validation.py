@@ -12,8 +12,10 @@ from data.schema.feature_schema import Feature, FeatureType
 from data.schema.use_case import parse_use_case
 from data.sources.parquet import open_source
 from data.validation import report
+from data.validation.bad_rows import bad_rows
 from data.validation.column_types import check_source
-from data.validation.validation import BAD_ROWS_KEPT, bad_rows, checker, merge
+from data.validation.hits import BAD_ROWS_KEPT
+from data.validation.validation import checker, merge
 
 _USE_CASE = parse_use_case(
     """

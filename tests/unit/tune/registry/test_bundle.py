@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,26 @@ def test_saved_bundle_is_read_back_whole(tmp_path):
     assert Bundle.load(path) == bundle
     assert sorted(file.name for file in path.iterdir()) == FILES
     assert [item.name for item in tmp_path.iterdir()] == ["one"]
+
+
+def test_bundle_of_before_training_profiles_is_what_it_was(tmp_path):
+    """A manifest without a training profile loads, keeps its digest, and is written as it was."""
+    bundle = card_bundle()
+    old = replace(bundle, manifest=bundle.manifest.model_copy(update={"training_profile": None}))
+    path = old.save(tmp_path / "old")
+    assert "training_profile" not in json.loads((path / "bundle.json").read_text())
+    assert Bundle.load(path) == old
+    assert old.digest != bundle.digest
+
+
+def test_training_profile_travels_with_the_bundle():
+    """The profile of the train rows, 1,800 of 3,000, is the same behind a packed bundle."""
+    profile = Bundle.from_bytes(card_bundle().to_bytes()).manifest.training_profile
+    assert profile == card_bundle().manifest.training_profile
+    assert profile.rows == 1800
+    hours = profile.features["transaction_hour"]
+    assert (hours.low, hours.high, hours.missing) == (0.0, 23.0, 0)
+    assert profile.features["merchant_category"].unused == ()
 
 
 def test_packed_bundle_is_read_back_whole():
