@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data.cli.terminal import say
+from data.cli.terminal import note_all, say
 from data.sources import use_case_draft
 from data.sources.atomic_output import atomic_file
+from data.sources.parquet import open_source
 
 _EXAMPLE = "example: rayscore draft table.parquet --label target --out my_case.toml"
 
@@ -32,11 +33,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         DataError: the table cannot be read, or a named column is not there or not fit for what it is named for.
     """
+    report = open_source(args.path).report
     text = use_case_draft.draft(args.path, args.label, args.entity, args.time, args.key, args.name)
     if args.out is None:
         say(text.removesuffix("\n"))
+        note_all(report)
         return 0
     with atomic_file(args.out) as partial:
         partial.write_text(text, "utf-8")
     say(f"{args.out}: written; look it over, then: rayscore tune --use-case {args.out} --data {args.path}")
+    note_all(report)
     return 0

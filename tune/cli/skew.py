@@ -11,10 +11,10 @@ import pyarrow as pa
 from rich.table import Table
 
 from data.cli.options import add_use_case
-from data.cli.terminal import EXIT_REFUSED, progress, say, show_table
+from data.cli.terminal import EXIT_REFUSED, note_all, progress, say, show_table
 from data.errors import ConfigError
 from data.schema.use_case import UseCase
-from data.sources.parquet import read_table
+from data.sources.parquet import open_source, read_source
 from tune.cli.context import open_context
 from tune.promotion.promotion import Prove, read_holdout
 from tune.registry.bundle import Bundle
@@ -101,7 +101,7 @@ def _by_log(args: argparse.Namespace, rows: int) -> Prove:
 
 def _by_replay(args: argparse.Namespace, url: str, rows: int, use_case: UseCase) -> Prove:
     def make(model: ResolvedModel, holdout: pa.Table) -> SkewProof:
-        table = holdout if args.data is None else read_table(args.data)
+        table = holdout if args.data is None else _table(args.data)
         stored = stored_values(args.stored, use_case, int(time.time() * 1e6)) if args.stored else None
         with closing(ServiceClient(url, model.version)) as service, progress("skew proof", rows) as advance:
             return prove(model.bundle, table, service, ReplayPace(rows, args.rate), stored, advance)
@@ -190,3 +190,9 @@ def _code(value: object, encoded: float) -> str:
 
 def _shown(value: object) -> str:
     return "-" if value is None else str(value)
+
+
+def _table(path: Path) -> pa.Table:
+    source = open_source(path)
+    note_all(source.report)
+    return read_source(source)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data.cli.terminal import note
+from data.cli.terminal import note, note_all
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.filesystems import absolute
@@ -33,6 +33,7 @@ def prepared_table(
     if parquet.rows <= fits:
         source = load_training_table(path, use_case)
         yield source, prepare(source, use_case)
+        note_all(parquet.report)
         return
     shards = settings.var_dir / "shards" / use_case.name
     note(
@@ -41,5 +42,6 @@ def prepared_table(
     )
     try:
         yield prepare_streaming(parquet, use_case, shards, fits)
+        note_all(parquet.report)
     finally:
         discard(shards)
