@@ -45,6 +45,21 @@ class Source(str, Enum):
     EITHER = "either"
 
 
+class Derivation(str, Enum):
+    """What a derived feature computes from a time, all in UTC."""
+
+    HOUR = "hour"
+    """0 to 23."""
+    WEEKDAY = "weekday"
+    """0 (Monday) to 6 (Sunday)."""
+    DAY = "day"
+    """Of the month, 1 to 31."""
+    MONTH = "month"
+    """1 to 12."""
+    AGE_DAYS = "age_days"
+    """Days, with their fraction, from the time until that of another column; below 0 when it is the later one."""
+
+
 class Feature(BaseModel):
     """One declared feature. Only a category has a `vocabulary`, and None until it is declared or fitted."""
 
@@ -65,6 +80,12 @@ class Feature(BaseModel):
     """Smallest value accepted."""
     max: float | None = None
     """Largest value accepted."""
+    derive: Derivation | None = None
+    """What is computed from the time in `column`; the feature itself is neither in a table nor in a request."""
+    column: str | None = None
+    """Column, and field of a request, with the time that the feature is derived from."""
+    as_of: str | None = None
+    """Column, and field of a request, with the time at which an age is taken."""
     description: str = ""
 
     @model_validator(mode="after")
@@ -81,6 +102,7 @@ class Feature(BaseModel):
             raise ValueError(f"min and max belong to numbers, not to type '{self.type.value}'")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        self._check_derivation()
         if self.default is not None:
             self._check_default(self.default)
         return self
@@ -91,6 +113,27 @@ class Feature(BaseModel):
         if self.empty == "missing" and self.empty_is_value:
             where = "default" if self.default == "" else "vocabulary"
             raise ValueError(f"empty says that '' is missing, but '' is in the {where}; write empty = \"value\"")
+
+    def _check_derivation(self) -> None:
+        if self.derive is None:
+            stray = next((name for name in ("column", "as_of") if getattr(self, name) is not None), None)
+            if stray is not None:
+                raise ValueError(f'{stray} belongs to a derived feature: say what to derive, e.g. derive = "weekday"')
+            return
+        aged = self.derive is Derivation.AGE_DAYS
+        expected = FeatureType.NUMBER if aged else FeatureType.INTEGER
+        if self.column is None:
+            raise ValueError(f"derive = '{self.derive.value}' needs column, the one that holds the time")
+        if self.type is not expected:
+            raise ValueError(f"derive = '{self.derive.value}' gives type '{expected.value}', not '{self.type.value}'")
+        if aged != (self.as_of is not None):
+            needs = "needs as_of, the column with the time at which the age is taken" if aged else "takes no as_of"
+            raise ValueError(f"derive = '{self.derive.value}' {needs}")
+        if self.source is not Source.REQUEST:
+            raise ValueError(
+                f"a derived feature is computed from what the request sends: source '{self.source.value}' is not "
+                "possible; store the number itself under a feature without derive"
+            )
 
     def _check_default(self, default: Scalar) -> None:
         python = {
@@ -115,8 +158,8 @@ class Feature(BaseModel):
 
     @model_serializer(mode="wrap")
     def _sparse(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Without an `empty` that says nothing new, so that fingerprints and bundles of before it stay what they are.
-        return {name: value for name, value in dump(self).items() if (name, value) != ("empty", "missing")}
+        # Without what says nothing new, so that fingerprints and bundles of before these keys stay what they are.
+        return {name: value for name, value in dump(self).items() if (name, value) not in _UNSAID}
 
     @property
     def empty_is_value(self) -> bool:
@@ -138,6 +181,20 @@ class Feature(BaseModel):
         """Whether the online store holds this feature."""
         return self.source is not Source.REQUEST
 
+    @property
+    def derived_from(self) -> str:
+        """How the feature is derived, such as "weekday of signup_date"; empty for one that is not."""
+        return "" if self.derive is None else f"{self.derive.value} of {' as of '.join(self.inputs)}"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of a table, and fields of a request, that the value comes from: one or, of an age, two."""
+        return tuple(name for name in (self.column, self.as_of) if name is not None) or (self.name,)
+
+
+_UNSAID = (("empty", "missing"), ("derive", None), ("column", None), ("as_of", None))
+"""Keys of a feature with the values that they have where nothing is declared."""
+
 
 class FeatureSchema(BaseModel):
     """The ordered features of one model: column i of the float32 matrix is `features[i]`."""
@@ -158,6 +215,16 @@ class FeatureSchema(BaseModel):
     def names(self) -> tuple[str, ...]:
         """Feature names in matrix order."""
         return tuple(feature.name for feature in self.features)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that all features come from, each once, in the order of the features."""
+        return tuple(dict.fromkeys(name for feature in self.features for name in feature.inputs))
+
+    @cached_property
+    def derived(self) -> tuple[Feature, ...]:
+        """The features that are computed from times, in schema order."""
+        return tuple(feature for feature in self.features if feature.derive is not None)
 
     @cached_property
     def online(self) -> tuple[Feature, ...]:

@@ -175,6 +175,17 @@ class UseCase(PolicyTable):
         return self
 
     @model_validator(mode="after")
+    def _derived(self) -> UseCase:
+        roles = {self.label: "label", self.key: "key", **dict.fromkeys(self.features, "feature of that name")}
+        if self.entity:
+            roles[self.entity.column] = "entity"
+        for feature in self.features.values():
+            for name in feature.inputs if feature.derive is not None else ():
+                if name in roles:
+                    raise ValueError(f"features.{feature.name}: {name!r} is no time but the {roles[name]}")
+        return self
+
+    @model_validator(mode="after")
     def _reported(self) -> UseCase:
         sliced = [part.column for part in self.slices]
         for name in sliced:
@@ -205,10 +216,11 @@ class UseCase(PolicyTable):
 
     @property
     def columns(self) -> list[str]:
-        """Every column that training reads, each once: features first, then label, key, times and slices."""
+        """Every column that training reads, each once: those of features first, then label, key, times and slices."""
+        derived = {feature.name for feature in self.schema_.derived}
         extra = [self.label, self.key, self.event_time, self.entity.column if self.entity else None]
-        extra += [*(part.column for part in self.slices), *self.known_at.values()]
-        return list(dict.fromkeys([*self.features, *(name for name in extra if name)]))
+        extra += [*(part.column for part in self.slices if part.column not in derived), *self.known_at.values()]
+        return list(dict.fromkeys([*self.schema_.columns, *(name for name in extra if name)]))
 
     @cached_property
     def empty_values(self) -> frozenset[str]:

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.errors import DataError
 from data.sources.type_advice import derivation
 from data.transform.encoding import as_floats
-from data.transform.event_time import event_us, is_time
+from data.transform.event_time import NO_TIME, is_time
 from data.transform.float32_identity import CATEGORY_WORDS, DistinctNumbers, column_numbers
 from data.transform.missing import is_text, missing_mask
+from data.transform.time_values import Times, times_us
 
 _NEARLY_UNIQUE = 0.98
 _TELLTALE_VALUES = 50
@@ -113,6 +113,19 @@ class Column:
         return pc.call_function("all", [numbers]).as_py() and pc.call_function("any", [decimals]).as_py()
 
     @cached_property
+    def time(self) -> bool:
+        """Whether the values are timestamps or dates, or strings that are times, as far as one looks."""
+        if not self.text:
+            return is_time(self.kind)
+        sample = self.present.slice(0, 1000)
+        return len(sample) > 0 and not times_us(sample, self.name).unreadable.any()
+
+    @cached_property
+    def times(self) -> Times:
+        """The times of a column of times."""
+        return times_us(self.values, self.name)
+
+    @cached_property
     def distinct(self) -> int:
         """Number of different values that are present."""
         return len(self.present.unique())
@@ -140,9 +153,7 @@ class Context:
 def _unsupported(column: Column, context: Context) -> str | None:
     if pa.types.is_null(column.kind) or not len(column.present):
         return "empty in every row"
-    if is_time(column.kind):
-        return "a time; derive a number from it if it matters"
-    if column.text or column.number or pa.types.is_boolean(column.kind):
+    if column.text or column.number or pa.types.is_boolean(column.kind) or is_time(column.kind):
         return None
     return f"holds {column.kind}; {derivation(column.kind) or 'write it as numbers or strings if it matters'}"
 
@@ -171,14 +182,20 @@ def _telltale(column: Column, context: Context) -> str | None:
     return GIVEN_AWAY if set(share) <= {0.0, 1.0} else None
 
 
-def _written_time(column: Column, context: Context) -> str | None:
-    if not column.text:
+def _partly_times(column: Column, context: Context) -> str | None:
+    wrong = np.flatnonzero(column.times.unreadable)
+    if not len(wrong):
         return None
-    try:
-        event_us(pa.chunked_array([column.present.slice(0, 1000).combine_chunks()]), column.name)
-    except DataError:
+    first = quoted(str(column.values[int(wrong[0])])[:40])
+    return f"times written as text, but {len(wrong):,} values are none, such as {first}; correct them to derive from it"
+
+
+def _known_later(column: Column, context: Context) -> str | None:
+    if context.times is None:
         return None
-    return "a time written as text; derive a number from it if it matters"
+    us = column.times.us
+    later = int(((us > context.times) & (context.times != NO_TIME)).sum())
+    return f"a time later than the event time in {later:,} rows: it was not known by then" if later else None
 
 
 def _runs_with_time(column: Column, context: Context) -> str | None:
@@ -227,13 +244,21 @@ RULES: tuple[Callable[[Column, Context], str | None], ...] = (
     _row_index,
     _constant,
     _telltale,
-    _written_time,
     _written_number,
     _runs_with_time,
     _identifier,
     _merged,
 )
 """Each returns why a column cannot be a feature, or None; the first reason counts."""
+
+TIME_RULES: tuple[Callable[[Column, Context], str | None], ...] = (
+    _unsupported,
+    _constant,
+    _telltale,
+    _partly_times,
+    _known_later,
+)
+"""The same for a column of times: why nothing can be derived from it."""
 
 
 def _share_with_spaces(column: Column) -> float:

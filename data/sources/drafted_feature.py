@@ -50,7 +50,7 @@ def _feature_line(column: Column, context: Context, online: bool) -> str:
     bounds = natural_bounds(column) if ranged and not code else Bounds()
     parts += [f"{name} = {value}" for name, value in zip(("min", "max"), bounds, strict=True) if value is not None]
     question = f"; {_code_question(column)}" if code else ""
-    return f"{_toml_key(column.name)} = {{ {', '.join(parts)} }}  # {_remark(column, kind)}{question}"
+    return f"{toml_key(column.name)} = {{ {', '.join(parts)} }}  # {remark(column, kind)}{question}"
 
 
 def _feature_type(column: Column, context: Context) -> str:
@@ -81,7 +81,8 @@ def _steady(column: Column, context: Context) -> bool:
     return bool(within < _WITHIN_ENTITY * values.var())
 
 
-def _remark(column: Column, kind: str) -> str:
+def remark(column: Column, kind: str) -> str:
+    """Return what there is to know of a feature's values: their range or words, and how many are missing."""
     missing = f", missing in {column.missing:,} rows{_empty(column)}" if column.missing else ""
     if kind == "category":
         return f"{_words(column)}{missing}{_written_otherwise(column)}"
@@ -114,5 +115,6 @@ def _written_otherwise(column: Column) -> str:
     return "; numbers written as text: convert the column if they are amounts" if column.decimals_as_text else ""
 
 
-def _toml_key(name: str) -> str:
+def toml_key(name: str) -> str:
+    """Return a name as a key of TOML."""
     return name if _BARE_KEY.fullmatch(name) else quoted(name)

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.schema.use_case import parse_use_case
-from data.sources.column_profile import GIVEN_AWAY, ID_NAME, RULES, Column, Context, quoted
+from data.sources.column_profile import GIVEN_AWAY, ID_NAME, RULES, TIME_RULES, Column, Context, quoted
 from data.sources.drafted_feature import DraftedFeature, draft_feature
+from data.sources.drafted_times import TimeDrafts
 from data.sources.label_leakage import Suspect, given_away
 from data.sources.parquet import ParquetSource, open_source, read_table
 from data.sources.type_advice import event_time_remedy, label_remedy, label_type_remedy, shown
@@ -56,7 +57,7 @@ def draft(
         _pandas_indexes(source.schema),
     )
     columns = (_read(source, name) for name in source.schema.names if name not in roles.values())
-    found = _judge(columns, context, online=bool(entity and time))
+    found = _judge(columns, context, TimeDrafts(time, frozenset(source.schema.names)), online=bool(entity and time))
     if not found.kept:
         raise DataError(f"{path}: no column is fit to be a feature:\n" + "\n".join(found.left_out).replace("# ", ""))
     lines = [*(feature.with_copies(found.suspects) for feature in found.kept), *found.left_out]
@@ -78,15 +79,19 @@ class _Judged:
     """The first column that could be the key of the rows."""
 
 
-def _judge(columns: Iterable[Column], context: Context, online: bool) -> _Judged:
+def _judge(columns: Iterable[Column], context: Context, times: TimeDrafts, online: bool) -> _Judged:
     """Keep or leave out each column; they come and go one at a time, since a table may be larger than memory."""
     judged = _Judged()
     for column in columns:
-        reason = next((reason for rule in RULES if (reason := rule(column, context))), None)
+        rules = TIME_RULES if column.time else RULES
+        reason = next((reason for rule in rules if (reason := rule(column, context))), None)
         if reason is None:
-            judged.kept.append(draft_feature(column, context, online))
-            judged.suspects += [judged.kept[-1].suspect] if judged.kept[-1].suspect else []
-            continue
+            drafted = times.draft(column, context) if column.time else [draft_feature(column, context, online)]
+            judged.kept += drafted
+            judged.suspects += [feature.suspect for feature in drafted if feature.suspect]
+            if drafted:
+                continue
+            reason = "a time from which nothing that varies can be derived"
         judged.left_out.append(f"# left out: {quoted(column.name)}: {reason}")
         judged.suspects += [given_away(column, context)] if reason == GIVEN_AWAY else []
         judged.key = judged.key or _as_key(column)

@@ -4,6 +4,7 @@ Training and batch scoring encode columns, serving encodes single values; a prop
 
 - a missing value (`data.transform.missing`) becomes the declared default, else NaN;
 - a category becomes its position in the vocabulary; one that is not in it becomes NaN;
+- a derived feature is the number that `data.transform.derived_time` computes from its columns;
 - an infinity, or a number too large for float32, becomes the largest float32 of its sign,
   because XGBoost refuses infinities while order is all that a tree looks at.
 """
@@ -19,7 +20,9 @@ import pyarrow.compute as pc
 
 from data.errors import DataError, InvalidRow, SchemaMismatch
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Scalar
+from data.transform.derived_time import with_derived
 from data.transform.missing import is_missing, is_text, missing_mask
+from data.transform.table_columns import named_column
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NAN = math.nan
@@ -135,8 +138,10 @@ class Transform:
         """Encode a table of n rows to float32 of shape (n, k), rows in order.
 
         Raises:
-            DataError: a feature's column is missing or of a type that cannot hold it.
+            DataError: a feature's column is missing or of a type that cannot hold it, or a value that a feature is
+                derived from is no time.
         """
+        table = with_derived(table, self.schema.derived)
         columns = [named_column(table, encoder.feature.name) for encoder in self.encoders]
         out = np.empty((table.num_rows, len(columns)), np.float32)
         # An empty table is encoded too: its column types are still checked.
@@ -147,16 +152,9 @@ class Transform:
         return out
 
     def rows(self, rows: Sequence[Sequence[Scalar | None]]) -> np.ndarray:
-        """Encode n rows of raw values in schema order to float32 of shape (n, k)."""
+        """Encode n rows of raw values in schema order, derived ones included, to float32 of shape (n, k)."""
         encoded = [[e.encode(v) for e, v in zip(self.encoders, row, strict=True)] for row in rows]
         return np.array(encoded, np.float32).reshape(len(rows), len(self.encoders))
-
-
-def named_column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """Return a column of a table; raises DataError, which lists the table's columns, when there is none."""
-    if name not in table.column_names:
-        raise DataError(f"column '{name}' is missing; the table has: {', '.join(table.column_names)}")
-    return table.column(name)
 
 
 def as_floats(column: pa.ChunkedArray, name: str) -> np.ndarray:

@@ -85,7 +85,8 @@ def _int64(column: pa.ChunkedArray, name: str) -> np.ndarray:
 
 def _by_size(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
     # Seconds below 1e11 reach the year 5138; the same numbers as milliseconds would all lie before March 1973.
-    size = np.abs(values)
+    # The smallest 64-bit integer has no positive counterpart: its size would be negative.
+    size = np.abs(np.maximum(values, -np.iinfo(np.int64).max))
     choices = [values * 1_000_000, values * 1000, values, values // 1000]
     sized = np.select([size < 10**11, size < 10**14, size < 10**17], choices[:3], choices[3])
     return np.where(absent, NO_TIME, sized)

@@ -94,7 +94,9 @@ def distinct_numbers(table: pa.Table, features: Iterable[Feature]) -> dict[str, 
         DataError: a column is missing.
     """
     numeric = (FeatureType.NUMBER, FeatureType.INTEGER)
-    return {f.name: column_numbers(named_column(table, f.name), f.name) for f in features if f.type in numeric}
+    # What is derived from a time is small.
+    counted = (f.name for f in features if f.type in numeric and f.derive is None)
+    return {name: column_numbers(named_column(table, name), name) for name in counted}
 
 
 def column_numbers(column: pa.ChunkedArray, name: str) -> DistinctNumbers:

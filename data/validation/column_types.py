@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from data.schema.feature_schema import FeatureType
+from data.schema.feature_schema import Feature, FeatureType
 from data.schema.use_case import UseCase
 from data.sources.parquet import ParquetSource, read_table
 from data.sources.type_advice import event_time_remedy, feature_remedy, key_remedy, label_remedy, label_type_remedy
 from data.transform.encoding import as_strings
 from data.transform.event_time import fits_event_time
+from data.transform.time_values import holds_times
 from data.validation.row_checks import numeric, wordy
 
 _LABELS_READ = 100_000
@@ -22,16 +23,29 @@ def check_learned(source: ParquetSource, use_case: UseCase) -> None:
     """
     source.require(use_case.columns)
     for feature in use_case.features.values():
+        if feature.derive is not None:
+            _check_times(source, feature)
+            continue
         kind, role = source.schema.field(feature.name).type, f"(it is a feature of type '{feature.type.value}')"
         category = feature.type is FeatureType.CATEGORY
         fits, expected = (wordy(kind), "strings or integers") if category else (numeric(kind), "numbers")
         source.require_type(feature.name, fits, f"{expected} {role}", feature_remedy(kind, feature.type))
     _check_label(source, use_case.label)
+    derived = {feature.name for feature in use_case.schema_.derived}
     for part in use_case.slices:
+        if part.column in derived:
+            continue
         fits = part.edges is None or numeric(source.schema.field(part.column).type)
         source.require_type(
             part.column, fits, "numbers (it is a slice with edges)", "convert it or leave the edges out"
         )
+
+
+def _check_times(source: ParquetSource, feature: Feature) -> None:
+    for name in feature.inputs:
+        kind = source.schema.field(name).type
+        expected = f"timestamps, dates, ISO strings or whole numbers ('{feature.name}' is derived from it)"
+        source.require_type(name, holds_times(kind), expected, event_time_remedy(kind))
 
 
 def _check_label(source: ParquetSource, name: str) -> None:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from data.schema.feature_schema import Feature, FeatureType
 from data.schema.use_case import Entity, UseCase
+from data.transform.derived_time import derive
 from data.transform.encoding import FLOAT32_MAX, as_floats, as_strings
 from data.transform.entity_key import entity_keys
 from data.transform.event_time import NO_TIME
@@ -66,19 +67,35 @@ def value_checks(table: pa.Table, features: Sequence[Feature]) -> Iterator[Check
     """Yield the checks of single values: those that HTTP, too, makes of a request.
 
     Args:
-        table: n rows, with a column for each feature.
+        table: n rows, with the columns that each feature comes from.
         features: what is declared of the columns.
 
     Raises:
         DataError: a column is of a type that cannot hold its feature.
     """
+    yield from derived_checks(table, features)
     for feature in features:
+        if feature.derive is not None:
+            continue
         column = table.column(feature.name)
         if feature.type is not FeatureType.CATEGORY:
             yield from _number_checks(feature, as_floats(column, feature.name))
         elif feature.required:
             words = as_strings(column, feature.name)
             yield Check(feature.name, _MISSING, missing_mask(words, feature.empty_is_value))
+
+
+def derived_checks(table: pa.Table, features: Sequence[Feature]) -> Iterator[Check]:
+    """Yield the checks of the times that features are derived from, and of the features; as for `value_checks`."""
+    derived = [feature for feature in features if feature.derive is not None]
+    found = derive(table, derived)
+    required = {name for feature in derived if feature.required for name in feature.inputs}
+    for name, times in found.times.items():
+        if name in required:
+            yield Check(name, _MISSING, times.missing)
+        yield Check(name, "not a time", times.unreadable)
+    for feature in derived:
+        yield from _range_checks(feature, found.values[feature.name])
 
 
 def entity_checks(column: pa.ChunkedArray, entity: Entity) -> Iterator[Check]:
@@ -103,14 +120,18 @@ def _number_checks(feature: Feature, values: np.ndarray) -> Iterator[Check]:
     yield Check(feature.name, "infinite", infinite)
     too_large = (np.abs(values) > FLOAT32_MAX) & ~infinite
     yield Check(feature.name, f"does not fit into 32-bit floating point ({FLOAT32_MAX:.3g})", too_large)
-    if feature.min is not None:
-        yield Check(feature.name, f"below the smallest accepted value {feature.min:g}", values < feature.min)
-    if feature.max is not None:
-        yield Check(feature.name, f"above the largest accepted value {feature.max:g}", values > feature.max)
+    yield from _range_checks(feature, values)
     if feature.type is FeatureType.INTEGER:
         yield Check(feature.name, "not a whole number", ~absent & ~infinite & (values != np.floor(values)))
     if feature.type is FeatureType.BOOLEAN:
         yield Check(feature.name, "neither true nor false", ~absent & (values != 0) & (values != 1))
+
+
+def _range_checks(feature: Feature, values: np.ndarray) -> Iterator[Check]:
+    if feature.min is not None:
+        yield Check(feature.name, f"below the smallest accepted value {feature.min:g}", values < feature.min)
+    if feature.max is not None:
+        yield Check(feature.name, f"above the largest accepted value {feature.max:g}", values > feature.max)
 
 
 def _late(times: np.ndarray, absent: np.ndarray) -> np.ndarray:

@@ -111,7 +111,8 @@ def refusals(table: pa.Table, manifest: BundleManifest, transform: Transform) ->
 
 
 def _checks(table: pa.Table, manifest: BundleManifest) -> Iterable[Check]:
-    features = [feature for feature in manifest.schema_.features if feature.name in table.column_names]
+    present = set(table.column_names)
+    features = [feature for feature in manifest.schema_.features if present.issuperset(feature.inputs)]
     yield from value_checks(table, features)
     if manifest.entity and manifest.entity.column in table.column_names:
         yield from entity_checks(table.column(manifest.entity.column), manifest.entity)

@@ -95,13 +95,13 @@ def plan(
         DataError: a required or carried column is missing.
     """
     manifest = bundle.manifest
-    source.require([feature.name for feature in manifest.schema_.features if feature.required])
+    source.require([name for feature in manifest.schema_.features if feature.required for name in feature.inputs])
     entity = manifest.entity.column if manifest.entity else None
     if _store_needed(manifest, source) and entity is not None:
         source.require([entity])
     carried = _carried(carry, manifest, source)
     present = set(source.schema.names)
-    needed = [*manifest.schema_.names, *([entity] if entity else [])]
+    needed = [*manifest.schema_.columns, *([entity] if entity else [])]
     columns = tuple(dict.fromkeys([name for name in needed if name in present] + list(carried)))
     fingerprint = job_fingerprint(manifest, version, source, carried, settings)
     schema = pa.schema([*(source.schema.field(name) for name in carried), *_added(carried)])

@@ -122,9 +122,10 @@ class InferencePipeline:
 
     def _with_absent_columns(self, table: pa.Table) -> pa.Table:
         for feature in self._transform.schema.features:
-            if feature.name not in table.column_names and not feature.required:
-                kind = pa.string() if feature.type is FeatureType.CATEGORY else pa.float64()
-                table = table.append_column(feature.name, pa.nulls(table.num_rows, kind))
+            absent = () if feature.required else [name for name in feature.inputs if name not in table.column_names]
+            words = feature.type is FeatureType.CATEGORY or feature.derive is not None
+            for name in absent:
+                table = table.append_column(name, pa.nulls(table.num_rows, pa.string() if words else pa.float64()))
         return table
 
     async def _fill_online(self, matrix: np.ndarray, table: pa.Table) -> None:

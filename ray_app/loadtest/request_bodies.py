@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from data.errors import ConfigError, DataError
 from data.sources.parquet import iter_batches, open_source
+from data.transform.event_time import is_time
+from data.transform.time_values import json_times
 
 MAX_BODIES = 100_000
 _ENTITIES = 1000
@@ -67,13 +70,21 @@ def _table(path: Path, schema: Mapping[str, Any]) -> list[bytes]:
     columns = [name for name in source.schema.names if name in schema["properties"]]
     encoded: list[bytes] = []
     for batch in iter_batches(path, columns):
-        rows = batch.slice(0, MAX_BODIES - len(encoded)).to_pylist()
+        rows = _with_json_times(batch.slice(0, MAX_BODIES - len(encoded))).to_pylist()
         encoded += [_body({name: value for name, value in row.items() if value is not None}, path) for row in rows]
         if len(encoded) >= MAX_BODIES:
             break
     if not encoded:
         raise DataError(f"--mix {path}: holds no row")
     return encoded
+
+
+def _with_json_times(rows: pa.Table | pa.RecordBatch) -> pa.Table:
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    for at, field in enumerate(table.schema):
+        if is_time(field.type):
+            table = table.set_column(at, field.name, [json_times(table.column(at), field.name)])
+    return table
 
 
 def _body(row: Mapping[str, Any], path: Path) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.schema.feature_schema import Feature, FeatureType, Scalar, Source
+from data.transform.time_values import EXPECTED
 from tune.registry.bundle import BundleManifest
 
 _TYPES = {
@@ -16,6 +17,7 @@ _TYPES = {
     FeatureType.CATEGORY: "string",
 }
 _SHOWN_CATEGORIES = 50
+_EXAMPLE_TIME = "2024-01-01T00:00:00Z"
 
 
 def example(manifest: BundleManifest) -> dict[str, Any]:
@@ -24,7 +26,9 @@ def example(manifest: BundleManifest) -> dict[str, Any]:
     if manifest.entity is not None:
         body[manifest.entity.column] = "example" if manifest.entity.type == "string" else 0
     for feature in manifest.schema_.features:
-        if feature.source is Source.REQUEST:
+        if feature.derive is not None:
+            body |= {name: manifest.example.get(name, _EXAMPLE_TIME) for name in feature.inputs}
+        elif feature.source is Source.REQUEST:
             body[feature.name] = _example_value(manifest, feature)
     return body
 
@@ -131,9 +135,12 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
         properties[manifest.entity.column] = {"type": kind, "description": "Key of the online features"}
         required.append(manifest.entity.column)
     for feature in manifest.schema_.features:
-        if feature.source is not Source.ONLINE:
+        if feature.source is not Source.ONLINE and feature.derive is None:
             properties[feature.name] = _feature(feature, manifest.shown_words(feature))
             required += [feature.name] if feature.required else []
+    times = _times(manifest)
+    properties |= times
+    required += [name for name, described in times.items() if "nullable" not in described]
     if manifest.key is not None:
         properties[manifest.key] = {
             "oneOf": [{"type": "string"}, {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}],
@@ -170,6 +177,24 @@ def _feature(feature: Feature, shown: Sequence[str]) -> dict[str, Any]:
     if feature.max is not None:
         kind["maximum"] = feature.max
     return kind
+
+
+def _times(manifest: BundleManifest) -> dict[str, Any]:
+    """The fields with the times that features are derived from."""
+    derived: dict[str, list[Feature]] = {}
+    for feature in manifest.schema_.derived:
+        for name in feature.inputs:
+            derived.setdefault(name, []).append(feature)
+    return {name: _time(features) for name, features in derived.items()}
+
+
+def _time(features: Sequence[Feature]) -> dict[str, Any]:
+    described = [f"{feature.name}{f' ({feature.description})' if feature.description else ''}" for feature in features]
+    kind: dict[str, Any] = {
+        "oneOf": [{"type": "string"}, {"type": "integer"}],
+        "description": f"{EXPECTED[0].upper()}{EXPECTED[1:]}. Derived from it: {', '.join(described)}.",
+    }
+    return kind if any(feature.required for feature in features) else {**kind, "nullable": True}
 
 
 def _prediction() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from data.errors import (
     VersionUnavailable,
 )
 from data.schema.value_source import ValueSource
+from data.transform.derived_time import derive_sent
 from data.transform.encoding import Transform
 from ray_app.prediction import Prediction
 from ray_app.protocol.row_parser import RefusedItem
@@ -104,7 +105,9 @@ class ResponseRenderer:
         value: Any = feature.default
         source = ValueSource.DEFAULT
         if prediction.row.encoded[i] is not None:
-            value, source = prediction.row.values[feature.name], ValueSource.REQUEST
+            sent = prediction.row.values
+            value = sent[feature.name] if feature.derive is None else derive_sent(feature, sent)
+            source = ValueSource.REQUEST
         elif prediction.lookup.online is not None and feature.name in self._stored_at:
             stored = prediction.lookup.online.values[self._stored_at[feature.name]]
             if stored is not None:

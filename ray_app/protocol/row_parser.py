@@ -8,9 +8,11 @@ from typing import Any
 
 from data.errors import InvalidRow, RayscoreError
 from data.schema.feature_schema import Source
+from data.transform.derived_time import derive_value
 from data.transform.encoding import Transform, json_type
 from data.transform.entity_key import LONGEST
 from data.transform.missing import is_blank
+from data.transform.time_values import EXPECTED, time_us
 from ray_app.prediction import Row
 from tune.registry.bundle import BundleManifest
 
@@ -35,12 +37,24 @@ class RowParser:
     def __init__(self, manifest: BundleManifest, transform: Transform) -> None:
         self._online_only = {f.name for f in manifest.schema_.features if f.source is Source.ONLINE}
         self._fields = tuple(
-            (encoder.feature.name, encoder, encoder.feature.required) for encoder in transform.encoders
+            (encoder.feature.name, encoder, encoder.feature.required and encoder.feature.derive is None)
+            for encoder in transform.encoders
         )
         self._entity = manifest.entity
         self._key = manifest.key
+        self._derived = tuple(
+            (at, encoder) for at, encoder in enumerate(transform.encoders) if encoder.feature.derive is not None
+        )
+        self._computed = {encoder.feature.name: encoder.feature.inputs for _, encoder in self._derived}
+        self._not_sent = self._online_only | self._computed.keys()
+        # Of a time that several features come from, whether one of them is required.
+        self._times: dict[str, bool] = {}
+        for _, encoder in self._derived:
+            for name in encoder.feature.inputs:
+                self._times[name] = self._times.get(name, False) or encoder.feature.required
         entity = {manifest.entity.column} if manifest.entity else set()
-        self._known = set(manifest.schema_.names) - self._online_only | entity | ({self._key} if self._key else set())
+        sent = set(manifest.schema_.columns) - self._online_only
+        self._known = sent | entity | ({self._key} if self._key else set())
 
     def parse(self, item: Any) -> Row:
         """Return the row of one decoded JSON object.
@@ -55,6 +69,8 @@ class RowParser:
             errors += self._unknown_fields(item)
         entity = self._parse_entity(item, errors)
         encoded = self._encode(item, errors)
+        if self._derived:
+            self._derive(item, encoded, errors)
         key = self._parse_key(item, errors)
         if errors:
             raise RefusedItem(errors)
@@ -65,7 +81,7 @@ class RowParser:
         for name, encoder, required in self._fields:
             value = item.get(name)
             # Most values are neither None nor falsy, and what is missing is: the cheap questions first.
-            if value is None or (not value and encoder.is_missing(value)) or name in self._online_only:
+            if value is None or (not value and encoder.is_missing(value)) or name in self._not_sent:
                 encoded.append(None)
                 if required:
                     errors.append(InvalidRow(name, "is required"))
@@ -75,6 +91,31 @@ class RowParser:
             except InvalidRow as exc:
                 errors.append(exc)
         return encoded
+
+    def _derive(self, item: dict[str, Any], encoded: list[float | None], errors: list[InvalidRow]) -> None:
+        times = {name: self._parse_time(item, name, errors) for name in self._times}
+        for at, encoder in self._derived:
+            value = derive_value(encoder.feature, times)
+            try:
+                accepted = None if value is None else encoder.accept(value)
+            except InvalidRow as exc:
+                errors.append(exc)
+            else:
+                # With an error there may be fewer values than features, and none of them is used.
+                if not errors:
+                    encoded[at] = accepted
+
+    def _parse_time(self, item: dict[str, Any], name: str, errors: list[InvalidRow]) -> int | None:
+        value = item.get(name)
+        if _is_blank(value):
+            if self._times[name]:
+                errors.append(InvalidRow(name, "is required"))
+            return None
+        time = time_us(value)
+        if time is None:
+            shown = f"{value!r:.60}" if isinstance(value, str) else json_type(value)
+            errors.append(InvalidRow(name, f"expected {EXPECTED}; got {shown}"))
+        return time
 
     def _parse_entity(self, item: dict[str, Any], errors: list[InvalidRow]) -> str | None:
         if self._entity is None:
@@ -117,6 +158,9 @@ class RowParser:
         shown = name if len(name) <= 80 else name[:77] + "..."
         if name in self._online_only:
             return InvalidRow(shown, "is read from the online store; do not send it")
+        if name in self._computed:
+            columns = " and ".join(f"'{column}'" for column in self._computed[name])
+            return InvalidRow(shown, f"is derived by the service; send {columns} instead")
         near = difflib.get_close_matches(name[:80], self._known, n=1, cutoff=0.5)
         known = ", ".join(sorted(self._known)[:_MOST_KNOWN])
         hint = f"did you mean '{near[0]}'?" if near else f"known fields: {known}"

@@ -32,7 +32,7 @@ from tune.dataset.profiling import profile_rows
 from tune.dataset.shards import Shards, shard_bytes, shard_folder, write_shard
 from tune.dataset.split import PARTS, SplitKeys, SplitOrder, TableSplit, refuse_one_sided, rows_of, split_order
 from tune.dataset.streaming_split import stream_split
-from tune.dataset.training_table import TrainingTable, read_labels
+from tune.dataset.training_table import TrainingTable, derived_rows, read_labels
 
 Result = TypeVar("Result")
 
@@ -204,8 +204,10 @@ class _Encoder:
     first_rows: Mapping[str, int]
 
     def __call__(self, block: pa.Table) -> _EncodedBlock:
-        first_row, table = _first_row(block, self.first_rows), without_origin(block)
-        labels = read_labels(table, self.use_case.label, origin_of(block).file)
+        first_row, read = _first_row(block, self.first_rows), without_origin(block)
+        file = origin_of(block).file
+        labels = read_labels(read, self.use_case.label, file)
+        table = derived_rows(read, self.use_case, file)
         part = self.division.parts(self.division.order.keys(table, labels, first_row))
         train = np.flatnonzero(part == 0)
         learned, name = table.take(train), f"{first_row:012d}"
@@ -214,7 +216,7 @@ class _Encoder:
         drawn = np.flatnonzero(_uniform(first_row, table.num_rows) < self.share)
         counts = np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2)
         sample = table.take(drawn)
-        content, numbers = content_sum(table, first_row), distinct_numbers(table, self.use_case.features.values())
+        content, numbers = content_sum(read, first_row), distinct_numbers(table, self.use_case.features.values())
         profile = profile_rows(learned, self.transform.schema)
         return _EncodedBlock((name, len(train)), content, counts, sample, part[drawn], numbers, profile)
 

@@ -12,13 +12,14 @@ from data.errors import DataError
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 from data.sources.type_advice import label_remedy, shown
+from data.transform.derived_time import with_derived
 from data.transform.encoding import as_floats, named_column
 from data.transform.missing import missing_mask
 from tune.dataset.fingerprint import content_sum, digest
 
 
 class TrainingTable(NamedTuple):
-    """Every declared column of n rows, the labels as uint8 of shape (n,), and the table's origin."""
+    """Every declared column and derived feature of n rows, the labels as uint8 of shape (n,), and the table's path."""
 
     table: pa.Table
     labels: np.ndarray
@@ -38,13 +39,22 @@ def load_training_table(path: str | Path, use_case: UseCase) -> TrainingTable:
     """Read the columns of `use_case` from a Parquet file or folder into memory.
 
     Raises:
-        DataError: the file is broken, a column is missing, or the label is not 0 and 1 or of one class only.
+        DataError: the file is broken, a column is missing, a value that a feature is derived from is no time, or the
+            label is not 0 and 1 or of one class only.
     """
     table = read_table(path, use_case.columns)
     labels = read_labels(table, use_case.label, path)
     if labels.min() == labels.max():
         raise DataError(f"{path}: every row has {use_case.label} = {labels[0]}; a model needs rows of both labels")
-    return TrainingTable(table, labels, Path(path), fingerprint(table))
+    return TrainingTable(derived_rows(table, use_case, path), labels, Path(path), fingerprint(table))
+
+
+def derived_rows(table: pa.Table, use_case: UseCase, path: str | Path) -> pa.Table:
+    """Return rows of the table at `path` with their derived features; raises DataError where a value is no time."""
+    try:
+        return with_derived(table, use_case.schema_.derived)
+    except DataError as exc:
+        raise DataError(f"{path}: {exc}") from exc
 
 
 def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:

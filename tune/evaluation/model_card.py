@@ -213,6 +213,8 @@ def _features_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
 
 def _about(feature: Feature) -> str:
     known = f" ({len(feature.vocabulary)} known words)" if feature.vocabulary else ""
+    if feature.derived_from:
+        known = f" ({feature.derived_from})"
     return f"{feature.description}{known}".replace("|", "/").strip()
 
 

@@ -14,7 +14,7 @@ from data.schema.feature_schema import FeatureSchema, Scalar
 from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
-from tune.pipeline.made_up_rows import common_words, example_values, probe_rows, typical_values
+from tune.pipeline.made_up_rows import common_words, example_times, example_values, probe_rows, typical_values
 from tune.registry.bundle import Bundle, BundleManifest, Probe
 from tune.training.onnx_export import OnnxScorer
 
@@ -68,7 +68,7 @@ def pack(
         data_fingerprint=data_fingerprint,
         learned_until_us=learned_until_us,
         common_words=common,
-        example=example_values(schema, typical),
+        example=example_values(schema, typical) | example_times(schema, table),
         training_profile=profile,
         probe=_probe(schema, onnx, typical),
     )

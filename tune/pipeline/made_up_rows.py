@@ -15,6 +15,7 @@ import pyarrow as pa
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Scalar
 from data.schema.use_case import UseCase
 from data.transform.encoding import as_floats, named_column
+from data.transform.time_values import times_us
 from tune.dataset.encoded_examples import count_words
 
 LEAST_ROWS_OF_A_WORD = 10
@@ -58,6 +59,19 @@ def example_values(schema: FeatureSchema, typical: Sequence[Sequence[Scalar]]) -
         for feature, values in zip(schema.features, typical, strict=True)
         if values
     }
+
+
+def example_times(schema: FeatureSchema, table: pa.Table) -> dict[str, Scalar]:
+    """One time for each column that features are derived from: the beginning of the month of the middle one."""
+    names = dict.fromkeys(name for feature in schema.derived for name in feature.inputs)
+    columns = {name: times_us(named_column(table, name), name) for name in names}
+    found = {name: times.us[~times.missing] for name, times in columns.items()}
+    return {name: f"{_month(us)}-01T00:00:00Z" for name, us in found.items() if us.size}
+
+
+def _month(us: np.ndarray) -> str:
+    middle = np.partition(us, us.size // 2)[us.size // 2]
+    return str(middle.astype("datetime64[us]").astype("datetime64[M]"))
 
 
 def probe_rows(schema: FeatureSchema, typical: Sequence[Sequence[Scalar]]) -> list[list[Scalar | None]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import xgboost
 
+from data.schema.feature_schema import Feature
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.atomic_output import write_table
@@ -118,7 +120,9 @@ def _write_artifacts(
     report, plots, metric = scratch / REPORT_FOLDER, scratch / "plots", use_case.search.metric
     report.mkdir()
     (report / "card.md").write_text(card, "utf-8")
-    (report / "data.json").write_text(json.dumps(describe(outcome.source), indent=2), "utf-8")
+    (report / "data.json").write_text(
+        json.dumps(describe(outcome.source, outcome.prepared.schema.derived), indent=2), "utf-8"
+    )
     slices = [each._asdict() for each in outcome.figures.slices]
     alarms = [alarm._asdict() for alarm in outcome.figures.alarms]
     (report / "findings.json").write_text(json.dumps({"alarms": alarms, "slices": slices}, indent=2), "utf-8")
@@ -129,13 +133,16 @@ def _write_artifacts(
     write_table(holdout, scratch / HOLDOUT_FOLDER / "holdout.parquet")
 
 
-def describe(source: TrainingTable) -> dict[str, Any]:
-    """Describe the table that the model learned from: files with sizes, rows, column types and fingerprint."""
-    schema: pa.Schema = source.table.schema
+def describe(source: TrainingTable, derived: Sequence[Feature] = ()) -> dict[str, Any]:
+    """Describe the table that the model learned from: files with sizes, rows, column types and fingerprint.
+
+    `derived` are the features that were computed from it, which are no columns of the files.
+    """
+    computed = {feature.name for feature in derived}
     return {
         "path": str(source.path),
         "files": {str(file.path): file_size(file.path) for file in table_files(source.path).files},
         "rows": source.rows,
-        "columns": {field.name: str(field.type) for field in schema},
+        "columns": {field.name: str(field.type) for field in source.table.schema if field.name not in computed},
         "fingerprint": source.fingerprint,
     }

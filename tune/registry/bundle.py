@@ -100,7 +100,8 @@ class BundleManifest(BaseModel):
     """For each category, how many words at the front of its vocabulary may be shown to anyone: they are declared, or of
     many rows. A bundle that does not say shows none."""
     example: dict[str, Scalar] = Field(default_factory=dict)
-    """A made-up typical value of each feature; empty in bundles that were made before there was one."""
+    """A made-up typical value of each feature, and of each time that features are derived from; empty in bundles that
+    were made before there was one."""
     training_profile: TrainingProfile | None = None
     """What the train rows held of each feature; None in bundles that were made before there was one. The smallest and
     largest numbers are of single rows: serving shows them nowhere."""
@@ -133,8 +134,7 @@ class BundleManifest(BaseModel):
     def _said(self) -> dict[str, str]:
         entity = f"{self.entity.column} ({self.entity.type})" if self.entity else "none"
         features = {
-            f"feature {f.name}": f"{f.type.value} from {f.source.value}{', required' if f.required else ''}"
-            for f in self.schema_.features
+            f"feature {f.name}": f"{f.type.value} from {f.source.value}{_clauses(f)}" for f in self.schema_.features
         }
         return {"name": self.name, "label": self.label, "entity": entity, "view": self.view, **features}
 
@@ -241,6 +241,11 @@ class Bundle:
                     f"{origin}: {name} is not the file that {MANIFEST} describes; publish the model again"
                 )
         return cls(manifest, files[ONNX], files[BOOSTER], files[CARD].decode())
+
+
+def _clauses(feature: Feature) -> str:
+    required = ", required" if feature.required else ""
+    return required + (f", {feature.derived_from}" if feature.derived_from else "")
 
 
 def _parse_manifest(text: bytes, origin: str) -> BundleManifest:

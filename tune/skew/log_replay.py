@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from data.prediction_log.files import LogFile, log_files, read_file, sources
 from data.schema.feature_schema import FeatureSchema, FeatureType
 from data.schema.value_source import ValueSource
+from data.transform.derived_time import derive_sent
 from data.transform.encoding import Transform
-from data.transform.missing import is_missing
+from data.transform.missing import is_blank, is_missing
+from data.transform.time_values import time_us
 from tune.registry.bundle import Bundle
 from tune.skew.row_comparison import RowComparer, SentRow, ServedRow, SkewProof, UsedValue
 
@@ -63,13 +65,16 @@ def _parts(folder: Path, version: str, schema: FeatureSchema) -> Iterator[pa.Tab
 
 
 def _sent(row: dict[str, Any], schema: FeatureSchema) -> dict[str, Any]:
-    """Return the features that the request had a value of."""
+    """Return the features, and the times that some are derived from, that the request had a value of."""
     sent = json.loads(row["sent"] or "{}")
-    return {f.name: sent[f.name] for f in schema.features if not is_missing(sent.get(f.name), f.empty_is_value)}
+    own = [f for f in schema.features if f.derive is None and not is_missing(sent.get(f.name), f.empty_is_value)]
+    times = {name: sent[name] for f in schema.derived for name in f.inputs if not is_blank(sent.get(name))}
+    return {f.name: sent[f.name] for f in own} | times
 
 
 def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
     sent, online = _sent(row, schema), json.loads(row["online"] or "{}")
+    sent |= {feature.name: derive_sent(feature, sent) for feature in schema.derived}
     used = {}
     for feature, source in zip(schema.features, sources(row["sources"]), strict=True):
         values = {ValueSource.REQUEST: sent, ValueSource.ONLINE: online}.get(source, {feature.name: feature.default})
@@ -80,7 +85,13 @@ def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
 def _as_table(bodies: list[dict[str, Any]], schema: FeatureSchema) -> pa.Table:
     """Return the sent values as a table like that of training, null where a value was not sent."""
     columns = {}
+    for name in dict.fromkeys(name for feature in schema.derived for name in feature.inputs):
+        # One request may send a string and another one a number.
+        times = [None if name not in body else time_us(body[name]) for body in bodies]
+        columns[name] = pa.array(times, pa.timestamp("us"))
     for feature in schema.features:
+        if feature.derive is not None:
+            continue
         values = [body.get(feature.name) for body in bodies]
         if feature.type is FeatureType.CATEGORY:
             columns[feature.name] = pa.array(values, pa.string())

@@ -1,7 +1,8 @@
 """Replay requests: the rows of a table as the JSON objects that clients would send, beside the encoded rows.
 
-Every feature that a request may carry is sent. A feature of source `either` is sent in every other row and left to the
-store in the rest; in a second pass over the table it is the other way round.
+Every feature that a request may carry is sent, of a derived one the times that it comes from. A feature of source
+`either` is sent in every other row and left to the store in the rest; in a second pass over the table it is the other
+way round.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from data.schema.feature_schema import Feature, FeatureType, Scalar, Source
 from data.transform.encoding import Transform, as_floats, as_strings, named_column
 from data.transform.entity_key import entity_keys
 from data.transform.missing import missing_as_null
+from data.transform.time_values import json_times
 from tune.registry.bundle import BundleManifest
 from tune.skew.row_comparison import SentRow
 
@@ -30,9 +32,11 @@ class ReplayRequests:
     def __init__(self, table: pa.Table, manifest: BundleManifest) -> None:
         self._table = table
         self._entity = manifest.entity
-        self._features = [f for f in manifest.schema_.features if f.source is not Source.ONLINE]
+        schema = manifest.schema_
+        self._features = [f for f in schema.features if f.source is not Source.ONLINE and f.derive is None]
+        self._times = dict.fromkeys(name for f in schema.derived for name in f.inputs)
         self._open = {f.name for f in self._features if f.source is Source.EITHER}
-        self._transform = Transform(manifest.schema_)
+        self._transform = Transform(schema)
 
     @property
     def forms(self) -> int:
@@ -50,6 +54,7 @@ class ReplayRequests:
         turn, first = divmod(start, self._table.num_rows)
         part = self._table.slice(first, count)
         columns = [(f.name, json_values(named_column(part, f.name), f)) for f in self._features]
+        columns += [(name, json_times(named_column(part, name), name)) for name in self._times]
         entities = self._entities(part)
         sent = []
         for at, entity in enumerate(entities):

@@ -18,6 +18,7 @@ import numpy as np
 
 from data.schema.feature_schema import Scalar
 from data.schema.value_source import ValueSource
+from data.transform.derived_time import derive_sent
 from data.transform.encoding import FeatureEncoder, Transform
 from tune.registry.bundle import Bundle
 from tune.training.onnx_export import OnnxScorer
@@ -197,7 +198,8 @@ class RowComparer:
         self, encoder: FeatureEncoder, code: float, sent: SentRow, used: UsedValue, scored: float | None
     ) -> FieldDifference:
         feature = encoder.feature
-        value = (sent.body or {}).get(feature.name)
+        body = sent.body or {}
+        value = body.get(feature.name) if feature.derive is None else derive_sent(feature, body)
         stored = {} if self._stored is None else self._stored.get(sent.entity or "", {})
         implied = _float32(encoder.encode(used.value))
         online = implied if scored is None else scored

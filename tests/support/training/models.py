@@ -11,8 +11,9 @@ import pyarrow as pa
 import xgboost
 
 from data.schema.feature_schema import Feature
-from data.schema.use_case import Metric, UseCase, load_use_case
+from data.schema.use_case import Metric, UseCase, load_use_case, parse_use_case
 from data.sources.atomic_output import write_table
+from data.transform.derived_time import with_derived
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import TrainingTable, fingerprint
 from tune.metrics.figures import best_threshold, metrics
@@ -63,7 +64,8 @@ def write_card_table(path: Path, rows: int = 3000, seed: int = 7) -> Path:
 def train_bundle(table: pa.Table, use_case: UseCase, rounds: int = 20, **params: object) -> Bundle:
     """Train, export, check and pack without search, registry or Ray."""
     labels = table.column(use_case.label).to_numpy().astype(np.uint8)
-    source = TrainingTable(table, labels, Path("table.parquet"), fingerprint(table))
+    raw, table = table, with_derived(table, use_case.schema_.derived)
+    source = TrainingTable(table, labels, Path("table.parquet"), fingerprint(raw))
     prepared = prepare(source, use_case)
     train, validation = (xgboost.DMatrix(part.x, part.y) for part in (prepared.train, prepared.validation))
     fitted = fit({**base_params(Metric.PR_AUC, 1, 0), **params}, Metric.PR_AUC, train, validation, rounds, rounds)
@@ -102,3 +104,40 @@ def blank_merchants_table(rows: int = 3000, seed: int = 7) -> pa.Table:
 def blank_merchants_bundle(empty: str) -> Bundle:
     """A model of `blank_merchants_table` to which '' is "missing" or a "value"."""
     return train_bundle(blank_merchants_table(), optional_merchants(empty=empty))
+
+
+TIMES = """
+name = "new_cards"
+label = "is_fraud"
+key = "transaction_id"
+event_time = "timestamp"
+
+[features]
+amount = { type = "number" }
+hour = { type = "integer", derive = "hour", column = "timestamp" }
+opened_weekday = { type = "integer", derive = "weekday", column = "opened", optional = true }
+opened_age = { type = "number", derive = "age_days", column = "opened", as_of = "timestamp", min = -1, optional = true }
+"""
+"""A use case that derives from two times, of which one may be missing."""
+
+
+def times_use_case() -> UseCase:
+    """The use case of `TIMES`."""
+    return parse_use_case(TIMES, "times.toml")
+
+
+def times_table(rows: int = 3000, seed: int = 7) -> pa.Table:
+    """`card_table` with the time at which the account was opened, as text in two spellings; missing in every tenth."""
+    table, rng = card_table(rows, seed), np.random.default_rng(seed)
+    moments = [
+        moment - timedelta(minutes=int(minutes))
+        for moment, minutes in zip(table.column("timestamp").to_pylist(), rng.integers(0, 4_000_000, rows), strict=True)
+    ]
+    spelled = [f"{moment:%Y-%m-%d}" if at % 3 else moment.isoformat() for at, moment in enumerate(moments)]
+    return table.append_column("opened", pa.array(["" if at % 10 == 9 else text for at, text in enumerate(spelled)]))
+
+
+@functools.cache
+def times_bundle() -> Bundle:
+    """A model of `times_table`."""
+    return train_bundle(times_table(), times_use_case())
