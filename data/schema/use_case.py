@@ -5,8 +5,6 @@ Parsed into an immutable `UseCase`, from which search, gates, online store and H
 
 from __future__ import annotations
 
-import difflib
-import re
 import sys
 from collections.abc import Sequence
 from enum import Enum
@@ -17,10 +15,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
-from data.errors import ConfigError, Fault, faults
+from data.errors import ConfigError, faults
 from data.schema.duration import parse_duration
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, PolicyTable, Slice
+from data.schema.toml_mistake import explain
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -265,21 +264,8 @@ def parse_use_case(text: str, origin: str) -> UseCase:
     try:
         return UseCase.model_validate(raw)
     except ValidationError as exc:
-        lines = [f"{origin}: {_explain(fault, text)}" for fault in faults(exc)]
+        lines = [f"{origin}: {explain(fault, text, _known_keys)}" for fault in faults(exc)]
         raise ConfigError("\n".join(lines)) from exc
-
-
-def _explain(fault: Fault, text: str) -> str:
-    message = fault.reason
-    if fault.kind == "extra_forbidden":
-        known = _known_keys(fault.path)
-        near = difflib.get_close_matches(fault.path[-1], known, n=1)
-        message = f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; known: {', '.join(known)}"
-    elif fault.kind == "missing":
-        message = "is required"
-    line = _line_of(fault.path, text)
-    place = fault.place + (f" (line {line})" if line else "")
-    return f"{place}: {message}" if place else message
 
 
 def _known_keys(path: Sequence[str]) -> list[str]:
@@ -297,16 +283,3 @@ def _known_keys(path: Sequence[str]) -> list[str]:
     if len(path) >= 2 and path[0] in inside:
         model = inside[path[0]][len(path) > 2]
     return sorted(name for name in model.model_fields if not (model is Feature and name == "name"))
-
-
-def _line_of(path: Sequence[str], text: str) -> int | None:
-    """Best guess at the line that declares the deepest key of `path` which the text mentions."""
-    start, found = 0, None
-    lines = text.splitlines()
-    for key in path:
-        pattern = re.compile(rf"""(^|[\[.{{,\s"'])({re.escape(key)})["']?\s*(=|\]|\.)""")
-        hit = next((i for i in range(start, len(lines)) if pattern.search(lines[i])), None)
-        if hit is None:
-            break
-        start = found = hit
-    return None if found is None else found + 1

@@ -30,9 +30,9 @@ def feature_remedy(kind: pa.DataType, declared: FeatureType) -> str:
 def derivation(kind: pa.DataType) -> str | None:
     """Return what to derive from values that are neither numbers, words nor truth values; None for any other."""
     if pa.types.is_timestamp(kind):
-        return "derive a number from it, such as the hour, the weekday or the age in days"
+        return 'derive features of other names from it (derive = "hour", "weekday" or "age_days")'
     if pa.types.is_date(kind):
-        return "derive a number from it, such as the weekday, the month or the age in days"
+        return 'derive features of other names from it (derive = "weekday", "month" or "age_days")'
     if pa.types.is_time(kind):
         return "derive a number from it, such as the hour or the seconds since midnight"
     if pa.types.is_duration(kind) or pa.types.is_interval(kind):

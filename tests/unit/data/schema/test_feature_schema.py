@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Source
+from data.schema.feature_schema import Derivation, Feature, FeatureSchema, FeatureType, Source
 
 
 def _schema(**changes):
@@ -80,6 +80,37 @@ def test_schema_without_empty_values_is_written_as_before_there_were_any():
     assert "empty" not in schema.model_dump_json()
     assert declared.fingerprint != schema.fingerprint
     assert FeatureSchema.model_validate_json(declared.model_dump_json()) == declared
+
+
+def test_schema_without_derivations_is_written_as_before_there_were_any():
+    """Nothing is said of derivations where there are none, and each part of one counts in the fingerprint."""
+    plain = Feature(name="age", type=FeatureType.NUMBER)
+    age = Feature(name="age", type=FeatureType.NUMBER, derive=Derivation.AGE_DAYS, column="born", as_of="at")
+    other = age.model_copy(update={"as_of": "seen"})
+    schemas = [FeatureSchema(features=(feature,)) for feature in (plain, age, other)]
+    assert len({schema.fingerprint for schema in schemas}) == 3
+    assert "derive" not in schemas[0].model_dump_json()
+    assert [schema.columns for schema in schemas] == [("age",), ("born", "at"), ("born", "seen")]
+    assert FeatureSchema.model_validate_json(schemas[1].model_dump_json()) == schemas[1]
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ({"column": "t"}, "column belongs to a derived feature: say what to derive"),
+        ({"derive": "hour"}, "derive = 'hour' needs column"),
+        ({"derive": "hour", "column": "t", "type": "number"}, "derive = 'hour' gives type 'integer', not 'number'"),
+        ({"derive": "age_days", "column": "t", "as_of": "u"}, "derive = 'age_days' gives type 'number'"),
+        ({"derive": "age_days", "column": "t", "type": "number"}, "derive = 'age_days' needs as_of"),
+        ({"derive": "hour", "column": "t", "as_of": "u"}, "derive = 'hour' takes no as_of"),
+        ({"derive": "hour", "column": "t", "source": "online"}, "computed from what the request sends"),
+        ({"derive": "year", "column": "t"}, "Input should be 'hour', 'weekday', 'day', 'month' or 'age_days'"),
+    ],
+)
+def test_derivation_that_is_not_whole_is_refused(declared, words):
+    """What is missing, too much or of the wrong type is named."""
+    with pytest.raises(ValidationError, match=words):
+        Feature.model_validate({"name": "f", "type": "integer", **declared})
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,16 @@ def test_slice_may_be_a_name_and_columns_for_reports_are_read():
     assert use_case.columns == ["income", "job", "repaid", "asked_at", "customer", "region", "paid_at"]
 
 
+def test_times_are_read_in_place_of_what_is_derived_from_them():
+    """The columns of a derived feature are read, once, also where a slice goes by the feature."""
+    features = """[features]
+hour = { type = "integer", derive = "hour", column = "asked_at" }
+age = { type = "number", derive = "age_days", column = "born", as_of = "asked_at" }
+"""
+    text = _TEXT.replace("[features]\n", features, 1).replace("[entity]", 'slices = ["hour"]\n[entity]', 1)
+    assert parse_use_case(text, "loans.toml").columns == ["asked_at", "born", "income", "job", "repaid", "customer"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -96,6 +106,16 @@ def test_slice_may_be_a_name_and_columns_for_reports_are_read():
             "[entity]",
             'slices = [{ column = "income", edges = [2, 1] }]\n[entity]',
             "slices.0 (line 5): edges [2.0, 1.0] are not ascending",
+        ),
+        (
+            "[features]\n",
+            '[features]\nday = { type = "integer", derive = "day", column = "repaid" }\n',
+            "features.day: 'repaid' is no time but the label",
+        ),
+        (
+            "[features]\n",
+            '[features]\nday = { type = "integer", derive = "day", column = "income" }\n',
+            "features.day: 'income' is no time but the feature of that name",
         ),
         ("[entity]", 'known_at = { wage = "at" }\n[entity]', "known_at.wage: no such feature"),
     ],

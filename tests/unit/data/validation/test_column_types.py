@@ -74,8 +74,12 @@ def test_advice_leads_in_no_circle(tmp_path, values):
 @pytest.mark.parametrize(
     ("held", "kind", "advice"),
     [
-        ("dates", "number", "derive a number from it, such as the weekday, the month or the age in days, or take"),
-        ("timestamps", "category", "derive a number from it, such as the hour"),
+        (
+            "dates",
+            "number",
+            'derive features of other names from it (derive = "weekday", "month" or "age_days"), or take',
+        ),
+        ("timestamps", "category", 'derive features of other names from it (derive = "hour"'),
         ("times", "number", "derive a number from it, such as the hour or the seconds since midnight"),
         ("durations", "integer", "write it as a number, such as seconds or days"),
         ("structs", "number", "write its fields (lat, lon) as columns of their own"),

@@ -75,6 +75,41 @@ def test_clean_table_is_clean(tmp_path):
     assert "clean" in report.summary(done)
 
 
+_TIMES = parse_use_case(
+    """
+name = "orders"
+label = "fraud"
+event_time = "at"
+[features]
+hour = { type = "integer", derive = "hour", column = "at" }
+weekday = { type = "integer", derive = "weekday", column = "opened", optional = true }
+age = { type = "number", derive = "age_days", column = "opened", as_of = "at", min = 0, optional = true }
+""",
+    "orders.toml",
+)
+
+
+def test_times_that_features_come_from_are_checked_row_by_row(tmp_path):
+    """What is no time is counted with its column, once; a missing one where it is required; and a derived range."""
+    at = [_START, None, *(_START + timedelta(minutes=i) for i in range(2, 6))]
+    opened = ["2024-12-31", "", "soon", "2025-13-01", "2025-01-01T00:04:30Z", None]
+    source = _source(tmp_path, _columns(at=at, opened=opened))
+    check_source(source, _TIMES)
+    done = merge(source, _TIMES, _parts(source, _TIMES))
+    assert {key: hits.rows.tolist() for key, hits in done.hits.items()} == {
+        ("at", "missing"): [1],
+        ("opened", "not a time"): [2, 3],
+        ("age", "below the smallest accepted value 0"): [4],
+    }
+    assert done.bad_rows.tolist() == [1, 2, 3, 4]
+
+
+def test_column_that_holds_no_times_is_refused_with_the_feature(tmp_path):
+    """The type is refused before a value is read, and the error says what is derived from it."""
+    with pytest.raises(DataError, match=r"opened.* ISO strings or whole numbers \('weekday' is derived from it\)"):
+        check_source(_source(tmp_path, _columns(opened=[1.5] * 6)), _TIMES)
+
+
 @pytest.mark.parametrize(
     ("column", "values", "reason"),
     [

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.distributed.pieces import each_block_here, parquet_pieces
+from data.schema.feature_schema import FeatureSchema
 from data.settings import Settings
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source
@@ -185,4 +186,16 @@ def test_a_bundle_holds_no_time_of_a_row() -> None:
     manifest = times_bundle().manifest
     assert str(manifest.example["timestamp"]).endswith("-01T00:00:00Z")
     assert np.isfinite(manifest.probe.probabilities).all()
-    assert manifest._said()["feature opened_age"] == "number from request, age_days of opened as of timestamp"
+
+
+def test_versions_that_derive_otherwise_do_not_serve_together() -> None:
+    """What a feature is derived from is part of the contract with clients."""
+    manifest = times_bundle().manifest
+    moved = [
+        feature.model_copy(update={"column": "timestamp"}) if feature.name == "opened_weekday" else feature
+        for feature in manifest.schema_.features
+    ]
+    other = manifest.model_copy(update={"schema_": FeatureSchema(features=tuple(moved))})
+    assert manifest.contract != other.contract
+    (difference,) = manifest.differences(other)
+    assert "weekday of timestamp instead of integer from request, weekday of opened" in difference

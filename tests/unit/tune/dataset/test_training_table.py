@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
-from tune.dataset.training_table import read_labels
+from tests.support.training.models import times_table, times_use_case
+from tune.dataset.training_table import fingerprint, load_training_table, read_labels
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,23 @@ def test_labels_are_read_as_zero_and_one():
     """Integers, floats and truth values give the same labels."""
     for column in ([0, 1], [0.0, 1.0], [False, True]):
         assert read_labels(pa.table({"y": column}), "y", "t.parquet").tolist() == [0, 1]
+
+
+def test_derived_features_are_columns_of_the_table_and_not_of_its_fingerprint(tmp_path):
+    """Reports and slices find them; the fingerprint is that of what was read."""
+    use_case = times_use_case()
+    pq.write_table(times_table(50), tmp_path / "t.parquet")
+    source = load_training_table(tmp_path / "t.parquet", use_case)
+    assert source.table.column("hour").to_pylist()[:2] == [0, 0]
+    assert source.table.column("opened_age").null_count == source.table.column("opened_weekday").null_count == 5
+    assert source.fingerprint == fingerprint(source.table.select(use_case.columns))
+
+
+def test_training_refuses_what_is_no_time(tmp_path):
+    """File, column, count and the first such value are named: no row is learned from as if it had none."""
+    table = times_table(50)
+    texts = ["yesterday", *table.column("opened").to_pylist()[1:]]
+    at = table.column_names.index("opened")
+    pq.write_table(table.set_column(at, "opened", pa.array(texts)), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"t\.parquet: column 'opened': 1 values are no times, the first 'yesterday'"):
+        load_training_table(tmp_path / "t.parquet", times_use_case())
