@@ -17,7 +17,7 @@ from data.transform.encoding import as_floats
 from data.transform.event_time import NO_TIME, is_time
 from data.transform.float32_identity import CATEGORY_WORDS, DistinctNumbers, column_numbers
 from data.transform.missing import is_text, missing_mask
-from data.transform.time_values import Times, times_us
+from data.transform.time_values import Times, first_unreadable, times_us
 
 _NEARLY_UNIQUE = 0.98
 _TELLTALE_VALUES = 50
@@ -183,11 +183,11 @@ def _telltale(column: Column, context: Context) -> str | None:
 
 
 def _partly_times(column: Column, context: Context) -> str | None:
-    wrong = np.flatnonzero(column.times.unreadable)
-    if not len(wrong):
+    count = int(column.times.unreadable.sum())
+    if not count:
         return None
-    first = quoted(str(column.values[int(wrong[0])])[:40])
-    return f"times written as text, but {len(wrong):,} values are none, such as {first}; correct them to derive from it"
+    first = first_unreadable(column.values, column.times)
+    return f"times, but {count:,} values are none, such as {first}; correct them to derive from it"
 
 
 def _known_later(column: Column, context: Context) -> str | None:
@@ -253,9 +253,9 @@ RULES: tuple[Callable[[Column, Context], str | None], ...] = (
 
 TIME_RULES: tuple[Callable[[Column, Context], str | None], ...] = (
     _unsupported,
+    _partly_times,
     _constant,
     _telltale,
-    _partly_times,
     _known_later,
 )
 """The same for a column of times: why nothing can be derived from it."""

@@ -17,7 +17,7 @@ from data.schema.feature_schema import Derivation, Feature, FeatureType
 from data.transform.event_time import NO_TIME
 from data.transform.missing import is_blank
 from data.transform.table_columns import named_column
-from data.transform.time_values import DAY_US, EXPECTED, Times, time_us, times_us
+from data.transform.time_values import DAY_US, EXPECTED, Times, first_unreadable, time_us, times_us
 
 Integers = TypeVar("Integers", int, np.ndarray)
 
@@ -132,12 +132,11 @@ _RULES: dict[Derivation, Callable[..., Any]] = {
 
 
 def _refuse_unreadable(table: pa.Table, name: str, times: Times) -> None:
-    rows = np.flatnonzero(times.unreadable)
-    if len(rows):
-        first = table.column(name)[int(rows[0])].cast(pa.string()).as_py()
+    count = int(times.unreadable.sum())
+    if count:
         raise DataError(
-            f"column '{name}': {len(rows):,} values are no times, the first {first[:40]!r}; expected {EXPECTED}; "
-            "correct them (rayscore validate lists the rows) or make them null"
+            f"column '{name}': {count:,} values are no times, the first {first_unreadable(table.column(name), times)}; "
+            f"expected {EXPECTED}; correct them (rayscore validate lists the rows) or make them null"
         )
 
 

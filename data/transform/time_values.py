@@ -29,6 +29,7 @@ _SIZES = ((10**11, 1_000_000), (10**14, 1000), (10**17, 1))
 _NS_A_US = 1000
 _INT64_MAX = int(np.iinfo(np.int64).max)
 _UNIX_DAY = date(1970, 1, 1).toordinal()
+_SHOWN = 40
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?(?:Z|([+-])(\d\d)(?::?(\d\d))?)?)?",
     re.ASCII,
@@ -83,6 +84,13 @@ def times_us(column: pa.ChunkedArray, name: str) -> Times:
     present = column.is_valid().to_numpy(zero_copy_only=False)
     readable = present & (us >= _FIRST_US) & (us <= _LAST_US)
     return Times(np.where(readable, us, NO_TIME), present & ~readable)
+
+
+def first_unreadable(column: pa.ChunkedArray, times: Times) -> str:
+    """Return the first value of a column that is no time, for a message."""
+    # Arrow writes what Python's calendar has no room for.
+    value = column[int(np.argmax(times.unreadable))].cast(pa.string()).as_py()
+    return repr(value[:_SHOWN])
 
 
 def json_times(column: pa.ChunkedArray, name: str) -> list[str | int | None]:

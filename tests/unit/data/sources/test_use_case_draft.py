@@ -113,7 +113,7 @@ def test_columns_become_features_of_their_type(text):
         '"order_id": runs with the event time',
         '"seconds": runs with the event time',
         '"created": a time later than the event time in 2,000 rows: it was not known by then',
-        '"delivered": times written as text, but 1 values are none, such as "soon"; correct them to derive from it',
+        "\"delivered\": times, but 1 values are none, such as 'soon'; correct them to derive from it",
         '"terminal_id": an identifier by its name',
         '"note": free text',
         '"token": an identifier',
@@ -188,6 +188,14 @@ def test_age_needs_an_event_time_and_no_name_of_the_table_is_taken_twice(tmp_pat
     text = draft(tmp_path / "a.parquet", "y")
     assert parse_use_case(text, "draft").features.keys() == {"day_weekday", "x"}
     assert '# left out: "day": a time from which nothing that varies can be derived' in text
+
+
+def test_dates_outside_the_calendar_are_told_and_not_derived_from(tmp_path):
+    """A date that no calendar has is shown as Arrow writes it."""
+    days = pa.array([2**31 - 1, *range(39)], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"day": days, "x": np.arange(40) % 5, "y": np.arange(40) // 3 % 2}), tmp_path / "a.parquet")
+    text = draft(tmp_path / "a.parquet", "y")
+    assert "# left out: \"day\": times, but 1 values are none, such as '<value out of range: 2147483647>'" in text
 
 
 def test_without_entity_everything_comes_from_the_request(path):
