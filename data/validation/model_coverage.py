@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from data.schema.feature_schema import Feature, FeatureType
 from data.schema.training_profile import FeatureProfile, TrainingProfile
 from data.schema.use_case import UseCase
+from data.transform.derived_time import derive
 from data.transform.encoding import FeatureEncoder, as_strings
 from data.validation.hits import Hits, add_hits, hits_of
 from data.validation.share import Share
@@ -83,8 +84,12 @@ def cover(table: pa.Table, model: TrainedModel, use_case: UseCase) -> BlockCover
     """
     found = BlockCoverage({}, {}, {}, np.empty(0, np.int64))
     blind = np.zeros(table.num_rows, bool)
-    for feature in model.comparable(use_case):
-        name, column = feature.name, table.column(feature.name)
+    features = [each for each in model.comparable(use_case) if set(each.inputs) <= set(table.column_names)]
+    derived = derive(table, features).values
+    for feature in features:
+        name = feature.name
+        # A time that is none is told by the checks of the use case; here what comes from it is missing.
+        column = table.column(name) if name not in derived else pa.chunked_array([derived[name]])
         encoder = FeatureEncoder(feature.without_default())
         missing = encoder.missing_mask(column)
         found.missing[name] = int(missing.sum())

@@ -107,7 +107,7 @@ class RowParser:
 
     def _parse_time(self, item: dict[str, Any], name: str, errors: list[InvalidRow]) -> int | None:
         value = item.get(name)
-        if _is_blank(value):
+        if is_blank(value):
             if self._times[name]:
                 errors.append(InvalidRow(name, "is required"))
             return None
