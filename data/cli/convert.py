@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from data.cli.terminal import progress, say
+from data.cli.terminal import note, progress, say
 from data.distributed.parquet_datasink import write_folder
 from data.distributed.pieces import Pieces
 from data.distributed.ray_data import runner
@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     say(f"{args.out}: {sum(each.rows for each in done):,} rows; {kinds}")
     for line in (*_said_of_columns(inspected, done), *_said_of_files(done), *_said_of_unread(found.unread)):
         say(f"  {line}")
+    rows, files = sum(each.rows for each in done), "1 file" if len(done) == 1 else f"{len(done):,} files"
+    note(f"read: {args.csv}: {files}, {rows:,} rows")
     return 0
 
 
@@ -105,10 +107,10 @@ def _said_of_files(done: Sequence[Converted]) -> Iterator[str]:
     files: dict[str, list[str]] = {}
     for each in sorted(done, key=lambda each: each.source):
         left_out = [f"{each.comments:,} comment lines among the rows left out"] if each.comments else []
-        for note in (*each.notes, *left_out):
-            files.setdefault(note, []).append(each.source.name)
-    for note, names in files.items():
-        yield f"{names[0]}{f' and {len(names) - 1:,} more files' if len(names) > 1 else ''}: {note}"
+        for remark in (*each.notes, *left_out):
+            files.setdefault(remark, []).append(each.source.name)
+    for remark, names in files.items():
+        yield f"{names[0]}{f' and {len(names) - 1:,} more files' if len(names) > 1 else ''}: {remark}"
 
 
 def _said_of_unread(unread: Mapping[str, str]) -> Iterator[str]:

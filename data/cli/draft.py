@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from data.cli.terminal import note_all, say
-from data.sources import use_case_draft
 from data.sources.atomic_output import atomic_file
+from data.sources.draft import use_case_draft
 from data.sources.parquet import open_source
 
 _EXAMPLE = "example: rayscore draft table.parquet --label target --out my_case.toml"

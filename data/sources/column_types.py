@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DataError
+from data.sources.filesystems import named
+from data.sources.row_origin import RESERVED
+from data.sources.table_files import TableFile
 
 
 def readable(kind: pa.DataType) -> pa.DataType:
@@ -65,6 +70,63 @@ def lossless_cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray
     raise DataError(f"a value of type {column.type} does not fit {kind}")
 
 
+class TableTypes:
+    """The types of a table's columns, as one file after the other adds its own.
+
+    Args:
+        partitions: types of the columns that the names of folders state.
+    """
+
+    def __init__(self, partitions: dict[str, pa.DataType]) -> None:
+        self._partitions = partitions
+        self._first: TableFile | None = None
+        self._types: dict[str, pa.DataType] = {}
+        self._origins: dict[str, Path] = {}
+        self._metadata: dict[bytes, bytes] | None = None
+
+    def add(self, file: TableFile, schema: pa.Schema) -> None:
+        """Add the columns of one file.
+
+        Raises:
+            DataError: it lacks a column of the first, has another or one twice, or no type holds both files' values.
+        """
+        _check_names(file.path, schema)
+        if self._first is None:
+            self._first, self._metadata = file, schema.metadata
+            self._types = {field.name: readable(field.type) for field in schema}
+            self._origins = dict.fromkeys(self._types, file.path)
+            return
+        for name in [*self._types, *schema.names]:
+            self._check_both(file.path, name, schema)
+        for field in schema:
+            self._widen(file.path, field)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns in the first file's order, then those that folders state."""
+        types = {name: self._partitions.get(name, kind) for name, kind in self._types.items()} | self._partitions
+        return pa.schema(list(types.items()), self._metadata)
+
+    def _check_both(self, path: Path, name: str, schema: pa.Schema) -> None:
+        first = self._first.path.name if self._first else ""
+        advice = "; make the files alike or keep them in folders of their own"
+        if name not in schema.names:
+            raise DataError(f"{named(path)}: column '{name}' is missing, but {first} has it{advice}")
+        if name not in self._types:
+            raise DataError(f"{named(path)}: column '{name}' is not in {first}{advice}")
+
+    def _widen(self, path: Path, field: pa.Field) -> None:
+        known = self._types[field.name]
+        common = common_type(known, readable(field.type))
+        if common is None:
+            raise DataError(
+                f"{named(path)}: column '{field.name}' holds {field.type}, but {known} in "
+                f"{self._origins[field.name].name}, and no type holds both; convert one of them"
+            )
+        if common != known:
+            self._types[field.name], self._origins[field.name] = common, path
+
+
 def _plain(kind: pa.DataType) -> pa.DataType:
     return readable(kind.value_type if pa.types.is_dictionary(kind) else kind)
 
@@ -75,3 +137,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_decimal_and_float(one: pa.DataType, other: pa.DataType) -> bool:
     return pa.types.is_decimal(one) and pa.types.is_floating(other)
+
+
+def _check_names(path: Path, schema: pa.Schema) -> None:
+    for name in schema.names:
+        if schema.names.count(name) > 1:
+            raise DataError(f"{named(path)}: two columns are named '{name}'; rename one of them")
+        if name in RESERVED:
+            raise DataError(f"{named(path)}: column '{name}' has a name that rows read here use themselves; rename it")

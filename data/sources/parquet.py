@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import DataError
-from data.sources.column_types import common_type, lossless_cast, readable
+from data.sources.column_types import TableTypes, lossless_cast
 from data.sources.filesystems import first_bytes, named, resolve
 from data.sources.hive_partitions import partition_column, partition_types
-from data.sources.row_origin import RESERVED, ROW, Origin, with_origin
+from data.sources.row_origin import ROW, Origin, with_origin
 from data.sources.table_files import TableFile, Unread, table_files, unread_text
 
 _CHUNK_ROWS = 250_000  # at least, but for the last of a file: whole row groups, since no less can be read by itself
@@ -164,7 +164,7 @@ def open_source(path: Path | str) -> ParquetSource:
     """
     found = table_files(path)
     partitions = partition_types([(named(file.path), file.partition) for file in found.files])
-    types = _TypeUnion(partitions)
+    types = TableTypes(partitions)
     chunks: list[Chunk] = []
     first_rows: dict[str, int] = {}
     rows = 0
@@ -222,62 +222,6 @@ def iter_batches(
 def _tables(source: ParquetSource, reader: ChunkReader) -> Iterator[pa.Table]:
     for chunk in source.chunks:
         yield from reader(chunk)
-
-
-class _TypeUnion:
-    """The types of a table's columns, as one file after the other adds its own."""
-
-    def __init__(self, partitions: dict[str, pa.DataType]) -> None:
-        self._partitions = partitions
-        self._first: TableFile | None = None
-        self._types: dict[str, pa.DataType] = {}
-        self._origins: dict[str, Path] = {}
-        self._metadata: dict[bytes, bytes] | None = None
-
-    def add(self, file: TableFile, schema: pa.Schema) -> None:
-        _check_names(file.path, schema)
-        if self._first is None:
-            self._first, self._metadata = file, schema.metadata
-            self._types = {field.name: readable(field.type) for field in schema}
-            self._origins = dict.fromkeys(self._types, file.path)
-            return
-        for name in [*self._types, *schema.names]:
-            self._check_both(file.path, name, schema)
-        for field in schema:
-            self._widen(file.path, field)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns in the first file's order, then those that folders state."""
-        types = {name: self._partitions.get(name, kind) for name, kind in self._types.items()} | self._partitions
-        return pa.schema(list(types.items()), self._metadata)
-
-    def _check_both(self, path: Path, name: str, schema: pa.Schema) -> None:
-        first = self._first.path.name if self._first else ""
-        advice = "; make the files alike or keep them in folders of their own"
-        if name not in schema.names:
-            raise DataError(f"{named(path)}: column '{name}' is missing, but {first} has it{advice}")
-        if name not in self._types:
-            raise DataError(f"{named(path)}: column '{name}' is not in {first}{advice}")
-
-    def _widen(self, path: Path, field: pa.Field) -> None:
-        known = self._types[field.name]
-        common = common_type(known, readable(field.type))
-        if common is None:
-            raise DataError(
-                f"{named(path)}: column '{field.name}' holds {field.type}, but {known} in "
-                f"{self._origins[field.name].name}, and no type holds both; convert one of them"
-            )
-        if common != known:
-            self._types[field.name], self._origins[field.name] = common, path
-
-
-def _check_names(path: Path, schema: pa.Schema) -> None:
-    for name in schema.names:
-        if schema.names.count(name) > 1:
-            raise DataError(f"{named(path)}: two columns are named '{name}'; rename one of them")
-        if name in RESERVED:
-            raise DataError(f"{named(path)}: column '{name}' has a name that rows read here use themselves; rename it")
 
 
 def _cast(chunk: Chunk, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:

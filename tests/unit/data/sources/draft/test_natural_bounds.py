@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.sources.column_profile import Column
-from data.sources.natural_bounds import natural_bounds
+from data.sources.draft.column_profile import Column
+from data.sources.draft.natural_bounds import natural_bounds
 
 ROWS = 2000
 _RNG = np.random.default_rng(0)

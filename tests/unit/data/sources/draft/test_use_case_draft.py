@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.schema.use_case import load_use_case, parse_use_case
+from data.sources.draft.use_case_draft import draft
 from data.sources.parquet import open_source
 from data.sources.synthetic_transactions import GenerationPlan, shards, tables
-from data.sources.use_case_draft import draft
 from data.transform.float32_identity import distinct_numbers
 from data.validation.column_types import check_learned
 

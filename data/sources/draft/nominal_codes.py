@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from data.sources.column_profile import Column, Context
+from data.sources.draft.column_profile import Column, Context
 
 _NAME = re.compile(
     r"(code|type|kind|zip|zipcode|postcode|postal|plz|status|category|class|mcc|group|segment|sector|region|country"

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.sources.column_profile import Column, Context
-from data.sources.nominal_codes import asks_for_code
+from data.sources.draft.column_profile import Column, Context
+from data.sources.draft.nominal_codes import asks_for_code
 
 ROWS = 6000
 _RNG = np.random.default_rng(0)

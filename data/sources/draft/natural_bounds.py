@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.sources.column_profile import Column
+from data.sources.draft.column_profile import Column
 
 _ENOUGH_ROWS = 100
 _FULL = 0.01

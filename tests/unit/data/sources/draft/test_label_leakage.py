@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.sources.column_profile import Column, Context
-from data.sources.label_leakage import Suspect, copy_of, given_away, levels, single_auc, telltale
+from data.sources.draft.column_profile import Column, Context
+from data.sources.draft.label_leakage import Suspect, copy_of, given_away, levels, single_auc, telltale
 
 ROWS = 4000
 _RNG = np.random.default_rng(0)
