@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     train_memory_mb: Annotated[int, Field(ge=1)] = 2048
     """Memory a search may use for its table, in MiB; a larger table is streamed, and searched on a sample that fits."""
 
+    shards_dir: Path | None = None
+    """Folder for encoded rows of streamed tables, or a URL where nodes share no disk; default in the var folder."""
+
     mlflow_tracking_uri: str | None = None
     """MLflow server, e.g. `http://mlflow:5000`; default a local SQLite file `mlflow.db` in the var folder."""
     model_alias: str = "champion"

@@ -9,7 +9,7 @@ from pathlib import Path
 from data.cli.terminal import note, note_all
 from data.schema.use_case import UseCase
 from data.settings import Settings
-from data.sources.filesystems import absolute
+from data.sources.filesystems import absolute, child, named
 from data.sources.parquet import open_source
 from data.validation.column_types import check_learned
 from tune.dataset.encoded_examples import PreparedDataset, prepare
@@ -35,10 +35,11 @@ def prepared_table(
         yield source, prepare(source, use_case)
         note_all(parquet.report)
         return
-    shards = settings.var_dir / "shards" / use_case.name
+    shards = child(absolute(settings.shards_dir or settings.var_dir / "shards"), use_case.name)
     note(
         f"{parquet.rows:,} rows are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
-        f"allows in memory: streamed to {shards}; the search sees a sample of {fits:,}, the final fit every train row"
+        f"allows in memory: streamed to {named(shards)}; the search sees a sample of {fits:,}, the final fit every "
+        "train row"
     )
     try:
         yield prepare_streaming(parquet, use_case, shards, fits)

@@ -3,28 +3,33 @@
 A shard is two NumPy files, `NAME.x.npy` (float32, C order, shape (n, k)) and `NAME.y.npy` (uint8, shape (n,)).
 They are memory-mapped: no decoding, no copy, and pages that the kernel may drop. Parquet would save a quarter of the
 space and cost a third of a second per million rows, in each of several passes of a fit.
+
+Behind a URL, where nodes share no disk, a shard is fetched whole whenever a pass reads it: one at a time is in memory.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from data.errors import DataError, disk_error
-from data.sources.atomic_output import atomic_folder
+from data.sources.atomic_output import atomic_folder, cannot_write
+from data.sources.filesystems import child, named, resolve, url
 
 _SPARE_BYTES = 256 * 1024 * 1024
 """Room that is left free on the disk for other programs."""
 
 
 class Shards(NamedTuple):
-    """The shards of one table, in order. Every process that reads them must see `folder` under this path."""
+    """The shards of one table, in order. Every process that reads them must see `folder` under this path or URL."""
 
     folder: Path
     features: int
@@ -51,21 +56,21 @@ class Shards(NamedTuple):
             first += count
 
     def check(self) -> None:
-        """Raise DataError unless this process can read every shard."""
-        for name, count in self.sizes:
+        """Raise DataError unless this process can read every shard; behind a URL, the first of them."""
+        for name, count in self.sizes[: 1 if url(self.folder) else None]:
             self._open(name, count)
 
     def _open(self, name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         paths = _paths(self.folder, name)
         try:
-            x, y = (np.load(path, mmap_mode="r") for path in paths)
-        except (OSError, ValueError) as exc:
+            x, y = (_fetched(path) if url(path) else np.load(path, mmap_mode="r") for path in paths)
+        except (OSError, ValueError, pa.ArrowException) as exc:
             raise DataError(
-                f"{paths[0]}: the shard cannot be read here ({exc}); "
-                "on more than one machine RAYSCORE_VAR_DIR must name a folder that all of them share"
+                f"{named(paths[0])}: the shard cannot be read here ({exc}); on more than one machine "
+                "RAYSCORE_SHARDS_DIR must name a URL, or a folder that all of them share"
             ) from exc
         if x.shape != (count, self.features) or y.shape != (count,):
-            raise DataError(f"{paths[0]}: holds {x.shape}, expected ({count}, {self.features}); start again")
+            raise DataError(f"{named(paths[0])}: holds {x.shape}, expected ({count}, {self.features}); start again")
         return x, y
 
 
@@ -77,14 +82,19 @@ def write_shard(folder: Path, name: str, x: np.ndarray, y: np.ndarray) -> None:
     """
     try:
         for path, array in zip(_paths(folder, name), (x, y), strict=True):
-            np.save(path, array, allow_pickle=False)
+            if url(path):
+                _put(path, array)
+            else:
+                np.save(path, array, allow_pickle=False)
+    except pa.ArrowException as exc:
+        raise cannot_write(folder, exc) from exc
     except OSError as exc:
-        raise disk_error(folder, exc) from exc
+        raise cannot_write(folder, exc) if url(folder) else disk_error(folder, exc) from exc
 
 
 @contextmanager
 def shard_folder(path: Path, expected_bytes: int) -> Iterator[Path]:
-    """Yield a temporary folder for shards, which becomes `path` when the `with` block succeeds.
+    """Yield a temporary folder for shards, which becomes `path` when the `with` block succeeds; a URL is used itself.
 
     Shards of an earlier run are removed first; after an error nothing is left.
 
@@ -92,6 +102,13 @@ def shard_folder(path: Path, expected_bytes: int) -> Iterator[Path]:
         DataError: the disk lacks room for `expected_bytes`, or the folder cannot be written.
     """
     discard(path)
+    if url(path):
+        try:
+            yield path
+        except BaseException:
+            discard(path)
+            raise
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
@@ -108,6 +125,11 @@ def shard_folder(path: Path, expected_bytes: int) -> Iterator[Path]:
 
 def discard(path: Path) -> None:
     """Remove the shards at `path`, if there are any."""
+    if url(path):
+        system, inner = resolve(path)
+        with suppress(OSError, pa.ArrowException):
+            system.delete_dir(inner)
+        return
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -123,4 +145,18 @@ def shares(rows: int, actors: int) -> Sequence[range]:
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:
-    return folder / f"{name}.x.npy", folder / f"{name}.y.npy"
+    return child(folder, f"{name}.x.npy"), child(folder, f"{name}.y.npy")
+
+
+def _put(path: Path, array: np.ndarray) -> None:
+    system, inner = resolve(path)
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    with system.open_output_stream(inner) as stream:
+        stream.write(content.getbuffer())
+
+
+def _fetched(path: Path) -> np.ndarray:
+    system, inner = resolve(path)
+    with system.open_input_stream(inner, compression=None) as stream:
+        return np.load(io.BytesIO(stream.read()), allow_pickle=False)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,12 +16,14 @@ from data.distributed.parquet_datasink import write_folder
 from data.distributed.pieces import Pieces, parquet_pieces
 from data.distributed.ray_data import Placement, dataset, each_block, has_node, runner
 from data.errors import DataError
+from data.schema.use_case import load_use_case
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source, read_table
 from data.sources.row_origin import FILE, ROW, Origin, with_origin
 from ray_app.__main__ import main as ray_app
 from tests.support.services.object_store import ObjectStore, object_store
 from tests.support.training.models import card_bundle, card_table, write_card_table
+from tune.dataset.streaming import prepare_streaming
 
 pytestmark = pytest.mark.ray
 
@@ -173,3 +176,17 @@ def test_table_of_an_object_store_is_scored_into_it(ray_cluster: None, bucket: O
     assert ray_app(["score", "--bundle", str(tmp_path / "bundle"), bucket.url("in/0.parquet"), str(once)]) == 0
     assert table["probability"].to_pylist() == 3 * pq.read_table(once)["probability"].to_pylist()
     assert not bucket.names(".scored.partial")
+
+
+def test_large_table_is_encoded_into_an_object_store(ray_cluster: None, bucket: ObjectStore, tmp_path: Path):
+    """Shards that workers write to S3 hold what those on a disk do: nodes that train need not share one."""
+    source, use_case = open_source(Path(bucket.url("in"))), load_use_case("card_fraud")
+    found = []
+    for folder in (Path(bucket.url("shards")), tmp_path / "shards"):
+        _, prepared = prepare_streaming(source, use_case, folder, 3_000)
+        shards = prepared.shards
+        assert shards is not None
+        blocks = list(shards.blocks(0, shards.rows))
+        found.append(tuple(np.concatenate(arrays).tobytes() for arrays in zip(*blocks, strict=True)))
+    assert found[0] == found[1]
+    assert len(bucket.names("shards")) == 2 * 3

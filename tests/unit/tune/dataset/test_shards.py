@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.errors import DataError
+from data.sources.filesystems import url
 from tune.dataset.shards import Shards, disk_error, shard_folder, shares, write_shard
 
 
 def write(folder, sizes=(3, 5, 2)):
     """Shards of the numbers from 0 on, one feature."""
-    folder.mkdir(exist_ok=True)
+    if not url(folder):
+        folder.mkdir(exist_ok=True)
     first, named = 0, []
     for number, size in enumerate(sizes):
         x = np.arange(first, first + size, dtype=np.float32).reshape(size, 1)
@@ -33,6 +36,21 @@ def test_any_range_of_rows_is_read_in_order(tmp_path, part):
     assert [int(label) for _, y in blocks for label in y] == [value % 2 for value in range(*part)]
 
 
+def test_shards_behind_a_url_are_read_like_those_of_a_disk():
+    """Written through a file system of fsspec's, in whose folder nothing is left of a block that fails."""
+    folder = Path("memory://shards/case")
+    with shard_folder(folder, 0) as new:
+        shards = write(new)
+    shards.check()
+    values = [float(value) for x, _ in shards.blocks(2, 9) for value in x[:, 0]]
+    assert values == list(range(2, 9))
+    with pytest.raises(KeyboardInterrupt), shard_folder(folder, 0) as new:
+        write(new)
+        raise KeyboardInterrupt
+    with pytest.raises(DataError, match=r"memory://shards/case/0\.x\.npy: the shard cannot be read here"):
+        shards.check()
+
+
 @pytest.mark.parametrize(("rows", "actors"), [(10, 3), (16, 16), (7, 1)])
 def test_shares_cover_every_row_once(rows, actors):
     """Every actor gets its share, and no two differ by more than a row."""
@@ -46,7 +64,9 @@ def test_missing_or_damaged_shard_is_told(tmp_path):
     shards = write(tmp_path / "s")
     shards.check()
     (tmp_path / "s" / "1.x.npy").unlink()
-    with pytest.raises(DataError, match=r"1\.x\.npy: .*RAYSCORE_VAR_DIR must name a folder that all of them share"):
+    with pytest.raises(
+        DataError, match=r"1\.x\.npy: .*RAYSCORE_SHARDS_DIR must name a URL, or a folder that all of them share"
+    ):
         shards.check()
     np.save(tmp_path / "s" / "1.x.npy", np.zeros((4, 1), np.float32))
     with pytest.raises(DataError, match=r"holds \(4, 1\), expected \(5, 1\)"):
