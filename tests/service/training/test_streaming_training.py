@@ -122,11 +122,11 @@ def test_bad_table_is_named_and_leaves_nothing(ray_cluster, tmp_path, table, sai
 
 
 def test_size_decides_how_a_table_is_taken_in(ray_cluster, cards, tmp_path, capsys):
-    """Up to the rows that the setting allows: in memory, without a word. Above: streamed, told, and cleared after."""
+    """Up to the rows that the setting allows: in memory. Above: streamed, told, cleared after; and what was read."""
     use_case = load_use_case("card_fraud")
     with prepared_table(cards, use_case, Settings(var_dir=tmp_path / "var")) as (source, prepared):
         assert (source.sampled_from, prepared.shards) == (None, None)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == f"read: {cards}: 4 files, {ROWS:,} rows\n"
     fits = rows_in_memory(len(use_case.columns), 1)
     assert fits < ROWS
     with prepared_table(cards, use_case, Settings(var_dir=tmp_path / "var", train_memory_mb=1)) as (source, prepared):
