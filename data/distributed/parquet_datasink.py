@@ -13,7 +13,7 @@ from ray.data.datasource import Datasink, WriteResult
 from data.distributed.pieces import Pieces, Result
 from data.distributed.ray_data import Runner
 from data.sources.filesystems import absolute
-from data.sources.partial_output import PartialOutput, open_parts, write_part
+from data.sources.partial_output import PartialOutput, check_output, open_parts, write_part
 from data.sources.row_origin import origin_of, without_origin
 
 
@@ -32,6 +32,7 @@ class ParquetDatasink(Datasink[list[str]]):
 
     def __init__(self, out: str | Path) -> None:
         self._out = absolute(Path(out))
+        check_output(self._out)
         self._folder = PartialOutput(self._out, "").folder
 
     def on_write_start(self, schema: pa.Schema | None = None) -> None:

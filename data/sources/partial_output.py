@@ -138,7 +138,7 @@ def open_parts(out: Path, job: str, fresh: bool = False) -> Iterator[PartialOutp
     Raises:
         DataError: the output cannot be written, holds other files than Parquet, or another run is writing it.
     """
-    _check_output(out)
+    check_output(out)
     with _locked(out):
         parts = PartialOutput(out, job)
         if fresh:
@@ -163,6 +163,36 @@ def refuse_own_input(source: ParquetSource, out: Path) -> None:
                 f"{named(out)}: writing it would change the input {named(source.path)}: one is the other, or lies "
                 "within it; name another output"
             )
+
+
+def check_output(out: Path) -> None:
+    """Check that an output replaces nothing but rows.
+
+    Raises:
+        DataError: a folder that it would replace, here or behind a URL, holds other files than Parquet, or is named as
+            a file; or a file is named as a folder.
+    """
+    if url(out):
+        foreign = [] if is_file(out) else _foreign_objects(out)
+        if foreign:
+            raise DataError(f"{named(out)}: holds '{foreign[0]}', which is not a Parquet file; name a new folder")
+    elif not is_file(out):
+        refuse_foreign(out)
+    elif out.is_dir():
+        raise DataError(f"{out}: is a folder; name a file")
+
+
+def _foreign_objects(out: Path) -> list[str]:
+    system, inner = resolve(out)
+    try:
+        found = system.get_file_info(fs.FileSelector(inner, allow_not_found=True))
+    except _REFUSALS as exc:
+        raise cannot_write(out, exc) from exc
+    return [
+        info.base_name
+        for info in found
+        if info.type is fs.FileType.Directory or not (info.base_name == SUCCESS or info.base_name.endswith(".parquet"))
+    ]
 
 
 def is_file(out: Path) -> bool:
@@ -219,15 +249,6 @@ def _is_delta_encoded(kind: pa.DataType) -> bool:
 
 def _true_path(path: Path) -> Path:
     return path if url(path) else path.resolve()
-
-
-def _check_output(out: Path) -> None:
-    if url(out):
-        return
-    if not is_file(out):
-        refuse_foreign(out)
-    elif out.is_dir():
-        raise DataError(f"{named(out)}: is a folder; name a file")
 
 
 @contextmanager

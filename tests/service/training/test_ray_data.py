@@ -166,6 +166,20 @@ def test_table_of_an_object_store_is_read_and_written(ray_cluster: None, bucket:
     assert source.report[0] == "read: s3://tables/in: 3 files, 6,000 rows"
 
 
+def test_folder_with_other_objects_is_not_replaced(bucket: ObjectStore, tmp_path: Path):
+    """What is no table is never deleted to make room for one, on a disk or behind a URL."""
+    (tmp_path / "thesis.txt").write_text("precious")
+    with bucket.system.open_output_stream("tables/kept/thesis.txt") as stream:
+        stream.write(b"precious")
+    for out in (tmp_path, bucket.url("kept")):
+        with pytest.raises(DataError, match=r"holds 'thesis\.txt', which is not a Parquet file"):
+            data.ParquetDatasink(out)
+    card_bundle().save(tmp_path / "bundle")
+    with pytest.raises(DataError, match=r"s3://tables/kept: holds 'thesis\.txt'"):
+        ray_app(["score", "--bundle", str(tmp_path / "bundle"), bucket.url("in/0.parquet"), bucket.url("kept")])
+    assert bucket.names("kept") == ["thesis.txt"]
+
+
 def test_table_of_an_object_store_is_scored_into_it(ray_cluster: None, bucket: ObjectStore, tmp_path: Path):
     """`score` needs no disk that nodes share: parts, refused rows and output all lie in the bucket."""
     card_bundle().save(tmp_path / "bundle")
