@@ -288,12 +288,17 @@ def test_rows_are_dropped_in_time(node: Node, view: str):
 @pytest.mark.cassandra
 def test_unchanged_row_lives_as_long_as_it_should(node: Node, view: str):
     """A row that is there already is written again when its time to live has been lengthened since."""
-    row = StoredRow("k", time.time_ns() // 1000, b"x")
+    now_us = time.time_ns() // 1000
+    row, witness = StoredRow("k", now_us, b"x"), StoredRow("left alone", now_us, b"y")
+
+    async def witness_is_gone(store: CassandraStore) -> bool:
+        return await read(store, ["left alone"]) == [None]
+
     with closing(CassandraStore(node.settings(), view, ttl_seconds=15, create=True)) as store:
-        store.put_many([row])
+        store.put_many([row, witness])
     with closing(CassandraStore(node.settings(), view, ttl_seconds=3600)) as store:
         assert store.put_many([row, row]) == [Outcome.UNCHANGED] * 2
-        time.sleep(17)
+        asyncio.run(until(lambda: witness_is_gone(store)))
         assert asyncio.run(read(store, ["k"])) == [b"x"]
 
 
