@@ -195,5 +195,5 @@ def test_actor_that_is_lost_again_and_again_is_told(ray_cluster):
 def test_shard_that_an_actor_cannot_see_is_told(ray_cluster, tmp_path):
     """A folder that only the driver sees is named, with what to do, and nothing is tried again."""
     shards = on_disk(EncodedExamples(*rows()), tmp_path)
-    with pytest.raises(DataError, match="RAYSCORE_VAR_DIR must name a folder that all of them share"):
+    with pytest.raises(DataError, match="RAYSCORE_SHARDS_DIR must name a URL, or a folder that all of them share"):
         fit_distributed(PARAMS, shards._replace(folder=tmp_path / "elsewhere"), 5, 1)
