@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,7 +13,17 @@ import pyarrow.compute as pc
 from data.errors import DataError
 from data.sources.csv.number_text import first_lossy, keeps_digits, prints_back
 from data.sources.csv.records import printable
-from data.sources.csv.text_arrays import count, is_among, matches, replaced, trimmed, unsigned, where, words_of
+from data.sources.csv.text_arrays import (
+    count,
+    is_among,
+    is_empty,
+    matches,
+    replaced,
+    trimmed,
+    unsigned,
+    where,
+    words_of,
+)
 
 TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -120,20 +131,12 @@ def read(text: pa.StringArray, column: Column, decimal: str) -> Values:
         Misfit: the first value that is not of the type, or that a number would not keep.
     """
     if pa.types.is_string(column.type):
-        empty = count(is_among(text, [""]))
+        empty = count(is_empty(text))
         return Values(text, Counter({"": empty} if empty else {}))
     spelled = _spelled(text, column, decimal)
-    try:
-        array = _cast(spelled, column)
-        missing: Counter[str] = Counter()
-        if pa.types.is_floating(column.type) and count(pc.call_function("is_nan", [array])):
-            raise pa.ArrowInvalid("a word for missing values was read as NaN")
-    except pa.ArrowInvalid:
-        absent = is_missing(text)
-        spelled = where(absent, pa.scalar(None, pa.string()), spelled)
-        array = _cast_or_misfit(text, spelled, column)
-        missing = Counter(words_of(text.filter(absent)))
+    spelled, array = _cast_present(text, spelled, column)
     _refuse_lossy(text, spelled, array, column)
+    missing = Counter(words_of(text.filter(array.is_null()))) if array.null_count else Counter[str]()
     return Values(array, missing, _infinite(array))
 
 
@@ -171,6 +174,29 @@ def _cast(text: pa.StringArray, column: Column) -> pa.Array:
         moments = pc.call_function("binary_join_element_wise", ["1970-01-01", text, " "])
         return moments.cast(pa.timestamp("s")).cast(column.type)
     return text.cast(column.type)
+
+
+def _cast_present(text: pa.StringArray, spelled: pa.StringArray, column: Column) -> tuple[pa.StringArray, pa.Array]:
+    """Return the spelled values and what they are cast to, null where one is missing."""
+    # All are there, or the missing ones are empty: either is told sooner than by the words for missing ones.
+    with suppress(pa.ArrowInvalid):
+        return spelled, _cast_without_nan(spelled, column)
+    filled = _nulled(spelled, is_empty(text))
+    with suppress(pa.ArrowInvalid):
+        return filled, _cast_without_nan(filled, column)
+    filled = _nulled(spelled, is_missing(text))
+    return filled, _cast_or_misfit(text, filled, column)
+
+
+def _nulled(text: pa.StringArray, absent: pa.BooleanArray) -> pa.StringArray:
+    return where(absent, pa.scalar(None, pa.string()), text)
+
+
+def _cast_without_nan(text: pa.StringArray, column: Column) -> pa.Array:
+    array = _cast(text, column)
+    if pa.types.is_floating(column.type) and count(pc.call_function("is_nan", [array])):
+        raise pa.ArrowInvalid("a word for missing values was read as NaN")
+    return array
 
 
 def _booleans(text: pa.StringArray, declared: bool) -> pa.BooleanArray:

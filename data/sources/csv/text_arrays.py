@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,6 +13,11 @@ import pyarrow.compute as pc
 def is_among(text: pa.StringArray, words: Sequence[str]) -> pa.BooleanArray:
     """Mark the values that are one of some words; null is none."""
     return pc.call_function("is_in", [text], pc.SetLookupOptions(pa.array(words, pa.string())))
+
+
+def is_empty(text: pa.StringArray) -> pa.BooleanArray:
+    """Mark the values without a character; null stays null."""
+    return pc.call_function("equal", [pc.call_function("binary_length", [text]), pa.scalar(0, pa.int32())])
 
 
 def matches(text: pa.StringArray, pattern: str) -> pa.BooleanArray:
@@ -21,6 +28,12 @@ def matches(text: pa.StringArray, pattern: str) -> pa.BooleanArray:
 def begins_with(text: pa.StringArray, prefix: str) -> pa.BooleanArray:
     """Mark the values that begin with a text; null stays null."""
     return pc.call_function("starts_with", [text], pc.MatchSubstringOptions(prefix))
+
+
+def position(text: pa.StringArray, part: str) -> npt.NDArray[np.int64]:
+    """Return at which byte of each value a part of it is first found; -1 where it is not, or in null."""
+    found = pc.call_function("find_substring", [text], pc.MatchSubstringOptions(part))
+    return found.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
 
 
 def replaced(text: pa.StringArray, old: str, new: str) -> pa.StringArray:
