@@ -37,6 +37,7 @@ _ADDED = pa.schema(
     [(PROBABILITY, pa.float32()), (LABEL, pa.int8()), (MODEL_VERSION, pa.dictionary(pa.int8(), pa.string()))]
 )
 _PREFIX = "predicted_"
+_BATCH_ROWS = 65_536
 KEYS = "keys"
 ALL = "all"
 COUNTS = b"rayscore.counts"
@@ -137,7 +138,7 @@ def score_rows(block: pa.Table, job: ScoringJob) -> tuple[int, BlockCounts]:
     try:
         found = refusals(table, scorer.manifest, scorer.transform)
         kept = table if found.clean else table.filter(pa.array(~found.refused))
-        scores = asyncio.run(scorer.inference.score_table(kept)) if kept.num_rows else np.empty(0, np.float32)
+        scores = asyncio.run(_scores(scorer.inference, kept))
     except DataError as exc:
         raise DataError(f"{origin.file}: {exc}") from exc
     # The refused first: a scored part says that the block is done.
@@ -146,6 +147,15 @@ def score_rows(block: pa.Table, job: ScoringJob) -> tuple[int, BlockCounts]:
     scored = _scored(kept, scores, job, scorer.threshold, found.counts)
     write_part(job.folder, part_name(first), scored, job.fingerprint)
     return first, found.counts
+
+
+async def _scores(inference: InferencePipeline, table: pa.Table) -> np.ndarray:
+    """Return the probabilities of a table's n rows, float32 of shape (n,), with a matrix of one batch in memory."""
+    scores = np.empty(table.num_rows, np.float32)
+    for first in range(0, table.num_rows, _BATCH_ROWS):
+        batch = table.slice(first, _BATCH_ROWS)
+        scores[first : first + batch.num_rows] = await inference.score_table(batch)
+    return scores
 
 
 def _scored(table: pa.Table, scores: np.ndarray, job: ScoringJob, threshold: float, counts: BlockCounts) -> pa.Table:

@@ -16,6 +16,7 @@ from data.settings import Settings
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source
 from data.transform.encoding import Transform
+from ray_app.batch import scoring
 from ray_app.batch.scoring import part_name, plan, refused_name, score_rows
 from ray_app.inference.onnx_model import OnnxModel
 from tests.support.serving.predict_app import ServedApp, build_app, local_store, manifest, run, write_store
@@ -98,6 +99,19 @@ def test_scores_equal_those_of_http(change: Any, tmp_path: Path, store_file: Pat
     for name in ("transaction_id", "user_id", "timestamp"):
         assert scored.column(name) == table.column(name)
     assert set(scored.column("model_version").to_pylist()) == {"7"}
+
+
+@pytest.mark.parametrize("batch_rows", [1, 64, 100])
+def test_scores_do_not_depend_on_batches(
+    batch_rows: int, tmp_path: Path, store_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A block that is scored in several batches, the last one short, has the scores of the whole block, in order."""
+    table = with_nulls(card_table(100))
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "batches").mkdir()
+    whole = score(table, tmp_path / "whole", store_file)
+    monkeypatch.setattr(scoring, "_BATCH_ROWS", batch_rows)
+    assert score(table, tmp_path / "batches", store_file).equals(whole)
 
 
 def test_store_is_used_where_the_file_has_nothing(tmp_path: Path, store_file: Path):
