@@ -37,8 +37,12 @@ def parquet_pieces(source: ParquetSource, columns: Sequence[str] | None = None) 
     return Pieces("Parquet", source.chunks, ChunkReader(source.select(columns)), source.rows)
 
 
-def each_block_here(pieces: Pieces[Any], step: Callable[[pa.Table], Result], in_order: bool = True) -> Iterator[Result]:
+def each_block_here(
+    pieces: Pieces[Any], step: Callable[[pa.Table], Result], in_order: bool = True, small_results: bool = False
+) -> Iterator[Result]:
     """Do what `data.distributed.ray_data.each_block` does in this process, always in order, without Ray.
+
+    Each result is taken before the next block is read, so their size does not matter.
 
     Raises:
         RayscoreError: reading or the step raised it.

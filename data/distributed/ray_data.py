@@ -11,7 +11,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _RESULT = "result"
 _SMALL_ROWS = 250_000
 _REPETITIONS = 3
+_MOST_UNDER_WAY = 1000  # submitted to Ray at once when no concurrency is given, however many pieces there are
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,11 @@ class Runner(Protocol):
     """Applies a step to every block of some pieces and yields the results, as `each_block` does."""
 
     def __call__(
-        self, pieces: Pieces[Any], step: Callable[[pa.Table], Result], in_order: bool = False
+        self,
+        pieces: Pieces[Any],
+        step: Callable[[pa.Table], Result],
+        in_order: bool = False,
+        small_results: bool = False,
     ) -> Iterator[Result]:
         """Yield `step(block)` for every block."""
         ...
@@ -142,6 +147,7 @@ def each_block(
     pieces: Pieces[Any],
     step: Callable[[pa.Table], Result],
     in_order: bool = False,
+    small_results: bool = False,
     placement: Placement = ANYWHERE,
 ) -> Iterator[Result]:
     """Yield `step(block)` for the blocks of all pieces, each of consecutive rows of one piece.
@@ -153,12 +159,16 @@ def each_block(
         pieces: what is read.
         step: pickled, so it may hold no open files; so are its results.
         in_order: whether results come in the order of the pieces, or as they are ready.
+        small_results: whether there is room for the results of all pieces at once; tasks then wait in Ray for a CPU,
+            and no CPU for a task.
         placement: where tasks run.
 
     Raises:
         RayscoreError: reading or the step raised it.
         DataError: a worker died and its task could not be repeated.
     """
+    if small_results and placement.concurrency is None:
+        placement = replace(placement, concurrency=min(max(len(pieces.pieces), 1), _MOST_UNDER_WAY))
     applied = dataset(pieces, placement).map_batches(
         _named(step),
         batch_size=None,
@@ -168,6 +178,9 @@ def each_block(
         **_task_options(placement),
     )
     applied.context.execution_options.preserve_order = in_order
+    # Ray Data's budgets bound what waits in the object store. They also let a single task run in the first second, and
+    # have each CPU wait 0.1 s and more after every task.
+    applied.context.op_resource_reservation_enabled = not small_results
     try:
         for batch in applied.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for cell in cast("pa.Table", batch).column(_RESULT):

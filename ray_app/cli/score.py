@@ -126,7 +126,7 @@ def _score(
     if not left:
         return
     with runner(pieces, placement) as run_steps, progress("score", rows) as advance:
-        for first, counts in run_steps(pieces, partial(score_rows, job=job)):
+        for first, counts in run_steps(pieces, partial(score_rows, job=job), small_results=True):
             done[first] = counts
             advance(counts.rows)
 

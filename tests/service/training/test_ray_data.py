@@ -64,6 +64,14 @@ def test_every_piece_has_one_result(ray_cluster: None, concurrency: int | None):
     assert sorted(each_block(pieces, first, placement=Placement(concurrency))) == list(range(20))
 
 
+def test_small_results_are_those_of_every_piece(ray_cluster: None):
+    """Tasks that wait in Ray, not in its budgets, read each piece once as well; in order where that is asked for."""
+    pieces = Pieces("Numbers", range(20), numbers)
+    assert sorted(each_block(pieces, first, small_results=True)) == list(range(20))
+    assert list(each_block(pieces, first, in_order=True, small_results=True)) == list(range(20))
+    assert list(each_block(Pieces("Numbers", [], numbers), first, small_results=True)) == []
+
+
 def test_results_come_in_order_where_that_is_asked_for(ray_cluster: None):
     """In the order of the pieces, whichever is ready first."""
     assert list(each_block(Pieces("Numbers", range(12), numbers), first, in_order=True)) == list(range(12))
