@@ -27,7 +27,8 @@ from data.schema.use_case import Entity, UseCase
 from data.sources.filesystems import base_name, named
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import origin_of, without_origin
-from data.transform.entity_key import EntityKeys, entity_keys
+from data.sources.type_advice import key_remedy
+from data.transform.entity_key import EntityKeys, entity_keys, holds_keys, key_types
 from data.transform.event_time import NO_TIME, event_us, fits_event_time
 
 DAY_US = 86_400_000_000
@@ -85,11 +86,14 @@ def check_source(source: ParquetSource, use_case: UseCase) -> list[str]:
 
     Raises:
         ConfigError: the use case has nothing to materialize.
-        DataError: a column is missing, or the event time is of another type.
+        DataError: a column is missing, or the entity or the event time is of another type.
     """
     columns = online_columns(use_case)
     source.require(columns)
-    time = use_case.event_time or ""
+    entity, time = use_case.entity or Entity(column=""), use_case.event_time or ""
+    kind = source.schema.field(entity.column).type
+    expected = f"{key_types(entity.type)} (it is the entity, of type '{entity.type}')"
+    source.require_type(entity.column, holds_keys(kind, entity.type), expected, key_remedy(kind))
     source.require_type(time, fits_event_time(source.schema.field(time).type), "timestamps, dates or whole numbers")
     return columns
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from data.errors import DataError
 from data.schema.use_case import Entity
 from data.transform.encoding import as_strings
+from data.transform.missing import is_text
 
 LONGEST = 1024
 """Most characters of a key, as many as a request may send."""
@@ -25,7 +26,8 @@ LONGEST = 1024
 _INTEGER = r"\A(?:0|-?[1-9][0-9]*)\z"
 _LOWEST, _HIGHEST = -(2**63), 2**64 - 1
 _SURE_DIGITS = 18  # a number of so many characters lies between the two
-_EXACT_FLOAT = 2.0**53
+# From there on two neighbouring integers are one float, by the bits of its type.
+_INEXACT = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,28 @@ class EntityKeys:
     """Bool of shape (n,): what the row has is not how a key is written."""
 
 
+def holds_keys(kind: pa.DataType, key_type: str) -> bool:
+    """Return whether `entity_keys` takes columns of this Arrow type for an entity of type `string` or `integer`."""
+    if pa.types.is_dictionary(kind):
+        return holds_keys(kind.value_type, key_type)
+    if is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind):
+        return True
+    if key_type == "integer":
+        return pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    return pa.types.is_boolean(kind)
+
+
+def key_types(key_type: str) -> str:
+    """Return in words what a column of keys of type `string` or `integer` holds."""
+    return "whole numbers, or their text" if key_type == "integer" else "strings or integers"
+
+
 def entity_keys(column: pa.ChunkedArray, entity: Entity) -> EntityKeys:
     """Return the keys in a column of length n.
 
     Args:
-        column: strings, integers or booleans for an entity of type string; integers, whole numbers or text for one
-            of type integer.
+        column: of a type that `holds_keys`: strings, integers or booleans for an entity of type string; numbers or
+            text for one of type integer; or nothing but nulls.
         entity: names the column and says its type.
 
     Raises:
@@ -54,7 +72,7 @@ def entity_keys(column: pa.ChunkedArray, entity: Entity) -> EntityKeys:
     if pa.types.is_dictionary(column.type):
         return entity_keys(column.cast(column.type.value_type), entity)
     blank = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-    if entity.type == "integer" and not _is_text(column.type):
+    if entity.type == "integer" and not is_text(column.type):
         keys = _whole_numbers(column, entity.column)
     else:
         text = _valid_text(as_strings(column, entity.column).combine_chunks())
@@ -88,10 +106,6 @@ def spelling(entity: Entity) -> str:
     return f"up to {LONGEST:,} characters of UTF-8"
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
 def _mask(flags: pa.Array) -> np.ndarray:
     return flags.fill_null(False).to_numpy(zero_copy_only=False)
 
@@ -115,15 +129,15 @@ def _as_integers(text: pa.StringArray) -> pa.Array:
 def _whole_numbers(column: pa.ChunkedArray, name: str) -> pa.StringArray:
     """Return whole numbers as text, null where a number is none, or a float that may have lost digits."""
     kind = column.type
-    if pa.types.is_integer(kind):
+    if pa.types.is_integer(kind) or pa.types.is_null(kind):
         return column.cast(pa.string()).combine_chunks()
     if pa.types.is_floating(kind):
         floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        whole = (np.floor(floats) == floats) & (np.abs(floats) <= _EXACT_FLOAT)
+        whole = (np.floor(floats) == floats) & (np.abs(floats) < _INEXACT[kind.bit_width])
         return pa.array(np.where(whole, floats, 0).astype(np.int64), mask=~whole).cast(pa.string())
     if pa.types.is_decimal(kind):
         return pa.array([_decimal_text(value) for value in column.to_pylist()], pa.string())
-    raise DataError(f"column '{name}' holds {kind}, expected whole numbers, or their text: it is an integer entity")
+    raise DataError(f"column '{name}' holds {kind}, expected {key_types('integer')}: it is an integer entity")
 
 
 def _decimal_text(value: object) -> str | None:
@@ -154,9 +168,11 @@ def _advice(text: str, entity: Entity) -> str:
     if entity.type == "integer":
         for read in (int, _whole):
             try:
-                return f"ask for {read(text)}"
+                number = read(text)
             except (ValueError, OverflowError):
                 continue
+            if _LOWEST <= number <= _HIGHEST:
+                return f"ask for {number}"
     return f"expected {spelling(entity)}"
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from data.schema.feature_schema import Feature, FeatureType
 from data.schema.use_case import UseCase
 from data.sources.parquet import ParquetSource, read_table
 from data.sources.type_advice import event_time_remedy, feature_remedy, key_remedy, label_remedy, label_type_remedy
 from data.transform.encoding import as_strings
+from data.transform.entity_key import holds_keys, key_types
 from data.transform.event_time import fits_event_time
 from data.transform.time_values import holds_times
 from data.validation.row_checks import numeric, wordy
@@ -66,7 +69,13 @@ def check_source(source: ParquetSource, use_case: UseCase) -> None:
         kind = source.schema.field(use_case.event_time).type
         expected, remedy = "timestamps, dates or whole numbers (it is the event time)", event_time_remedy(kind)
         source.require_type(use_case.event_time, fits_event_time(kind), expected, remedy)
-    for name, role in ((use_case.entity and use_case.entity.column, "entity"), (use_case.key, "key")):
-        if name:
-            kind = source.schema.field(name).type
-            source.require_type(name, wordy(kind), f"strings or integers (it is the {role})", key_remedy(kind))
+    if use_case.entity:
+        _check_key(source, use_case.entity.column, use_case.entity.type, "entity")
+    if use_case.key:
+        _check_key(source, use_case.key, "string", "key")
+
+
+def _check_key(source: ParquetSource, name: str, key_type: str, role: str) -> None:
+    kind = source.schema.field(name).type
+    fits = holds_keys(kind, key_type) and not pa.types.is_null(kind)
+    source.require_type(name, fits, f"{key_types(key_type)} (it is the {role})", key_remedy(kind))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.schema.use_case import Entity
-from data.transform.entity_key import LONGEST, entity_key, entity_keys
+from data.transform.entity_key import LONGEST, entity_key, entity_keys, holds_keys
 
 STRING, INTEGER = Entity(column="e"), Entity(column="e", type="integer")
 SPACES = st.text(st.characters(codec="utf-8", categories=("Zs", "Zl", "Zp", "Cc")), max_size=3)
@@ -54,7 +54,7 @@ def test_integer_key_has_one_spelling(text: str):
     assert typed(text, INTEGER) == (text if written else None)
 
 
-@given(st.lists(st.none() | st.integers(-(2**53), 2**53), max_size=8))
+@given(st.lists(st.none() | st.integers(1 - 2**53, 2**53 - 1), max_size=8))
 def test_integer_key_is_the_same_from_every_type_of_column(numbers: list[int | None]):
     """Integers, whole floats, decimals and text of the same numbers give the same keys; nulls give none."""
     expected = [None if number is None else str(number) for number in numbers]
@@ -62,6 +62,7 @@ def test_integer_key_is_the_same_from_every_type_of_column(numbers: list[int | N
     assert keys(numbers, INTEGER, pa.float64()) == expected
     assert keys(expected, INTEGER, pa.string()) == expected
     assert keys(expected, INTEGER, pa.large_string()) == expected
+    assert keys(expected, INTEGER, pa.string_view()) == expected
     decimals = [None if number is None else Decimal(number) for number in numbers]
     assert keys(decimals, INTEGER, pa.decimal128(20, 2)) == expected
     assert keys(numbers, STRING, pa.int64()) == expected
@@ -81,6 +82,41 @@ def test_numbers_that_are_no_keys_are_refused():
     assert keys([Decimal("1.50"), Decimal("2.00")], INTEGER) == [False, "2"]
     assert keys([2**64 - 1], INTEGER, pa.uint64()) == ["18446744073709551615"]
     assert keys([Decimal(2**64)], INTEGER) == [False]
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(pa.float64(), 53), (pa.float32(), 24)])
+def test_float_that_two_integers_share_is_no_key(kind: pa.DataType, bits: int):
+    """From 2^53 on in a double, 2^24 in a float32, two integers are one number: neither of them is a key."""
+    last = 2**bits - 1
+    assert keys([float(last), float(last + 1)], INTEGER, kind) == [str(last), False]
+    assert keys([float(-last), float(-last - 1)], INTEGER, kind) == [str(-last), False]
+
+
+@pytest.mark.parametrize("entity", [STRING, INTEGER])
+def test_column_of_nothing_but_nulls_has_no_key(entity: Entity):
+    """A column whose type is null is blank in every row, for an entity of either type."""
+    found = entity_keys(pa.chunked_array([pa.nulls(2)]), entity)
+    assert (found.keys.to_pylist(), found.blank.tolist()) == ([None, None], [True, True])
+
+
+_COLUMNS = (
+    [pa.nulls(1), pa.array([True]), pa.array(["a"]).dictionary_encode(), pa.array([1.0]).dictionary_encode()]
+    + [pa.array([1], kind) for kind in (pa.int8(), pa.uint64(), pa.float32(), pa.float64(), pa.date32())]
+    + [pa.array(["1"], kind) for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.binary())]
+    + [pa.array([Decimal(1)]), pa.array([[1]]), pa.array([{"a": 1}]), pa.array([1], pa.timestamp("us"))]
+)
+
+
+@pytest.mark.parametrize("entity", [STRING, INTEGER])
+@pytest.mark.parametrize("column", _COLUMNS, ids=lambda column: str(column.type))
+def test_type_is_told_before_a_value_is_read(column: pa.Array, entity: Entity):
+    """`holds_keys` says of every type whether `entity_keys` takes it."""
+    try:
+        entity_keys(pa.chunked_array([column]), entity)
+        taken = True
+    except DataError:
+        taken = False
+    assert holds_keys(column.type, entity.type) == taken
 
 
 def test_text_that_no_request_can_send_is_refused():
@@ -114,6 +150,8 @@ def test_column_that_holds_no_keys_is_refused(values: list[object], entity: Enti
         ("+5", "ask for 5"),
         (" 17", "ask for 17"),
         ("1e3", "ask for 1000"),
+        ("18446744073709551616", "expected digits alone, such as 17 or -3, within 64 bits"),
+        ("-1e19", "expected digits alone"),
         ("1.5", "expected digits alone, such as 17 or -3, within 64 bits"),
         ("inf", "expected digits alone"),
         ("seventeen", "expected digits alone"),

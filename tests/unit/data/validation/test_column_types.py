@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
-from data.schema.use_case import UseCase
+from data.schema.use_case import Entity, UseCase
 from data.sources.parquet import open_source
 from data.sources.type_advice import label_remedy
 from data.validation.column_types import check_learned, check_source
@@ -152,3 +152,17 @@ def test_training_checks_only_what_it_reads(tmp_path):
     columns = {"x": [1, 2], "y": [0, 1], "at": [1.5, 2.5], "who": [1, 2], "id": [1, 2]}
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     check_learned(open_source(tmp_path / "t.parquet"), use_case())
+
+
+@pytest.mark.parametrize(("key_type", "fits"), [("integer", True), ("string", False)])
+def test_whole_floats_are_keys_of_an_integer_entity(tmp_path, key_type, fits):
+    """What `materialize` takes as keys `validate` takes too: numbers of any type, if the keys are integers."""
+    columns = {"x": [1.0] * 4, "y": [0, 1, 0, 1], "at": [datetime(2024, 1, 1)] * 4, "who": [17.0] * 4, "id": [*"abcd"]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    case = use_case().model_copy(update={"entity": Entity(column="who", type=key_type)})
+    source = open_source(tmp_path / "t.parquet")
+    if fits:
+        check_source(source, case)
+    else:
+        with pytest.raises(DataError, match="column 'who' holds double, expected strings or integers"):
+            check_source(source, case)
