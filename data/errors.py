@@ -56,7 +56,7 @@ class InvalidRow(RayscoreError):
     """
 
     def __init__(self, field: str | None, reason: str) -> None:
-        super().__init__(f"{field}: {reason}" if field else reason)
+        super().__init__(reason if field is None else f"{field or repr(field)}: {reason}")
         self.field = field
         self.reason = reason
 

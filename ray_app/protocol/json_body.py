@@ -26,6 +26,9 @@ _NUMBER = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _NAME_OR_BRACE = re.compile(rb"(" + _STRING + rb")([ \t\r\n]*:)?|[{}]", re.DOTALL)
 _LARGEST = b"1.7976931348623157e308"
 _TOO_LARGE = "number is infinity"
+_MAYBE_NEGATIVE_ZERO = re.compile(rb"-0(?=[ \t\r\n,}\]]|\Z)")
+# Neither in a string nor the exponent of 1e-0. Not asked of every body: what begins with a literal is found faster.
+_STRING_OR_NEGATIVE_ZERO = re.compile(_STRING + rb"?|(?<![eE])" + _MAYBE_NEGATIVE_ZERO.pattern, re.DOTALL)
 
 _NOT_UTF8 = "The body is not UTF-8"
 _GZIP = b"\x1f\x8b"
@@ -36,12 +39,16 @@ def decode(body: bytes) -> Any:
     """Decode a JSON body (RFC 8259) in UTF-8; a byte order mark before it is ignored.
 
     A number beyond double precision becomes the largest double of its sign, which no field accepts: so the field that
-    has it is refused by name, and its neighbours are not.
+    has it is refused by name, and its neighbours are not. And `-0` becomes -0.0, since no integer has its sign: a key
+    of 0 would come back for it.
 
     Raises:
         HttpProblem: 400, the body is empty, not UTF-8, not JSON (which has no NaN and Infinity), nested too deeply,
             or names a member of one object twice.
     """
+    sent = body
+    if _MAYBE_NEGATIVE_ZERO.search(body):
+        body = _STRING_OR_NEGATIVE_ZERO.sub(_as_double, body)
     try:
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -54,7 +61,7 @@ def decode(body: bytes) -> Any:
     # objects are nested, is there more to count.
     members = len(decoded) if type(decoded) is dict else _members(decoded)
     if body.count(b":") != members and body.translate(None, _BLANKS).count(b'":') != members:
-        _refuse_repeated_names(body)
+        _refuse_repeated_names(sent)
     return decoded
 
 
@@ -79,6 +86,10 @@ def _within_double(found: re.Match[bytes]) -> bytes:
     if _NUMBER.fullmatch(text) and math.isinf(float(text)):
         return b"-" + _LARGEST if text.startswith(b"-") else _LARGEST
     return text
+
+
+def _as_double(found: re.Match[bytes]) -> bytes:
+    return b"-0.0" if found[0] == b"-0" else found[0]
 
 
 def _refuse_repeated_names(body: bytes) -> None:
@@ -117,7 +128,7 @@ def _other_encoding(body: bytes) -> str | None:
     if body.startswith(_GZIP):
         return "it looks like gzip, for which the header content-encoding: gzip is missing"
     wide = json.detect_encoding(body)
-    if wide != "utf-8":
+    if not wide.startswith("utf-8"):
         with suppress(UnicodeDecodeError):
             body.decode(wide)
             return f"it looks like {wide.upper()}"

@@ -29,6 +29,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(text: str) -> int | float:
     number = int(text)
+    if text == "-0":
+        return -0.0
     return number if -(2**63) <= number < 2**64 else _number(text)
 
 
@@ -42,7 +44,7 @@ def reference(body: str) -> Any:
 
 
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(
-    ['":', '" :', "\\", '"', "1e400", "{", "}", "12:30:00", '{"a":1,"a":2}', "\\u0061"]
+    ['":', '" :', "\\", '"', "1e400", "{", "}", "12:30:00", "-0,", '{"a":1,"a":2}', "\\u0061"]
 )
 
 
@@ -59,6 +61,7 @@ def _strings(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
 _SPACE = st.sampled_from(["", "", "", " ", "\n", "\t ", "\r\n"])
 _NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70).map(str),
+    st.sampled_from(["-0", "-0.0", "1e-0", "-0e-0", "0"]),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
     st.tuples(st.integers(-99, 99), st.integers(300, 320)).map(lambda parts: "{}e{}".format(*parts)),
     st.tuples(st.sampled_from(["", "-"]), st.integers(305, 330)).map(lambda parts: parts[0] + "9" * parts[1]),
@@ -169,6 +172,7 @@ def test_other_encoding_is_named(body: bytes, words: str):
     [
         (b"[NaN]", r"\(NaN and Infinity are not JSON\)"),
         (b"[-Infinity]", r"\(NaN and Infinity are not JSON\)"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf{}", "line 1 column 1"),
         (b"[,]", r"line 1 column 2 \(char 1\)$"),
         (b'["\\ud800"]', "surrogate"),
         (b"[" * 1025 + b"]" * 1025, "depth limit exceeded"),
