@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import time
 from contextlib import closing
-from datetime import datetime, timezone
 
 from data.cli.options import add_use_case, use_case_of
 from data.cli.terminal import EXIT_REFUSED, err, say, say_json
@@ -18,6 +17,7 @@ from data.schema.use_case import Entity
 from data.settings import load_settings
 from data.transform.encoding import FLOAT32_MAX
 from data.transform.entity_key import entity_key
+from data.transform.event_time import iso_time
 
 _EXAMPLE = "example: rayscore get user_17"
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace, codec: RowCodec, row: OnlineRow, ttl: int | None) -> None:
     age = time.time() - row.event_us / 1e6
     values = {name: _used(value) for name, value in zip(codec.names, row.values, strict=True)}
-    event_time = datetime.fromtimestamp(row.event_us / 1e6, timezone.utc).isoformat()
+    event_time = iso_time(row.event_us)
     expired = ttl is not None and age > ttl
     if args.json:
         shown = {"entity": args.entity, "event_time": event_time, "age_seconds": round(age, 3), "expired": expired}

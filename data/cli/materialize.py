@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from data.cli.options import add_source, use_case_of
-from data.cli.terminal import err, note_all, progress, say
+from data.cli.terminal import counted, err, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import runner
 from data.online_store import materialization, open_store
@@ -61,13 +61,13 @@ def report(path: Path, done: Materialized, use_case: UseCase, store: str) -> Non
     """Print what became of every row: what is in the store on stdout, what was left out on stderr."""
     totals = done.entities
     say(
-        f"{path}: {done.rows:,} rows read, {totals.entities:,} entities: {totals.written:,} written to {store}, "
-        f"{totals.unchanged:,} unchanged, {totals.older:,} older than stored"
+        f"{path}: {_rows(done.rows)} read, {counted(totals.entities, 'entity', 'entities')}: "
+        f"{totals.written:,} written to {store}, {totals.unchanged:,} unchanged, {totals.older:,} older than stored"
     )
     if done.superseded:
         conflicting = f", {totals.conflicting:,} of them at the same event time with other values"
         note = conflicting if totals.conflicting else ""
-        say(f"superseded: {done.superseded:,} rows by a later row of their entity{note}")
+        say(f"superseded: {_rows(done.superseded)} by a later row of their entity{note}")
     _left_out(done.left_out, use_case)
 
 
@@ -84,4 +84,8 @@ def _left_out(left_out: LeftOut, use_case: UseCase) -> None:
         rows = left_out[reason]
         if rows.count:
             named = f" ({', '.join(rows.names)}{', ...' if rows.count > len(rows.names) else ''})" if rows.names else ""
-            err.print(f"left out: {rows.count:,} rows {words}{named}", markup=False, style="yellow")
+            err.print(f"left out: {_rows(rows.count)} {words}{named}", markup=False, style="yellow")
+
+
+def _rows(count: int) -> str:
+    return counted(count, "row", "rows")

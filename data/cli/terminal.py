@@ -109,6 +109,11 @@ class _PlainProgress:
         note(f"{self._title}: {self._done:,}{of} {self._unit}, {rate}, {seconds:.1f} s")
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """Return a count with its noun: "1 entity", "1,200 entities"."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def note(text: str) -> None:
     """Print a line on stderr: what the command does, as opposed to its outcome."""
     err.print(text, markup=False)

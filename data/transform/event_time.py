@@ -53,6 +53,14 @@ def moment(microseconds: int) -> str:
         return f"{microseconds} us"
 
 
+def iso_time(microseconds: int) -> str:
+    """Format an event time (microseconds since 1970 UTC) as ISO 8601, years beyond the calendar included."""
+    try:
+        return datetime.fromtimestamp(microseconds / 1e6, timezone.utc).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"{np.datetime64(microseconds, 'us')}+00:00"
+
+
 def is_time(kind: pa.DataType) -> bool:
     """Return whether an Arrow type is a timestamp or a date."""
     return pa.types.is_timestamp(kind) or pa.types.is_date(kind)

@@ -31,7 +31,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )
-Put = Callable[[str, float], None]
+Put = Callable[..., None]
 
 
 def run(argv: list[str]) -> int:
@@ -59,10 +59,10 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> Put:
     monkeypatch.setenv("RAYSCORE_USE_CASE", str(tmp_path / "case.toml"))
     use_case = load_use_case(str(tmp_path / "case.toml"))
 
-    def write(entity: str, value: float) -> None:
-        now_us = time.time_ns() // 1000
+    def write(entity: str, value: float, event_us: int | None = None) -> None:
+        at_us = time.time_ns() // 1000 if event_us is None else event_us
         with closing(SqliteStore(tmp_path / "online.db", use_case.view, create=True)) as store:
-            store.put_many([StoredRow(entity, now_us, RowCodec(use_case.schema_).pack(now_us, [value]))])
+            store.put_many([StoredRow(entity, at_us, RowCodec(use_case.schema_).pack(at_us, [value]))])
 
     return write
 
@@ -78,6 +78,28 @@ def test_json_of_any_value_is_json(put: Put, capsys: pytest.CaptureFixture[str],
     assert shown == expected
     assert run(["get", "a"]) == 0
     assert f"spent  {'(none)' if expected is None else expected}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["string"], indirect=True)
+@pytest.mark.parametrize(
+    ("event_us", "shown"),
+    [
+        (0, "1970-01-01T00:00:00+00:00"),
+        (-62_135_596_800_000_000, "0001-01-01T00:00:00+00:00"),
+        (-99_000_000_000_000_000, "-1168-10-24T16:00:00.000000+00:00"),
+        (-(2**63) + 1, "-290308-12-21T19:59:05.224193+00:00"),
+        (2**63 - 1, "294247-01-10T04:00:54.775807+00:00"),
+    ],
+)
+def test_event_time_beyond_the_calendar_is_shown(
+    put: Put, capsys: pytest.CaptureFixture[str], event_us: int, shown: str
+):
+    """Every event time that a store can hold is shown, also before year 1 and after year 9999."""
+    put("a", 1.0, event_us)
+    assert run(["get", "a", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["event_time"] == shown
+    assert run(["get", "a"]) == 0
+    assert f"a  event time {shown}, age " in capsys.readouterr().out
 
 
 def test_key_of_another_spelling_is_refused(put: Put, capsys: pytest.CaptureFixture[str], kind: str):

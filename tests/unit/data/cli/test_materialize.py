@@ -27,7 +27,7 @@ def test_every_row_is_accounted_for(capsys: pytest.CaptureFixture[str]):
     ]
     assert printed.err.splitlines() == [
         "left out: 4 rows without entity: 'user_id' is blank (a.parquet row 3, a.parquet row 4, b.parquet row 0, ...)",
-        "left out: 1 rows older than the entity's ttl of 365d (b.parquet row 9)",
+        "left out: 1 row older than the entity's ttl of 365d (b.parquet row 9)",
     ]
 
 
@@ -37,3 +37,16 @@ def test_quiet_where_there_is_nothing_to_say(capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr()
     assert printed.out == "t: 2 rows read, 2 entities: 2 written to cassandra, 0 unchanged, 0 older than stored\n"
     assert printed.err == ""
+
+
+def test_one_is_singular(capsys: pytest.CaptureFixture[str]):
+    """One row, one entity: each count has its noun's form."""
+    left_out = LeftOut()
+    left_out.add(Reason.WITHOUT_TIME, LeftOutRows(1, ("t row 1",)))
+    report(Path("t"), Materialized(1, EntityTotals(1), 1, left_out), load_use_case("card_fraud"), "sqlite")
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "t: 1 row read, 1 entity: 1 written to sqlite, 0 unchanged, 0 older than stored",
+        "superseded: 1 row by a later row of their entity",
+    ]
+    assert printed.err == "left out: 1 row without event time (t row 1)\n"
