@@ -16,7 +16,7 @@ from data.sources.type_advice import derivation
 from data.transform.encoding import as_floats
 from data.transform.event_time import NO_TIME, is_time
 from data.transform.float32_identity import CATEGORY_WORDS, DistinctNumbers, column_numbers
-from data.transform.missing import is_text, missing_mask
+from data.transform.missing import is_text, missing_as_null, missing_mask
 from data.transform.time_values import Times, first_unreadable, times_us
 
 _NEARLY_UNIQUE = 0.98
@@ -67,6 +67,19 @@ class Column:
     def floats(self) -> np.ndarray:
         """The values as float64 of shape (n,), missing ones NaN."""
         return as_floats(self.values, self.name)
+
+    @cached_property
+    def ranked(self) -> np.ndarray | None:
+        """`floats`, also of text that is nothing but numbers, with a decimal comma or point; None of other words."""
+        if not self.text:
+            return self.floats
+        numbers = pc.call_function(
+            "replace_substring", [missing_as_null(self.values)], pc.ReplaceSubstringOptions(",", ".")
+        )
+        try:
+            return numbers.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:
+            return None
 
     @cached_property
     def whole(self) -> bool:

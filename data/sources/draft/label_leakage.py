@@ -67,7 +67,7 @@ def copy_of(name: str, found: np.ndarray, suspects: list[Suspect]) -> Suspect | 
 
 def single_auc(column: Column, context: Context) -> float:
     """Return the AUC of one column alone, in the better direction: 0.5 to 1; a missing value counts as one too."""
-    aucs = [] if column.text else [*_number_aucs(column.floats, context.label)]
+    aucs = [] if column.ranked is None else [*_number_aucs(column.ranked, context.label)]
     if column.text or column.distinct <= _FEW_VALUES:
         aucs.append(_word_auc(column.codes, context.label))
     return max(max(auc, 1 - auc) for auc in aucs)
@@ -78,7 +78,9 @@ def levels(column: Column, context: Context) -> np.ndarray:
     step = max(len(context.label) // _ROWS_COMPARED, 1)
     label = context.label[::step]
     most = max(min(_MOST_LEVELS, len(label) // _ROWS_A_LEVEL), 3)
-    return _word_levels(column.codes[::step], label, most) if column.text else _bins(column.floats[::step], most)
+    if column.ranked is None:
+        return _word_levels(column.codes[::step], label, most)
+    return _bins(column.ranked[::step], most)
 
 
 def _number_aucs(values: np.ndarray, label: np.ndarray) -> Iterator[float]:

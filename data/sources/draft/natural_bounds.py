@@ -33,20 +33,21 @@ class Bounds(NamedTuple):
 
 def natural_bounds(column: Column) -> Bounds:
     """Return the bounds of a column of numbers; those of a flag, an hour, a share, a percentage, or not below zero."""
-    finite = column.floats[np.isfinite(column.floats)]
-    if not len(finite) or finite.min() < 0:
+    # With infinities: a bound that they pass would refuse their rows.
+    known = column.floats[~np.isnan(column.floats)]
+    if not len(known) or known.min() < 0:
         return Bounds()
-    name, low, high = column.snake_name, float(finite.min()), float(finite.max())
+    name, low, high = column.snake_name, float(known.min()), float(known.max())
     if column.whole and column.distinct == 2 and (low, high) == (0, 1):
         return Bounds(0, 1)
     for pattern, first, last in _CALENDAR:
         if column.whole and pattern.search(name) and first <= low and high <= last:
             return Bounds(first, last)
-    if not column.whole and _ends_at(finite, 1, bool(_SHARE.search(name))):
+    if not column.whole and _ends_at(known, 1, bool(_SHARE.search(name))):
         return Bounds(0, 1)
-    if high > 1 and _ends_at(finite, 100, bool(_PERCENT.search(name))):
+    if high > 1 and _ends_at(known, 100, bool(_PERCENT.search(name))):
         return Bounds(0, 100)
-    return Bounds(0) if _begins_at_zero(finite, column.whole) else Bounds()
+    return Bounds(0) if _begins_at_zero(known, column.whole) else Bounds()
 
 
 def _ends_at(values: np.ndarray, end: int, named: bool) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from data.sources.draft.column_profile import GIVEN_AWAY, ID_NAME, RULES, TIME_R
 from data.sources.draft.drafted_feature import DraftedFeature, draft_feature
 from data.sources.draft.drafted_times import TimeDrafts
 from data.sources.draft.label_leakage import Suspect, given_away
+from data.sources.filesystems import named
 from data.sources.parquet import ParquetSource, open_source, read_table
-from data.sources.type_advice import event_time_remedy, label_remedy, label_type_remedy, shown
+from data.sources.type_advice import event_time_remedy, key_remedy, label_remedy, label_type_remedy, shown
+from data.transform.entity_key import holds_keys, key_types
 from data.transform.event_time import event_us, fits_event_time
 from data.transform.missing import blank_as_null
 
@@ -45,17 +48,20 @@ def draft(
         name: name of the use case; by default made of the path.
 
     Raises:
-        DataError: a named column is missing, the label is not binary or of one class, or no feature is left.
+        DataError: a named column is missing or cannot have its role, the label is not binary or of one class, or no
+            feature is left.
     """
     source = open_source(path)
     roles = {"label": label, "entity": entity, "time": time, "key": key}
     _check_roles(source, roles)
-    context = Context(
-        _labels(_read(source, label)),
-        _times(source, time) if time else None,
-        _entities(_read(source, entity)) if entity else None,
-        _pandas_indexes(source.schema),
-    )
+    entities = _read(source, entity) if entity else None
+    with _naming(source):
+        context = Context(
+            _labels(_read(source, label)),
+            event_us(_read(source, time).values, time) if time else None,
+            _entities(entities) if entities else None,
+            _pandas_indexes(source.schema),
+        )
     columns = (_read(source, name) for name in source.schema.names if name not in roles.values())
     found = _judge(columns, context, TimeDrafts(time, frozenset(source.schema.names)), online=bool(entity and time))
     if not found.kept:
@@ -63,7 +69,7 @@ def draft(
     lines = [*(feature.with_copies(found.suspects) for feature in found.kept), *found.left_out]
     roles["key"] = key or found.key
     head = _head(source, name or _name(path), roles, context)
-    text = "\n".join([*head, *_entity_lines(source, entity), *_feature_head(), *lines, *_tail(context)])
+    text = "\n".join([*head, *_entity_lines(entities), *_feature_head(), *lines, *_tail(context)])
     parse_use_case(text, f"draft for {path}")
     return text
 
@@ -108,6 +114,9 @@ def _check_roles(source: ParquetSource, roles: dict[str, str | None]) -> None:
         kind = source.schema.field(time).type
         expected = "timestamps, dates, ISO strings or whole numbers"
         source.require_type(time, fits_event_time(kind), expected, event_time_remedy(kind))
+    if (key := roles["key"]) is not None:
+        kind = source.schema.field(key).type
+        source.require_type(key, holds_keys(kind, "string"), f"{key_types('string')} (it is the key)", key_remedy(kind))
 
 
 def _read(source: ParquetSource, name: str) -> Column:
@@ -117,11 +126,24 @@ def _read(source: ParquetSource, name: str) -> Column:
     return Column(name, values)
 
 
+@contextmanager
+def _naming(source: ParquetSource) -> Iterator[None]:
+    """Name the table in a DataError that names a column only."""
+    try:
+        yield
+    except DataError as exc:
+        raise DataError(f"{named(source.path)}: {exc}") from exc
+
+
 def _labels(column: Column) -> np.ndarray:
     if not (column.number or column.text or pa.types.is_boolean(column.kind)):
         raise DataError(
             f"label '{column.name}' must hold 0 and 1, or false and true; it holds {column.kind}: "
             + label_type_remedy(column.kind)
+        )
+    if not len(column.present):
+        raise DataError(
+            f"label '{column.name}' must hold 0 and 1, or false and true; it is missing in every row: name another"
         )
     distinct = column.present.unique().slice(0, 10).to_pylist()
     if column.text or not set(distinct) <= {0, 1}:
@@ -136,16 +158,16 @@ def _labels(column: Column) -> np.ndarray:
     return column.floats
 
 
-def _times(source: ParquetSource, name: str) -> np.ndarray:
-    try:
-        return event_us(_read(source, name).values, name)
-    except DataError as exc:
-        raise DataError(f"{source.path}: {exc}") from exc
-
-
 def _entities(column: Column) -> np.ndarray:
     """Return entities as integer codes from 0; blank ones have a code of their own."""
-    codes = blank_as_null(column.values).combine_chunks().dictionary_encode(null_encoding="encode").indices
+    key_type = _key_type(column)
+    if not holds_keys(column.kind, key_type):
+        expected = f"{key_types(key_type)} (it is the entity)"
+        raise DataError(f"column '{column.name}' holds {column.kind}, expected {expected}; {key_remedy(column.kind)}")
+    keys = blank_as_null(column.values)
+    if keys.null_count == len(keys):
+        raise DataError(f"column '{column.name}' is blank in every row: name another column as the entity")
+    codes = keys.combine_chunks().dictionary_encode(null_encoding="encode").indices
     return codes.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
@@ -179,11 +201,15 @@ def _head(source: ParquetSource, name: str, roles: dict[str, str | None], contex
     return lines
 
 
-def _entity_lines(source: ParquetSource, entity: str | None) -> list[str]:
-    if entity is None:
+def _key_type(column: Column) -> str:
+    """Return the type of an entity with the keys of a column: whole numbers of any type are integers."""
+    return "integer" if column.number and column.whole else "string"
+
+
+def _entity_lines(column: Column | None) -> list[str]:
+    if column is None:
         return []
-    kind = "integer" if pa.types.is_integer(source.schema.field(entity).type) else "string"
-    return ["", "[entity]", f"column = {quoted(entity)}", f'type = "{kind}"']
+    return ["", "[entity]", f"column = {quoted(column.name)}", f'type = "{_key_type(column)}"']
 
 
 def _feature_head() -> list[str]:

@@ -40,6 +40,8 @@ def _absent(values, every=7):
         SCORE,
         -SCORE,
         _absent(SCORE.tolist()),
+        [f"{score:.4f}" for score in SCORE],
+        [f"{score:.4f}".replace(".", ",") if row % 9 else "" for row, score in enumerate(SCORE)],
         _absent(LABEL.astype(bool).tolist()),
         _absent((LABEL == 0).tolist()),
         _absent(["yes" if y else "no" for y in LABEL]),

@@ -36,6 +36,8 @@ def bounds(values, name="x"):
         (_RNG.integers(20, 101, ROWS), "trust", (0, 100)),
         (_RNG.random(ROWS) * 30, "fillPct", (0, 100)),
         (_RNG.poisson(3, ROWS), "visits", (0, None)),
+        (_RNG.choice([-np.inf, 0.5, 1.0], ROWS), "churn_prob", (None, None)),
+        (_RNG.choice([np.inf, 0.0, 0.5], ROWS), "churn_prob", (0, None)),
         (_RNG.poisson(3, ROWS) + 1, "calls", (0, None)),
         (_RNG.lognormal(3, 1, ROWS), "amount", (0, None)),
         ([None, *_RNG.lognormal(3, 1, ROWS).tolist(), float("inf")], "amount", (0, None)),
