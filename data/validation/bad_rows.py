@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from data.sources.parquet import ChunkReader, ParquetSource
 from data.sources.row_origin import origin_of, without_origin
+from data.transform.table_columns import free_name
 from data.validation.hits import BAD_ROWS_KEPT, Hits
 from data.validation.validation import Validation
 
@@ -21,7 +22,8 @@ def bad_row_numbers(validation: Validation) -> np.ndarray:
 def bad_rows(source: ParquetSource, validation: Validation) -> pa.Table:
     """Read the bad and the blind rows, one at least and at most `BAD_ROWS_KEPT`: the first bad ones before the blind.
 
-    The columns row_number (from 0) and reasons are appended; a reason of the model begins with "against version N".
+    The columns row_number (from 0) and reasons are appended, by other names where the table has one of these; a reason
+    of the model begins with "against version N".
     """
     wanted = _first_rows(validation)
     reasons: dict[int, list[str]] = {int(row): [] for row in wanted}
@@ -31,7 +33,9 @@ def bad_rows(source: ParquetSource, validation: Validation) -> pa.Table:
                 reasons[row].append(reason)
     table = pa.concat_tables(_read(source, wanted))
     texts = ["; ".join(reasons[int(row)]) for row in wanted]
-    return table.append_column("row_number", pa.array(wanted)).append_column("reasons", pa.array(texts))
+    for name, values in (("row_number", pa.array(wanted)), ("reasons", pa.array(texts))):
+        table = table.append_column(free_name(name, table.column_names), values)
+    return table
 
 
 def _blind(validation: Validation) -> np.ndarray:

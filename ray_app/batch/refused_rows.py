@@ -15,7 +15,7 @@ from data.validation.row_checks import Check, entity_checks, value_checks
 from tune.registry.bundle import BundleManifest
 
 REASONS = "reasons"
-"""Column of the refused rows that says what is wrong with each."""
+"""Column of the refused rows that says what is wrong with each; a carried column of the name keeps it."""
 _SHOWN = 5
 
 

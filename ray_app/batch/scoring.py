@@ -21,6 +21,7 @@ from data.sources.parquet import ParquetSource
 from data.sources.partial_output import write_part
 from data.sources.row_origin import FILE, ROW, Origin, origin_of, without_origin
 from data.transform.encoding import Transform
+from data.transform.table_columns import free_name
 from ray_app.batch.job_fingerprint import job_fingerprint
 from ray_app.batch.refused_rows import REASONS, BlockCounts, Refusals, refusals
 from ray_app.inference.feature_fetch import local_features
@@ -171,7 +172,7 @@ def _refused(block: pa.Table, found: Refusals) -> pa.Table:
     # The file as plain text: parts of several files are joined.
     rows = rows.set_column(rows.column_names.index(FILE), FILE, rows.column(FILE).cast(pa.string()))
     order = [FILE, ROW, *(name for name in rows.column_names if name not in (FILE, ROW))]
-    return rows.select(order).append_column(REASONS, pa.array(found.reasons(), pa.string()))
+    return rows.select(order).append_column(free_name(REASONS, order), pa.array(found.reasons(), pa.string()))
 
 
 @dataclass(frozen=True)

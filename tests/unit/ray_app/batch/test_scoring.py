@@ -154,6 +154,16 @@ def test_rows_that_http_refuses_are_told_by_column_and_reason(tmp_path: Path, st
         assert run(served.post(sent)).status_code == (200 if row in kept else 422)
 
 
+def test_carried_column_named_as_the_reasons_is_kept_beside_them(tmp_path: Path, store_file: Path):
+    """Refused rows that have a column `reasons` keep it, and what is wrong with them stands in `reasons_2`."""
+    table = card_table(3).append_column("reasons", pa.array(["mine"] * 3))
+    at = table.column_names.index("amount")
+    score(table.set_column(at, "amount", pa.array([-1.0, 1.0, 1.0])), tmp_path, store_file, carry="all")
+    refused = pq.read_table(tmp_path / "out" / refused_name(0))
+    assert refused.column("reasons").to_pylist() == ["mine"]
+    assert refused.column("reasons_2").to_pylist() == ["amount: below the smallest accepted value 0"]
+
+
 def test_words_never_seen_are_counted(tmp_path: Path, store_file: Path):
     """A word that the model was not trained on is scored as over HTTP, and counted by column with examples."""
     source = write_table(unseen(card_table(200)), tmp_path / "in.parquet") or open_source(tmp_path / "in.parquet")
