@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,22 @@ import orjson
 import pyarrow as pa
 
 from data.errors import ConfigError, DataError
+from data.schema.feature_schema import Feature, FeatureType
+from data.schema.use_case import Entity
 from data.sources.parquet import iter_batches, open_source
 from data.transform.event_time import is_time
+from data.transform.json_values import json_keys, json_values
 from data.transform.time_values import json_times
 
 MAX_BODIES = 100_000
 _ENTITIES = 1000
 _KEY_TEXT = "Key of the online features"
+_TYPES = {
+    "string": FeatureType.CATEGORY,
+    "integer": FeatureType.INTEGER,
+    "number": FeatureType.NUMBER,
+    "boolean": FeatureType.BOOLEAN,
+}
 
 
 def bodies(document: Mapping[str, Any] | None, mix: Path | None) -> list[bytes]:
@@ -70,8 +79,9 @@ def _table(path: Path, schema: Mapping[str, Any]) -> list[bytes]:
     columns = [name for name in source.schema.names if name in schema["properties"]]
     encoded: list[bytes] = []
     for batch in iter_batches(path, columns):
-        rows = _with_json_times(batch.slice(0, MAX_BODIES - len(encoded))).to_pylist()
-        encoded += [_body({name: value for name, value in row.items() if value is not None}, path) for row in rows]
+        part = batch.slice(0, MAX_BODIES - len(encoded))
+        fields = {name: _values(part.column(name), name, schema["properties"][name], path) for name in columns}
+        encoded += [_body(fields, at, path) for at in range(part.num_rows)]
         if len(encoded) >= MAX_BODIES:
             break
     if not encoded:
@@ -79,17 +89,26 @@ def _table(path: Path, schema: Mapping[str, Any]) -> list[bytes]:
     return encoded
 
 
-def _with_json_times(rows: pa.Table | pa.RecordBatch) -> pa.Table:
-    table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
-    for at, field in enumerate(table.schema):
-        if is_time(field.type):
-            table = table.set_column(at, field.name, [json_times(table.column(at), field.name)])
-    return table
-
-
-def _body(row: Mapping[str, Any], path: Path) -> bytes:
+def _values(column: pa.ChunkedArray | pa.Array, name: str, declared: Mapping[str, Any], path: Path) -> Sequence[object]:
+    """Return a column as values of the JSON type that the service declares for the field, None where missing."""
+    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    kind, number = declared.get("type"), pa.types.is_floating(chunked.type) or pa.types.is_decimal(chunked.type)
     try:
-        return orjson.dumps(row)
+        if declared.get("description") == _KEY_TEXT:
+            return json_keys(chunked, Entity(column=name, type="integer" if kind == "integer" else "string"))
+        if kind in _TYPES:
+            return json_values(chunked, Feature(name=name, type=_TYPES[kind]))
+        # A time, or the key of a row: text or a whole number, which a table may hold as a float.
+        if is_time(chunked.type):
+            return json_times(chunked, name)
+        return json_values(chunked, Feature(name=name, type=FeatureType.INTEGER)) if number else chunked.to_pylist()
+    except DataError as exc:
+        raise DataError(f"--mix {path}: {exc}") from exc
+
+
+def _body(fields: Mapping[str, Sequence[object]], at: int, path: Path) -> bytes:
+    try:
+        return orjson.dumps({name: values[at] for name, values in fields.items() if values[at] is not None})
     except TypeError as exc:
         raise DataError(f"--mix {path}: a value cannot be sent as JSON: {exc}") from exc
 

@@ -15,8 +15,8 @@ from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 from data.transform.entity_key import entity_keys
 from data.transform.event_time import NO_TIME, event_us
+from data.transform.json_values import json_values
 from data.transform.missing import is_blank
-from tune.skew.replay_requests import json_values
 from tune.skew.row_comparison import Values
 
 

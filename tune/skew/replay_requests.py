@@ -12,10 +12,9 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature_schema import Feature, FeatureType, Scalar, Source
-from data.transform.encoding import Transform, as_floats, as_strings, named_column
-from data.transform.entity_key import entity_keys
-from data.transform.missing import missing_as_null
+from data.schema.feature_schema import Scalar, Source
+from data.transform.encoding import Transform, named_column
+from data.transform.json_values import json_keys, json_values
 from data.transform.time_values import json_times
 from tune.registry.bundle import BundleManifest
 from tune.skew.row_comparison import SentRow
@@ -66,23 +65,7 @@ class ReplayRequests:
     def _entities(self, part: pa.Table) -> list[Scalar | None]:
         if self._entity is None:
             return [None] * part.num_rows
-        words = entity_keys(named_column(part, self._entity.column), self._entity).keys.to_pylist()
-        return words if self._entity.type == "string" else [None if word is None else int(word) for word in words]
-
-
-def json_values(column: pa.ChunkedArray, feature: Feature) -> list[Scalar | None]:
-    """Return a feature's column as JSON carries it in a request, None where missing; raises DataError."""
-    kind, name = feature.type, feature.name
-    if kind is FeatureType.CATEGORY:
-        return missing_as_null(as_strings(column, name), feature.empty_is_value).to_pylist()
-    if kind is FeatureType.INTEGER and pa.types.is_integer(column.type):
-        return column.to_pylist()
-    floats = as_floats(column, name).tolist()
-    if kind is FeatureType.BOOLEAN:
-        return [None if value != value else bool(value) for value in floats]
-    if kind is FeatureType.NUMBER:
-        return [None if value != value else value for value in floats]
-    return [None if value != value else int(value) if value.is_integer() else value for value in floats]
+        return json_keys(named_column(part, self._entity.column), self._entity)
 
 
 def _sent(row: int, values: dict[str, Scalar | None], entity: Scalar | None, column: str | None) -> SentRow:

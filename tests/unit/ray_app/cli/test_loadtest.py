@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import orjson
@@ -26,7 +27,7 @@ from ray_app.loadtest.request_bodies import bodies
 from ray_app.protocol.openapi import openapi
 from tests.support.environment.ports import free_port
 from tests.support.load.loadtest import DOCUMENT, always, answer, serving
-from tests.support.serving.predict_app import manifest
+from tests.support.serving.predict_app import FULL, build_app, manifest, run
 
 QUICK = ("--rps", "20", "--duration", "1", "--warmup", "0.2")
 
@@ -174,6 +175,39 @@ def test_mix_of_parquet(tmp_path: Path):
     write_table(pa.table({"user_id": ["a"]}), file)
     with pytest.raises(DataError, match="amount"):
         bodies(DOCUMENT, file)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("transaction_id", pa.array([7.0, None])),
+        ("transaction_id", pa.array([Decimal("7.00"), None])),
+        ("transaction_id", pa.array(["007", ""])),
+        ("user_id", pa.array([17, 18])),
+        ("user_id", pa.array(["a", "b"]).dictionary_encode()),
+        ("transaction_hour", pa.array([3.0, 4.0])),
+        ("merchant_category", pa.array([5411, 5812])),
+        ("foreign_transaction", pa.array([True, False])),
+        ("amount", pa.array([Decimal("1.50"), Decimal("2.00")])),
+        ("cardholder_age", pa.array([float("nan"), 40.0])),
+    ],
+    ids=lambda value: str(getattr(value, "type", value)),
+)
+def test_rows_of_a_table_are_sent_as_the_service_declares(tmp_path: Path, column: str, values: pa.Array):
+    """However a table holds a key, an entity or a feature, its rows are requests that the service answers."""
+    rows = pa.table({name: [value] * 2 for name, value in FULL.items()})
+    rows = rows.drop_columns([column]) if column in FULL else rows
+    write_table(rows.append_column(column, values), tmp_path / "mix.parquet")
+    served = build_app()
+    for body in bodies(openapi(manifest(), "1", 1000), tmp_path / "mix.parquet"):
+        assert run(served.send(body)).status_code == 200, body
+
+
+def test_column_that_no_request_can_carry_is_told(tmp_path: Path):
+    """A column of another type than the field's is refused by name before anything is sent."""
+    write_table(pa.table({name: [value] for name, value in {**FULL, "amount": "much"}.items()}), tmp_path / "m.parquet")
+    with pytest.raises(DataError, match=r"--mix .*m\.parquet: column 'amount' holds string, expected numbers"):
+        bodies(openapi(manifest(), "1", 1000), tmp_path / "m.parquet")
 
 
 def test_service_without_a_document():

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 import pyarrow as pa
 import pytest
 
 from data.errors import DataError
-from data.schema.feature_schema import Feature, FeatureType
 from tests.support.training.models import card_bundle, card_table
-from tune.skew.replay_requests import ReplayRequests, json_values
+from tune.skew.replay_requests import ReplayRequests
 
 EITHER = {"device_trust_score", "velocity_last_24h", "cardholder_age"}
 TABLE = card_table(rows=3, seed=5)
@@ -45,26 +43,6 @@ def test_absent_values_are_left_out_and_infinities_cannot_be_sent():
     _, sent = requests(TABLE.set_column(TABLE.column_names.index("amount"), "amount", amounts)).slice(0, 3)
     assert ["amount" in (each.body or {}) for each in sent[:2]] == [False, False]
     assert sent[2].body is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "column", "spelled"),
-    [
-        (FeatureType.CATEGORY, pa.array([7, None]), ["7", None]),
-        (FeatureType.CATEGORY, pa.array(["a", None]).dictionary_encode(), ["a", None]),
-        (FeatureType.CATEGORY, pa.array(["", " "]).dictionary_encode(), [None, " "]),
-        (FeatureType.BOOLEAN, pa.array([1, 0]), [True, False]),
-        (FeatureType.INTEGER, pa.array([5.0, 5.5, None]), [5, 5.5, None]),
-        (FeatureType.INTEGER, pa.array([2**62]), [2**62]),
-        (FeatureType.NUMBER, pa.array([Decimal("1.5")]), [1.5]),
-        (FeatureType.NUMBER, pa.array([True]), [1.0]),
-    ],
-)
-def test_values_are_spelled_as_json_must(kind, column, spelled):
-    """Whatever Parquet holds a feature in, a request has the type that the feature declares."""
-    found = json_values(pa.chunked_array([column]), Feature(name="x", type=kind))
-    assert found == spelled
-    assert [type(value) for value in found] == [type(value) for value in spelled]
 
 
 def test_missing_column_is_told():
