@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +12,7 @@ import pyarrow.csv
 from data.errors import DataError
 from data.sources.csv.dialect import Dialect, line_of_row, rows_of
 from data.sources.csv.encoding import open_utf8, undecodable
+from data.sources.csv.quotes import QuoteWatch, quote_fault
 from data.sources.csv.records import file_lines, printable
 from data.sources.csv.text_arrays import begins_with, inverted
 
@@ -35,23 +34,22 @@ class TextBlocks:
         self._ahead = ahead
         self._rows = 0
         self._ragged = False
-        self._lines_in_values = False
         self.comments = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Yield blocks of string columns without nulls.
 
         Raises:
-            DataError: a line has too few or too many fields, is not in the file's encoding, or a quote is not closed.
+            DataError: a line has too few or too many fields, is not in the file's encoding, or a quote is not closed
+                or followed by more text.
         """
         with self._translated(), open_utf8(self._file, self._dialect.coding) as stream:
-            for block in self._reader(stream):
+            watch = QuoteWatch(stream, self._dialect.delimiter)
+            for block in self._reader(pa.PythonFile(watch, "r")):
                 kept = self._without_comments(block)
-                self._lines_in_values = self._lines_in_values or _has_line_ends(kept)
                 self._rows += kept.num_rows
                 yield kept
-        # A quote that is never closed takes the rows below into its value, and Arrow says nothing.
-        if self._lines_in_values:
+        if watch.astray:
             self._check_quotes()
 
     def _reader(self, stream: pa.NativeFile) -> pyarrow.csv.CSVStreamingReader:
@@ -118,20 +116,8 @@ class TextBlocks:
         return DataError(f"{self._file}, line {line}: {wrong}; mend or remove the line{remedy}")
 
     def _check_quotes(self) -> None:
-        lines = islice(file_lines(self._file, self._dialect.coding), self._dialect.skip, None)
-        reader = csv.reader(lines, delimiter=self._dialect.delimiter, strict=True)
-        line = self._dialect.skip
-        try:
-            for _ in reader:
-                line = self._dialect.skip + reader.line_num
-        except csv.Error:
-            raise DataError(
-                f"{self._file}, line {line + 1}: a quote opens that is not closed, or that more text follows; close, "
-                "double or remove it"
-            ) from None
-
-
-def _has_line_ends(block: pa.RecordBatch) -> bool:
-    contents = (column.buffers()[2] for column in block.columns)
-    texts = (content.to_pybytes() for content in contents if content)
-    return any(b"\n" in text or b"\r" in text for text in texts)
+        lines = file_lines(self._file, self._dialect.coding)
+        fault = quote_fault(lines, self._dialect.skip, self._dialect.delimiter)
+        if fault:
+            line, reason = fault
+            raise DataError(f"{self._file}, line {line}: {reason}")
