@@ -201,7 +201,9 @@ def _dialect(file: Path, options: DialectOptions) -> Dialect:
     try:
         return recognise_dialect(file, options)
     except OSError as exc:
-        raise DataError(f"{file}: cannot be read: {exc.strerror or ' '.join(str(exc).split())}") from exc
+        # Of what cannot be unpacked the reason alone is told, without a number of the operating system.
+        reason = exc.strerror or f"{' '.join(str(exc).split())}; get the file again, or unpack it yourself"
+        raise DataError(f"{file}: cannot be read: {reason}") from exc
 
 
 def _no_rows(file: Path) -> DataError:

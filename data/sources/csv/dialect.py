@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,7 @@ from data.sources.csv.delimiter import DELIMITERS, Unclear, check_header, recogn
 from data.sources.csv.encoding import Coding, parse_encoding, recognise_coding
 from data.sources.csv.header import column_names, lines_before
 from data.sources.csv.records import file_lines, head_lines, is_comment, parse, sample
+from data.sources.row_origin import RESERVED
 
 _DECIMAL_RECORDS = 5000
 
@@ -77,7 +79,7 @@ def recognise_dialect(file: Path, options: DialectOptions) -> Dialect:
     if head.whole and len(records) == 1:
         raise DataError(f"{file}: the file has a header but no rows")
     names, notes = column_names(records[0])
-    _refuse_repeated(file, names)
+    _check_names(file, names)
     decimal = options.decimal or _decimal(below, delimiter, head.whole, options.comment)
     told = _told(coding, delimiter, decimal, before)
     skip = before + _header_lines(below, delimiter)
@@ -111,10 +113,13 @@ def _header_lines(lines: list[str], delimiter: str) -> int:
     return next(records, (len(lines) + 1, []))[0] - 1
 
 
-def _refuse_repeated(file: Path, names: tuple[str, ...]) -> None:
-    twice = [name for number, name in enumerate(names) if name in names[:number]]
-    if twice:
-        raise DataError(f"{file}: the header names column '{twice[0]}' twice")
+def _check_names(file: Path, names: tuple[str, ...]) -> None:
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{file}: the header names column '{name}' twice")
+    reserved = [name for name in names if name in RESERVED]
+    if reserved:
+        raise DataError(f"{file}: column '{reserved[0]}' has a name that rows read here use themselves; rename it")
 
 
 def _told(coding: Coding, delimiter: str, decimal: str, before: int) -> list[str]:

@@ -148,8 +148,20 @@ def _unmarked(head: bytes) -> str | None:
         return "utf-16-le"
     if even > many and odd <= few:
         return "utf-16-be"
+    if sample.count(b"\0") > 1:
+        # Few of the letters of other scripts have a NUL, but every line end has one, and on one side alone.
+        little, big = (_whole_line_ends(sample, encoding) for encoding in ("utf-16-le", "utf-16-be"))
+        if little != big:
+            return "utf-16-le" if little else "utf-16-be"
     # A stray NUL may be a value; many are no text.
     return None if even + odd > len(sample) // 10 else "utf-8"
+
+
+def _whole_line_ends(sample: bytes, encoding: str) -> bool:
+    """Tell whether there is a line end in UTF-16, and each byte of one belongs to one."""
+    end = "\n".encode(encoding)
+    at = [match.start() for match in re.finditer(re.escape(end), sample) if match.start() % 2 == 0]
+    return bool(at) and len(at) == sample.count(b"\n")
 
 
 def _foreign(head: bytes) -> str:

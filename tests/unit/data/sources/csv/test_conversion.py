@@ -299,3 +299,40 @@ def _same(value: object, text: str) -> bool:
     if isinstance(value, float):
         return value == float(text.replace(",", ".")) and text.lstrip("-")[:2] not in ("00", "01", "07")
     return str(value).startswith(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_other_scripts_in_utf_16_without_a_mark_are_read(tmp_path, encoding, line_end):
+    """Where few letters have a NUL, the line ends tell UTF-16 and its byte order."""
+    text = line_end.join(
+        ["имя,\u0433\u043e\u0440\u043e\u0434", *["\u0410\u043d\u043d\u0430,\u041e\u043c\u0441\u043a"] * 3]
+    )
+    assert (
+        _convert(tmp_path, text.encode(encoding))["\u0438\u043c\u044f"].to_pylist() == ["\u0410\u043d\u043d\u0430"] * 3
+    )
+
+
+def test_names_that_rows_use_themselves_are_refused(tmp_path):
+    """A table with such a column could be written, but read by no command."""
+    with pytest.raises(
+        DataError, match=r"in\.csv: column '__row__' has a name that rows read here use themselves; rename"
+    ):
+        _convert(tmp_path, "a,__row__\n1,2\n")
+
+
+def test_what_cannot_be_unpacked_is_told_with_what_to_do(tmp_path):
+    """A gzip file that was cut, or padded, is to be got again."""
+    packed = gzip.compress(b"a,b\n1,2\n")
+    for damaged in (packed[:-9], packed + b"\0" * 9):
+        with pytest.raises(DataError, match=r"in\.csv: cannot be read: .*; get the file again, or unpack it yourself"):
+            _convert(tmp_path, damaged)
+
+
+@pytest.mark.parametrize("cell", ['"say \\"hi\\""', '"a"b', '"a" '])
+def test_text_behind_a_closing_quote_is_refused(tmp_path, cell):
+    """Arrow would take the quotes away and keep the rest; nothing of a value is lost in silence."""
+    with pytest.raises(
+        DataError, match=r"in\.csv, line 3: a quote opens that is not closed, or that more text follows"
+    ):
+        _convert(tmp_path, f"a,b\n1,x\n2,{cell}\n3,z\n")
