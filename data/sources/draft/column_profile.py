@@ -65,7 +65,9 @@ class Column:
 
     @cached_property
     def floats(self) -> np.ndarray:
-        """The values as float64 of shape (n,), missing ones NaN."""
+        """The values as float64 of shape (n,), missing ones NaN; of times the microseconds since 1970."""
+        if is_time(self.kind):
+            return np.where(self.times.us == NO_TIME, np.nan, self.times.us)
         return as_floats(self.values, self.name)
 
     @cached_property

@@ -335,3 +335,23 @@ def test_column_that_cannot_have_its_role_is_refused(tmp_path, columns, words):
     """A column that cannot be the key, entity, label or time is refused with the file, not written into a draft."""
     with pytest.raises(DataError, match=words):
         drafted(tmp_path, **columns)
+
+
+@pytest.mark.parametrize("role", ["entity", "key"])
+def test_entity_and_key_must_be_written_as_one(role, tmp_path):
+    """A list or a fraction is no key: file, column and what to do are told."""
+    path = tmp_path / "t.parquet"
+    for values in ([[1], [2]], [0.5, 1.5], [{"a": 1}, None]):
+        pq.write_table(pa.table({"x": values, "y": [0, 1]}), path)
+        with pytest.raises(DataError, match=rf"t\.parquet: column 'x' holds .*, expected strings or integers .*{role}"):
+            draft(path, "y", **{role: "x"})
+
+
+def test_time_that_gives_the_label_away_is_left_out(tmp_path):
+    """A column of few different times may be a copy of the label as any other."""
+    path = tmp_path / "t.parquet"
+    label = [i % 2 for i in range(40)]
+    pq.write_table(
+        pa.table({"x": pa.array(label, pa.timestamp("s")), "n": [i % 7 for i in range(40)], "y": label}), path
+    )
+    assert '"x": gives the label away' in draft(path, "y")
