@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DataError
-from data.sources.filesystems import named
+from data.sources.filesystems import legible, named
 from data.sources.row_origin import RESERVED
 from data.sources.table_files import TableFile
 
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+"""Decimal digits of the largest number of an integer type, signed or not, by its bits."""
+_DECIMAL128_DIGITS, _DECIMAL256_DIGITS = 38, 76
+
 
 def readable(kind: pa.DataType) -> pa.DataType:
-    """Return the type in which a column is read: half floats as float32, views as what they view.
+    """Return the type in which a column is read: half floats as float32, views as what they view, within lists too.
 
     Arrow computes with neither half floats nor views everywhere, and the wider type holds every value.
     """
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(_readable_field(kind.value_field))
+    if pa.types.is_struct(kind):
+        return pa.struct([_readable_field(field) for field in kind.fields])
     if pa.types.is_float16(kind):
         return pa.float32()
     if pa.types.is_string_view(kind):
@@ -46,6 +56,10 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return None
     if _is_decimal_and_float(one, other) or _is_decimal_and_float(other, one):
         return pa.float64()
+    if pa.types.is_decimal(one) and pa.types.is_integer(other):
+        return _decimal_for(one, other)
+    if pa.types.is_integer(one) and pa.types.is_decimal(other):
+        return _decimal_for(other, one)
     try:
         merged = pa.unify_schemas([pa.schema([("", one)]), pa.schema([("", other)])], promote_options="permissive")
     except pa.ArrowException:
@@ -96,10 +110,10 @@ class TableTypes:
             self._types = {field.name: readable(field.type) for field in schema}
             self._origins = dict.fromkeys(self._types, file.path)
             return
-        for name in [*self._types, *schema.names]:
-            self._check_both(file.path, name, schema)
+        self._check_both(file.path, schema)
         for field in schema:
-            self._widen(file.path, field)
+            if field.name in self._types:
+                self._widen(file.path, field)
 
     @property
     def schema(self) -> pa.Schema:
@@ -107,13 +121,17 @@ class TableTypes:
         types = {name: self._partitions.get(name, kind) for name, kind in self._types.items()} | self._partitions
         return pa.schema(list(types.items()), self._metadata)
 
-    def _check_both(self, path: Path, name: str, schema: pa.Schema) -> None:
-        first = self._first.path.name if self._first else ""
+    def _check_both(self, path: Path, schema: pa.Schema) -> None:
+        """Refuse columns that one file has and the other lacks, unless folders state them for both."""
+        first = _told_apart(self._first.path, path) if self._first else ""
         advice = "; make the files alike or keep them in folders of their own"
-        if name not in schema.names:
-            raise DataError(f"{named(path)}: column '{name}' is missing, but {first} has it{advice}")
-        if name not in self._types:
-            raise DataError(f"{named(path)}: column '{name}' is not in {first}{advice}")
+        known, held = self._types.keys() - self._partitions.keys(), set(schema.names) - self._partitions.keys()
+        for name in self._types:
+            if name in known and name not in held:
+                raise DataError(f"{named(path)}: column '{name}' is missing, but {first} has it{advice}")
+        for name in schema.names:
+            if name in held and name not in known:
+                raise DataError(f"{named(path)}: column '{name}' is not in {first}{advice}")
 
     def _widen(self, path: Path, field: pa.Field) -> None:
         known = self._types[field.name]
@@ -121,10 +139,28 @@ class TableTypes:
         if common is None:
             raise DataError(
                 f"{named(path)}: column '{field.name}' holds {field.type}, but {known} in "
-                f"{self._origins[field.name].name}, and no type holds both; convert one of them"
+                f"{_told_apart(self._origins[field.name], path)}, and no type holds both; convert one of them"
             )
         if common != known:
             self._types[field.name], self._origins[field.name] = common, path
+
+
+def _told_apart(file: Path, other: Path) -> str:
+    """Return the name of a file, with its folders where another's name is the same, as in Hive's partitions."""
+    return named(file) if file.name == other.name else legible(file.name)
+
+
+def _readable_field(field: pa.Field) -> pa.Field:
+    return field.with_type(readable(field.type))
+
+
+def _decimal_for(number: pa.DataType, whole: pa.DataType) -> pa.DataType | None:
+    """Return the decimal type that holds all of a decimal and of an integer type; None where 76 digits do not do."""
+    digits = max(number.precision - number.scale, _DIGITS[whole.bit_width]) + number.scale
+    if digits > _DECIMAL256_DIGITS:
+        return None
+    wide = digits > _DECIMAL128_DIGITS or pa.types.is_decimal256(number)
+    return (pa.decimal256 if wide else pa.decimal128)(digits, number.scale)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -140,8 +176,8 @@ def _is_decimal_and_float(one: pa.DataType, other: pa.DataType) -> bool:
 
 
 def _check_names(path: Path, schema: pa.Schema) -> None:
-    for name in schema.names:
-        if schema.names.count(name) > 1:
+    for name, count in Counter(schema.names).items():
+        if count > 1:
             raise DataError(f"{named(path)}: two columns are named '{name}'; rename one of them")
         if name in RESERVED:
             raise DataError(f"{named(path)}: column '{name}' has a name that rows read here use themselves; rename it")

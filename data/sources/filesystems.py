@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import quote
 
 import fsspec.core
 import pyarrow as pa
@@ -31,9 +32,14 @@ def url(path: Path | str) -> str | None:
 
 
 def named(path: Path | str) -> str:
-    """Return a path for people: a URL without the credentials and options that it may carry."""
+    """Return a path for people, on one line: a URL without the credentials and options that it may carry."""
     address = url(path)
-    return re.sub(r"//[^/?]*@", "//", address.partition("?")[0]) if address else str(path)
+    return legible(re.sub(r"//[^/?]*@", "//", address.partition("?")[0]) if address else str(path))
+
+
+def legible(name: str) -> str:
+    """Return a name with line ends, other control characters and bytes that are no text escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
 
 
 def absolute(path: Path) -> Path:
@@ -47,13 +53,15 @@ def locate(path: Path | str) -> tuple[fs.FileSystem, str]:
     PyArrow's own file systems (s3, gs, hdfs, abfs, file) come first; fsspec's take the rest.
 
     Raises:
-        DataError: the scheme is unknown, its driver is not installed, or the URL is malformed.
+        DataError: the scheme is unknown, its driver is not installed, the URL is malformed, or nobody answers there.
     """
     address = url(path) or str(path)
     try:
         return fs.FileSystem.from_uri(address)
     except (pa.ArrowException, ValueError):
         pass
+    except OSError as exc:
+        raise DataError(f"{named(path)}: cannot be reached: {' '.join(str(exc).split())}") from exc
     try:
         system, inner = fsspec.core.url_to_fs(address)
         return fs.PyFileSystem(fs.FSSpecHandler(system)), str(inner)
@@ -123,7 +131,9 @@ def list_url(path: Path | str) -> list[Entry] | None:
     inside = sorted(PurePosixPath(each.path).relative_to(inner) for each in found if each.type is fs.FileType.File)
     # Options in the query (endpoint, region) belong to the file system: each file's URL needs them.
     folder, mark, options = address.partition("?")
-    return [Entry(file, Path(f"{folder.rstrip('/')}/{file}{mark}{options}")) for file in inside]
+    # PyArrow takes a URL's path for percent-encoded, fsspec takes it as it is.
+    as_written = str if isinstance(system, fs.PyFileSystem) else quote
+    return [Entry(file, Path(f"{folder.rstrip('/')}/{as_written(str(file))}{mark}{options}")) for file in inside]
 
 
 def first_bytes(path: Path, count: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import pyarrow as pa
 
@@ -31,14 +31,14 @@ def partition_of(folders: Iterable[str], path: object) -> dict[str, str | None]:
     """Return the partition that the names of some folders state, outermost first; other names state nothing.
 
     Raises:
-        DataError: two of them state the same column; `path` is named.
+        DataError: two of them state the same column, or one is not UTF-8 once decoded; `path` is named.
     """
     found: dict[str, str | None] = {}
     for folder in folders:
         match = _FOLDER.fullmatch(folder)
         if match is None:
             continue
-        column, value = unquote(match[1]), unquote(match[2])
+        column, value = (_decoded(part, path) for part in match.groups())
         if column in found:
             raise DataError(f"{path}: two of its folders state the column '{column}'; rename one of them")
         found[column] = None if value == _NULL else value
@@ -70,6 +70,15 @@ def partition_column(value: str | None, kind: pa.DataType, rows: int) -> pa.Arra
     """Return a partition's value as a column of `rows` rows."""
     scalar = pa.scalar(int(value) if value is not None and pa.types.is_integer(kind) else value, kind)
     return pa.repeat(scalar, rows)
+
+
+def _decoded(text: str, path: object) -> str:
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path}: '{text}' in the name of its folder is not UTF-8, percent-encoded; rename it"
+        ) from None
 
 
 def _type_of(values: Sequence[str | None]) -> pa.DataType:

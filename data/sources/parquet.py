@@ -21,7 +21,17 @@ from data.sources.row_origin import ROW, Origin, with_origin
 from data.sources.table_files import TableFile, Unread, table_files, unread_text
 
 _CHUNK_ROWS = 250_000  # at least, but for the last of a file: whole row groups, since no less can be read by itself
-_GZIP = b"\x1f\x8b"
+_MAGIC = b"PAR1"
+_OTHERS = {
+    b"\x1f\x8b": "gzip, not Parquet; unpack it first (gunzip)",
+    b"PARE": "encrypted Parquet; write it without encryption",
+    b"ARROW1": "an Arrow (Feather) file, not Parquet; write it as Parquet",
+    b"FEA1": "a Feather file, not Parquet; write it as Parquet",
+    b"ORC": "ORC, not Parquet; write it as Parquet",
+    b"Obj\x01": "Avro, not Parquet; write it as Parquet",
+    b"PK": "a zip archive, not Parquet; unpack it first",
+}
+"""Kinds of files by their first bytes, and what to do about each."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +180,7 @@ def open_source(path: Path | str) -> ParquetSource:
     rows = 0
     for file in found.files:
         opened = _open(file.path)
-        types.add(file, opened.schema_arrow)
+        types.add(file, opened.schema_arrow if opened.metadata.num_rows else _untyped(opened.schema_arrow))
         first_rows[named(file.path)] = rows
         file_row = 0
         for groups, count in _row_group_runs(opened.metadata):
@@ -181,6 +191,11 @@ def open_source(path: Path | str) -> ParquetSource:
         raise DataError(f"{named(path)}: the table has columns but no rows")
     files = tuple(file.path for file in found.files)
     return ParquetSource(Path(path), files, types.schema, rows, tuple(chunks), first_rows, found.unread)
+
+
+def _untyped(schema: pa.Schema) -> pa.Schema:
+    """Return the columns of a file without rows, as the null type that fits all others."""
+    return pa.schema([(name, pa.null()) for name in schema.names], schema.metadata)
 
 
 def row_count(path: Path | str) -> int:
@@ -244,13 +259,16 @@ def _open(file: Path) -> pq.ParquetFile:
 
 def _broken(file: Path, exc: Exception) -> DataError:
     try:
-        start = first_bytes(file, len(_GZIP))
+        start = first_bytes(file, 64)
     except (pa.ArrowException, OSError) as unreadable:
         return DataError(f"{named(file)}: cannot be read: {' '.join(str(unreadable).split())}")
     if not start:
         return DataError(f"{named(file)}: the file is empty (0 bytes); write it again")
-    if start == _GZIP:
-        return DataError(f"{named(file)}: gzip, not Parquet; unpack it first (gunzip)")
+    other = next((what for magic, what in _OTHERS.items() if start.startswith(magic)), None)
+    if other is None and start.isascii() and start.decode().replace("\n", "").replace("\r", "").isprintable():
+        other = "text, not Parquet; 'rayscore convert' makes Parquet of CSV" if _MAGIC not in start else None
+    if other:
+        return DataError(f"{named(file)}: {other}")
     reason = " ".join(str(exc).split())
     return DataError(f"{named(file)}: truncated or not a Parquet file ({reason:.200}); write or copy it again")
 

@@ -14,13 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from data.errors import DataError
-from data.sources.filesystems import first_bytes, list_url, named, url
+from data.sources.filesystems import first_bytes, legible, list_url, named, url
 from data.sources.hive_partitions import Partition, is_partition, partition_of
 
 # Hive and Impala add the codec of the pages to the name; the file itself is plain Parquet.
 _ENDING = re.compile(r"\.(parquet|parq|pq)(\.(snappy|gz|gzip|zstd|zst|lz4|br|brotli|lzo|uncompressed|none))?$", re.I)
 _CSV = re.compile(r"\.(csv|tsv)(\.\w+)?$", re.I)
+_LEFTOVER = re.compile(r"(~|\.(bak|old|orig|tmp|temp|partial|inprogress|crdownload))$", re.I)
 _MAGIC = b"PAR1"
+_VERSIONED = (
+    (re.compile(r"(?:^|/)_delta_log/"), "Delta Lake"),
+    (re.compile(r"(?:^|/)metadata/[^/]+\.metadata\.json$"), "Apache Iceberg"),
+    (re.compile(r"(?:^|/)\.hoodie/"), "Apache Hudi"),
+)
 _SHOWN = 5
 
 
@@ -52,10 +58,11 @@ def table_files(path: Path | str) -> TableFiles:
     """Return the file itself, or all that a folder holds; URLs too.
 
     Links are followed. Left out, and named, are entries whose names begin with `.` or `_`, dead links, links to what is
-    read already, and files that are not Parquet.
+    read already, backups, and files that are not Parquet.
 
     Raises:
-        DataError: nothing is there, it cannot be listed, or the folder holds no Parquet file.
+        DataError: nothing is there, it cannot be listed, or the folder holds no Parquet file; it is a table of a format
+            that keeps replaced rows in its folder; or the name of a Parquet file is not UTF-8.
     """
     found = _remote(path) if url(path) else _local(Path(path))
     if not found.files:
@@ -83,32 +90,60 @@ def _remote(path: Path | str) -> TableFiles:
     entries = list_url(path)
     if entries is None:
         return TableFiles((TableFile(Path(path)),))
-    return _sorted_out((each.inside, each.path, None) for each in entries)
+    return _sorted_out(path, ((each.inside, each.path, None) for each in entries))
 
 
 def _local(path: Path) -> TableFiles:
+    if not _is_text(str(path)):
+        raise DataError(f"{named(path)}: the path is not UTF-8; rename what is not")
     if path.is_file():
         return TableFiles((TableFile(path),))
-    if not path.is_dir():
+    if not path.exists():
         link = f", but a link to {os.readlink(path)}, which does not exist" if path.is_symlink() else ""
-        raise DataError(f"{path}: no such file or folder{link}")
-    return _sorted_out(_walk(path))
+        raise DataError(f"{named(path)}: no such file or folder{link}")
+    if not path.is_dir():
+        raise DataError(f"{named(path)}: {_irregular(path)}; write what comes out of it to a file first")
+    return _sorted_out(path, _walk(path))
 
 
 _Entry = tuple[PurePosixPath, Path, "str | None"]
 """Path within the folder, the path itself, and why it cannot be read, if that is known already."""
 
 
-def _sorted_out(entries: Iterator[_Entry]) -> TableFiles:
+def _sorted_out(folder: Path | str, entries: Iterator[_Entry]) -> TableFiles:
     files: list[TableFile] = []
     unread: list[Unread] = []
     for inside, path, problem in sorted(entries, key=lambda entry: entry[0]):
-        reason = problem or _hidden(inside) or _not_parquet(path)
+        _refuse_versioned(folder, inside)
+        reason = problem or _hidden(inside) or _nameless(path) or _not_parquet(path)
         if reason:
-            unread.append(Unread(str(inside), reason))
+            unread.append(Unread(legible(str(inside)), reason))
         else:
             files.append(TableFile(path, partition_of(inside.parts[:-1], named(path))))
     return TableFiles(tuple(files), tuple(unread))
+
+
+def _refuse_versioned(folder: Path | str, inside: PurePosixPath) -> None:
+    """Refuse a folder in which files of rows that were replaced or deleted lie beside the others."""
+    for log, name in _VERSIONED:
+        if log.search(str(inside)):
+            raise DataError(
+                f"{named(folder)}: a table of {name} ({legible(str(inside))}), whose files hold replaced or deleted "
+                f"rows as well; write its rows as plain Parquet with a tool that reads {name}"
+            )
+
+
+def _nameless(path: Path) -> str | None:
+    if _is_text(str(path)):
+        return None
+    if _ENDING.search(path.name):
+        raise DataError(f"{named(path)}: the name is not UTF-8; rename the file")
+    return "the name is not UTF-8"
+
+
+def _is_text(name: str) -> bool:
+    # Bytes of a name that are not UTF-8 come as lone surrogates.
+    return name.isascii() or name.encode(errors="replace").decode() == name
 
 
 def _hidden(inside: PurePosixPath) -> str | None:
@@ -127,7 +162,7 @@ def _not_parquet(path: Path) -> str | None:
     except OSError as exc:
         return f"cannot be read: {exc.strerror or exc}"
     if magic == _MAGIC:
-        return None
+        return "a backup, or not finished" if _LEFTOVER.search(path.name) else None
     if not magic:
         return "empty"
     return "CSV: 'rayscore convert' makes Parquet of it" if _CSV.search(path.name) else "not Parquet"

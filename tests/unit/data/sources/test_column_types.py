@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ def table_of(folder: Path, *columns: pa.Array) -> pa.Table:
     return read_table(folder)
 
 
+_MONEY = pa.decimal128(5, 2)
+_LONG = pa.decimal128(38, 30)
 _WORDS = pa.array(["b", None]).dictionary_encode()
 _SMALL_WORDS = pa.array(["b"], pa.dictionary(pa.int8(), pa.string()))
 
@@ -39,6 +42,16 @@ _SMALL_WORDS = pa.array(["b"], pa.dictionary(pa.int8(), pa.string()))
         ([pa.array([2**53]), pa.array([0.5])], pa.float64(), [2.0**53, 0.5]),
         ([pa.array([0.1], pa.float32()), pa.array([0.1])], pa.float64(), [float(np.float32(0.1)), 0.1]),
         ([pa.array(np.array([0.5], np.float16))], pa.float32(), [0.5]),
+        (
+            [pa.array([7, -(2**63)]), pa.array(["1.25"]).cast(_MONEY)],
+            pa.decimal128(22, 2),
+            [7, -(2**63), Decimal("1.25")],
+        ),
+        ([pa.array(["1.25"]).cast(_MONEY), pa.array([7], pa.int8())], _MONEY, [Decimal("1.25"), 7]),
+        ([pa.array([2**64 - 1], pa.uint64()), pa.array([Decimal(0)], _LONG)], pa.decimal256(50, 30), [2**64 - 1, 0]),
+        ([pa.array([["a"]], pa.list_(pa.string_view())), pa.array([["b"]])], pa.list_(pa.string()), [["a"], ["b"]]),
+        ([pa.array(["a"]), pa.array([], pa.int64())], pa.string(), ["a"]),
+        ([pa.array([], pa.bool_()), pa.array([0.5])], pa.float64(), [0.5]),
         ([pa.array(["a"]), pa.array(["b"], pa.large_string())], pa.large_string(), ["a", "b"]),
         ([pa.array(["a"]), _WORDS], pa.string(), ["a", "b", None]),
         ([pa.array(["a"]).dictionary_encode(), _SMALL_WORDS], pa.string(), ["a", "b"]),
@@ -123,3 +136,23 @@ def test_any_files_are_read_to_the_last_value_or_refused_by_name(
     for value, expected in zip(table["x"].to_pylist(), written, strict=True):
         # A decimal beside floats is read as the float that is nearest, which prints back the same.
         assert value == (type(value)(expected) if value is not None else expected)
+
+
+def test_views_within_lists_and_structs_are_read(tmp_path: Path):
+    """Strings that Polars writes as views can be taken and filtered, wherever they stand."""
+    kind = pa.struct([("words", pa.list_(pa.string_view())), ("half", pa.float16())])
+    column = pa.array([{"words": ["a", None], "half": np.float16(0.5)}, None], kind)
+    table = table_of(tmp_path, column)
+    assert table["x"].type == pa.struct([("words", pa.list_(pa.string())), ("half", pa.float32())])
+    assert table.take([1, 0])["x"].to_pylist() == [None, {"words": ["a", None], "half": 0.5}]
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path):
+    """Where both files have the same name, as in partitions, the other is named with its folder."""
+    for number, value in enumerate([1, "a"]):
+        (tmp_path / f"{number}").mkdir()
+        pq.write_table(pa.table({"x": [value]}), tmp_path / f"{number}" / "part.parquet")
+    with pytest.raises(
+        DataError, match=r"1/part\.parquet: column 'x' holds string, but int64 in .*0/part\.parquet, and"
+    ):
+        read_table(tmp_path)

@@ -90,3 +90,14 @@ def test_folder_without_tables_is_told(tmp_path):
     """A folder behind a URL that holds no Parquet file is refused as one of this machine is."""
     with pytest.raises(DataError, match=r"holds no Parquet file"):
         open_source(f"file://{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["a b", "50%", "K%C3%B6ln", "#1?", "é", "[x]"])
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_any_name_is_found_again_behind_a_url(tmp_path, scheme, name):
+    """Names with blanks, percents and the like, which a URL spells otherwise, are those of the files listed."""
+    folder = tmp_path / f"city={name}"
+    folder.mkdir()
+    write_table(pa.table({"x": [1]}), folder / "0.parquet")
+    expected = read_table(tmp_path)
+    assert read_table(f"{scheme}://{tmp_path}").equals(expected)

@@ -96,3 +96,18 @@ def test_what_arrow_partitions_is_read_back(
     by_row = sorted(zip(*(read[name].to_pylist() for name in ("x", "n", "s")), strict=True))
     # A column of digits alone is one of numbers.
     assert [(x, n, None if s is None else str(s)) for x, n, s in by_row] == [(x, n, s) for x, (n, s) in enumerate(rows)]
+
+
+def test_column_of_the_folders_may_stand_in_some_files_only(tmp_path: Path):
+    """What the folder states is known for every row, whether its file has the column or not."""
+    put(tmp_path / "day=1", x=[1])
+    put(tmp_path / "day=2", x=[2], day=[2])
+    put(tmp_path / "day=3", x=[3])
+    assert read_table(tmp_path).to_pydict() == {"x": [1, 2, 3], "day": [1, 2, 3]}
+
+
+def test_folder_in_another_encoding_is_refused(tmp_path: Path):
+    """Percent-encoded Latin-1 is no text: two such values would become one."""
+    put(tmp_path / "city=K%F6ln", x=[1])
+    with pytest.raises(DataError, match=r"'K%F6ln' in the name of its folder is not UTF-8, percent-encoded; rename it"):
+        read_table(tmp_path)

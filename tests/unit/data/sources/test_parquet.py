@@ -199,3 +199,21 @@ def test_what_is_no_time_is_refused(column):
     """A column that cannot be an event time is refused with its name."""
     with pytest.raises(DataError, match="column 'when'"):
         event_us(pa.chunked_array([column]), "when")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a,b\n1,2\n", "text, not Parquet; 'rayscore convert' makes Parquet of CSV"),
+        (b"PARE" * 9, "encrypted Parquet"),
+        (b"ARROW1\0\0", "an Arrow .Feather. file"),
+        (b"ORC\x01", "ORC, not Parquet"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x1f\x8b\x08", "gzip, not Parquet"),
+    ],
+)
+def test_other_kinds_of_files_are_told(tmp_path, content, words):
+    """A file of another kind is named as what it is, and not as a damaged Parquet file."""
+    (tmp_path / "x.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=rf"x\.parquet: {words}"):
+        open_source(tmp_path / "x.parquet")

@@ -132,3 +132,58 @@ def test_gzip_under_the_name_of_parquet_is_told(tmp_path: Path):
     (tmp_path / "a.parquet.gz").write_bytes(b"\x1f\x8b" + bytes(100))
     with pytest.raises(DataError, match=r"a\.parquet\.gz: gzip, not Parquet; unpack it first"):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("log", "name"),
+    [
+        ("_delta_log/00000000000000000000.json", "Delta Lake"),
+        ("metadata/00000-5c.metadata.json", "Apache Iceberg"),
+        (".hoodie/hoodie.properties", "Apache Hudi"),
+    ],
+)
+def test_folders_that_keep_replaced_rows_are_refused(log: str, name: str, tmp_path: Path):
+    """A table format's files hold rows of earlier versions: to read them all would bring deleted rows back."""
+    put(tmp_path / "data" / "0.parquet")
+    (tmp_path / log).parent.mkdir()
+    (tmp_path / log).touch()
+    with pytest.raises(DataError, match=f"a table of {name} .*replaced or deleted rows.*write its rows as plain"):
+        table_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.parquet~", "a.parquet.bak", "a.parquet.TMP", "a.old"])
+def test_backups_are_named_and_not_read(name: str, tmp_path: Path):
+    """A copy that a program left beside a file would double its rows."""
+    put(tmp_path / "a.parquet")
+    put(tmp_path / name)
+    assert found(tmp_path) == (["a.parquet"], {name: "a backup, or not finished"})
+
+
+def test_names_that_are_no_text_are_refused_or_named(tmp_path: Path):
+    """A name in Latin-1 cannot be passed on: a Parquet file of it is refused, another file named."""
+    put(tmp_path / "a.parquet")
+    latin = os.fsencode(tmp_path) + b"/caf\xe9"
+    Path(os.fsdecode(latin + b".txt")).touch()
+    assert found(tmp_path) == (["a.parquet"], {r"caf\udce9.txt": "the name is not UTF-8"})
+    put(tmp_path / "b.parquet")
+    os.rename(tmp_path / "b.parquet", os.fsdecode(latin + b".parquet"))
+    with pytest.raises(DataError, match=r"caf\\udce9\.parquet: the name is not UTF-8; rename the file"):
+        table_files(tmp_path)
+    with pytest.raises(DataError, match=r"caf\\udce9: the path is not UTF-8"):
+        table_files(Path(os.fsdecode(latin)))
+
+
+def test_names_stay_on_one_line(tmp_path: Path):
+    """A line end in a name is shown escaped, and the file is read all the same."""
+    put(tmp_path / "a\nb.parquet", 2)
+    (tmp_path / "c\nd").touch()
+    source = open_source(tmp_path)
+    assert source.rows == 2
+    assert source.report[1] == r"not read: c\nd (empty)"
+
+
+def test_pipe_is_no_missing_file(tmp_path: Path):
+    """What is there but neither a file nor a folder is told apart from what is not there."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: neither a file nor a folder; write what comes out of it to a file"):
+        table_files(tmp_path / "pipe")
