@@ -86,7 +86,7 @@ class ControlView:
             "replicas": self._replicas(now),
             "shadows": [verdict.plain() for verdict in self._rollout_driver.verdicts(control)],
             "rollout": redacted(self._rollout_driver.plain(control)),
-            "refusals": [redacted(refusal._asdict()) for refusal in control.refusals],
+            "refusals": [redacted(refusal._asdict()) for refusal in control.records.refusals],
             "changes": [_plain_change(entry) for entry in list(self._changes())[-_MOST_CHANGES:] if _is_entry(entry)],
             "history": self._history.plain(),
         }

@@ -9,22 +9,20 @@ tag), from which a restarted Control recovers; a committed change stays queued u
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from ray_app.control.change_records import ChangeRecords
 from ray_app.control.messages import Directive, ReplicaReport
 from ray_app.control.registry_state import PREVIOUS_TAG, PendingWrites, RegistrySnapshot, RegistryState, same_rules
 from ray_app.control.replica_states import ReplicaStates
 from ray_app.control.rule_change import (
     REGISTRY,
-    UNSHOWN,
     ChangeConflict,
     ChangeRefused,
     Origin,
     Outcome,
-    Refusal,
     RuleChange,
     require_servable,
 )
@@ -37,7 +35,6 @@ _SETTLE_ALONE_S = 10.0
 """The same while a kind of replica has not reported at all."""
 _RETRY_S = 60.0
 """A change that the registry asked for, and whose bundles could not be fetched, is tried again after so long."""
-_MOST_REFUSALS = 20
 
 
 class Controller:
@@ -71,15 +68,13 @@ class Controller:
         self.replicas = replicas
         self.registry_state = RegistryState()
         self.pending: RuleChange | None = None
-        self.refusals: deque[Refusal] = deque(maxlen=_MOST_REFUSALS)
+        self.records = ChangeRecords(audit, wall)
         self.seq = 0
         self.settled = False
         self.on_tick: Callable[[Controller, float], None] = lambda control, now: None
         """Called with every tick; a rollout calls `propose` from it, and `registry_state.queue_write` for its tag."""
         self.shown: dict[str, Callable[[Controller], Any]] = {}
         """Further entries of `status` by name; each function returns plain JSON."""
-        self._audit = audit
-        self._wall = wall
         self._started = now
         self._wanted_seq = 0
         self._unfit: dict[str, str] = {}
@@ -104,7 +99,7 @@ class Controller:
         try:
             requested = self.registry_state.requested_rules(self.rules, now)
         except ChangeRefused as exc:
-            self._note(origin.who, "traffic rules", str(exc))
+            self.records.note(origin.who, "traffic rules", str(exc))
             if isinstance(exc, ChangeConflict):
                 self.registry_state.queue_write({TRAFFIC_TAG: self.rules.model_dump_json()})
             return
@@ -132,7 +127,7 @@ class Controller:
             self._refuse(self.pending, f"version {version}: {reason}")
             return
         self._unfit[version] = reason
-        self._note("control", f"version {version}", reason)
+        self.records.note("control", f"version {version}", reason)
 
     def propose(
         self,
@@ -204,7 +199,6 @@ class Controller:
 
     def status(self, now: float) -> dict[str, Any]:
         """The whole state as plain JSON, for `/admin/status`."""
-        writes, registered = self.registry_state.pending_writes, self.registry_state.registered
         return {
             "use_case": self.rules.use_case,
             "epoch": self.rules.epoch,
@@ -213,12 +207,8 @@ class Controller:
             "previous_champion": self.registry_state.tags.get(PREVIOUS_TAG),
             "versions": self.versions.wanted,
             "replicas": self.replicas.plain(now),
-            "refusals": [refusal._asdict() for refusal in self.refusals],
-            "registry": {
-                "problem": self.registry_state.problem,
-                "champion": registered.champion if registered else None,
-                "owed": [*writes.tags, *(["champion"] if writes.champion else [])] if writes else [],
-            },
+            "refusals": self.records.plain(),
+            "registry": self.registry_state.plain(),
             "control": {"name": self.name, "seq": self.seq, "settled": self.settled},
             **{name: show(self) for name, show in self.shown.items()},
         }
@@ -297,23 +287,11 @@ class Controller:
         self.rules = after.model_copy(update={"epoch": max(after.epoch, change.rules.epoch)})
         self.pending = None
         self.seq += 1
-        change.outcome, change.epoch = Outcome.COMMITTED, self.rules.epoch
         self.versions.retire(set(before.versions) - set(self.rules.versions), now)
-        tags, champion = {TRAFFIC_TAG: self.rules.model_dump_json()}, None
-        if before.champion != self.rules.champion:
-            tags[PREVIOUS_TAG], champion = before.champion, self.rules.champion
-        self.registry_state.queue_write(tags, champion)
-        self._record(change, before)
+        self.registry_state.queue_change(before, self.rules)
+        self.records.commit(change, before, self.rules.epoch)
 
     def _refuse(self, change: RuleChange, reason: str) -> None:
-        change.outcome, change.reason = Outcome.REFUSED, reason
         if self.pending is change:
             self.pending = None
-        self._note(change.origin.who, "traffic rules", reason)
-        self._record(change, self.rules)
-
-    def _note(self, who: str, what: str, reason: str) -> None:
-        self.refusals.append(Refusal(self._wall(), who, what, reason))
-
-    def _record(self, change: RuleChange, before: TrafficRules) -> None:
-        self._audit({"at": self._wall(), **change.plain(), "before": before.model_dump(mode="json", exclude=UNSHOWN)})
+        self.records.refuse(change, reason, self.rules)

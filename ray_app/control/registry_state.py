@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data.errors import ConfigError
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused
@@ -116,6 +116,21 @@ class RegistryState:
         # With a champion still queued, a write may be under way: the last reading may be out of date, so write anyway.
         if champion is not None and (champion != known or self._champion is not None):
             self._champion = champion
+
+    def queue_change(self, before: TrafficRules, after: TrafficRules) -> None:
+        """Queue the write of rules that took the place of others, and of the champion where it is another."""
+        self.queue_write({TRAFFIC_TAG: after.model_dump_json()})
+        if before.champion != after.champion:
+            self.queue_write({PREVIOUS_TAG: before.champion}, after.champion)
+
+    def plain(self) -> dict[str, Any]:
+        """The state as plain JSON."""
+        writes = self.pending_writes
+        return {
+            "problem": self.problem,
+            "champion": self.registered.champion if self.registered else None,
+            "owed": [*writes.tags, *(["champion"] if writes.champion else [])] if writes else [],
+        }
 
     @property
     def pending_writes(self) -> PendingWrites | None:

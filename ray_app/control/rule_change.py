@@ -96,15 +96,6 @@ class RuleChange:
         }
 
 
-class Refusal(NamedTuple):
-    """Something that was asked for and refused, with the reason. `at` is seconds since 1970."""
-
-    at: float
-    who: str
-    what: str
-    reason: str
-
-
 def require_servable(rules: TrafficRules, in_force: TrafficRules, most: int, moves_champion: bool) -> None:
     """Raise ChangeRefused when rules cannot follow those in force.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.errors import ConfigError
 from ray_app.control.controller import Controller
-from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Origin, Outcome, Refusal, RuleChange
+from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Origin, Outcome, RuleChange
 from ray_app.rollout.rollout_controller import RolloutController, RolloutDecision, obey
 from ray_app.rollout.shadow_comparison import SHADOWS, ShadowVerdict, summed
 from ray_app.rollout.slo_judge import SloFinding
@@ -161,4 +161,4 @@ class RolloutDriver:
             control.registry_state.queue_write({ROLLOUT_TAG: rollout.model_dump_json()})
 
     def _refuse(self, control: Controller, reason: str) -> None:
-        control.refusals.append(Refusal(self._wall(), "rollout", "rollout", reason))
+        control.records.note("rollout", "rollout", reason)

@@ -13,7 +13,7 @@ from ray_app.control.autoscaling import BUSY
 from ray_app.control.messages import METRICS_ONLY, ReplicaReport
 from ray_app.control.registry_state import PREVIOUS_TAG
 from ray_app.control.replica_states import ReplicaStates
-from ray_app.control.rule_change import Origin, Refusal
+from ray_app.control.rule_change import Origin
 from ray_app.control.version_set import PackedBundle, VersionFacts
 from ray_app.rollout.recent_history import RecentHistory
 from ray_app.rollout.version_stats import VERSION_STATS
@@ -163,7 +163,7 @@ def test_no_address_and_no_path_is_shown(place: Watched):
     place.control.registry_state.problem = (
         "MLflow at http://user:word@mlflow.internal:5000 failed: HTTPConnectionPool(host='x')"
     )
-    place.control.refusals.append(Refusal(1.0, "control", "version 9", "/srv/models/9/bundle: is no whole bundle"))
+    place.control.records.note("control", "version 9", "/srv/models/9/bundle: is no whole bundle")
     change = {
         "at": 1.0,
         "who": "admin",

@@ -27,7 +27,7 @@ def test_an_alias_that_moves_to_a_version_that_does_not_serve_is_shown():
     world.registry["champion"] = "55"
     world.step(4)
     assert world.control.rules.champion == "1"
-    assert "version 55" in world.control.refusals[-1].reason
+    assert "version 55" in world.control.records.refusals[-1].reason
     world.propose(rules("1", ("2", 5)))
     world.step(4)
     assert world.registry["champion"] == "55"
@@ -77,8 +77,8 @@ def test_a_tag_that_makes_no_sense_changes_nothing(text, words):
     world.tag(text)
     world.step(3)
     assert world.control.rules == rules("1")
-    assert len(world.control.refusals) == 1
-    assert words in world.control.refusals[0].reason
+    assert len(world.control.records.refusals) == 1
+    assert words in world.control.records.refusals[0].reason
     world.tag(rules("1", ("2", 1), epoch=2))
     world.step(4)
     assert world.control.rules.versions == ("1", "2")
@@ -93,7 +93,7 @@ def test_a_tag_for_rules_that_are_no_more_is_put_right():
     world.tag(stale)
     world.step(3)
     assert world.control.rules.challengers[0].weight == 30
-    assert "epoch 2 is in force" in world.control.refusals[-1].reason
+    assert "epoch 2 is in force" in world.control.records.refusals[-1].reason
     assert json.loads(world.registry["tags"][TRAFFIC_TAG])["challengers"][0]["weight"] == 30
 
 
@@ -106,7 +106,7 @@ def test_tag_and_alias_that_are_written_one_after_the_other_are_one_change():
     world.registry["champion"] = "2"
     world.step(2)
     assert (world.control.rules.champion, world.control.rules.epoch) == ("2", 2)
-    assert not world.control.refusals
+    assert not world.control.records.refusals
 
 
 def test_a_tag_with_another_champion_than_the_alias_is_refused_in_the_end():
@@ -117,7 +117,7 @@ def test_a_tag_with_another_champion_than_the_alias_is_refused_in_the_end():
         world.now += 1
         world.step()
     assert world.control.rules.champion == "1"
-    assert "the alias stands for 1" in world.control.refusals[-1].reason
+    assert "the alias stands for 1" in world.control.records.refusals[-1].reason
 
 
 def test_while_the_registry_is_down_changes_go_on_and_are_written_later():

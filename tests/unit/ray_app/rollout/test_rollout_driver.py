@@ -119,7 +119,7 @@ def test_second_rollout_is_refused():
     place.second()
     assert (place.rollout.version, place.rollout.state) == ("2", RolloutState.RUNNING)
     assert "abort it first" in place.rollout.answer
-    assert any("abort it first" in refusal.reason for refusal in place.control.refusals)
+    assert any("abort it first" in refusal.reason for refusal in place.control.records.refusals)
 
 
 @pytest.mark.parametrize("tag", [ROLLOUT_TAG, ORDER_TAG])
@@ -130,7 +130,7 @@ def test_half_written_tag(tag):
     for _ in range(5):
         place.second()
     assert place.weight == 0
-    assert any(tag in refusal.reason for refusal in place.control.refusals)
+    assert any(tag in refusal.reason for refusal in place.control.records.refusals)
     assert place.control.status(place.now)["rollout"] is None
 
 
@@ -140,4 +140,4 @@ def test_order_without_a_rollout():
     place.order(RolloutAction.PAUSE)
     for _ in range(4):
         place.second()
-    assert any("there is no rollout" in refusal.reason for refusal in place.control.refusals)
+    assert any("there is no rollout" in refusal.reason for refusal in place.control.records.refusals)
