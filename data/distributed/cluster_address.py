@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import grpc
 from ray._private.grpc_utils import init_grpc_channel
@@ -25,7 +25,6 @@ LOCAL = "local"
 _CLIENT = "ray://"
 _CLIENT_PORT = 10001
 _ANSWER_S = 10.0
-_UNSET = f"unset {ADDRESS} to use this machine alone"
 
 # What Ray says when it cannot start or connect, and what a user can do about it.
 _REMEDIES = (
@@ -39,26 +38,44 @@ _REMEDIES = (
 )
 
 
-def check_answers(address: str, answer_s: float = _ANSWER_S) -> str:
+class GivenAddress(NamedTuple):
+    """The address of a cluster as the user gave it; its text names it so."""
+
+    address: str
+    """`auto`, `host:port` or `ray://host:port`."""
+    by: str = ADDRESS
+    """The variable or the option that gave it."""
+
+    def __str__(self) -> str:
+        return f"{self.by}{' ' if self.by.startswith('-') else '='}{self.address}"
+
+    @property
+    def alone(self) -> str:
+        """What to do to use this machine instead of a cluster."""
+        how = f"give `{self.by} {LOCAL}`" if self.by.startswith("-") else f"unset {self.by}"
+        return f"{how} to use this machine alone"
+
+
+def check_answers(given: GivenAddress, answer_s: float = _ANSWER_S) -> str:
     """Return the address with the port of a cluster that answers; Ray alone tries for two minutes, then ends.
 
     Args:
-        address: as RAY_ADDRESS has it: `auto`, `host:port` or `ray://host:port`.
+        given: the address.
         answer_s: how long to wait for an answer, in seconds.
 
     Raises:
         ConfigError: the address is none, or nobody answers there.
     """
-    found = _resolved(address)
+    found = _resolved(given)
     code = _answer(found, answer_s)
-    at = f"{ADDRESS}={address}" + (f" ({found})" if address == "auto" else "")
+    at = f"{given}" + (f" ({found})" if given.address == "auto" else "")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         raise ConfigError(
             f"no Ray cluster answers at {at} within {answer_s:g} s; start one with `ray start --head`, correct the "
-            f"address, or {_UNSET}"
+            f"address, or {given.alone}"
         )
     if code is grpc.StatusCode.UNIMPLEMENTED:
-        raise ConfigError(f"what answers at {at} is no Ray cluster; correct the address, or {_UNSET}")
+        raise ConfigError(f"what answers at {at} is no Ray cluster; correct the address, or {given.alone}")
     return found
 
 
@@ -79,42 +96,43 @@ def _answer(found: str, answer_s: float) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def _resolved(address: str) -> str:
+def _resolved(given: GivenAddress) -> str:
+    address = given.address
     if address.startswith(("http://", "https://")):
         raise ConfigError(
-            f"{ADDRESS}={address} is a dashboard's address, which `ray job submit` takes; here give the head's "
-            f"HOST:6379, or {_UNSET}"
+            f"{given} is a dashboard's address, which `ray job submit` takes; here give the head's HOST:6379, or "
+            f"{given.alone}"
         )
     try:
         found = address if address.startswith(_CLIENT) else canonicalize_bootstrap_address(address)
     except ConnectionError as exc:
         raise ConfigError(
-            f"{ADDRESS}={address}: no Ray cluster runs on this machine; start one with `ray start --head`, or {_UNSET}"
+            f"{given}: no Ray cluster runs on this machine; start one with `ray start --head`, or {given.alone}"
         ) from exc
     except (ValueError, OSError) as exc:
-        raise _malformed(address) from exc
+        raise _malformed(given) from exc
     if found is None:
-        raise _malformed(address)
+        raise _malformed(given)
     if found.startswith(_CLIENT) and not re.search(r":\d+$", found):
         found = f"{found}:{_CLIENT_PORT}"
     port = re.search(r":(\d+)$", found)
     if port is None or not 0 < int(port[1]) < 65_536:
-        raise _malformed(address)
+        raise _malformed(given)
     return found
 
 
-def _malformed(address: str) -> ConfigError:
+def _malformed(given: GivenAddress) -> ConfigError:
     return ConfigError(
-        f"{ADDRESS}={address} is no address of a Ray cluster: give HOST:PORT, ray://HOST:PORT or auto, or {_UNSET}"
+        f"{given} is no address of a Ray cluster: give HOST:PORT, ray://HOST:PORT or auto, or {given.alone}"
     )
 
 
-def refusal(exc: BaseException, address: str | None) -> ConfigError:
+def refusal(exc: BaseException, given: GivenAddress | None) -> ConfigError:
     """Return in one line why Ray did not start, or did not let us in.
 
     Args:
         exc: what `ray.init` raised.
-        address: of the cluster; None for one that was to start on this machine.
+        given: address of the cluster; None for one that was to start on this machine.
     """
     words = _line(exc)
     if isinstance(exc, AuthenticationError) or "RAY_AUTH" in words or "auth token" in words.lower():
@@ -123,8 +141,8 @@ def refusal(exc: BaseException, address: str | None) -> ConfigError:
             "cluster's; without tokens on both sides, RAY_AUTH_MODE=disabled"
         )
     remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, words)), None)
-    if address:
-        return ConfigError(f"the Ray cluster at {ADDRESS}={address} cannot be used: {words}; {remedy or _UNSET}")
+    if given:
+        return ConfigError(f"the Ray cluster at {given} cannot be used: {words}; {remedy or given.alone}")
     return ConfigError(f"Ray did not start on this machine: {words}; {remedy or 'its logs are in /tmp/ray'}")
 
 

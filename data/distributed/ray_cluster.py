@@ -15,7 +15,7 @@ from ray._private.state import available_resources_per_node
 from ray.job_config import JobConfig
 
 from data.distributed.child_process import PACKAGES
-from data.distributed.cluster_address import ADDRESS, LOCAL, check_answers, refusal
+from data.distributed.cluster_address import ADDRESS, LOCAL, GivenAddress, check_answers, refusal
 
 AUTH_MODE = "RAY_AUTH_MODE"
 _NICENESS = "RAY_worker_niceness"
@@ -69,38 +69,38 @@ def cluster(num_cpus: int | None = None) -> Iterator[None]:
         os.environ.setdefault(_NICENESS, "0")
         connect(None, num_cpus=num_cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES)
     else:
-        connect(address)
+        connect(GivenAddress(address))
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def connect(address: str | None, **options: Any) -> None:
+def connect(given: GivenAddress | None, **options: Any) -> None:
     """Connect this process to a cluster, or start one on this machine; `ray.shutdown` ends it.
 
     Args:
-        address: of a cluster that runs, as RAY_ADDRESS has it; None starts one here.
+        given: address of a cluster that runs; None starts one here.
         options: of `ray.init`.
 
     Raises:
         ConfigError: the cluster does not answer or refuses, or Ray does not start.
     """
-    if address:
-        check_answers(address)
+    if given:
+        check_answers(given)
     # A client of ray:// leaves its job to a server elsewhere, which could not read a class of ours.
-    if not (address or "").startswith("ray://"):
+    if not given or not given.address.startswith("ray://"):
         options["job_config"] = WorkerPath()
     options = {"logging_level": logging.ERROR, "log_to_driver": False, **options}
     try:
-        ray.init(address=address or LOCAL, **options)
+        ray.init(address=given.address if given else LOCAL, **options)
     except KeyboardInterrupt:
         ray.shutdown()
         raise
     # Ray raises bare exceptions where a node does not start, and ends the process where a cluster is lost.
     except (Exception, SystemExit) as exc:
         ray.shutdown()
-        raise refusal(exc, address) from exc
+        raise refusal(exc, given) from exc
 
 
 def free_cpus(wanted: int | None = None, patience_s: float = 30.0) -> list[int]:

@@ -11,12 +11,16 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 
 from ray_app.environment import haproxy
 from ray_app.environment.ports import free_port, is_free
 
 _HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 _DIRECT_INGRESS = "RAY_SERVE_ENABLE_DIRECT_INGRESS"
+_PREFIX = "RAY_SERVE_"
+_ADDED = "_RAYSCORE_ADDED"
+_added: set[str] = set()
 
 SERVE_ENVIRONMENT = {
     # HAProxy sends HTTP straight to the replicas, instead of Serve's Python proxy calling them by Ray RPC.
@@ -66,17 +70,32 @@ def serve_environment() -> dict[str, str]:
     return {**SERVE_ENVIRONMENT, _HA_PROXY: "0", _DIRECT_INGRESS: "0"}
 
 
-def fixed_ports() -> dict[str, str]:
-    """The ports besides HTTP that a Serve started by this process listens on, as text, by their variables."""
+def fixed_ports(environment: Mapping[str, str]) -> dict[str, str]:
+    """The ports besides HTTP that a Serve started in an environment listens on, as text, by their variables."""
     return {
-        name: os.environ.get(name) or str(port)
+        name: environment.get(name) or str(port)
         for name, port in FIXED_PORTS.items()
-        if "HAPROXY" not in name or _with_haproxy()
+        if "HAPROXY" not in name or _with_haproxy(environment)
     }
 
 
-def _with_haproxy() -> bool:
-    return os.environ.get(_HA_PROXY) == "1"
+def _with_haproxy(environment: Mapping[str, str]) -> bool:
+    return environment.get(_HA_PROXY) == "1"
+
+
+def of_serve(environment: Mapping[str, str]) -> dict[str, str]:
+    """Those variables of an environment that Ray and Serve read when they start Serve."""
+    return {name: value for name, value in environment.items() if name.startswith(_PREFIX) or name in SERVE_ENVIRONMENT}
+
+
+def own_variables() -> dict[str, str]:
+    """The variables of Serve that this process has, and with it a cluster that it starts."""
+    return of_serve(os.environ)
+
+
+def given() -> dict[str, str]:
+    """The variables of Serve that the user gave to this command, without those that `ensure` added."""
+    return {name: value for name, value in own_variables().items() if name not in _added}
 
 
 def in_serve_run() -> bool:
@@ -91,9 +110,12 @@ def ensure() -> None:
     Does nothing in any other process, nor when RAY_SERVE_ENABLE_HA_PROXY is already set, to whatever value; variables
     that the user has set are kept. The call replaces the process: make it before anything is opened or started.
     """
+    # Not for the processes that this one starts.
+    _added.update(os.environ.pop(_ADDED, "").split())
     if not in_serve_run() or _HA_PROXY in os.environ:
         return
-    environment = {**serve_environment(), **_free_ports(), **os.environ}
+    added = {**serve_environment(), **_free_ports()}
+    environment = {**added, **os.environ, _ADDED: " ".join(added.keys() - os.environ.keys())}
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
@@ -114,6 +136,6 @@ def slow_reason() -> str | None:
             "Ray Serve runs on its slow default settings, because the variables of the fast path were not set "
             'when Ray started. Start Ray with them: eval "$(rayscore env)" before `ray start`.'
         )
-    if not _with_haproxy():
+    if not _with_haproxy(os.environ):
         return "HAProxy cannot run here, so requests pass through Ray Serve's Python proxy, which is slower."
     return None

@@ -51,6 +51,7 @@ ENVIRONMENT = {
     "data/cli/crash_report.py": "writes Ray's variables into a report, and masks what is secret",
     "data/distributed/ray_cluster.py": "reads RAY_ADDRESS, sets Ray's token mode",
     "data/__init__.py": "tells ONNX Runtime to collect no usage data",
+    "ray_app/deployments/cluster_environment.py": "reads Ray Serve's variables in a process of a cluster",
     "ray_app/environment/serve_environment.py": "reads and sets Ray Serve's variables",
     "ray_app/demo.py": "passes the environment on to its children",
     "tune/registry/mlflow_client.py": "sets MLflow's time limits",

@@ -42,24 +42,30 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
         os.kill(pid, signal.SIGKILL)
 
 
-def test_host_and_port_act_in_a_running_cluster(place: Workplace):
-    """The application listens where the settings say and on no other interface; another address is then refused."""
+def refusal(place: Workplace, **given: str) -> str:
+    """What `serve run` says when it refuses to run with these variables too."""
+    done = subprocess.run(
+        serve_command("graph"),
+        env={**place.environment, **given},
+        cwd=place.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    return done.stderr
+
+
+def test_settings_act_in_a_running_cluster(place: Workplace):
+    """The application listens where the settings say and on no other interface; what cannot act then is refused."""
     with place.running(*serve_command("graph")) as child:
         place.wait_ready(child)
         assert (bind_fault("127.0.0.2", place.port), bind_fault("127.0.0.1", place.port) is None) == (None, False)
-        place.environment["RAYSCORE_HTTP_HOST"] = "0.0.0.0"
-        done = subprocess.run(
-            serve_command("graph"),
-            env=place.environment,
-            cwd=place.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        other_host = refusal(place, RAYSCORE_HTTP_HOST="0.0.0.0")
+        other_variable = refusal(place, RAY_SERVE_HAPROXY_NBTHREAD="3")
         child.send_signal(signal.SIGINT)
         child.wait(180)
-    assert done.returncode == 2
-    assert f"already listens on 127.0.0.1:{place.port} in this cluster, so RAYSCORE_HTTP_HOST=0.0.0.0" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert f"already listens on 127.0.0.1:{place.port} in this cluster, so RAYSCORE_HTTP_HOST=0.0.0.0" in other_host
+    assert "error: RAY_SERVE_HAPROXY_NBTHREAD=3 (there it is 1) cannot act in the running cluster at" in other_variable
     wait_for(lambda: bind_fault("127.0.0.1", place.port) is None, "the port to be free")

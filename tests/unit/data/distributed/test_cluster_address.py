@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from ray.exceptions import AuthenticationError
 
-from data.distributed.cluster_address import check_answers, refusal
+from data.distributed.cluster_address import GivenAddress, check_answers, refusal
 from data.errors import ConfigError
 from tests.support.environment.ports import free_port
 
@@ -35,8 +35,16 @@ def silent() -> Iterator[int]:
 )
 def test_what_is_no_address_is_refused(address: str, said: str):
     """What can be no cluster's address is refused by name, without a try to connect."""
-    with pytest.raises(ConfigError, match=f"RAY_ADDRESS={address} {said}"):
-        check_answers(address)
+    with pytest.raises(ConfigError, match=f"RAY_ADDRESS={address} {said}.*or unset RAY_ADDRESS to use this machine"):
+        check_answers(GivenAddress(address))
+
+
+def test_address_of_an_option_is_named_so():
+    """An address is called what the user typed, and so is the way out."""
+    given = GivenAddress("garbage", "--address")
+    with pytest.raises(ConfigError, match=r"^--address garbage is no .* give `--address local` to use this machine"):
+        check_answers(given)
+    assert "at --address garbage cannot be used: lost; give `--address local`" in str(refusal(OSError("lost"), given))
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
@@ -44,7 +52,7 @@ def test_silent_or_closed_port_is_refused_in_time(form: str, silent: int):
     """Nobody there, or somebody who does not speak Ray's protocol: refused after the time that was given."""
     for port in (silent, free_port()):
         with pytest.raises(ConfigError, match=r"no Ray cluster answers at RAY_ADDRESS=.* within 0.2 s; start one"):
-            check_answers(form.format(port), answer_s=0.2)
+            check_answers(GivenAddress(form.format(port)), answer_s=0.2)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,6 @@ def test_silent_or_closed_port_is_refused_in_time(form: str, silent: int):
 )
 def test_failed_start_is_told_in_one_line(exc: BaseException, address: str | None, said: str):
     """What Ray raises becomes one line with what to do."""
-    text = str(refusal(exc, address))
+    text = str(refusal(exc, GivenAddress(address) if address else None))
     assert len(text.splitlines()) == 1
     assert re.search(said, text)

@@ -9,7 +9,7 @@ import pytest
 
 from data.errors import ConfigError
 from data.settings import Settings
-from ray_app.deployments.http_listener import check_free, check_same
+from ray_app.deployments.http_listener import check_free, check_no_other_host, check_same
 from ray_app.environment.serve_environment import FIXED_PORTS
 from tests.support.environment.ports import free_port
 
@@ -32,17 +32,26 @@ def test_taken_port_is_refused_by_name(variable: str, monkeypatch: pytest.Monkey
         monkeypatch.setenv(variable, str(taken))
         wanted = taken if variable == "RAYSCORE_HTTP_PORT" else free_port()
         with pytest.raises(ConfigError, match=rf"port {taken} is taken by pid {os.getpid()}, .*{variable}"):
-            check_free(Settings(http_port=wanted))
-    check_free(Settings(http_port=wanted))
+            check_free(Settings(http_port=wanted), os.environ)
+    check_free(Settings(http_port=wanted), os.environ)
 
 
 def test_ports_of_haproxy_are_looked_at_where_it_starts(monkeypatch: pytest.MonkeyPatch):
     """Without HAProxy its ports may belong to others."""
     monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "none")
     with pytest.raises(ConfigError, match="RAY_SERVE_HAPROXY_STATS_PORT=none is no TCP port"):
-        check_free(Settings(http_port=free_port()))
+        check_free(Settings(http_port=free_port()), os.environ)
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
-    check_free(Settings(http_port=free_port()))
+    check_free(Settings(http_port=free_port()), os.environ)
+
+
+def test_host_of_serve_is_refused_where_it_does_not_act():
+    """Serve's own variable of the host is refused by name, unless the settings say where to listen."""
+    given = {"RAY_SERVE_DEFAULT_HTTP_HOST": "0.0.0.0"}
+    with pytest.raises(ConfigError, match=r"RAY_SERVE_DEFAULT_HTTP_HOST=0.0.0.0 does not act: give RAYSCORE_HTTP_HOST"):
+        check_no_other_host(Settings(), given)
+    check_no_other_host(Settings(http_host="127.0.0.1"), given)
+    check_no_other_host(Settings(), {})
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,10 @@ _SHOWN = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED", "RAY_wo
 _COMMAND = f"""
 import json, os, sys
 sys.path.insert(0, {str(ROOT)!r})
-from ray_app.environment.serve_environment import ensure, in_serve_run
+from ray_app.environment.serve_environment import ensure, given, in_serve_run
 ensure()
-print(json.dumps({{"argv": sys.argv[1:], "serve_run": in_serve_run(), "env": dict(os.environ)}}))
+seen = {{"argv": sys.argv[1:], "serve_run": in_serve_run(), "env": dict(os.environ), "given": given()}}
+print(json.dumps(seen))
 """
 
 
@@ -88,6 +89,16 @@ def test_serve_run_gets_the_environment(tmp_path: Path):
     environment = seen["env"]
     assert isinstance(environment, dict)
     assert {name: environment[name] for name in serve_environment()} == serve_environment()
+
+
+def test_what_the_user_gave_is_told_from_what_was_added(tmp_path: Path):
+    """Only the user's own variables count as given, the fast path set beside them or not; children learn of neither."""
+    for own in ({}, {"RAY_worker_niceness": "0"}, {"RAY_SERVE_ANY": "1", HAPROXY: "0"}):
+        seen = started(tmp_path, "serve", "run", "x:y", **own)
+        assert seen["given"] == own
+        environment = seen["env"]
+        assert isinstance(environment, dict)
+        assert not [name for name in environment if "ADDED" in name]
 
 
 def test_what_the_user_set_stays(tmp_path: Path):
