@@ -57,15 +57,19 @@ class PartialOutput:
             return None
         return found if found.get(JOB) == self._job.encode() else None
 
-    def names(self) -> list[str]:
-        """Return the names of all parts, of whatever job, in order."""
-        found = self._system.get_file_info(fs.FileSelector(self._inner, allow_not_found=True))
-        return sorted(info.base_name for info in found if info.base_name.endswith(".parquet"))
-
     def clear(self, keep: Sequence[str] = ()) -> None:
-        """Delete all parts but those named."""
-        for name in set(self.names()) - set(keep):
-            self._system.delete_file(f"{self._inner}/{name}")
+        """Delete all parts but those named, of whatever job, and what killed workers left of theirs.
+
+        Raises:
+            DataError: they cannot be deleted.
+        """
+        kept = {*keep, _LOCK}
+        try:
+            for info in self._system.get_file_info(fs.FileSelector(self._inner, allow_not_found=True)):
+                if info.base_name not in kept:
+                    self._system.delete_file(info.path)
+        except _REFUSALS as exc:
+            raise cannot_write(self._out, exc) from exc
 
     def publish(self, names: Sequence[str], beside: Mapping[Path, Sequence[str]] | None = None) -> None:
         """Make the parts the output, as a folder or joined into one file in the order of the names.

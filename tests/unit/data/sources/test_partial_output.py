@@ -64,6 +64,16 @@ def test_parts_of_another_job_are_not_finished(tmp_path: Path):
         assert not list(parts.folder.glob("*.parquet"))
 
 
+def test_what_a_killed_worker_left_is_not_published(tmp_path: Path):
+    """A part whose writer was killed on the way is in no output: the next run would take it for a foreign file."""
+    for _ in range(2):
+        with open_parts(tmp_path / "out", "job") as parts:
+            write_all(parts)
+            (parts.folder / f".{NAMES[1]}.4711.partial").write_bytes(b"PAR1")
+            parts.publish(NAMES)
+        assert sorted(item.name for item in (tmp_path / "out").iterdir()) == NAMES
+
+
 def test_fresh_forgets_what_is_done(tmp_path: Path):
     """Asked to begin anew, no earlier part is left."""
     with pytest.raises(KeyboardInterrupt), open_parts(tmp_path / "out", "job") as parts:
