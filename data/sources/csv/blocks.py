@@ -37,7 +37,7 @@ class TextBlocks:
         self.comments = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Yield blocks of string columns without nulls.
+        """Yield blocks of string columns without nulls, of at least one row each.
 
         Raises:
             DataError: a line has too few or too many fields, is not in the file's encoding, or a quote is not closed
@@ -48,7 +48,9 @@ class TextBlocks:
             for block in self._reader(pa.PythonFile(watch, "r")):
                 kept = self._without_comments(block)
                 self._rows += kept.num_rows
-                yield kept
+                # A block may hold nothing but comments.
+                if kept.num_rows:
+                    yield kept
         if watch.astray:
             self._check_quotes()
 

@@ -78,7 +78,7 @@ def inspect(file: Path, declared: Mapping[str, pa.DataType], options: DialectOpt
     if unknown:
         raise DataError(f"{file}: no column '{unknown[0]}'; the header has: {', '.join(dialect.header)}")
     block = next(iter(TextBlocks(file, dialect, ahead=False)), None)
-    if block is None or not block.num_rows:
+    if block is None:
         raise _no_rows(file)
     texts = dict(zip(dialect.header, block.columns, strict=True))
     columns = tuple(infer(name, text, dialect.decimal, declared) for name, text in texts.items())
@@ -129,7 +129,7 @@ def tables(job: Conversion) -> Iterator[pa.Table]:
             yield _reported(held, None)
         row = done.rows - batch.num_rows
         held = with_origin(pa.Table.from_batches([batch]), Origin(str(job.source), row))
-    if held is None or not held.num_rows:
+    if held is None:
         raise _no_rows(job.source)
     yield _reported(held, done)
 

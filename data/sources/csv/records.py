@@ -31,14 +31,15 @@ def sample(
     lines: Sequence[str], delimiter: str, whole: bool, comment: str | None, limit: int = 200
 ) -> list[tuple[int, list[str]]]:
     """Return the first records with their lines, without empty ones, comments and, unless `whole`, a last one cut."""
-    found = []
+    found: list[tuple[int, list[str]]] = []
+    last = 0
     for line, record in parse(lines, delimiter):
-        found.append((line, record))
+        last = line
+        if record and not is_comment(record, comment):
+            found.append((line, record))
         if len(found) > limit:
-            break
-    else:
-        found = found if whole else found[:-1]
-    return [(line, record) for line, record in found if record and not is_comment(record, comment)]
+            return found
+    return found if whole or not found or found[-1][0] != last else found[:-1]
 
 
 def is_comment(record: Sequence[str], comment: str | None) -> bool:

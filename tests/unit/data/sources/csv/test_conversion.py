@@ -18,6 +18,7 @@ from data.sources.csv import (
     Converted,
     DialectOptions,
     Inspected,
+    blocks,
     convert_file,
     inspect,
     parse_options,
@@ -177,6 +178,19 @@ def test_comment_lines_among_rows_are_left_out_and_counted(tmp_path):
         _convert(tmp_path, text + "7\n", comment="%")
     with pytest.raises(DataError, match=r"line 6: column 'b' does not fit int64: '6\.5'"):
         list(record_batches(_job(tmp_path, text.replace("5,6", "5,6.5"), comment="%"), Converted(Path())))
+
+
+@pytest.mark.parametrize("lines", ["# a\n", "# a,b\n"])
+@pytest.mark.parametrize("text", ["a,b\n1,2\n{}", "a,b\n{}1,2\n", "a,b\n{}1,2\n{}"])
+def test_blocks_of_comments_alone_are_passed_over(tmp_path, monkeypatch, lines, text):
+    """A block that is comments from its first line to its last ends neither the table nor the conversion."""
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 256)
+    comments = lines * 200
+    job = _job(tmp_path, text.format(comments, comments), comment="#")
+    assert inspect(job.source, {}, job.options).columns == job.columns
+    assert [row for table in tables(job) for row in without_origin(table).to_pylist()] == [{"a": 1, "b": 2}]
+    done = convert_file(job, tmp_path / "out.parquet", lambda _: None)
+    assert (done.rows, done.comments) == (1, 200 * text.count("{}"))
 
 
 def _job(folder: Path, text: str, **options: str) -> Conversion:
