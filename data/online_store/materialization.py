@@ -29,9 +29,8 @@ from data.sources.parquet import ParquetSource
 from data.sources.row_origin import origin_of, without_origin
 from data.sources.type_advice import key_remedy
 from data.transform.entity_key import EntityKeys, entity_keys, holds_keys, key_types
-from data.transform.event_time import NO_TIME, event_us, fits_event_time
+from data.transform.event_time import DAY_US, NO_TIME, event_us, fits_event_time
 
-DAY_US = 86_400_000_000
 _WRITE_ROWS = 50_000
 _hash = cast(Callable[..., np.ndarray], hash_array)
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.schema.feature_schema import Derivation, Feature, FeatureType
-from data.transform.event_time import NO_TIME
+from data.transform.event_time import DAY_US, NO_TIME
 from data.transform.missing import is_blank
 from data.transform.table_columns import named_column
-from data.transform.time_values import DAY_US, EXPECTED, Times, first_unreadable, time_us, times_us
+from data.transform.time_values import EXPECTED, Times, first_unreadable, time_us, times_us
 
 Integers = TypeVar("Integers", int, np.ndarray)
 

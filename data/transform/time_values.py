@@ -17,13 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DataError
-from data.transform.event_time import NO_TIME, event_us, fits_event_time
+from data.transform.event_time import DAY_US, NO_TIME, event_us, fits_event_time
 from data.transform.missing import blank_as_null, is_text
 
 EXPECTED = "a time: ISO 8601 such as 2024-05-31T14:30:00Z, or a whole number since 1970"
 """What is accepted, for messages."""
 
-DAY_US = 86_400_000_000
 _FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 _SIZES = ((10**11, 1_000_000), (10**14, 1000), (10**17, 1))
 _NS_A_US = 1000

@@ -14,13 +14,12 @@ from data.schema.use_case import Entity, UseCase
 from data.transform.derived_time import derive
 from data.transform.encoding import FLOAT32_MAX, as_floats, as_strings
 from data.transform.entity_key import entity_keys
-from data.transform.event_time import NO_TIME
+from data.transform.event_time import DAY_US, NO_TIME
 from data.transform.missing import blank_mask, missing_mask
 
 OUT_OF_ORDER = "earlier than the row before"
 """Reason given for a row whose event time precedes that of the row before it."""
 
-_DAY_US = 86_400_000_000
 _MISSING = "missing"
 
 
@@ -59,7 +58,7 @@ def row_checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now
     if times is not None and use_case.event_time:
         absent = times == NO_TIME
         yield Check(use_case.event_time, _MISSING, absent)
-        yield Check(use_case.event_time, "more than a day in the future", times > now_us + _DAY_US)
+        yield Check(use_case.event_time, "more than a day in the future", times > now_us + DAY_US)
         yield Check(use_case.event_time, OUT_OF_ORDER, _late(times, absent))
 
 

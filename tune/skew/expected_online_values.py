@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from data.errors import ConfigError
-from data.online_store.materialization import DAY_US, online_columns
+from data.online_store.materialization import online_columns
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 from data.transform.entity_key import entity_keys
-from data.transform.event_time import NO_TIME, event_us
+from data.transform.event_time import DAY_US, NO_TIME, event_us
 from data.transform.json_values import json_values
 from data.transform.missing import is_blank
 from tune.skew.row_comparison import Values

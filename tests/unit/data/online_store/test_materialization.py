@@ -11,11 +11,12 @@ from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import ConfigError, DataError
 from data.online_store.entity_tally import EntityTotals
 from data.online_store.left_out import Reason
-from data.online_store.materialization import DAY_US, check_source, online_columns, packer, write
+from data.online_store.materialization import check_source, online_columns, packer, write
 from data.online_store.row_codec import OnlineRow, RowCodec
 from data.online_store.sqlite import SqliteStore
 from data.schema.use_case import parse_use_case
 from data.sources.parquet import open_source
+from data.transform.event_time import DAY_US
 
 _HEAD = 'name = "orders"\nlabel = "y"\n'
 _TOML = (
