@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import fs
 
 from data.errors import DataError, disk_error
 from data.sources.atomic_output import atomic_folder, cannot_write
@@ -26,6 +27,9 @@ from data.sources.filesystems import child, named, resolve, url
 
 _SPARE_BYTES = 256 * 1024 * 1024
 """Room that is left free on the disk for other programs."""
+
+
+_ENDINGS = (".x.npy", ".y.npy")
 
 
 class Shards(NamedTuple):
@@ -99,7 +103,7 @@ def shard_folder(path: Path, expected_bytes: int) -> Iterator[Path]:
     Shards of an earlier run are removed first; after an error nothing is left.
 
     Raises:
-        DataError: the disk lacks room for `expected_bytes`, or the folder cannot be written.
+        DataError: the disk lacks room for `expected_bytes`, or the folder cannot be written, or holds something else.
     """
     discard(path)
     if url(path):
@@ -124,7 +128,17 @@ def shard_folder(path: Path, expected_bytes: int) -> Iterator[Path]:
 
 
 def discard(path: Path) -> None:
-    """Remove the shards at `path`, if there are any."""
+    """Remove the shards at `path`, if there are any.
+
+    Raises:
+        DataError: the folder holds something else, which a setting that names the wrong folder must not cost.
+    """
+    foreign = _foreign(path)
+    if foreign:
+        raise DataError(
+            f"{named(path)}: holds '{foreign[0]}', which is no shard, and the folder is to be replaced: move it away, "
+            "or name another folder in RAYSCORE_SHARDS_DIR"
+        )
     if url(path):
         system, inner = resolve(path)
         with suppress(OSError, pa.ArrowException):
@@ -145,7 +159,18 @@ def shares(rows: int, actors: int) -> Sequence[range]:
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:
-    return child(folder, f"{name}.x.npy"), child(folder, f"{name}.y.npy")
+    of_x, of_y = (child(folder, f"{name}{ending}") for ending in _ENDINGS)
+    return of_x, of_y
+
+
+def _foreign(path: Path) -> list[str]:
+    system, inner = resolve(path)
+    try:
+        found = system.get_file_info(fs.FileSelector(inner, allow_not_found=True))
+    except (OSError, pa.ArrowException):
+        # Writing will tell what is wrong with it.
+        return []
+    return [info.base_name for info in found if not info.base_name.endswith(_ENDINGS)]
 
 
 def _put(path: Path, array: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from data.errors import DataError
 from data.sources.filesystems import url
-from tune.dataset.shards import Shards, disk_error, shard_folder, shares, write_shard
+from tune.dataset.shards import Shards, discard, disk_error, shard_folder, shares, write_shard
 
 
 def write(folder, sizes=(3, 5, 2)):
@@ -83,6 +83,19 @@ def test_folder_appears_whole_or_not_at_all(tmp_path):
         write(folder)
         raise DataError("broken")
     assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["{}/case", "file://{}/case"])
+def test_what_is_no_shard_is_never_removed(tmp_path, where):
+    """A folder of that name which holds a table is left as it is, by the search and by its end."""
+    folder = Path(where.format(tmp_path))
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"case: holds 'rows\.parquet', .*RAYSCORE_SHARDS_DIR"), shard_folder(folder, 0):
+        raise AssertionError("not reached")
+    with pytest.raises(DataError, match=r"holds 'rows\.parquet'"):
+        discard(folder)
+    assert (tmp_path / "case" / "rows.parquet").read_bytes() == b"PAR1"
 
 
 def test_table_that_the_disk_has_no_room_for_is_refused_before_it_is_read(tmp_path):
