@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import DataError
-from data.sources.filesystems import named
+from data.sources.filesystems import named, url
 
 
 @contextmanager
@@ -22,8 +22,11 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     A sibling, because a rename is atomic only within one file system.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written, or is named by a URL.
     """
+    if url(path):
+        # As a path it would become a folder "s3:" here, and the file would never be where it was asked for.
+        raise DataError(f"{named(path)}: a single file is written on this machine; name a path here, and copy it there")
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -127,6 +127,14 @@ def test_failed_write_leaves_the_earlier_file(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.parquet"]
 
 
+def test_single_file_behind_a_url_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A URL, which a command may hand on as a path, never becomes a folder of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"s3://bucket/out\.parquet: a single file is written on this machine"):
+        write_table(pa.table({"x": [1]}), Path("s3://bucket/out.parquet"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_failed_folder_leaves_the_earlier_one(tmp_path):
     """When a folder's making fails half-way, the one from before stays as it was."""
     target = tmp_path / "t"
