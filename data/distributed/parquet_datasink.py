@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 import pyarrow as pa
+from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import Datasink, WriteResult
 
 from data.distributed.pieces import Pieces, Result
@@ -39,12 +40,13 @@ class ParquetDatasink(Datasink[list[str]]):
         """Remove what a killed run left."""
         PartialOutput(self._out, "").clear()
 
-    def write(self, blocks: Iterable[pa.Table], ctx: Any) -> list[str]:
+    def write(self, blocks: Iterable[Block], ctx: Any) -> list[str]:
         """Write the blocks of one task and return the names of the files."""
         names = []
-        for number, block in enumerate(blocks):
+        # A step that returns data frames leaves them as blocks.
+        for number, table in enumerate(BlockAccessor.for_block(block).to_arrow() for block in blocks):
             names.append(f"part-{ctx.task_idx:05d}-{number:03d}.parquet")
-            write_part(self._folder, names[-1], without_origin(block), "")
+            write_part(self._folder, names[-1], without_origin(table), "")
         return names
 
     def on_write_complete(self, write_result: WriteResult[list[str]]) -> None:

@@ -1,7 +1,7 @@
 """Ray Data: tables as datasets of typed rows, and steps over their blocks as named operators.
 
-The only module that imports Ray Data. The steps are plain functions of an Arrow table and live elsewhere; a program of
-one's own may apply them by `Dataset.map_batches` to what `read` returns.
+Ray Data is imported here and in `data.distributed.parquet_datasink` alone. The steps are plain functions of an Arrow
+table and live elsewhere; a program of one's own may apply them by `Dataset.map_batches` to what `read` returns.
 """
 
 from __future__ import annotations
