@@ -16,7 +16,7 @@ from data.online_store.left_out import LeftOut, Reason
 from data.online_store.materialization import Materialized
 from data.schema.use_case import Entity, UseCase
 from data.settings import load_settings
-from data.sources.filesystems import absolute
+from data.sources.filesystems import absolute, named
 from data.sources.parquet import open_source
 from data.transform.entity_key import spelling
 
@@ -61,7 +61,7 @@ def report(path: Path, done: Materialized, use_case: UseCase, store: str) -> Non
     """Print what became of every row: what is in the store on stdout, what was left out on stderr."""
     totals = done.entities
     say(
-        f"{path}: {_rows(done.rows)} read, {counted(totals.entities, 'entity', 'entities')}: "
+        f"{named(path)}: {_rows(done.rows)} read, {counted(totals.entities, 'entity', 'entities')}: "
         f"{totals.written:,} written to {store}, {totals.unchanged:,} unchanged, {totals.older:,} older than stored"
     )
     if done.superseded:

@@ -22,6 +22,7 @@ from pandas.util import hash_array
 
 from data.errors import DataError
 from data.schema.use_case import UseCase
+from data.sources.filesystems import named
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import Origin, origin_of, without_origin
 from data.transform.encoding import as_floats, as_strings
@@ -160,7 +161,7 @@ def merge(
     parts = sorted(parts, key=lambda part: source.table_row(part.origin))
     firsts = [source.table_row(part.origin) for part in parts]
     types = {name: str(source.schema.field(name).type) for name in use_case.columns}
-    validation = Validation(str(source.path), use_case.name, source.rows, types=types)
+    validation = Validation(named(source.path), use_case.name, source.rows, types=types)
     for first, part in zip(firsts, parts, strict=True):
         validation.labels += part.labels
         for name, summary in part.columns.items():

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.settings import Settings
-from data.sources.filesystems import resolve
+from data.sources.filesystems import named, resolve
 from data.sources.parquet import ParquetSource
 from tune.registry.bundle import BundleManifest
 
@@ -50,7 +50,7 @@ def _file(path: Path) -> list[str | int]:
         system, inner = resolve(path)
         info = system.get_file_info(inner)
         if info.size is None:
-            raise DataError(f"{path}: cannot be read: no such file")
+            raise DataError(f"{named(path)}: cannot be read: no such file")
         with system.open_input_file(inner) as file:
             # A Parquet file ends with its footer, the footer's length in four bytes, and the letters PAR1.
             file.seek(info.size - _TRAILER_BYTES)
@@ -58,5 +58,5 @@ def _file(path: Path) -> list[str | int]:
             file.seek(info.size - length - _TRAILER_BYTES)
             footer = hashlib.sha256(file.read(length)).hexdigest()
     except (pa.ArrowException, OSError) as exc:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(exc).split())}") from exc
+        raise DataError(f"{named(path)}: cannot be read: {' '.join(str(exc).split())}") from exc
     return [str(path), info.size, info.mtime_ns or 0, footer]

@@ -14,7 +14,7 @@ from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import Placement, runner
 from data.errors import ConfigError, DataError
 from data.settings import Settings, load_settings
-from data.sources.filesystems import absolute, remove_file
+from data.sources.filesystems import absolute, named, remove_file
 from data.sources.parquet import ParquetSource, open_source
 from data.sources.partial_output import PartialOutput, open_parts, partial_folder, refuse_own_input
 from ray_app.batch.finished_blocks import finished_blocks, refused_path, total, unfinished
@@ -85,10 +85,10 @@ def run(args: argparse.Namespace) -> int:
         _score(source, job, parts, done, placement)
         counts = total(done.values())
         if args.strict and counts.refused_rows:
-            raise DataError("\n  ".join([f"{args.input}: {_refused_text(counts)}", *counts.refused_lines()]))
+            raise DataError("\n  ".join([f"{named(args.input)}: {_refused_text(counts)}", *counts.refused_lines()]))
         parts.publish([part_name(first) for first in sorted(done)], _refused_output(out, done))
     model = f"{bundle.manifest.name} version {version}"
-    say(f"{args.output}: {counts.rows - counts.refused_rows:,} rows scored by {model}")
+    say(f"{named(args.output)}: {counts.rows - counts.refused_rows:,} rows scored by {model}")
     _report(counts, job, out)
     note_all(source.report)
     return 0
@@ -98,7 +98,7 @@ def _report(counts: BlockCounts, job: ScoringJob, out: Path) -> None:
     if not counts.refused_rows:
         remove_file(refused_path(out))
     else:
-        say(f"{refused_path(out)}: {_refused_text(counts)}")
+        say(f"{named(refused_path(out))}: {_refused_text(counts)}")
     note_all(f"  {line}" for line in [*counts.refused_lines(), *counts.unseen_lines()])
     if PROBABILITY not in job.added:
         note(f"the output's own columns are {', '.join(job.added)}: a column that is carried has the plain name")

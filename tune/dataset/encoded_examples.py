@@ -13,6 +13,7 @@ from data.errors import DataError
 from data.schema.feature_schema import Feature, FeatureSchema
 from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import UseCase
+from data.sources.filesystems import named
 from data.transform.encoding import Transform, as_strings, named_column
 from data.transform.float32_identity import DistinctNumbers, distinct_numbers
 from data.transform.missing import is_missing
@@ -93,7 +94,7 @@ def refuse_merged(numbers: Mapping[str, DistinctNumbers], schema: pa.Schema, pat
     for name, found in numbers.items():
         if found.mostly_lost:
             remedy = found.remedy(schema.field(name).type)
-            raise DataError(f"{path}: column '{name}': {found.text}, so most of them are lost; {remedy}")
+            raise DataError(f"{named(path)}: column '{name}': {found.text}, so most of them are lost; {remedy}")
 
 
 def fit_schema(table: pa.Table, use_case: UseCase) -> FeatureSchema:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.schema.use_case import UseCase
+from data.sources.filesystems import named
 from data.sources.parquet import read_table
 from data.sources.type_advice import label_remedy, shown
 from data.transform.derived_time import with_derived
@@ -45,7 +46,9 @@ def load_training_table(path: str | Path, use_case: UseCase) -> TrainingTable:
     table = read_table(path, use_case.columns)
     labels = read_labels(table, use_case.label, path)
     if labels.min() == labels.max():
-        raise DataError(f"{path}: every row has {use_case.label} = {labels[0]}; a model needs rows of both labels")
+        raise DataError(
+            f"{named(path)}: every row has {use_case.label} = {labels[0]}; a model needs rows of both labels"
+        )
     return TrainingTable(derived_rows(table, use_case, path), labels, Path(path), fingerprint(table))
 
 
@@ -54,7 +57,7 @@ def derived_rows(table: pa.Table, use_case: UseCase, path: str | Path) -> pa.Tab
     try:
         return with_derived(table, use_case.schema_.derived)
     except DataError as exc:
-        raise DataError(f"{path}: {exc}") from exc
+        raise DataError(f"{named(path)}: {exc}") from exc
 
 
 def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
@@ -66,13 +69,13 @@ def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
     column = named_column(table, name)
     missing = int(missing_mask(column).sum())
     if missing:
-        raise DataError(f"{path}: label column '{name}' is missing in {missing:,} rows; remove those rows")
+        raise DataError(f"{named(path)}: label column '{name}' is missing in {missing:,} rows; remove those rows")
     values = as_floats(column, name)
     distinct = np.unique(values)
     if not np.isin(distinct, (0.0, 1.0)).all():
         held = [float(value) for value in distinct[:10]]
         raise DataError(
-            f"{path}: label column '{name}' holds {shown(held)}; expected 0 and 1 (or false and true): "
+            f"{named(path)}: label column '{name}' holds {shown(held)}; expected 0 and 1 (or false and true): "
             + label_remedy(held)
         )
     return values.astype(np.uint8)

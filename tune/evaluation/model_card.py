@@ -11,6 +11,7 @@ import pyarrow as pa
 from data.schema.feature_schema import Feature
 from data.schema.model_policy import Calibration
 from data.schema.use_case import UseCase
+from data.sources.filesystems import base_name
 from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us, moment
 from tune.dataset.encoded_examples import PreparedDataset
@@ -188,7 +189,7 @@ def _data_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
         else ""
     )
     return (
-        f"## Data\n\n`{outcome.source.path.name}`, {outcome.source.rows:,} rows, fingerprint "
+        f"## Data\n\n`{base_name(outcome.source.path)}`, {outcome.source.rows:,} rows, fingerprint "
         f"`{outcome.source.fingerprint}`, split by {use_case.strategy}. Label: `{use_case.label}`.{sampled}\n\n"
         + _table(("part", "rows", "with label 1", "share", "period"), rows)
     )

@@ -14,7 +14,7 @@ from data.schema.feature_schema import Feature
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.atomic_output import write_table
-from data.sources.filesystems import file_size
+from data.sources.filesystems import file_size, named
 from data.sources.table_files import table_files
 from tune.dataset.encoded_examples import PreparedDataset
 from tune.dataset.training_table import TrainingTable
@@ -136,12 +136,13 @@ def _write_artifacts(
 def describe(source: TrainingTable, derived: Sequence[Feature] = ()) -> dict[str, Any]:
     """Describe the table that the model learned from: files with sizes, rows, column types and fingerprint.
 
-    `derived` are the features that were computed from it, which are no columns of the files.
+    URLs are without the credentials that they may carry: who sees the model sees this. `derived` are the features that
+    were computed from the table, which are no columns of the files.
     """
     computed = {feature.name for feature in derived}
     return {
-        "path": str(source.path),
-        "files": {str(file.path): file_size(file.path) for file in table_files(source.path).files},
+        "path": named(source.path),
+        "files": {named(file.path): file_size(file.path) for file in table_files(source.path).files},
         "rows": source.rows,
         "columns": {field.name: str(field.type) for field in source.table.schema if field.name not in computed},
         "fingerprint": source.fingerprint,

@@ -18,7 +18,7 @@ from data.sources.draft.column_profile import GIVEN_AWAY, ID_NAME, RULES, TIME_R
 from data.sources.draft.drafted_feature import DraftedFeature, draft_feature
 from data.sources.draft.drafted_times import TimeDrafts
 from data.sources.draft.label_leakage import Suspect, given_away
-from data.sources.filesystems import named
+from data.sources.filesystems import base_name, named
 from data.sources.parquet import ParquetSource, open_source, read_table
 from data.sources.type_advice import event_time_remedy, key_remedy, label_remedy, label_type_remedy, shown
 from data.transform.entity_key import holds_keys, key_types
@@ -65,12 +65,13 @@ def draft(
     columns = (_read(source, name) for name in source.schema.names if name not in roles.values())
     found = _judge(columns, context, TimeDrafts(time, frozenset(source.schema.names)), online=bool(entity and time))
     if not found.kept:
-        raise DataError(f"{path}: no column is fit to be a feature:\n" + "\n".join(found.left_out).replace("# ", ""))
+        left_out = "\n".join(found.left_out).replace("# ", "")
+        raise DataError(f"{named(path)}: no column is fit to be a feature:\n{left_out}")
     lines = [*(feature.with_copies(found.suspects) for feature in found.kept), *found.left_out]
     roles["key"] = key or found.key
     head = _head(source, name or _name(path), roles, context)
     text = "\n".join([*head, *_entity_lines(entities), *_feature_head(), *lines, *_tail(context)])
-    parse_use_case(text, f"draft for {path}")
+    parse_use_case(text, f"draft for {named(path)}")
     return text
 
 
@@ -109,7 +110,7 @@ def _check_roles(source: ParquetSource, roles: dict[str, str | None]) -> None:
     source.require(named)
     twice = [name for name in named if named.count(name) > 1]
     if twice:
-        raise DataError(f"{source.path}: column '{twice[0]}' is named for two purposes")
+        raise DataError(f"{named(source.path)}: column '{twice[0]}' is named for two purposes")
     if (time := roles["time"]) is not None:
         kind = source.schema.field(time).type
         expected = "timestamps, dates, ISO strings or whole numbers"
@@ -191,7 +192,7 @@ def _head(source: ParquetSource, name: str, roles: dict[str, str | None], contex
     read = f"the first {ROWS_READ:,} of {source.rows:,}" if source.rows > ROWS_READ else f"{source.rows:,}"
     positives = f"{context.label.sum():,.0f} rows, {100 * context.label.mean():.3f} %"
     lines = [
-        f"# Drafted from {quoted(source.path.name)} ({read} rows). Look it over: what does a caller know,",
+        f"# Drafted from {quoted(base_name(source.path))} ({read} rows). Look it over: what does a caller know,",
         "# what does the online store hold, and which columns exist only after the outcome?",
         f"name = {quoted(name)}",
         f"label = {quoted(roles['label'] or '')}  # 1 in {positives}",
@@ -228,5 +229,5 @@ def _tail(context: Context) -> list[str]:
 
 
 def _name(path: Path) -> str:
-    name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:60]
+    name = re.sub(r"[^a-z0-9]+", "_", Path(base_name(path)).stem.lower()).strip("_")[:60]
     return name if name[:1].isalpha() else f"t_{name}".rstrip("_")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -44,9 +45,10 @@ def finished(plain: bool) -> Finished:
     return finish_in_process(card_table(4000), use_case(**(PLAIN if plain else DECLARED)))
 
 
-def card(plain: bool) -> str:
-    """Its model card."""
+def card(plain: bool, path: Path | None = None) -> str:
+    """Its model card; `path` is where the table is said to be from."""
     source, prepared, trials, model, figures = finished(plain)
+    source = source._replace(path=path or source.path)
     gains = importance(model.booster, prepared.schema.names)
     found = TrainingOutcome(source, prepared, model, figures, best_trial(trials), len(trials), gains)
     return write_card(use_case(**(PLAIN if plain else DECLARED)), found)
@@ -183,6 +185,18 @@ def test_data_is_described_by_files_rows_types_and_content(tmp_path):
     assert list(told["files"]) == [str(tmp_path / "cards.parquet")]
     assert (told["rows"], told["fingerprint"]) == (300, source.fingerprint)
     assert told["columns"]["merchant_category"] == "string"
+
+
+def test_no_credentials_of_a_url_are_kept_with_a_model(tmp_path):
+    """What a URL carries behind its path is neither in the description of the table nor in the model card."""
+    write_table(card_table(300), tmp_path / "cards.parquet")
+    url = Path(f"file://{tmp_path}/cards.parquet?secret_key=hush")
+    source = source_of(card_table(300), use_case())._replace(path=url)
+    assert list(describe(source)["files"]) == [f"file://{tmp_path}/cards.parquet"]
+    assert "hush" not in json.dumps(describe(source))
+    written = card(True, url)
+    assert "`cards.parquet`, 4,000 rows" in written
+    assert "hush" not in written
 
 
 def test_same_data_and_seed_give_the_same_bytes():
