@@ -2,97 +2,38 @@
 
 from __future__ import annotations
 
-import functools
-import math
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
-from data.errors import DataError, DeadlineExceeded, StoreUnavailable
-from data.online_store.row_codec import RowCodec
-from data.schema.feature_schema import FeatureSchema, Scalar, Source
-from data.schema.use_case import Entity, load_use_case
+from data.schema.feature_schema import FeatureSchema, Source
+from data.schema.use_case import load_use_case
 from data.transform.encoding import Transform
 from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.inference.pipeline import InferencePipeline
-from ray_app.inference.stages import FeatureStage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
-from ray_app.prediction import Prediction
 from ray_app.protocol.row_parser import RowParser
-from tests.support.serving.metrics import samples, text
+from tests.support.serving.inference_path import (
+    TTL_S,
+    expected,
+    inference,
+    model,
+    predict,
+    stored,
+)
 from tests.support.serving.predict_app import (
     FULL,
     ROW,
     STORED,
     CountingStage,
-    DownStage,
-    card_bundle,
     local_store,
     manifest,
     run,
     write_store,
 )
 from tests.support.training.models import card_table, train_bundle
-from tune.registry.bundle import Bundle
-
-NOW = 1_700_000_000.0
-TTL_S = 365 * 86_400
-
-
-@functools.cache
-def model() -> OnnxModel:
-    """The loaded model."""
-    return OnnxModel(card_bundle())
-
-
-def inference(
-    features: FeatureStage | None,
-    bundle: Bundle | None = None,
-    now: float = NOW,
-    metrics: GatewayMetrics | None = None,
-) -> InferencePipeline:
-    """The path over a feature stage, at a fixed time."""
-    declared = (bundle or card_bundle()).manifest
-    onnx = model() if bundle is None else OnnxModel(bundle)
-    metrics = metrics or GatewayMetrics("r", declared.name, "1")
-    return InferencePipeline(declared, Transform(declared.schema_), features, LocalModel(onnx), metrics, lambda: now)
-
-
-def lookup_failures(metrics: GatewayMetrics) -> dict[str, float]:
-    """Keys whose look-up failed, by reason."""
-    return {
-        labels.removeprefix("reason="): value
-        for (name, labels), value in samples(text(metrics.registry)).items()
-        if name == "rayscore_lookup_failures_total"
-    }
-
-
-def predict(path: InferencePipeline, *items: dict[str, Any]) -> list[Prediction]:
-    """Parse and predict."""
-    parser = RowParser(manifest(), Transform(manifest().schema_))
-    return run(path.predict([parser.parse(item) for item in items]))
-
-
-def expected(**values: Scalar | None) -> float:
-    """The model's score of raw values, without any of the serving path."""
-    schema = manifest().schema_
-    matrix = Transform(schema).rows([[values.get(name) for name in schema.names]])
-    return float(model().score(matrix)[0])
-
-
-def stored(age_s: float = 60.0, **entities: Mapping[str, Scalar | None]) -> CountingStage:
-    """A store that holds the entities."""
-    codec = RowCodec(manifest().schema_)
-    event_us = int((NOW - age_s) * 1e6)
-    return CountingStage(
-        {key: codec.pack(event_us, [row.get(name) for name in codec.names]) for key, row in entities.items()}
-    )
 
 
 def test_request_goes_before_store_and_store_before_default():
@@ -153,85 +94,11 @@ def test_an_entity_is_asked_for_once_a_batch():
     assert [p.lookup.online.values[0] if p.lookup.online else None for p in predictions] == [10, 90, 10]
 
 
-def test_failing_store_degrades_the_answer():
-    """Without the store every row is answered; only those that needed it are marked."""
-    needing, full = predict(inference(DownStage()), ROW, FULL)
-    assert needing.lookup.degraded is True
-    assert needing.lookup.found is None
-    assert needing.probability == expected(**ROW)
-    assert full.lookup.degraded is False
-    assert full.probability == expected(**FULL)
-
-
 def test_payload_of_another_layout_is_no_row():
     """Bytes that another version wrote are taken as an absent row, never misread."""
     (prediction,) = predict(inference(CountingStage({"u1": b"\x00" * 64})), ROW)
     assert prediction.lookup.found is False
     assert prediction.probability == expected(**ROW)
-
-
-def test_damaged_stored_row_is_degraded_alone(caplog: pytest.LogCaptureFixture):
-    """A stored row cut short costs only its own row the stored values; it is counted each time and logged once."""
-    whole = stored(u2=STORED).payloads["u2"]
-    metrics = GatewayMetrics("r", "m", "1")
-    path = inference(CountingStage({"u1": whole[:-3], "u2": whole}), metrics=metrics)
-    for _ in range(2):
-        damaged, beside = predict(path, ROW, {**ROW, "user_id": "u2"})
-        assert (damaged.lookup.degraded, damaged.lookup.found) == (True, None)
-        assert damaged.probability == expected(**ROW)
-        assert (beside.lookup.degraded, beside.lookup.found) == (False, True)
-        assert beside.probability == expected(**{**ROW, **STORED})
-    assert lookup_failures(metrics) == {"store_unavailable": 0, "stage_error": 0, "damaged_row": 2}
-    named = [record.getMessage() for record in caplog.records if "'u1'" in record.getMessage()]
-    assert len(named) == 1
-    assert "materialize it again" in named[0]
-
-
-def test_store_full_of_damaged_rows_does_not_fill_the_log(caplog: pytest.LogCaptureFixture):
-    """Of very many damaged rows the log names the first few; all are answered and counted."""
-    users = [f"u{i}" for i in range(200)]
-    metrics = GatewayMetrics("r", "m", "1")
-    path = inference(CountingStage(dict.fromkeys(users, b"")), metrics=metrics)
-    predictions = predict(path, *({**ROW, "user_id": user} for user in users))
-    assert all(prediction.lookup.degraded for prediction in predictions)
-    assert lookup_failures(metrics)["damaged_row"] == len(users)
-    assert 1 <= len(caplog.records) <= 20
-
-
-class BrokenStage:
-    """A feature stage with a fault: it returns a row too few, or raises what nobody foresaw."""
-
-    def __init__(self, error: Exception | None) -> None:
-        self._error = error
-
-    async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
-        """Fail."""
-        if self._error is not None:
-            raise self._error
-        return [None] * (len(entities) - 1)
-
-
-@pytest.mark.parametrize("error", [KeyError("nobody foresaw this"), None])
-def test_unforeseen_failure_of_the_feature_stage_degrades(error: Exception | None, caplog: pytest.LogCaptureFixture):
-    """A fault in the feature stage degrades the rows that needed it, counted, with one traceback in the log."""
-    metrics = GatewayMetrics("r", "m", "1")
-    path = inference(BrokenStage(error), metrics=metrics)
-    for _ in range(2):
-        needing, full = predict(path, ROW, FULL)
-        assert needing.lookup.degraded is True
-        assert needing.probability == expected(**ROW)
-        assert full.lookup.degraded is False
-    assert lookup_failures(metrics) == {"store_unavailable": 0, "stage_error": 2, "damaged_row": 0}
-    (record,) = caplog.records
-    assert record.exc_info is not None
-
-
-def test_table_with_a_damaged_stored_row_names_it():
-    """Batch scoring is never degraded: a damaged stored row ends it with an error that names the entity."""
-    table = pa.table({name: [value] for name, value in ROW.items()})
-    stage = CountingStage({"u1": stored(u1=STORED).payloads["u1"][:-1]})
-    with pytest.raises(DataError, match=r"entity 'u1': .*materialize it again"):
-        run(inference(stage).score_table(table))
 
 
 def test_unseen_category_scores_as_missing():
@@ -287,66 +154,3 @@ def test_declared_default_takes_the_place_of_an_absent_value():
     path = InferencePipeline(declared, transform, stored(), LocalModel(model()), GatewayMetrics("r", "m", "1"))
     (prediction,) = run(path.predict([RowParser(declared, transform).parse(ROW)]))
     assert prediction.probability == expected(**ROW, device_trust_score=55)
-
-
-def test_table_is_never_degraded():
-    """A table that needs a store which fails is refused: a batch with silent defaults would be worse than none."""
-    table = pa.table({name: [value] for name, value in ROW.items()})
-    with pytest.raises(StoreUnavailable, match="no store today"):
-        run(inference(DownStage()).score_table(table))
-
-
-def test_table_without_a_required_column():
-    """A table that lacks a required feature is refused by the column's name."""
-    table = pa.table({name: [value] for name, value in FULL.items() if name != "amount"})
-    with pytest.raises(DataError, match="column 'amount' is missing"):
-        run(inference(None).score_table(table))
-
-
-def test_table_asks_the_store_for_open_rows_only():
-    """Of a table only the rows with a null in an online column are looked up."""
-    table = pa.table({name: [value, value, value] for name, value in FULL.items()})
-    table = table.set_column(table.column_names.index("user_id"), "user_id", pa.array(["u1", "u2", None]))
-    at = table.column_names.index("velocity_last_24h")
-    table = table.set_column(at, "velocity_last_24h", pa.array([5, None, None]))
-    stage = stored(u2=STORED)
-    scores = run(inference(stage).score_table(table))
-    assert stage.asked == [["u2", ""]]
-    values = [5, STORED["velocity_last_24h"], None]
-    assert scores.tolist() == [expected(**{**FULL, "velocity_last_24h": value}) for value in values]
-    assert scores.dtype == np.float32
-
-
-def test_table_asks_for_keys_as_requests_do():
-    """Of an integer entity a table asks for the keys that a request can send: 17, from text and whole numbers alike."""
-    declared = manifest().model_copy(update={"entity": Entity(column="user_id", type="integer")})
-    stage = stored()
-    path = InferencePipeline(
-        declared, Transform(declared.schema_), stage, LocalModel(model()), GatewayMetrics("r", "m", "1")
-    )
-    for users in (["17", "018", " "], [17.0, None, 1.5]):
-        table = pa.table({"user_id": users, **{name: [ROW[name]] * 3 for name in ROW if name != "user_id"}})
-        run(path.score_table(table))
-        assert stage.asked.pop() == ["17", "", ""]
-
-
-def test_spent_time_is_not_spent_on_the_model():
-    """Rows whose callers have no time left are not scored."""
-    row = RowParser(manifest(), Transform(manifest().schema_)).parse(FULL)
-    with pytest.raises(DeadlineExceeded):
-        run(inference(None).predict([row], 0.0))
-
-
-def test_slow_store_leaves_half_of_the_time_to_the_model():
-    """A store slower than half of the caller's time costs the online values, not the answer."""
-
-    class Slow:
-        async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
-            self.allowed = timeout_s
-            raise StoreUnavailable("too slow")
-
-    slow = Slow()
-    row = RowParser(manifest(), Transform(manifest().schema_)).parse(ROW)
-    (prediction,) = run(inference(slow).predict([row], 4.0))
-    assert slow.allowed == 2.0
-    assert prediction.lookup.degraded
