@@ -73,8 +73,13 @@ def prepare_streaming(
     share = min(sample_rows / source.rows, 1.0)
     with shard_folder(folder, shard_bytes(source.rows, len(schema.names))) as new:
         encode = _Encoder(use_case, Transform(schema), division, share, new, source.first_rows)
-        blocks = sorted(each_block(parquet_pieces(source, use_case.columns), encode), key=lambda block: block.shard)
-        numbers = merge_numbers([block.numbers for block in blocks])
+        blocks: list[_EncodedBlock] = []
+        numbers: dict[str, DistinctNumbers] = {}
+        for block in each_block(parquet_pieces(source, use_case.columns), encode):
+            # Merged as they come: those of each block, kept, would be larger than the sample.
+            numbers = merge_numbers([numbers, block.numbers])
+            blocks.append(block._replace(numbers={}))
+        blocks.sort(key=lambda block: block.shard)
         refuse_merged(numbers, source.schema, source.path)
         refuse_one_sided(np.sum([block.counts for block in blocks], axis=0), use_case)
         shards = Shards(new, len(schema.names), tuple(block.shard for block in blocks if block.shard[1]))
