@@ -106,9 +106,9 @@ def _judge(columns: Iterable[Column], context: Context, times: TimeDrafts, onlin
 
 
 def _check_roles(source: ParquetSource, roles: dict[str, str | None]) -> None:
-    named = [name for name in roles.values() if name]
-    source.require(named)
-    twice = [name for name in named if named.count(name) > 1]
+    given = [name for name in roles.values() if name]
+    source.require(given)
+    twice = [name for name in given if given.count(name) > 1]
     if twice:
         raise DataError(f"{named(source.path)}: column '{twice[0]}' is named for two purposes")
     if (time := roles["time"]) is not None:
