@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.services.application import Workplace, serve_command, wait_for
+from tests.support.environment.waiting import wait_for
+from tests.support.services.application import Workplace, serve_command
 from tests.support.services.model_swaps import BODIES, GOOD, Versions, swap
 
 SETTINGS = {

@@ -11,6 +11,7 @@ import signal
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
 from tests.support.services.application import (
     ONLINE_FEATURES,
@@ -18,7 +19,6 @@ from tests.support.services.application import (
     Workplace,
     request_body,
     stored_rows,
-    wait_for,
 )
 from tests.support.services.model_swaps import Versions
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 from tests.support.services.browser import PHONE, Page, browser
 from tests.support.services.model_swaps import ANOTHER_GOOD, GOOD, TOKEN, WRONG_SCORES, Versions
 from tests.support.serving.predict_app import ROW

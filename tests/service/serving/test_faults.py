@@ -18,9 +18,10 @@ import httpx
 import pytest
 
 from ray_app.loadtest.http_client.http_response import parse
+from tests.support.environment.waiting import wait_for
 from tests.support.load.paced_load import Pace, paced
 from tests.support.services import http_client
-from tests.support.services.application import REQUEST_FEATURES, Workplace, wait_for
+from tests.support.services.application import REQUEST_FEATURES, Workplace
 from tests.support.services.model_swaps import Versions
 from tests.support.training.models import card_table
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from tests.support.environment.waiting import wait_for
 from tests.support.load.checked_load import checking
-from tests.support.services.application import wait_for
 from tests.support.services.model_swaps import (
     BODIES,
     GOOD,

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from tests.support.environment.processes import listening
+from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
-from tests.support.services.application import Workplace, wait_for
+from tests.support.services.application import Workplace
 from tests.support.services.model_swaps import ANOTHER_GOOD, NAME, Versions
 from tests.support.services.prometheus import Prometheus, promtool, running
 from tests.support.serving.rollout import rollout

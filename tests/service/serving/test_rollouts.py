@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from tests.support.environment.waiting import wait_for
 from tests.support.load.checked_load import checking
-from tests.support.services.application import wait_for
 from tests.support.services.model_swaps import (
     BODIES,
     GOOD,

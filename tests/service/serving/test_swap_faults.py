@@ -9,9 +9,9 @@ import pytest
 
 from data.prediction_log.files import read_log
 from tests.support.environment.processes import children
+from tests.support.environment.waiting import wait_for
 from tests.support.load.checked_load import checking
 from tests.support.services import http_client
-from tests.support.services.application import wait_for
 from tests.support.services.model_swaps import (
     BODIES,
     GOOD,

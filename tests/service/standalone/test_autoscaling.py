@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from data.schema.use_case import load_use_case
+from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
-from tests.support.services.application import Workplace, serve_command, wait_for
+from tests.support.services.application import Workplace, serve_command
 from tests.support.services.model_swaps import BODIES, MANY
 from tests.support.training.models import card_table, train_bundle
 

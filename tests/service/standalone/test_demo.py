@@ -10,8 +10,9 @@ import pytest
 
 from data.distributed.child_process import child_command
 from tests.support.environment.command_line import OURS, write_shadows
+from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
-from tests.support.services.application import Workplace, serve_command, wait_for
+from tests.support.services.application import Workplace, serve_command
 
 pytestmark = pytest.mark.ray
 

@@ -12,7 +12,8 @@ import xgboost
 from mlflow import MlflowClient
 
 from data.schema.use_case import load_use_case
-from tests.support.services.application import Workplace, wait_for
+from tests.support.environment.waiting import wait_for
+from tests.support.services.application import Workplace
 from tests.support.training.models import write_card_table
 from tests.support.training.registry import new_registry
 from tune.dataset.encoded_examples import prepare

@@ -14,8 +14,9 @@ import pytest
 from ray._private.runtime_env.packaging import create_package
 
 from tests.support.environment.ports import free_port
+from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
-from tests.support.services.application import BIN, START_TIMEOUT_S, Workplace, wait_for
+from tests.support.services.application import BIN, START_TIMEOUT_S, Workplace
 from tests.support.training.models import card_bundle, write_card_table
 from tests.support.training.registry import new_registry
 from tune.registry.registry import Registry

@@ -14,7 +14,8 @@ import pytest
 
 from data.errors import ConfigError, DataError
 from ray_app.__main__ import main
-from tests.support.services.application import Workplace, wait_for
+from tests.support.environment.waiting import wait_for
+from tests.support.services.application import Workplace
 from tests.support.training.models import card_bundle, card_table, write_card_table
 
 FILES = 12

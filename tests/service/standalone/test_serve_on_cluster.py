@@ -13,7 +13,8 @@ import pytest
 from ray_app.environment.listeners import bind_fault
 from ray_app.environment.serve_environment import serve_environment
 from tests.support.environment.ports import free_port
-from tests.support.services.application import BIN, Workplace, serve_command, wait_for
+from tests.support.environment.waiting import wait_for
+from tests.support.services.application import BIN, Workplace, serve_command
 
 pytestmark = pytest.mark.ray
 

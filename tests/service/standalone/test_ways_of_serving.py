@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
 from tests.support.services.application import (
     ONLINE_FEATURES,
@@ -22,7 +23,6 @@ from tests.support.services.application import (
     request_body,
     serve_command,
     stored_rows,
-    wait_for,
 )
 from tests.support.services.cassandra import Node
 

@@ -18,7 +18,7 @@ from ray.util.placement_group import placement_group_table
 from data.errors import DataError, TrainingFailed
 from data.schema.use_case import Metric
 from tests.support.environment.processes import cpu_ticks, workers
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.dataset.shards import Shards, write_shard
 from tune.training.boosting import base_params

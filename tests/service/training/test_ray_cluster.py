@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from data.distributed.ray_cluster import free_cpus
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 
 pytestmark = pytest.mark.ray
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -28,6 +28,7 @@ from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source
 from tests.support.environment.ports import free_port
 from tests.support.environment.processes import by_command_line, read
+from tests.support.environment.waiting import WAIT_S, wait_for
 from tests.support.services import http_client
 from tests.support.training.models import card_bundle, card_table
 from tests.support.training.registry import new_registry
@@ -43,16 +44,6 @@ ONLINE_FEATURES = ("device_trust_score", "velocity_last_24h", "cardholder_age")
 """Those that come from the online store when a request does not carry them."""
 START_TIMEOUT_S = 240.0
 _SERVE_PORTS = ("FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC", "HAPROXY_STATS", "HAPROXY_METRICS")
-_WAIT_S = 180.0
-"""Only a bound: a busy machine takes many times as long for the same as an idle one."""
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = _WAIT_S, every_s: float = 0.1) -> None:
-    """Look every `every_s` s whether `condition` holds; fail, saying `what` was waited for, when it never does."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
-        time.sleep(every_s)
 
 
 class Workplace:
@@ -67,7 +58,7 @@ class Workplace:
             **{name: value for name, value in os.environ.items() if not name.startswith("RAYSCORE_")},
             "RAYSCORE_VAR_DIR": str(self.var),
             "RAYSCORE_HTTP_PORT": str(self.port),
-            "RAYSCORE_REGISTRY_WAIT_S": "0",
+            "RAYSCORE_REGISTRYWAIT_S": "0",
             "RAY_AUTH_MODE": "disabled",
             # Two services that start at the same time both find Serve's fixed ports free.
             **{f"RAY_SERVE_{name}_PORT": str(free_port()) for name in _SERVE_PORTS},
@@ -98,7 +89,7 @@ class Workplace:
         finally:
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
-                child.wait(_WAIT_S)
+                child.wait(WAIT_S)
 
     def log(self) -> str:
         """What the background command has printed so far."""

@@ -15,7 +15,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 
 _FLAGS = (
     "--headless=new",

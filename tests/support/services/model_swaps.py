@@ -14,9 +14,10 @@ import httpx
 
 from data.schema.use_case import load_use_case
 from ray_app.control.messages import GATEWAY
+from tests.support.environment.waiting import wait_for
 from tests.support.load.checked_load import Asked, Checked
 from tests.support.services import http_client
-from tests.support.services.application import ONLINE_FEATURES, REQUEST_FEATURES, Workplace, wait_for
+from tests.support.services.application import ONLINE_FEATURES, REQUEST_FEATURES, Workplace
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
 from tune.registry.bundle import Bundle, Probe

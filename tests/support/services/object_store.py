@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pyarrow import fs
 
 from tests.support.environment.ports import free_port
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 
 BUCKET = "tables"
 

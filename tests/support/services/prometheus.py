@@ -14,8 +14,8 @@ import httpx
 import yaml
 
 from tests.support.environment.ports import free_port
+from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
-from tests.support.services.application import wait_for
 
 
 def promtool(*arguments: str, stdin: str | None = None) -> str:

@@ -12,8 +12,8 @@ import httpx
 
 from data.schema.use_case import Metric, Range, Search
 from tests.support.environment.ports import free_port
+from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
-from tests.support.services.application import wait_for
 from tests.support.training.registry import new_registry
 from tune.search.trial import Trial
 

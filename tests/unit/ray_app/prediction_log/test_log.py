@@ -22,7 +22,7 @@ from data.prediction_log.files import PARQUET, STREAM, LogFile, read_file, read_
 from data.prediction_log.wide_table import write_wide
 from ray_app.prediction_log.log import LogOptions, PredictionLog, Sampling
 from ray_app.prediction_log.stream_files import to_parquet
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 from tests.support.serving.predict_app import ROW, manifest
 from tests.support.serving.prediction_log import ALL, answered
 from tests.support.serving.prediction_log import counted as counted

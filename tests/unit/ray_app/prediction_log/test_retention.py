@@ -16,7 +16,7 @@ import pytest
 from data.prediction_log.files import PARQUET, STREAM, log_files, log_schema, read_log
 from ray_app.prediction_log.log import LogOptions, PredictionLog
 from ray_app.prediction_log.retention import AGE, SIZE, Retention, finished_files, prune
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 from tests.support.serving.predict_app import manifest
 from tests.support.serving.prediction_log import ALL, answered
 from tests.support.serving.prediction_log import counted as counted

@@ -21,7 +21,7 @@ from data.prediction_log.files import PARQUET, STREAM, read_file, read_log
 from ray_app.prediction_log.log import LogOptions, PredictionLog
 from ray_app.prediction_log.stream_files import recover
 from tests.support.environment.processes import children
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 from tests.support.serving.predict_app import manifest
 from tests.support.serving.prediction_log import ALL, answered
 from tests.support.serving.prediction_log import counted as counted

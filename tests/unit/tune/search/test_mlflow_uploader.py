@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from data.errors import RegistryRefused, RegistryUnavailable
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 from tests.support.training.registry import new_registry
 from tests.support.training.search import MlflowServer, trial
 from tune.search import mlflow_uploader

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from data.errors import TrainingFailed
-from tests.support.services.application import wait_for
+from tests.support.environment.waiting import wait_for
 from tune.training.rabit_tracker import TrackerProcess
 
 WORKER = """
