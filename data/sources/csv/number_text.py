@@ -57,7 +57,8 @@ def keeps_digits(text: str) -> bool:
         return True
     number = Decimal(text.strip())
     digits = max(len(number.as_tuple().digits), 1)
-    return Decimal(format(value, f".{digits - 1}e")) == number
+    # The shortest text that is read as the double may be no closer than another: 5.960464477539063e-08 is half-way.
+    return number in (Decimal(format(value, f".{digits - 1}e")), Decimal(repr(value)))
 
 
 def first_lossy(text: pa.StringArray, numbers: pa.Array, keeps: Callable[[str], bool]) -> int | None:

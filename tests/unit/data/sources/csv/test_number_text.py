@@ -13,6 +13,7 @@ from data.sources.csv.number_text import first_lossy, keeps_digits, prints_back
 
 KEPT = (
     *("0", "7", "-7", "12.50", ".5", "-.5", "-0.5", "0.0", "1.", "-0", "9007199254740992"),
+    *("5.960464477539063e-08", "0.00000005960464477539063"),
     *("1e-07", "1E-07", "1e-7", "1e+22", "1.5E-3", "1.5e300", "-2.5e+10", "inf", "-Infinity"),
     *("0.1", "0.30000000000000004", "0.10000000000000001", "0.10000000000000000555", "1.7976931348623157e+308"),
 )
@@ -41,7 +42,11 @@ def test_spelling_aside_all_digits_are_kept(text):
     assert keeps_digits(text)
 
 
-@given(st.floats(allow_nan=False), st.sampled_from([repr, "{:.17g}".format, "{:.20f}".format, "{:.18e}".format]))
+# Binary fractions have texts that are half-way between two shorter ones.
+_DOUBLES = st.floats(allow_nan=False) | st.builds(math.ldexp, st.integers(-(2**30), 2**30), st.integers(-80, 0))
+
+
+@given(_DOUBLES, st.sampled_from([repr, "{:.17g}".format, "{:.20f}".format, "{:.18e}".format]))
 def test_every_printed_double_prints_back(value, printed):
     """A double prints back however many digits it was printed with; the exponent needs a sign or a point to be one."""
     text = printed(value)
