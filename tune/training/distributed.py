@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,6 +39,7 @@ from xgboost.collective import CommunicatorContext
 
 from data.distributed.ray_cluster import free_cpus
 from data.errors import DataError, TrainingFailed
+from data.sources.filesystems import url
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.dataset.shards import Shards, shares
 from tune.training.boosting import first_line
@@ -133,11 +136,16 @@ class _FitMatrix(xgboost_ray.RayDMatrix):
         if self._shards is None:
             return build_matrix(ray.get(self._examples), part, nthread, self._max_bin, None)
         plan = fitting(len(part), self._shards.features, self._neighbours, self._usable)
-        cache = self._shards.folder / f"cache-{os.getpid()}" if plan.external else None
+        cache = _cache_folder(self._shards) / f"cache-{os.getpid()}" if plan.external else None
         if plan.external:
             message = f"final fit, {len(part):,} rows an actor: {plan}"
             xgboost_ray.session.put_queue(partial(_log.warning, message))
         return build_matrix(self._shards, part, nthread, self._max_bin, cache)
+
+
+def _cache_folder(shards: Shards) -> Path:
+    """Return where a matrix that does not fit into memory goes: beside the shards, or, of a URL, on this disk."""
+    return Path(tempfile.gettempdir()) if url(shards.folder) else shards.folder
 
 
 def _prepare_actor(rank: int) -> None:

@@ -1,4 +1,4 @@
-"""Quantized XGBoost matrices built from blocks of rows: in memory when they fit, else in files beside the shards.
+"""Quantized XGBoost matrices built from blocks of rows: in memory when they fit, else in files on disk.
 
 Both kinds are quantized block by block (one byte per value for most tables), so that the float32 rows are never held
 twice, and both give the same model, byte for byte.

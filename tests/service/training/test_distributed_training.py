@@ -7,6 +7,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from data.errors import DataError, TrainingFailed
 from data.schema.use_case import Metric
 from tests.support.environment.processes import cpu_ticks, workers
 from tests.support.environment.waiting import wait_for
+from tests.support.services.object_store import object_store
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.dataset.shards import Shards, write_shard
 from tune.training.boosting import base_params
@@ -30,6 +32,13 @@ pytestmark = pytest.mark.ray
 PARAMS = {**base_params(Metric.PR_AUC, 1, 0), "max_depth": 4}
 SAMPLED = {**PARAMS, "subsample": 0.8, "colsample_bytree": 0.7}
 ACTOR = "ray::_RemoteRayXGBoostActor.train"
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """An S3 server."""
+    with object_store() as store:
+        yield store
 
 
 def rows():
@@ -127,6 +136,13 @@ def test_shards_that_do_not_fit_are_trained_on_from_disk(undisturbed, tmp_path, 
     shards = on_disk(EncodedExamples(*rows()), tmp_path)
     assert bytes(fit_distributed(SAMPLED, shards, 20, 2, usable=0.0).save_raw()) == undisturbed(2)
     assert caplog.text.count("0 MB usable: from disk (external memory)") == 2
+
+
+@pytest.mark.parametrize("usable", [0.7, 0.0])
+def test_shards_of_an_object_store_give_the_same_model(undisturbed, bucket, usable):
+    """Fetched by each actor from S3, into memory or, where that is not enough, to its own disk: the same bytes."""
+    shards = on_disk(EncodedExamples(*rows()), Path(bucket.url("shards")))
+    assert bytes(fit_distributed(SAMPLED, shards, 20, 2, usable=usable).save_raw()) == undisturbed(2)
 
 
 @contextmanager
