@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -37,14 +36,6 @@ ODD_KEYS = [
 ]
 
 Open = Callable[..., OnlineStore]
-
-
-@pytest.fixture(params=["sqlite", pytest.param("cassandra", marks=pytest.mark.cassandra)])
-def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Settings of each driver in turn."""
-    if request.param == "sqlite":
-        return Settings(store="sqlite", var_dir=tmp_path)
-    return request.getfixturevalue("cassandra_node").settings()
 
 
 @pytest.fixture
