@@ -70,6 +70,15 @@ def test_script_runs_from_any_folder(tmp_path: Path):
     assert "export RAY_SERVE_ENABLE_HA_PROXY=" in done.stdout
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="-P came with Python 3.11")
+def test_module_runs_beside_its_namesake_where_python_looks_past_it(tmp_path: Path):
+    """`python -P -m data` is our commands beside a `data.py`."""
+    command = [sys.executable, "-P", "-m", "data", "generate", "t.parquet", "--rows", "10"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=write_shadows(tmp_path), env=environment, capture_output=True, text=True)
+    assert (done.returncode, (tmp_path / "t.parquet").is_file()) == (0, True), done.stderr
+
+
 def test_every_command_is_there():
     """The table has the commands of all three packages, each once, with the search called `tune`."""
     assert tuple(LINE.commands) == COMMANDS
