@@ -16,7 +16,7 @@ from data.errors import ConfigError, DataError
 from ray_app.__main__ import main
 from tests.support.environment.waiting import wait_for
 from tests.support.services.application import Workplace
-from tests.support.training.models import card_bundle, card_table, write_card_table
+from tests.support.training.models import card_bundle, card_table, optional_merchants, train_bundle, write_card_table
 
 FILES = 12
 
@@ -54,6 +54,30 @@ def test_one_piece_is_scored_without_a_cluster(tmp_path: Path, bundle: Path, cap
     assert "500 rows scored by card_fraud version file" in capsys.readouterr().out
     assert file.equals(scored_once(bundle, table, tmp_path / "out"))
     assert sorted(item.name for item in tmp_path.iterdir()) == ["in.parquet", "out", "out.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("words", "counted"),
+    [
+        (
+            ["web", "", None, "web ", "NEW"],
+            "2 rows with a word that the model was not trained on, such as 'NEW', 'web '",
+        ),
+        (["01", "01", "01", "1", "01"], "1 rows with a word that the model was not trained on, such as '1'"),
+        ([1, 1, 1, 1, 1], "5 rows with a word that the model was not trained on, such as '1'"),
+    ],
+)
+def test_words_never_seen_are_told(
+    words: list[object], counted: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Another spelling of a word is scored as unseen and counted by column with examples; what is missing is not."""
+    use_case = optional_merchants(vocabulary=["web", "01"])
+    bundle = train_bundle(card_table(600), use_case, rounds=2).save(tmp_path / "bundle")
+    table = card_table(5)
+    changed = table.set_column(table.column_names.index("merchant_category"), "merchant_category", pa.array(words))
+    pq.write_table(changed, tmp_path / "in.parquet")
+    assert scored_once(bundle, tmp_path / "in.parquet", tmp_path / "out.parquet").num_rows == 5
+    assert f"  merchant_category: {counted}" in capsys.readouterr().err.splitlines()
 
 
 def test_failed_run_leaves_the_earlier_output(tmp_path: Path, bundle: Path):

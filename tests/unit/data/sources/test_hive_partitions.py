@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,9 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import DataError
-from data.sources.parquet import read_table
+from data.schema.feature_schema import FeatureType
+from data.schema.use_case import parse_use_case
+from data.sources.draft.use_case_draft import draft
+from data.sources.parquet import open_source, read_table
 from data.sources.row_origin import RESERVED
+from data.validation.column_types import check_source
+from data.validation.validation import checker, merge
 
 
 def put(folder: Path, **columns: object) -> None:
@@ -50,6 +57,23 @@ def test_rows_keep_their_values_in_any_selection(tmp_path: Path):
     put(tmp_path / "a=2" / "b=y", v=[3])
     assert read_table(tmp_path, ["b"]).to_pydict() == {"b": ["x", "x", "y"]}
     assert read_table(tmp_path, ["b", "v", "a"]).to_pydict() == {"b": ["x", "x", "y"], "v": [1, 2, 3], "a": [1, 1, 2]}
+
+
+def test_columns_of_folders_are_drafted_and_validated(tmp_path: Path):
+    """A draft has the values of folders as features, dates derived from, and the table is clean by it."""
+    for number, (region, day) in enumerate(product(("01", "north", "south"), ("2024-01-01", "2024-01-02"))):
+        x = [number + row / 8 for row in range(8)]
+        put(tmp_path / f"region={region}" / f"day={day}", x=x, y=[0, 1, 1, 0, 1, 0, 0, 1])
+    use_case = parse_use_case(draft(tmp_path, "y"), "draft")
+    assert {name: each.type for name, each in use_case.features.items()} == {
+        "x": FeatureType.NUMBER,
+        "region": FeatureType.CATEGORY,
+        "day_weekday": FeatureType.INTEGER,
+    }
+    source = open_source(tmp_path)
+    check_source(source, use_case)
+    pieces = parquet_pieces(source, use_case.columns)
+    assert merge(source, use_case, list(each_block_here(pieces, checker(use_case, 0)))).clean
 
 
 def test_column_in_file_and_folder_must_agree(tmp_path: Path):

@@ -78,6 +78,14 @@ def test_mixed_schemas_name_file_and_column(tmp_path, columns, words):
         open_source(tmp_path)
 
 
+def test_column_twice_is_refused(tmp_path):
+    """A name that two columns have is refused with file and column, whichever columns are asked for."""
+    table = pa.table([[1.5], [1], [2], [0]], names=["x", "z", "z", "y"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: two columns are named 'z'; rename one of them"):
+        read_table(tmp_path, ["x"])
+
+
 def test_zero_rows_are_refused(tmp_path):
     """A table with columns but no rows is no input."""
     _write(tmp_path / "a.parquet", x=pa.array([], pa.int64()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from data.distributed.pieces import each_block_here, parquet_pieces
 from data.schema.use_case import parse_use_case
 from data.sources.parquet import open_source
+from data.transform.derived_time import with_derived
 from data.validation import coverage_report, report
 from data.validation.bad_rows import bad_row_numbers, bad_rows
 from data.validation.hits import BAD_ROWS_KEPT
 from data.validation.model_coverage import ABOVE, BELOW, UNKNOWN, TrainedModel, cover, merge_coverage
 from data.validation.validation import checker, merge
+from tests.support.training.models import times_table, times_use_case
 from tune.dataset.encoded_examples import fit_schema
 from tune.dataset.profiling import profile_rows
 
@@ -119,6 +122,22 @@ def test_empty_text_is_new_where_the_version_has_it_as_a_value():
     assert covered(table, trained(orders())).missing["shop"] == 4
     found = covered(table, trained(orders(), valued), valued)
     assert (found.missing["shop"], found.words["shop"]) == (0, {"": 4})
+
+
+def test_derived_features_are_compared_by_the_times_of_the_table():
+    """What comes from a time is held against what came from those of training; what is no time is missing."""
+    case, table = times_use_case(), times_table(400)
+    model = trained(with_derived(table, case.schema_.derived), case)
+    assert not len(covered(table, model, case).blind)
+    changed = table.to_pydict()
+    changed["opened"][:3] = ["1999-01-01", "soon", None]
+    changed["timestamp"][5] += timedelta(hours=20)
+    found = covered(pa.table(changed), model, case)
+    assert {key: hits.rows.tolist() for key, hits in found.hits.items()} == {
+        ("opened_age", ABOVE): [0],
+        ("hour", ABOVE): [5],
+    }
+    assert found.missing["opened_age"] == 40 + 2
 
 
 def test_row_with_two_new_values_is_counted_once():
