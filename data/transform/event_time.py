@@ -14,6 +14,9 @@ from data.transform.missing import blank_as_null
 NO_TIME = int(np.iinfo(np.int64).min)
 """Stands for the event time of a row that has none."""
 
+DAY_US = 86_400_000_000
+"""A day in microseconds."""
+
 # Arrow parses strings with a zone offset only into a type with a zone, those without only into a type without, and no
 # more digits of a second than the unit has: so each type is tried.
 _STRING_TIMES = (pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
