@@ -6,6 +6,7 @@ import pickle
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -105,12 +106,21 @@ def convert_file(job: Conversion, target: Path, advance: Callable[[int], None]) 
         raise DataError(f"{target}: is the CSV file itself; name another output")
     done = Converted(job.source)
     schema = pa.schema([(column.name, column.type) for column in job.columns])
-    with atomic_file(target) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with (
+        atomic_file(target) as partial,
+        pq.ParquetWriter(partial, schema, compression="zstd") as writer,
+        ThreadPoolExecutor(1, "parquet-writer") as thread,
+    ):
+        # A block is compressed and written while the next one is read and checked; never more than one waits.
+        written: Future[None] | None = None
         for batch in record_batches(job, done):
-            writer.write_batch(batch)
+            if written is not None:
+                written.result()
+            written = thread.submit(writer.write_batch, batch)
             advance(batch.num_rows)
-        if done.rows == 0:
+        if written is None:
             raise _no_rows(job.source)
+        written.result()
     return done
 
 
