@@ -46,7 +46,9 @@ class Commands:
     def outcome(self, rows: int, written: int, unchanged: int = 0) -> str:
         """The line that says what became of the entities of so many rows."""
         counts = f"{written} written to {self.store}, {unchanged} unchanged, 0 older than stored"
-        return f"t.parquet: {rows} rows read, {written + unchanged} entities: {counts}"
+        entities = written + unchanged
+        named = "1 entity" if entities == 1 else f"{entities} entities"
+        return f"t.parquet: {rows} rows read, {named}: {counts}"
 
     def get(self, key: str) -> float | None:
         """The value that is found for a key, from an answer that is JSON."""
