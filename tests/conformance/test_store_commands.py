@@ -94,7 +94,7 @@ def test_correction_at_the_same_event_time_is_found(commands: Commands, first: l
 
 def test_key_twice_at_one_moment_is_one_entity(commands: Commands):
     """One entity is counted and the row that the later one replaced, which is found, whatever the values."""
-    superseded = "superseded: 1 rows by a later row of their entity, 1 of them at the same event time with other values"
+    superseded = "superseded: 1 row by a later row of their entity, 1 of them at the same event time with other values"
     for values in ([1.0, 2.0], [2.0, 1.0]):
         assert commands.materialize(["k", "k"], values) == [commands.outcome(2, written=1), superseded]
         assert commands.get("k") == values[1]
@@ -114,7 +114,7 @@ def test_integer_key_has_one_spelling(commands: Commands):
     """Of text as keys that are integers only what is written as one is taken; another spelling is refused by row."""
     outcome, left_out = commands.materialize(["17", "018"], [1, 2])
     assert outcome == commands.outcome(2, written=1)
-    assert left_out.startswith("left out: 1 rows whose 'e' is no key of type integer: expected digits alone")
+    assert left_out.startswith("left out: 1 row whose 'e' is no key of type integer: expected digits alone")
     assert left_out.endswith(" (t.parquet row 1)")
     assert commands.get("17") == 1
     assert commands.refused("18")[0] == 1
