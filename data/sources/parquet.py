@@ -19,6 +19,7 @@ from data.sources.filesystems import first_bytes, named, resolve
 from data.sources.hive_partitions import partition_column, partition_types
 from data.sources.row_origin import ROW, Origin, with_origin
 from data.sources.table_files import TableFile, Unread, table_files, unread_text
+from data.sources.utf8_text import UTF8_REMEDY, check_utf8
 
 _CHUNK_ROWS = 250_000  # at least, but for the last of a file: whole row groups, since no less can be read by itself
 _MAGIC = b"PAR1"
@@ -126,11 +127,12 @@ class ChunkReader:
         """Yield the rows of a chunk in order, each table of one file.
 
         Raises:
-            DataError: a page cannot be decoded, or a value does not fit the type of its column.
+            DataError: a page cannot be decoded, text is not UTF-8, or a value does not fit the type of its column.
         """
         file, row = chunk.origin
         for batch in self._batches(chunk):
             table = self._typed(chunk, pa.Table.from_batches([batch]))
+            check_utf8(table, Origin(file, row))
             yield with_origin(table, Origin(file, row)) if self.origin else table
             row += table.num_rows
 
@@ -270,6 +272,8 @@ def _broken(file: Path, exc: Exception) -> DataError:
     if other:
         return DataError(f"{named(file)}: {other}")
     reason = " ".join(str(exc).split())
+    if "UTF8" in reason:
+        return DataError(f"{named(file)}: a column holds text that is not UTF-8 ({reason:.200}); {UTF8_REMEDY}")
     return DataError(f"{named(file)}: truncated or not a Parquet file ({reason:.200}); write or copy it again")
 
 
