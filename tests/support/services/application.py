@@ -58,7 +58,7 @@ class Workplace:
             **{name: value for name, value in os.environ.items() if not name.startswith("RAYSCORE_")},
             "RAYSCORE_VAR_DIR": str(self.var),
             "RAYSCORE_HTTP_PORT": str(self.port),
-            "RAYSCORE_REGISTRYWAIT_S": "0",
+            "RAYSCORE_REGISTRY_WAIT_S": "0",
             "RAY_AUTH_MODE": "disabled",
             # Two services that start at the same time both find Serve's fixed ports free.
             **{f"RAY_SERVE_{name}_PORT": str(free_port()) for name in _SERVE_PORTS},
