@@ -1,6 +1,6 @@
 """The feature schema: names, types, order, vocabularies and defaults of a model's features.
 
-The bottom of the import graph: it imports nothing of ours, and every other module uses its types.
+The bottom of the import graph: every other module uses its types, and it imports only what a feature's keys mean.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from pydantic import (
     model_validator,
 )
 
+from data.schema.expression import Expression
+from data.schema.window_feature import WindowKeys
+
 Scalar = StrictBool | StrictInt | StrictFloat | str
 """A raw value of a feature, as JSON, TOML and Parquet hold it. Strict, so that pydantic turns no 1 into true."""
 
@@ -43,6 +46,10 @@ class Source(str, Enum):
     REQUEST = "request"
     ONLINE = "online"
     EITHER = "either"
+    EVENTS = "events"
+    """Of a window feature: the events of an entity. Set by itself, not by hand."""
+    COMPUTED = "computed"
+    """Of an expression: other features. Set by itself, not by hand."""
 
 
 class Derivation(str, Enum):
@@ -60,10 +67,8 @@ class Derivation(str, Enum):
     """Days, with their fraction, from the time until that of another column; below 0 when it is the later one."""
 
 
-class Feature(BaseModel):
+class Feature(WindowKeys):
     """One declared feature. Only a category has a `vocabulary`, and None until it is declared or fitted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     type: FeatureType
@@ -86,7 +91,22 @@ class Feature(BaseModel):
     """Column, and field of a request, with the time that the feature is derived from."""
     as_of: str | None = None
     """Column, and field of a request, with the time at which an age is taken."""
+    expression: str | None = None
+    """Arithmetic over other features, e.g. "amount / card_mean_30d"; the feature itself is nowhere sent or stored."""
     description: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_computed(cls, value: Any) -> Any:
+        """Fill in the type and the source that follow from an aggregate or an expression."""
+        if not isinstance(value, dict):
+            return value
+        if value.get("aggregate") is not None or value.get("window") is not None:
+            whole = value.get("aggregate") in ("count", "distinct")
+            return {"type": "integer" if whole else "number", "source": "events", **value}
+        if value.get("expression") is not None:
+            return {"type": "number", "source": "computed", **value}
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Feature:
@@ -103,6 +123,7 @@ class Feature(BaseModel):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
         self._check_derivation()
+        self._check_computed()
         if self.default is not None:
             self._check_default(self.default)
         return self
@@ -134,6 +155,24 @@ class Feature(BaseModel):
                 f"a derived feature is computed from what the request sends: source '{self.source.value}' is not "
                 "possible; store the number itself under a feature without derive"
             )
+
+    def _check_computed(self) -> None:
+        kinds = {"derive": self.derive is not None, "aggregate": self.is_window, "expression": self.is_expression}
+        said = [name for name, given in kinds.items() if given]
+        if len(said) > 1:
+            raise ValueError(f"{said[0]} and {said[1]} are two ways of computing it: give one")
+        expected = {"aggregate": Source.EVENTS, "expression": Source.COMPUTED}.get(said[0] if said else "")
+        if expected is None and self.source in (Source.EVENTS, Source.COMPUTED):
+            needs = "aggregate and window" if self.source is Source.EVENTS else "expression"
+            raise ValueError(f"source '{self.source.value}' needs {needs}")
+        if expected is not None and self.source is not expected:
+            raise ValueError(f"{said[0]} is computed by the service: source '{self.source.value}' is not possible")
+        if self.aggregate is not None and self.aggregate.is_integer and self.type is not FeatureType.INTEGER:
+            raise ValueError(f"aggregate = '{self.aggregate.value}' gives type 'integer', not '{self.type.value}'")
+        if self.is_expression and self.type is not FeatureType.NUMBER:
+            raise ValueError(f"an expression gives type 'number', not '{self.type.value}'")
+        if self.expression is not None:
+            Expression(self.expression)
 
     def _check_default(self, default: Scalar) -> None:
         python = {
@@ -178,8 +217,18 @@ class Feature(BaseModel):
 
     @property
     def online(self) -> bool:
-        """Whether the online store holds this feature."""
-        return self.source is not Source.REQUEST
+        """Whether the online store holds this feature, as the row of a batch view."""
+        return self.source in (Source.ONLINE, Source.EITHER)
+
+    @property
+    def is_expression(self) -> bool:
+        """Whether the feature is computed from other features."""
+        return self.expression is not None
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the service computes the feature: it is neither in a table nor in a request nor in a stored row."""
+        return self.derive is not None or self.is_window or self.is_expression
 
     @property
     def derived_from(self) -> str:
@@ -188,11 +237,20 @@ class Feature(BaseModel):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The columns of a table, and fields of a request, that the value comes from: one or, of an age, two."""
+        """The columns of a table, and fields of a request, that the value comes from: one or, of an age, two.
+
+        A window feature and an expression have none: theirs are those of events and of other features.
+        """
+        if self.is_window or self.is_expression:
+            return ()
         return tuple(name for name in (self.column, self.as_of) if name is not None) or (self.name,)
 
 
-_UNSAID = (("empty", "missing"), ("derive", None), ("column", None), ("as_of", None))
+_UNSAID = (
+    ("empty", "missing"),
+    *((name, None) for name in ("derive", "column", "as_of", "expression")),
+    *((name, field.default) for name, field in WindowKeys.model_fields.items()),
+)
 """Keys of a feature with the values that they have where nothing is declared."""
 
 
@@ -225,6 +283,16 @@ class FeatureSchema(BaseModel):
     def derived(self) -> tuple[Feature, ...]:
         """The features that are computed from times, in schema order."""
         return tuple(feature for feature in self.features if feature.derive is not None)
+
+    @cached_property
+    def windows(self) -> tuple[Feature, ...]:
+        """The features that aggregate events, in schema order."""
+        return tuple(feature for feature in self.features if feature.is_window)
+
+    @cached_property
+    def expressions(self) -> tuple[Feature, ...]:
+        """The features that are computed from other features, in schema order."""
+        return tuple(feature for feature in self.features if feature.is_expression)
 
     @cached_property
     def online(self) -> tuple[Feature, ...]:

@@ -17,9 +17,12 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_valid
 
 from data.errors import ConfigError, faults
 from data.schema.duration import parse_duration
+from data.schema.event_source import EventSource
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
+from data.schema.feature_views import check_expressions, window_features
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, PolicyTable, Slice
 from data.schema.toml_mistake import explain
+from data.schema.window_feature import WindowFeature
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -139,6 +142,8 @@ class UseCase(PolicyTable):
     """Columns by whose values the figures on the holdout are reported apart."""
     known_at: dict[str, str] = Field(default_factory=dict)
     """Feature -> column with the time its value became known; one after the event time is reported as a leak."""
+    events: dict[str, EventSource] = Field(default_factory=dict)
+    """Sources of the events that window features aggregate, by name."""
     features: dict[str, Feature]
 
     @model_validator(mode="before")
@@ -174,6 +179,24 @@ class UseCase(PolicyTable):
         return self
 
     @model_validator(mode="after")
+    def _computed(self) -> UseCase:
+        for name, source in self.events.items():
+            if not name.isidentifier():
+                raise ValueError(f"events.{name}: a source is named by letters, digits and _")
+            if source.own and (self.key is None or self.event_time is None):
+                absent = "key" if self.key is None else "event_time"
+                raise ValueError(f"events.{name}: its events are the rows of the table, which needs {absent}")
+            for value in source.values:
+                if source.own and not source.delayed and value == self.label:
+                    raise ValueError(
+                        f"events.{name}.values.{value}: the label is not known with the row; put it into a source of "
+                        "its own with known_at or delay"
+                    )
+        window_features(self.schema_, self.events)
+        check_expressions(self.schema_)
+        return self
+
+    @model_validator(mode="after")
     def _derived(self) -> UseCase:
         roles = {self.label: "label", self.key: "key", **dict.fromkeys(self.features, "feature of that name")}
         if self.entity:
@@ -203,6 +226,11 @@ class UseCase(PolicyTable):
         """The declared features in order, vocabularies not fitted yet."""
         return FeatureSchema(features=tuple(self.features.values()))
 
+    @cached_property
+    def windows(self) -> tuple[WindowFeature, ...]:
+        """The window features in schema order, with their sources and entities."""
+        return window_features(self.schema_, self.events)
+
     @property
     def strategy(self) -> str:
         """The split strategy in force: as declared, else "time" with an event time and "random" without."""
@@ -216,9 +244,11 @@ class UseCase(PolicyTable):
     @property
     def columns(self) -> list[str]:
         """Every column that training reads, each once: those of features first, then label, key, times and slices."""
-        derived = {feature.name for feature in self.schema_.derived}
+        computed = {feature.name for feature in self.schema_.features if feature.is_computed}
         extra = [self.label, self.key, self.event_time, self.entity.column if self.entity else None]
-        extra += [*(part.column for part in self.slices if part.column not in derived), *self.known_at.values()]
+        extra += [*(part.column for part in self.slices if part.column not in computed), *self.known_at.values()]
+        for source in self.events.values():
+            extra += [*source.entity_columns, *source.values, source.known_at] if source.own else []
         return list(dict.fromkeys([*self.schema_.columns, *(name for name in extra if name)]))
 
     @cached_property
@@ -273,6 +303,7 @@ def _known_keys(path: Sequence[str]) -> list[str]:
     model = UseCase
     inside: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
         "features": (UseCase, Feature),
+        "events": (UseCase, EventSource),
         "entity": (Entity, Entity),
         "split": (Split, Split),
         "search": (Search, Range),

@@ -1,0 +1,101 @@
+"""The event store: the events of each source as a set, read in slices of one entity and a span of time.
+
+An event is identified by its source and key. Writing one again changes nothing, and one that comes late falls into its
+place, so no counter is kept, no lock is held and the order of arrival decides nothing. `SqliteEvents` and
+`CassandraEvents` implement the `EventStore` protocol and pass one conformance suite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from data.feature_views.event import Event
+from data.feature_views.online_windows import Slice, StoredEvent
+
+
+class EventOutcome(IntEnum):
+    """What became of an event that was to be stored."""
+
+    TAKEN = 0
+    """The store had no event of this key."""
+    REPEATED = 1
+    """The store has this very event already."""
+    REVISED = 2
+    """The store had another content of this key, known earlier, which this one has replaced."""
+    SUPERSEDED = 3
+    """Not stored: the store has another content of this key that is known later."""
+    CONFLICT = 4
+    """Not stored: the store has another content of this key, known since the same time."""
+
+
+class OwnEvent(NamedTuple):
+    """The event that a row itself is, of one source."""
+
+    source: str
+    event: Event
+    record: bool
+    """Whether it is stored; if not it counts only in windows of the row itself that take it (`with_current`)."""
+
+
+class RowQuery(NamedTuple):
+    """What the windows of one row need."""
+
+    key: bytes
+    """The row's key, or the id of its request, as `event_key` writes it."""
+    time_us: int | None
+    """The row's time; None: the moment at which the store takes the row (the event's time is then that, too)."""
+    entities: tuple[str | None, ...]
+    """For each slice the key of the row's entity; None where the row names none."""
+    own: tuple[OwnEvent, ...] = ()
+
+
+class RowEvents(NamedTuple):
+    """What a store answers to a `RowQuery`."""
+
+    time_us: int
+    """The row's time in force. Of a row that was recorded before, the time it had then."""
+    outcomes: tuple[EventOutcome, ...]
+    """For each own event that was to be recorded, what became of it."""
+    events: tuple[Sequence[StoredEvent], ...]
+    """For each slice the stored events up to the row's time, each key once, ascending in time and key."""
+
+
+class EventStore(Protocol):
+    """The events of one use case. Reads take many rows and keep their order."""
+
+    async def fetch(
+        self, slices: Sequence[Slice], rows: Sequence[RowQuery], timeout_s: float = math.inf
+    ) -> list[RowEvents]:
+        """Record rows' own events and read what their windows need, in one call.
+
+        What is recorded is durable as the store says, and seen by every later call, before this one returns.
+
+        Raises:
+            StoreUnavailable: the store is closed or could not be reached in time; calling again is safe.
+            StoreError: the store answered with an error.
+        """
+        ...
+
+    def append(self, source: str, events: Sequence[Event]) -> list[EventOutcome]:
+        """Store events of one source; returns what became of each, in order, as if each had been stored by itself.
+
+        Raises:
+            StoreUnavailable: the store could not be reached in time; appending the events again is safe.
+            StoreError: an event that no store can hold, or the store answered with an error.
+        """
+        ...
+
+    def expire(self, source: str, before_us: int) -> int:
+        """Remove a source's events with a time before `before_us`; returns how many, or 0 where the store does it."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable when the store does not answer."""
+        ...
+
+    def close(self) -> None:
+        """Close files and connections; calling it twice is fine."""
+        ...

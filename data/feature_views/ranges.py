@@ -1,0 +1,122 @@
+"""Aggregates over ranges of a sequence: n ranges [first, end) at once, exact, without a loop over rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_LARGEST_EXACT = float(2**62)
+"""Below this an int64 holds a spread, with room for the rounding of the estimate."""
+
+
+class Ranges:
+    """Ranges of a sequence of k elements.
+
+    Args:
+        first: index of the first element, int64 of shape (n,).
+        end: index after the last one, int64 of shape (n,); not below `first`.
+    """
+
+    def __init__(self, first: np.ndarray, end: np.ndarray) -> None:
+        self.first = first
+        self.end = end
+        self.counts = end - first
+        """Number of elements, int64 of shape (n,)."""
+
+    def within(self, kept: np.ndarray) -> Ranges:
+        """Return the same ranges in the sequence of the elements that are `kept`, bool of shape (k,)."""
+        before = np.concatenate(([0], np.cumsum(kept, dtype=np.int64)))
+        return Ranges(before[self.first], before[self.end])
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum int64 of shape (k,) over each range.
+
+        Exact where the sum itself fits into 64 bits: prefix sums that run over wrap around, and their difference
+        wraps back.
+        """
+        prefix = np.zeros(len(values) + 1, np.int64)
+        np.cumsum(values, out=prefix[1:])
+        return prefix[self.end] - prefix[self.first]
+
+    def spreads(self, values: np.ndarray) -> np.ndarray:
+        """Return count * (sum of squares) - (sum)**2 of each range as float64, each rounded once from the exact one."""
+        largest = float(np.abs(values).max(initial=0))
+        bound = (self.counts.astype(np.float64) * largest) ** 2
+        sums, squares = self.sums(values), self.sums(values * values)
+        spreads = (self.counts * squares - sums * sums).astype(np.float64)
+        wide = np.flatnonzero(bound >= _LARGEST_EXACT)
+        if wide.size:
+            spreads[wide] = _wide_spreads(values, self.first[wide], self.end[wide])
+        return spreads
+
+    def lowest(self, values: np.ndarray) -> np.ndarray:
+        """Return the smallest of int64 of shape (k,) in each range; 0 where a range is empty.
+
+        A range of m elements is covered by two of the largest power of two up to m. The minima of all ranges of that
+        length are made level by level, each in place of the one before: one copy of the values is held.
+        """
+        found = np.zeros(len(self.first), np.int64)
+        level = np.zeros(len(self.first), np.int8)
+        full = self.counts > 0
+        level[full] = np.frexp(self.counts[full].astype(np.float64))[1] - 1
+        minima = values.copy()
+        for power in range(int(level.max(initial=0)) + 1):
+            length = 1 << power
+            if power:
+                half = length // 2
+                np.minimum(minima[: len(minima) - half], minima[half:], out=minima[: len(minima) - half])
+            asked = np.flatnonzero(full & (level == power))
+            if asked.size:
+                found[asked] = np.minimum(minima[self.first[asked]], minima[self.end[asked] - length])
+        return found
+
+    def highest(self, values: np.ndarray) -> np.ndarray:
+        """Return the largest of int64 of shape (k,) in each range; 0 where a range is empty."""
+        return -self.lowest(-values)
+
+    def distinct(self, codes: np.ndarray) -> np.ndarray:
+        """Count the different ones among int64 codes of shape (k,) in each range.
+
+        An element is the first of its kind in a range when the one of its kind before lies before the range. So the
+        answer is the number of elements before `end` whose predecessor lies before `first`, less the `first` elements
+        before the range, whose predecessors all do.
+        """
+        return _count_below(_predecessors(codes), self.end, self.first) - self.first
+
+
+def _wide_spreads(values: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Compute spreads beyond 64 bits with Python's whole numbers, which have no limit, and round each once."""
+    exact = values.astype(object)
+    sums = np.concatenate(([0], np.cumsum(exact)))
+    squares = np.concatenate(([0], np.cumsum(exact * exact)))
+    total = sums[end] - sums[first]
+    return ((end - first).astype(object) * (squares[end] - squares[first]) - total * total).astype(np.float64)
+
+
+def _predecessors(codes: np.ndarray) -> np.ndarray:
+    """Return for each element the index after the one of its kind before, 0 without one."""
+    order = np.argsort(codes, kind="stable")
+    same = codes[order[1:]] == codes[order[:-1]]
+    found = np.zeros(len(codes), np.int64)
+    found[order[1:][same]] = order[:-1][same] + 1
+    return found
+
+
+def _count_below(values: np.ndarray, end: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """Count, for each query, the elements before `end` with a value of at most `bound`.
+
+    A wavelet matrix: the elements are divided stably by one bit of their value after the other, from the highest, and
+    each query follows its bound's bits. Its steps are vectors, as many as the values have bits.
+    """
+    found = np.zeros(len(end), np.int64)
+    first, last, limit = np.zeros(len(end), np.int64), end.copy(), bound + 1
+    for bit in range(len(values).bit_length(), -1, -1):
+        ones = (values >> bit) & 1
+        zeros_before = np.concatenate(([0], np.cumsum(1 - ones)))
+        total_zeros = int(zeros_before[-1])
+        first_zeros, last_zeros = zeros_before[first], zeros_before[last]
+        up = ((limit >> bit) & 1).astype(bool)
+        found += np.where(up, last_zeros - first_zeros, 0)
+        first = np.where(up, total_zeros + first - first_zeros, first_zeros)
+        last = np.where(up, total_zeros + last - last_zeros, last_zeros)
+        values = np.concatenate((values[ones == 0], values[ones == 1]))
+    return found
