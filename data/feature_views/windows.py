@@ -37,7 +37,7 @@ class Events(NamedTuple):
     """The events of one source: k of them, in any order, each key once."""
 
     entities: Mapping[str, np.ndarray]
-    """By entity: its codes, int64 of shape (k,), the same numbering as in `Moments`; `NO_ENTITY` where there is none."""
+    """By entity: its codes, int64 of shape (k,), numbered as in `Moments`; `NO_ENTITY` where there is none."""
     time_us: np.ndarray
     """int64 of shape (k,), microseconds since 1970 UTC."""
     key_rank: np.ndarray

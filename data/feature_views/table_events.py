@@ -1,0 +1,214 @@
+"""Events and moments out of Arrow tables for the offline kernel: fixed-point values, entity codes, the keys' order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.errors import DataError
+from data.feature_views.event_entities import entity_key_column
+from data.feature_views.windows import NO_ENTITY, Events, Moments, Values
+from data.schema.event_source import EventEntity, EventSource, EventValue
+from data.transform.encoding import as_floats, as_strings
+from data.transform.event_time import NO_TIME, event_us
+from data.transform.fixed_point import to_fixed
+from data.transform.missing import missing_mask
+from data.transform.table_columns import named_column
+
+
+class EventColumns(NamedTuple):
+    """Which columns of a table the events of a source are made of."""
+
+    source: EventSource
+    key: str
+    time: str
+
+
+class TableEvents(NamedTuple):
+    """The events of a table, and the moments of the rows whose windows are wanted."""
+
+    events: Events
+    moments: Moments
+    left_out: Counter[str]
+    """Rows that are no event, by reason."""
+
+
+def table_events(
+    events: pa.Table, columns: EventColumns, rows: pa.Table, row_key: str | None, row_time: str, entities: Sequence[str]
+) -> TableEvents:
+    """Read a source's events and the moments of some rows.
+
+    Args:
+        events: the table of the source's events.
+        columns: where they stand in it.
+        rows: the n rows whose windows are wanted, with the columns of the entities.
+        row_key: column of the rows' keys; without one a row comes after all events of its instant.
+        row_time: column of the rows' times.
+        entities: the entities whose windows are wanted.
+
+    Raises:
+        DataError: a column is missing or of a type that does not fit, or rows have no time.
+    """
+    source = columns.source
+    time_us = event_us(named_column(events, columns.time), columns.time)
+    values = {name: _values(events, name, value) for name, value in _read_values(source).items()}
+    keys = _keys(named_column(events, columns.key), columns.key)
+    reasons = {
+        f"without {columns.time}": time_us == NO_TIME,
+        f"without {columns.key}": _nulls(keys),
+        **{f"{name} out of range": out for name, (_, out) in values.items() if out.any()},
+    }
+    known_us = None
+    if source.known_at is not None:
+        known_us = event_us(named_column(events, source.known_at), source.known_at)
+        reasons[f"without {source.known_at}"] = known_us == NO_TIME
+    kept, left_out = _kept(reasons, events.num_rows)
+    ranks, row_ranks = _key_ranks(keys.take(pa.array(kept)), _row_keys(rows, row_key))
+    kept_values = {name: Values(v.scaled[kept], v.missing[kept], v.places, v.words) for name, (v, _) in values.items()}
+    found = Events({}, time_us[kept], ranks, kept_values, None if known_us is None else known_us[kept], source.delay_us)
+    single, repeated = _each_key_once(found)
+    left_out.update(repeated)
+    codes, row_codes = _entity_codes(events, rows, source, entities)
+    chosen = _chosen(found, single)
+    moments = Moments(row_codes, _row_times(rows, row_time), row_ranks)
+    return TableEvents(
+        chosen._replace(entities={name: code[kept][single] for name, code in codes.items()}), moments, left_out
+    )
+
+
+def _read_values(source: EventSource) -> dict[str, EventValue]:
+    """The values of an event: those declared, and the columns of its entities, as text."""
+    columns = {name: EventValue(type="string") for name in source.entity_columns}
+    return {**columns, **source.values}
+
+
+def _values(table: pa.Table, name: str, value: EventValue) -> tuple[Values, np.ndarray]:
+    """Return a column's values, and which of them are out of range, bool of shape (k,)."""
+    column = named_column(table, name)
+    if value.type == "string":
+        encoded = as_strings(column, name).combine_chunks().dictionary_encode()
+        codes = pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        words = tuple(encoded.dictionary.to_pylist())
+        return Values(codes, missing_mask(column, False), 0, words), np.zeros(len(codes), bool)
+    fixed = to_fixed(as_floats(column, name), value.places)
+    refused = fixed.out_of_range
+    if value.type != "number":
+        refused = refused | (~fixed.missing & (np.rint(as_floats(column, name)) != as_floats(column, name)))
+    return Values(fixed.scaled, fixed.missing, value.places), refused
+
+
+def _keys(column: pa.ChunkedArray, name: str) -> pa.Array:
+    """Return keys as int64 where the column holds whole numbers of that size, else as text; null where blank."""
+    kind = column.type
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return column.cast(pa.int64()).combine_chunks()
+    text = as_strings(column, name).combine_chunks()
+    blank = missing_mask(column, False)
+    return pc.call_function("if_else", [pa.array(~blank), text, pa.scalar(None, pa.string())])
+
+
+def _row_keys(rows: pa.Table, row_key: str | None) -> pa.Array:
+    if row_key is None or row_key not in rows.column_names:
+        return pa.nulls(rows.num_rows, pa.int64())
+    return _keys(named_column(rows, row_key), row_key)
+
+
+def _row_times(rows: pa.Table, name: str) -> np.ndarray:
+    times = event_us(named_column(rows, name), name)
+    absent = int((times == NO_TIME).sum())
+    if absent:
+        raise DataError(
+            f"column '{name}': {absent:,} rows have no time, and a window ends at the row's time; remove them "
+            "(rayscore validate lists them)"
+        )
+    return times
+
+
+def _nulls(values: pa.Array) -> np.ndarray:
+    return values.is_null().to_numpy(zero_copy_only=False)
+
+
+def _kept(reasons: dict[str, np.ndarray], rows: int) -> tuple[np.ndarray, Counter[str]]:
+    """Return the rows that no reason leaves out, and how many each leaves out; a row counts for the first alone."""
+    open_, counts = np.ones(rows, bool), Counter[str]()
+    for reason, refused in reasons.items():
+        if count := int((refused & open_).sum()):
+            counts[reason] = count
+        open_ &= ~refused
+    return np.flatnonzero(open_), counts
+
+
+def _key_ranks(events: pa.Array, rows: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of keys as int64: whole numbers by size, then text by its bytes, then rows without key."""
+    if events.type == rows.type == pa.int64():
+        ranks = [pc.fill_null(each, np.iinfo(np.int64).max).to_numpy(zero_copy_only=False) for each in (events, rows)]
+        return ranks[0], ranks[1]
+    whole = [each if each.type == pa.int64() else pa.nulls(len(each), pa.int64()) for each in (events, rows)]
+    texts = [each if each.type == pa.string() else pa.nulls(len(each), pa.string()) for each in (events, rows)]
+    number, text = pa.concat_arrays(whole), pa.concat_arrays(texts)
+    options = pc.RankOptions("ascending", null_placement="at_end", tiebreaker="dense")
+    number_rank = pc.call_function("rank", [number], options).to_numpy().astype(np.int64)
+    text_rank = pc.call_function("rank", [text], options).to_numpy().astype(np.int64) + len(number) + 1
+    rank = np.where(_nulls(number), text_rank, number_rank)
+    return rank[: len(events)], rank[len(events) :]
+
+
+def _each_key_once(events: Events) -> tuple[np.ndarray, Counter[str]]:
+    """Return the events that stay, in the table's order, when of each key one does: that which is known latest.
+
+    Of several of one key that are known since the same time the first stays: the others repeat it, or are refused.
+    """
+    rank, time = events.key_rank, events.time_us
+    known = time if events.known_us is None else np.maximum(events.known_us, time)
+    order = np.lexsort((np.arange(len(rank)), -known, rank))
+    again = np.concatenate(([False], rank[order[1:]] == rank[order[:-1]]))
+    if not again.any():
+        return np.arange(len(rank)), Counter()
+    first_of = order[np.maximum.accumulate(np.where(again, 0, np.arange(len(rank))))]
+    pairs = list(zip(order[again].tolist(), first_of[again].tolist(), strict=True))
+    repeats = sum(_same(events, known, one, other) for one, other in pairs)
+    older = sum(not _same(events, known, one, other) and known[one] < known[other] for one, other in pairs)
+    named = {"repeated": repeats, "known earlier than another of the same key": older}
+    counts = Counter({**named, "with another content of the same key": len(pairs) - repeats - older})
+    return np.sort(order[~again]), +counts
+
+
+def _same(events: Events, known: np.ndarray, one: int, other: int) -> bool:
+    if events.time_us[one] != events.time_us[other] or known[one] != known[other]:
+        return False
+    return all(
+        value.missing[one] == value.missing[other]
+        and (bool(value.missing[one]) or value.scaled[one] == value.scaled[other])
+        for value in events.values.values()
+    )
+
+
+def _chosen(events: Events, at: np.ndarray) -> Events:
+    values = {name: Values(v.scaled[at], v.missing[at], v.places, v.words) for name, v in events.values.items()}
+    known = None if events.known_us is None else events.known_us[at]
+    return Events({}, events.time_us[at], events.key_rank[at], values, known, events.delay_us)
+
+
+def _entity_codes(
+    events: pa.Table, rows: pa.Table, source: EventSource, entities: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    declared = [entity for entity in source.entities if entity.name in entities]
+    pairs = {entity.name: _codes(events, rows, entity) for entity in declared}
+    return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
+
+
+def _codes(events: pa.Table, rows: pa.Table, entity: EventEntity) -> tuple[np.ndarray, np.ndarray]:
+    own = events is rows
+    keys = [entity_key_column(events, entity)] if own else [entity_key_column(each, entity) for each in (events, rows)]
+    encoded = pa.concat_arrays([_plain(each) for each in keys]).dictionary_encode()
+    codes = pc.fill_null(encoded.indices, NO_ENTITY).to_numpy(zero_copy_only=False).astype(np.int64)
+    return (codes, codes) if own else (codes[: events.num_rows], codes[events.num_rows :])
+
+
+def _plain(keys: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
