@@ -151,11 +151,19 @@ def _key_ranks(events: pa.Array, rows: pa.Array) -> tuple[np.ndarray, np.ndarray
     whole = [each if each.type == pa.int64() else pa.nulls(len(each), pa.int64()) for each in (events, rows)]
     texts = [each if each.type == pa.string() else pa.nulls(len(each), pa.string()) for each in (events, rows)]
     number, text = pa.concat_arrays(whole), pa.concat_arrays(texts)
-    options = pc.RankOptions("ascending", null_placement="at_end", tiebreaker="dense")
-    number_rank = pc.call_function("rank", [number], options).to_numpy().astype(np.int64)
-    text_rank = pc.call_function("rank", [text], options).to_numpy().astype(np.int64) + len(number) + 1
+    number_rank = np.unique(pc.fill_null(number, 0).to_numpy(zero_copy_only=False), return_inverse=True)[1]
+    text_rank = _text_ranks(text) + len(number) + 1
     rank = np.where(_nulls(number), text_rank, number_rank)
     return rank[: len(events)], rank[len(events) :]
+
+
+def _text_ranks(texts: pa.StringArray) -> np.ndarray:
+    """Return the order of texts by their bytes, a null after all of them; equal ones have one rank."""
+    encoded = texts.dictionary_encode()
+    order = pc.call_function("sort_indices", [encoded.dictionary]).to_numpy(zero_copy_only=False)
+    ranks = np.append(np.empty(len(order), np.int64), len(order))
+    ranks[order] = np.arange(len(order))
+    return ranks[pc.fill_null(encoded.indices, len(order)).to_numpy(zero_copy_only=False)]
 
 
 def _each_key_once(events: Events) -> tuple[np.ndarray, Counter[str]]:

@@ -1,0 +1,28 @@
+"""Aggregates over ranges: each equals a loop over the elements of every range."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.feature_views.ranges import Ranges
+
+_SIZES = st.sampled_from([3, 1000, 2**52])
+
+
+@given(st.data())
+def test_every_aggregate_equals_a_loop(data: st.DataObject) -> None:
+    """Empty ranges, equal elements and spreads far beyond 64 bits among them."""
+    size = data.draw(_SIZES)
+    values = data.draw(st.lists(st.integers(-size, size), max_size=30))
+    ends = data.draw(st.lists(st.tuples(*[st.integers(0, len(values))] * 2), min_size=1, max_size=20))
+    pairs = [sorted(each) for each in ends]
+    held, cut = np.array(values, np.int64), [values[first:end] for first, end in pairs]
+    ranges = Ranges(*np.array(pairs, np.int64).T)
+    assert ranges.sums(held).tolist() == [sum(each) for each in cut]
+    assert ranges.lowest(held).tolist() == [min(each, default=0) for each in cut]
+    assert ranges.highest(held).tolist() == [max(each, default=0) for each in cut]
+    assert ranges.distinct(held).tolist() == [len(set(each)) for each in cut]
+    spreads = [float(len(each) * sum(x * x for x in each) - sum(each) ** 2) for each in cut]
+    assert ranges.spreads(held).tolist() == spreads
