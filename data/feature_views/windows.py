@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.feature_views import aggregates
+from data.feature_views.entity_order import SearchKeys, entity_order
 from data.feature_views.ranges import Ranges
 from data.schema.expression import COMPARE, Comparison
 from data.schema.window_feature import Aggregate, WindowFeature
@@ -76,7 +77,7 @@ class _Timeline:
     """Events in the order of entity, time and key, and of each row where it stands among them."""
 
     def __init__(self, events: Events, rows: Moments, entity: str) -> None:
-        order = _sorted(events.entities[entity], events.time_us, events.key_rank)
+        order = entity_order(events.entities[entity], events.time_us, events.key_rank)
         # Events without entity sort to the front and are in nobody's window.
         self._order = order[np.searchsorted(events.entities[entity][order], 0) :]
         self._events = events
@@ -86,9 +87,9 @@ class _Timeline:
         self._rows = rows
         self._row_entity = rows.entities[entity]
         # Rows in the order of the events: a binary search then finds what it reads still in the cache.
-        self._row_order = _sorted(self._row_entity, rows.time_us, rows.key_rank)
+        self._row_order = entity_order(self._row_entity, rows.time_us, rows.key_rank)
         self._until: dict[tuple[int, bool], np.ndarray] = {}
-        self._keys = _SearchKeys(self._entity, self._time)
+        self._keys = SearchKeys(self._entity, self._time)
 
     def compute(self, feature: WindowFeature) -> np.ndarray:
         first = self._count_before(feature.reach_us)
@@ -148,41 +149,6 @@ class _Timeline:
         if feature.of is not None and (missing := self._events.values[feature.of].missing[self._order]).any():
             taken = ~missing if taken is None else taken & ~missing
         return taken
-
-
-class _SearchKeys:
-    """The events' entities and times as one ascending number, where that fits into 64 bits."""
-
-    def __init__(self, entity: np.ndarray, time: np.ndarray) -> None:
-        self._start = int(time.min()) if len(time) else 0
-        self._span = (int(time.max()) - self._start if len(time) else 0) + 2
-        largest = int(entity[-1]) + 2 if len(entity) else 1
-        if largest * self._span >= 2**63:
-            raise OverflowError(f"{largest:,} entities over {self._span:,} us are more than one search takes")
-        self._keys = entity * self._span + (time - self._start) + 1
-
-    def count(self, entity: np.ndarray, time: np.ndarray, side: str) -> np.ndarray:
-        """Count, for each of n rows, the events of smaller entities and its entity's own before a time.
-
-        `side` "left" counts events before the time, "right" those at it too. A row without entity has none.
-        """
-        within = np.clip(time - self._start, -1, self._span - 2) + 1
-        # A time after the last event counts all of them, also those at the end of the span.
-        late = (time - self._start > self._span - 2) if side == "left" else np.zeros(0, bool)
-        keys = np.maximum(entity, 0) * self._span + within
-        found = np.searchsorted(self._keys, keys, side="left" if side == "left" else "right").astype(np.int64)
-        if late.any():
-            found[late] = np.searchsorted(self._keys, keys[late], side="right")
-        return np.where(entity < 0, 0, found)
-
-
-def _sorted(entity: np.ndarray, time: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Return the order by entity, time and key. Sorting is stable: what is in order already costs little."""
-    in_order = len(time) < 2 or bool(
-        np.all((time[1:] > time[:-1]) | ((time[1:] == time[:-1]) & (rank[1:] >= rank[:-1])))
-    )
-    by_time = np.arange(len(time)) if in_order else np.lexsort((rank, time))
-    return by_time[np.argsort(entity[by_time], kind="stable")]
 
 
 def _meets(values: Values, comparison: Comparison) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from data.errors import ConfigError, faults
+from data.schema.batch_schedule import BatchSchedule
 from data.schema.duration import parse_duration
 from data.schema.event_source import EventSource
 from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
@@ -144,6 +145,8 @@ class UseCase(PolicyTable):
     """Feature -> column with the time its value became known; one after the event time is reported as a leak."""
     events: dict[str, EventSource] = Field(default_factory=dict)
     """Sources of the events that window features aggregate, by name."""
+    materialized: BatchSchedule | None = None
+    """When the online features are materialized; training joins what the store would have held by it."""
     features: dict[str, Feature]
 
     @model_validator(mode="before")
@@ -304,6 +307,7 @@ def _known_keys(path: Sequence[str]) -> list[str]:
     inside: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
         "features": (UseCase, Feature),
         "events": (UseCase, EventSource),
+        "materialized": (BatchSchedule, BatchSchedule),
         "entity": (Entity, Entity),
         "split": (Split, Split),
         "search": (Search, Range),
