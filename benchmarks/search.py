@@ -22,7 +22,8 @@ from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster, free_cpus
-from data.schema.use_case import Search, load_use_case
+from data.schema.search import Search
+from data.schema.use_case import load_use_case
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table
 from tune.dataset.encoded_examples import PreparedDataset, prepare

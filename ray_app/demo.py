@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from data.cli.terminal import err
 from data.distributed.child_process import PACKAGES, child_command
 from data.errors import ConfigError, ModelNotFound, RayscoreError
-from data.schema.feature_schema import Source
+from data.schema.feature import Source
 from data.schema.use_case import UseCase, load_use_case
 from data.settings import PREFIX, Settings
 from data.sources.parquet import read_table

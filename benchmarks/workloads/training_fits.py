@@ -25,7 +25,8 @@ from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
 
 from benchmarks.workloads import training_table
 from data.distributed.ray_cluster import cluster
-from data.schema.use_case import Metric, parse_use_case
+from data.schema.search import Metric
+from data.schema.use_case import parse_use_case
 from data.settings import load_settings
 from data.sources.parquet import open_source
 from tune.dataset.shards import Shards

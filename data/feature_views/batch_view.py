@@ -11,6 +11,7 @@ import pyarrow as pa
 from data.errors import ConfigError, DataError
 from data.feature_views.entity_order import SearchKeys, entity_order
 from data.feature_views.windows import NO_ENTITY
+from data.schema.batch_schedule import BatchSchedule
 from data.schema.use_case import UseCase
 from data.transform.entity_key import entity_keys
 from data.transform.event_time import NO_TIME, event_us
@@ -43,6 +44,11 @@ def with_batch_view(table: pa.Table, use_case: UseCase, history: pa.Table | None
     return table
 
 
+def _as_of(time_us: np.ndarray, schedule: BatchSchedule) -> np.ndarray:
+    """Return up to when rows are in the store at n times, in microseconds since 1970 UTC."""
+    return (time_us - schedule.takes_us) // schedule.every_us * schedule.every_us
+
+
 def _joined(history: pa.Table | None, table: pa.Table, names: list[str]) -> pa.Table:
     for name in names:
         named_column(table, name)
@@ -66,7 +72,7 @@ def _stored_row(stored: pa.Table, use_case: UseCase, rows: int) -> np.ndarray:
     own_entity, own_time = entity[-rows:] if rows else entity[:0], time[-rows:] if rows else time[:0]
     timed = own_time != NO_TIME
     moments = np.where(timed, own_time, 0)
-    until = SearchKeys(entity[order], time[order]).count(own_entity, use_case.materialized.as_of(moments), "right")
+    until = SearchKeys(entity[order], time[order]).count(own_entity, _as_of(moments, use_case.materialized), "right")
     at = order[np.maximum(until - 1, 0)] if len(order) else np.zeros(rows, np.int64)
     held = (until > 0) & timed & (own_entity >= 0)
     held &= entity[at] == own_entity if len(order) else False

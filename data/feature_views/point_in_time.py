@@ -13,10 +13,12 @@ from data.errors import DataError
 from data.feature_views.table_events import EventColumns, table_events
 from data.feature_views.windows import windows
 from data.schema.expression import Expression
-from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
+from data.schema.feature import Feature, FeatureType
+from data.schema.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
 from data.schema.window_feature import WindowFeature
 from data.transform.encoding import as_floats
+from data.transform.expression_column import expression_column
 from data.transform.table_columns import named_column
 
 
@@ -64,7 +66,7 @@ def with_expressions(table: pa.Table, schema: FeatureSchema) -> pa.Table:
     for feature in schema.expressions:
         expression = Expression(feature.expression or "")
         read = {name: numbers(table, schema.features[schema.names.index(name)]) for name in expression.names}
-        table = _with_column(table, feature, expression.column(read))
+        table = _with_column(table, feature, expression_column(expression, read))
     return table
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-import numpy as np
 from pydantic import model_validator
 
 from data.errors import ConfigError
 from data.schema.duration import parse_duration
 from data.schema.model_policy import PolicyTable
-
-Moment = TypeVar("Moment", int, np.ndarray)
 
 
 class BatchSchedule(PolicyTable):
@@ -33,7 +28,12 @@ class BatchSchedule(PolicyTable):
                 raise ValueError("every is no time at all")
         return self
 
-    def as_of(self, time_us: Moment) -> Moment:
-        """Return up to when rows are in the store at a time (or at n times), in microseconds since 1970 UTC."""
-        every, takes = (round(parse_duration(text) * 1_000_000) for text in (self.every, self.takes))
-        return (time_us - takes) // every * every
+    @property
+    def every_us(self) -> int:
+        """How often, in microseconds."""
+        return round(parse_duration(self.every) * 1_000_000)
+
+    @property
+    def takes_us(self) -> int:
+        """How long it takes, in microseconds."""
+        return round(parse_duration(self.takes) * 1_000_000)

@@ -11,9 +11,9 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
+Number = TypeVar("Number")
 
 _LONGEST = 500
 _ARITHMETIC: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
@@ -76,16 +76,14 @@ class Expression:
         if not self.names:
             raise ValueError(f"expression {text!r} names no feature")
 
-    def column(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Compute n rows: from float64 of shape (n,) by feature to float64 of shape (n,), NaN = missing."""
-        with np.errstate(all="ignore"):
-            result = _evaluate(self._root, values, _divide_columns)
-        return np.where(np.isfinite(result), result, np.nan)
+    def evaluate(self, values: Mapping[str, Number], divide: Callable[[Number, Number], Number]) -> Number:
+        """Compute it of floats, or of columns of them, by feature; `divide` says what a division by zero gives."""
+        return _evaluate(self._root, values, divide)
 
     def value(self, values: Mapping[str, float]) -> float:
         """Compute one row: from floats by feature, NaN = missing, to a float."""
         try:
-            result = _evaluate(self._root, values, _divide)
+            result = self.evaluate(values, _divide)
         except OverflowError:
             return math.nan
         return float(result) if math.isfinite(result) else math.nan
@@ -159,7 +157,3 @@ def _evaluate(node: ast.expr, values: Mapping[str, Any], divide: Callable[[Any, 
 
 def _divide(left: float, right: float) -> float:
     return left / right if right else math.nan
-
-
-def _divide_columns(left: Any, right: Any) -> Any:
-    return np.where(np.equal(right, 0), np.nan, np.divide(left, right))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from data.schema.event_source import EventSource
 from data.schema.expression import Comparison, Expression
-from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
+from data.schema.feature import Feature, FeatureType
+from data.schema.feature_schema import FeatureSchema
 from data.schema.window_feature import Aggregate, WindowFeature
 
 

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import Enum
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from data.errors import ConfigError, faults
 from data.schema.batch_schedule import BatchSchedule
 from data.schema.duration import parse_duration
 from data.schema.event_source import EventSource
-from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
+from data.schema.feature import Feature, FeatureType
+from data.schema.feature_schema import FeatureSchema
 from data.schema.feature_views import check_expressions, window_features
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, PolicyTable, Slice
+from data.schema.search import Range, Search
 from data.schema.toml_mistake import explain
 from data.schema.window_feature import WindowFeature
 
@@ -32,14 +33,6 @@ else:
 
 SHIPPED = ("card_fraud",)
 """Names of the use cases that come with the project."""
-
-
-class Metric(str, Enum):
-    """Metric that a search maximizes, computed on the validation rows."""
-
-    AUC = "auc"
-    PR_AUC = "pr_auc"
-    F1 = "f1"
 
 
 class Entity(PolicyTable):
@@ -74,51 +67,6 @@ class Split(PolicyTable):
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     seed: int = 0
-
-
-class Range(PolicyTable):
-    """Search range of one XGBoost parameter: from `low` to `high`, or one of `choices`."""
-
-    low: FiniteFloat | None = None
-    high: FiniteFloat | None = None
-    log: bool = False
-    integer: bool = False
-    choices: tuple[FiniteFloat | int | str, ...] | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Range:
-        if self.choices is not None:
-            if self.low is not None or self.high is not None:
-                raise ValueError("give either choices, or low and high")
-            if not self.choices:
-                raise ValueError("choices is empty")
-            return self
-        if self.low is None or self.high is None:
-            raise ValueError("give low and high, or choices")
-        if self.low > self.high:
-            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
-        if self.log and self.low <= 0:
-            raise ValueError("a logarithmic range needs low above 0")
-        return self
-
-
-DEFAULT_SPACE: dict[str, Range] = {
-    "max_depth": Range(low=3, high=9, integer=True),
-    "learning_rate": Range(low=0.03, high=0.3, log=True),
-    "min_child_weight": Range(low=1, high=20, log=True),
-    "subsample": Range(low=0.6, high=1.0),
-    "colsample_bytree": Range(low=0.5, high=1.0),
-    "reg_lambda": Range(low=0.1, high=10, log=True),
-}
-
-
-class Search(PolicyTable):
-    """Hyperparameter search: the metric, the parameter space, and the boosting rounds of a trial."""
-
-    metric: Metric = Metric.PR_AUC
-    max_rounds: Annotated[int, Field(ge=1, le=10_000)] = 300
-    early_stopping_rounds: Annotated[int, Field(ge=1)] = 30
-    space: dict[str, Range] = Field(default_factory=lambda: dict(DEFAULT_SPACE))
 
 
 class UseCase(PolicyTable):

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.schema.feature_schema import Feature, FeatureType
+from data.schema.feature import Feature, FeatureType
 from data.schema.training_profile import FeatureProfile, TrainingProfile
 from data.schema.use_case import UseCase
 from data.transform.derived_time import derive

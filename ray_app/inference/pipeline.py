@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from data.errors import DamagedRow, DeadlineExceeded, StoreUnavailable
 from data.online_store.row_codec import OnlineRow, RowCodec
-from data.schema.feature_schema import FeatureType
+from data.schema.feature import FeatureType
 from data.transform.encoding import Transform, named_column
 from data.transform.entity_key import entity_keys
 from ray_app.inference.stages import FeatureStage, ModelStage

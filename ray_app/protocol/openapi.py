@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from data.schema.feature_schema import Feature, FeatureType, Scalar, Source
+from data.schema.feature import Feature, FeatureType, Scalar, Source
 from data.transform.time_values import EXPECTED
 from tune.registry.bundle import BundleManifest
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.errors import InvalidRow, RayscoreError
-from data.schema.feature_schema import Source
+from data.schema.feature import Source
 from data.transform.derived_time import derive_value
 from data.transform.encoding import Transform, json_type
 from data.transform.entity_key import LONGEST

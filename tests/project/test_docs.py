@@ -12,9 +12,10 @@ import yaml
 from pydantic import BaseModel
 
 from data import __main__ as data
-from data.schema.feature_schema import Feature, FeatureType, Source
+from data.schema.feature import Feature, FeatureType, Source
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
-from data.schema.use_case import Entity, Metric, Range, Search, Split, UseCase, parse_use_case
+from data.schema.search import Metric, Range, Search
+from data.schema.use_case import Entity, Split, UseCase, parse_use_case
 from ray_app import __main__ as ray_app
 from ray_app.cli.rayscore import LINE as RAYSCORE
 from tests.support.serving.metrics import every_metric

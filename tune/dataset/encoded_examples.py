@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
-from data.schema.feature_schema import Feature, FeatureSchema
+from data.schema.feature import Feature
+from data.schema.feature_schema import FeatureSchema
 from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import UseCase
 from data.sources.filesystems import named

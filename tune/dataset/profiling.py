@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
+from data.schema.feature import Feature, FeatureType
+from data.schema.feature_schema import FeatureSchema
 from data.schema.training_profile import FeatureProfile, TrainingProfile
 from data.transform.encoding import FeatureEncoder, named_column
 

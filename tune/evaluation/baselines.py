@@ -13,9 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from data.schema.feature_schema import FeatureSchema, FeatureType
+from data.schema.feature import FeatureType
+from data.schema.feature_schema import FeatureSchema
 from data.schema.model_policy import Decision
-from data.schema.use_case import Metric
+from data.schema.search import Metric
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset
 from tune.metrics.figures import Scored, best_threshold
 from tune.training.boosting import base_params

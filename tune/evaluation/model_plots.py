@@ -10,7 +10,7 @@ import xgboost
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from data.schema.use_case import Metric
+from data.schema.search import Metric
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.plot_style import BLUE, GREY, ORANGE, RED, bars, canvas, legend_below

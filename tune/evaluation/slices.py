@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.schema.model_policy import Slice
-from data.schema.use_case import Metric
+from data.schema.search import Metric
 from data.transform.encoding import as_floats, as_strings, named_column
 from data.transform.missing import missing_as_null
 from data.validation.row_checks import numeric

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.schema.model_policy import Cost, Decision, ThresholdMetric
-from data.schema.use_case import Metric
+from data.schema.search import Metric
 from tune.metrics.cluster_bootstrap import resampling_units
 from tune.metrics.ranking import Interval, Ranking, resamples
 

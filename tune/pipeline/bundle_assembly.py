@@ -10,7 +10,8 @@ from importlib.metadata import version
 import pyarrow as pa
 import xgboost
 
-from data.schema.feature_schema import FeatureSchema, Scalar
+from data.schema.feature import Scalar
+from data.schema.feature_schema import FeatureSchema
 from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import xgboost
 
-from data.schema.feature_schema import Feature
+from data.schema.feature import Feature
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.atomic_output import write_table

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import ModelNotFound
-from data.schema.use_case import Metric, UseCase
+from data.schema.search import Metric
+from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 from data.transform.encoding import as_floats, named_column
 from tune.metrics.cluster_bootstrap import entity_codes

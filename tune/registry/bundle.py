@@ -30,7 +30,8 @@ from pydantic import (
 )
 
 from data.errors import BundleError, faults
-from data.schema.feature_schema import Feature, FeatureSchema, Scalar
+from data.schema.feature import Feature, Scalar
+from data.schema.feature_schema import FeatureSchema
 from data.schema.model_policy import Calibration
 from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import Entity

@@ -22,7 +22,7 @@ import xgboost
 from ray.tune.search import Searcher
 
 from data.errors import ConfigError, TrainingFailed
-from data.schema.use_case import Search
+from data.schema.search import Search
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.search.asha import climb
 from tune.search.trial import Trial

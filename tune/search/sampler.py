@@ -15,7 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from data.schema.use_case import Range
+from data.schema.search import Range
 from tune.search.space import Params, bounds
 from tune.search.trial import Trial
 

@@ -11,7 +11,7 @@ import numpy as np
 import xgboost
 
 from data.errors import ConfigError
-from data.schema.use_case import Range, Search
+from data.schema.search import Range, Search
 from tune.training.boosting import base_params, first_line
 
 Params = dict[str, Any]

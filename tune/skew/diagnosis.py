@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.schema.feature_schema import FeatureSchema, FeatureType
+from data.schema.feature import FeatureType
+from data.schema.feature_schema import FeatureSchema
 from data.schema.value_source import ValueSource
 from data.transform.encoding import Transform
 from tune.registry.bundle import Bundle

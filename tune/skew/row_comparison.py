@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.schema.feature_schema import Scalar
+from data.schema.feature import Scalar
 from data.schema.value_source import ValueSource
 from data.transform.derived_time import derive_sent
 from data.transform.encoding import FeatureEncoder, Transform

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from data.errors import ConfigError, ServiceError
-from data.schema.feature_schema import Scalar
+from data.schema.feature import Scalar
 
 _TIMEOUT_S = 10.0
 _MORE_TRIES = 5

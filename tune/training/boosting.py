@@ -9,7 +9,7 @@ import numpy as np
 import xgboost
 
 from data.errors import ConfigError
-from data.schema.use_case import Metric
+from data.schema.search import Metric
 from tune.metrics.ranking import Ranking
 
 _LOSS = "logloss"

@@ -17,7 +17,7 @@ import xgboost_ray.main
 from ray.util.placement_group import placement_group_table
 
 from data.errors import DataError, TrainingFailed
-from data.schema.use_case import Metric
+from data.schema.search import Metric
 from tests.support.environment.processes import cpu_ticks, workers
 from tests.support.environment.waiting import wait_for
 from tests.support.services.object_store import object_store

@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 
 from data.errors import ConfigError, TrainingFailed
-from data.schema.use_case import Range, load_use_case
+from data.schema.search import Range
+from data.schema.use_case import load_use_case
 from tests.support.environment.processes import workers
 from tests.support.training.models import card_table
 from tests.support.training.search import DECLARED, trial

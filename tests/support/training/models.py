@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import xgboost
 
-from data.schema.feature_schema import Feature
-from data.schema.use_case import Metric, UseCase, load_use_case, parse_use_case
+from data.schema.feature import Feature
+from data.schema.search import Metric
+from data.schema.use_case import UseCase, load_use_case, parse_use_case
 from data.sources.atomic_output import write_table
 from data.transform.derived_time import with_derived
 from tune.dataset.encoded_examples import prepare

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from data.schema.use_case import Metric, Range, Search
+from data.schema.search import Metric, Range, Search
 from tests.support.environment.ports import free_port
 from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client

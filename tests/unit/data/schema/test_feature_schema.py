@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from data.schema.feature_schema import Derivation, Feature, FeatureSchema, FeatureType, Source
+from data.schema.feature import Derivation, Feature, FeatureType, Source
+from data.schema.feature_schema import FeatureSchema
 
 
 def _schema(**changes):

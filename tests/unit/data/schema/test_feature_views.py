@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data.errors import ConfigError
-from data.schema.feature_schema import FeatureType, Source
+from data.schema.feature import FeatureType, Source
 from data.schema.use_case import parse_use_case
 from data.schema.window_feature import Aggregate
 

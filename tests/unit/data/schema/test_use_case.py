@@ -5,7 +5,7 @@ import re
 import pytest
 
 from data.errors import ConfigError
-from data.schema.feature_schema import FeatureType
+from data.schema.feature import FeatureType
 from data.schema.use_case import find_use_case, load_use_case, parse_use_case
 
 _TEXT = """name = "loans"

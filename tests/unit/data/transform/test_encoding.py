@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError, InvalidRow, SchemaMismatch
-from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
+from data.schema.feature import Feature, FeatureType
+from data.schema.feature_schema import FeatureSchema
 from data.transform.encoding import FLOAT32_MAX, FeatureEncoder, Transform
 
 _WORDS = ("Food", "Travel", "ü", "")

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.online_store.row_codec import RowCodec
-from data.schema.feature_schema import Feature, FeatureSchema, FeatureType, Source
+from data.schema.feature import Feature, FeatureType, Source
+from data.schema.feature_schema import FeatureSchema
 from data.transform.encoding import Transform
 from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.onnx_model import OnnxModel

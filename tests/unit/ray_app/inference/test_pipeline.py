@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data.schema.feature_schema import FeatureSchema, Source
+from data.schema.feature import Source
+from data.schema.feature_schema import FeatureSchema
 from data.schema.use_case import load_use_case
 from data.transform.encoding import Transform
 from ray_app.inference.model_scoring import LocalModel

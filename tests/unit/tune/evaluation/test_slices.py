@@ -8,7 +8,7 @@ import pytest
 
 from data.errors import DataError
 from data.schema.model_policy import Slice
-from data.schema.use_case import Metric
+from data.schema.search import Metric
 from tune.evaluation.slices import slice_figures
 from tune.metrics.figures import Scored
 from tune.metrics.ranking import Ranking

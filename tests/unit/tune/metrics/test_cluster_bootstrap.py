@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from data.schema.model_policy import Slice
-from data.schema.use_case import Metric, UseCase, load_use_case
+from data.schema.search import Metric
+from data.schema.use_case import UseCase, load_use_case
 from tests.support.training.models import card_table
 from tests.support.training.training_reports import finish_in_process
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation

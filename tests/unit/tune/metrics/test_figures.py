@@ -16,7 +16,7 @@ from sklearn.metrics import (
 )
 
 from data.schema.model_policy import Cost, Decision, ThresholdMetric
-from data.schema.use_case import Metric
+from data.schema.search import Metric
 from tune.metrics.figures import (
     Scored,
     best_threshold,

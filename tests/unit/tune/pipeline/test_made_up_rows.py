@@ -11,7 +11,8 @@ import pytest
 import xgboost
 
 from data.errors import BundleError
-from data.schema.feature_schema import Feature, FeatureSchema, FeatureType
+from data.schema.feature import Feature, FeatureType
+from data.schema.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase, load_use_case
 from data.transform.encoding import Transform
 from ray_app.inference.onnx_model import OnnxModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data.errors import ConfigError
-from data.schema.use_case import Range, Search
+from data.schema.search import Range, Search
 from tune.search.space import check_space
 
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from data.schema.use_case import DEFAULT_SPACE, Range
+from data.schema.search import DEFAULT_SPACE, Range
 from tests.support.training.search import DECLARED, trial
 from tune.search.asha import SuccessiveHalving, climb, rungs
 from tune.search.sampler import Sampler, SamplerName

@@ -8,7 +8,7 @@ import xgboost
 from sklearn.metrics import f1_score
 
 from data.errors import ConfigError
-from data.schema.use_case import Metric, Range, Search
+from data.schema.search import Metric, Range, Search
 from tune.search.space import check_space
 from tune.training.boosting import Boosting, base_params, best_round, fit
 

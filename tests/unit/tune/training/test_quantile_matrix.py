@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xgboost
 
-from data.schema.use_case import Metric
+from data.schema.search import Metric
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.dataset.shards import Shards, write_shard
 from tune.training.boosting import base_params

@@ -1,0 +1,63 @@
+"""The hyperparameter search that a use case declares: metric, parameter space and boosting rounds."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat, model_validator
+
+from data.schema.model_policy import PolicyTable
+
+
+class Metric(str, Enum):
+    """Metric that a search maximizes, computed on the validation rows."""
+
+    AUC = "auc"
+    PR_AUC = "pr_auc"
+    F1 = "f1"
+
+
+class Range(PolicyTable):
+    """Search range of one XGBoost parameter: from `low` to `high`, or one of `choices`."""
+
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    log: bool = False
+    integer: bool = False
+    choices: tuple[FiniteFloat | int | str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Range:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None:
+                raise ValueError("give either choices, or low and high")
+            if not self.choices:
+                raise ValueError("choices is empty")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic range needs low above 0")
+        return self
+
+
+DEFAULT_SPACE: dict[str, Range] = {
+    "max_depth": Range(low=3, high=9, integer=True),
+    "learning_rate": Range(low=0.03, high=0.3, log=True),
+    "min_child_weight": Range(low=1, high=20, log=True),
+    "subsample": Range(low=0.6, high=1.0),
+    "colsample_bytree": Range(low=0.5, high=1.0),
+    "reg_lambda": Range(low=0.1, high=10, log=True),
+}
+
+
+class Search(PolicyTable):
+    """Hyperparameter search: the metric, the parameter space, and the boosting rounds of a trial."""
+
+    metric: Metric = Metric.PR_AUC
+    max_rounds: Annotated[int, Field(ge=1, le=10_000)] = 300
+    early_stopping_rounds: Annotated[int, Field(ge=1)] = 30
+    space: dict[str, Range] = Field(default_factory=lambda: dict(DEFAULT_SPACE))
