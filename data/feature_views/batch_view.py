@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from data.errors import ConfigError, DataError
 from data.feature_views.entity_order import SearchKeys, entity_order
-from data.feature_views.windows import NO_ENTITY
+from data.feature_views.event_arrays import NO_ENTITY
 from data.schema.batch_schedule import BatchSchedule
 from data.schema.use_case import UseCase
 from data.transform.entity_key import entity_keys

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from data.feature_views.entity_order import stable_order
+
 _LARGEST_EXACT = float(2**62)
-"""Below this an int64 holds a spread, with room for the rounding of the estimate."""
+"""Below this an int64 holds a sum or a spread, with room for the rounding of the estimate."""
 
 
 class Ranges:
-    """Ranges of a sequence of k elements.
+    """Ranges of a sequence of k elements, none of which begins or ends before the one before it does.
 
     Args:
-        first: index of the first element, int64 of shape (n,).
-        end: index after the last one, int64 of shape (n,); not below `first`.
+        first: index of the first element, int64 of shape (n,), ascending.
+        end: index after the last one, int64 of shape (n,), ascending; not below `first`.
     """
 
     def __init__(self, first: np.ndarray, end: np.ndarray) -> None:
@@ -36,6 +38,14 @@ class Ranges:
         prefix = np.zeros(len(values) + 1, np.int64)
         np.cumsum(values, out=prefix[1:])
         return prefix[self.end] - prefix[self.first]
+
+    def sums_fit(self, values: np.ndarray) -> bool:
+        """Return whether 64 bits hold the sum of int64 of shape (k,) over each range, whatever their signs."""
+        sizes = np.abs(values).astype(np.float64)
+        if float(sizes.max(initial=0)) * float(self.counts.max(initial=0)) < _LARGEST_EXACT:
+            return True
+        before = np.concatenate(([0.0], np.cumsum(sizes)))
+        return bool(np.all(before[self.end] - before[self.first] < _LARGEST_EXACT))
 
     def spreads(self, values: np.ndarray) -> np.ndarray:
         """Return count * (sum of squares) - (sum)**2 of each range as float64, each rounded once from the exact one."""
@@ -76,11 +86,18 @@ class Ranges:
     def distinct(self, codes: np.ndarray) -> np.ndarray:
         """Count the different ones among int64 codes of shape (k,) in each range.
 
-        An element is the first of its kind in a range when the one of its kind before lies before the range. So the
-        answer is the number of elements before `end` whose predecessor lies before `first`, less the `first` elements
-        before the range, whose predecessors all do.
+        An element is the first of its kind in a range when it lies in it and the one of its kind before does not.
+        Ranges only move on, so it is so in consecutive ranges, and only where they begin and end is looked for.
         """
-        return _count_below(_predecessors(codes), self.end, self.first) - self.first
+        places = np.arange(len(codes))
+        begins = np.maximum(
+            np.searchsorted(self.end, places, side="right"), np.searchsorted(self.first, _predecessors(codes))
+        )
+        ends = np.searchsorted(self.first, places, side="right")
+        counted = begins < ends
+        count = len(self.first)
+        steps = np.bincount(begins[counted], minlength=count) - np.bincount(ends[counted], minlength=count + 1)[:count]
+        return np.cumsum(steps)
 
 
 def _wide_spreads(values: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -94,29 +111,8 @@ def _wide_spreads(values: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.
 
 def _predecessors(codes: np.ndarray) -> np.ndarray:
     """Return for each element the index after the one of its kind before, 0 without one."""
-    order = np.argsort(codes, kind="stable")
+    order = stable_order(codes)
     same = codes[order[1:]] == codes[order[:-1]]
     found = np.zeros(len(codes), np.int64)
     found[order[1:][same]] = order[:-1][same] + 1
-    return found
-
-
-def _count_below(values: np.ndarray, end: np.ndarray, bound: np.ndarray) -> np.ndarray:
-    """Count, for each query, the elements before `end` with a value of at most `bound`.
-
-    A wavelet matrix: the elements are divided stably by one bit of their value after the other, from the highest, and
-    each query follows its bound's bits. Its steps are vectors, as many as the values have bits.
-    """
-    found = np.zeros(len(end), np.int64)
-    first, last, limit = np.zeros(len(end), np.int64), end.copy(), bound + 1
-    for bit in range(len(values).bit_length(), -1, -1):
-        ones = (values >> bit) & 1
-        zeros_before = np.concatenate(([0], np.cumsum(1 - ones)))
-        total_zeros = int(zeros_before[-1])
-        first_zeros, last_zeros = zeros_before[first], zeros_before[last]
-        up = ((limit >> bit) & 1).astype(bool)
-        found += np.where(up, last_zeros - first_zeros, 0)
-        first = np.where(up, total_zeros + first - first_zeros, first_zeros)
-        last = np.where(up, total_zeros + last - last_zeros, last_zeros)
-        values = np.concatenate((values[ones == 0], values[ones == 1]))
     return found

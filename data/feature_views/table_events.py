@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DataError
+from data.feature_views.entity_order import stable_order
+from data.feature_views.event_arrays import NO_ENTITY, Events, Moments, Values
 from data.feature_views.event_entities import entity_key_column
-from data.feature_views.windows import NO_ENTITY, Events, Moments, Values
 from data.schema.event_source import EventEntity, EventSource, EventValue
 from data.transform.encoding import as_floats, as_strings
 from data.transform.event_time import NO_TIME, event_us
@@ -68,17 +69,17 @@ def table_events(
         known_us = event_us(named_column(events, source.known_at), source.known_at)
         reasons[f"without {source.known_at}"] = known_us == NO_TIME
     kept, left_out = _kept(reasons, events.num_rows)
-    ranks, row_ranks = _key_ranks(keys.take(pa.array(kept)), _row_keys(rows, row_key))
-    kept_values = {name: Values(v.scaled[kept], v.missing[kept], v.places, v.words) for name, (v, _) in values.items()}
-    found = Events({}, time_us[kept], ranks, kept_values, None if known_us is None else known_us[kept], source.delay_us)
-    single, repeated = _each_key_once(found)
-    left_out.update(repeated)
     codes, row_codes = _entity_codes(events, rows, source, entities)
-    chosen = _chosen(found, single)
-    moments = Moments(row_codes, _row_times(rows, row_time), row_ranks)
-    return TableEvents(
-        chosen._replace(entities={name: code[kept][single] for name, code in codes.items()}), moments, left_out
-    )
+    ranks, row_ranks = _key_ranks(keys, _row_keys(rows, row_key))
+    found = Events(codes, time_us, ranks, {name: held for name, (held, _) in values.items()}, known_us, source.delay_us)
+    found = _chosen(found, kept)
+    single, repeated = _each_key_once(found)
+    found = _chosen(found, single)
+    left_out.update(repeated)
+    row_times = _row_times(rows, row_time)
+    if events is rows and not left_out and (columns.key, columns.time) == (row_key, row_time):
+        return TableEvents(found, Moments(found.entities, found.time_us, found.key_rank), left_out)
+    return TableEvents(found, Moments(row_codes, row_times, row_ranks), left_out)
 
 
 def _read_values(source: EventSource) -> dict[str, EventValue]:
@@ -172,34 +173,41 @@ def _each_key_once(events: Events) -> tuple[np.ndarray, Counter[str]]:
     Of several of one key that are known since the same time the first stays: the others repeat it, or are refused.
     """
     rank, time = events.key_rank, events.time_us
-    known = time if events.known_us is None else np.maximum(events.known_us, time)
-    order = np.lexsort((np.arange(len(rank)), -known, rank))
-    again = np.concatenate(([False], rank[order[1:]] == rank[order[:-1]]))
-    if not again.any():
+    if not _repeats(rank[stable_order(rank)]).any():
         return np.arange(len(rank)), Counter()
-    first_of = order[np.maximum.accumulate(np.where(again, 0, np.arange(len(rank))))]
-    pairs = list(zip(order[again].tolist(), first_of[again].tolist(), strict=True))
-    repeats = sum(_same(events, known, one, other) for one, other in pairs)
-    older = sum(not _same(events, known, one, other) and known[one] < known[other] for one, other in pairs)
-    named = {"repeated": repeats, "known earlier than another of the same key": older}
-    counts = Counter({**named, "with another content of the same key": len(pairs) - repeats - older})
-    return np.sort(order[~again]), +counts
+    known = time if events.known_us is None else np.maximum(events.known_us, time)
+    order = np.lexsort((-known, rank))
+    again = _repeats(rank[order])
+    kept = order[np.maximum.accumulate(np.where(again, 0, np.arange(len(rank))))][again]
+    dropped = order[again]
+    repeats = _same(events, known, dropped, kept)
+    older = ~repeats & (known[dropped] < known[kept])
+    counts = {"repeated": repeats, "known earlier than another of the same key": older}
+    named = {**counts, "with another content of the same key": ~repeats & ~older}
+    return np.sort(order[~again]), +Counter({reason: int(held.sum()) for reason, held in named.items()})
 
 
-def _same(events: Events, known: np.ndarray, one: int, other: int) -> bool:
-    if events.time_us[one] != events.time_us[other] or known[one] != known[other]:
-        return False
-    return all(
-        value.missing[one] == value.missing[other]
-        and (bool(value.missing[one]) or value.scaled[one] == value.scaled[other])
-        for value in events.values.values()
-    )
+def _repeats(ascending: np.ndarray) -> np.ndarray:
+    """Return which of n ascending numbers equal the one before."""
+    return np.concatenate((np.zeros(min(len(ascending), 1), bool), ascending[1:] == ascending[:-1]))
+
+
+def _same(events: Events, known: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return for m pairs of events whether they are the same in all but their place in the table."""
+    same = (events.time_us[one] == events.time_us[other]) & (known[one] == known[other])
+    for value in events.values.values():
+        same &= value.missing[one] == value.missing[other]
+        same &= value.missing[one] | (value.scaled[one] == value.scaled[other])
+    return same
 
 
 def _chosen(events: Events, at: np.ndarray) -> Events:
+    if len(at) == len(events.time_us):
+        return events
+    entities = {name: codes[at] for name, codes in events.entities.items()}
     values = {name: Values(v.scaled[at], v.missing[at], v.places, v.words) for name, v in events.values.items()}
     known = None if events.known_us is None else events.known_us[at]
-    return Events({}, events.time_us[at], events.key_rank[at], values, known, events.delay_us)
+    return Events(entities, events.time_us[at], events.key_rank[at], values, known, events.delay_us)
 
 
 def _entity_codes(

@@ -17,7 +17,8 @@ def test_every_aggregate_equals_a_loop(data: st.DataObject) -> None:
     size = data.draw(_SIZES)
     values = data.draw(st.lists(st.integers(-size, size), max_size=30))
     ends = data.draw(st.lists(st.tuples(*[st.integers(0, len(values))] * 2), min_size=1, max_size=20))
-    pairs = [sorted(each) for each in ends]
+    firsts, lasts = (sorted(each) for each in zip(*map(sorted, ends), strict=True))
+    pairs = list(zip(firsts, lasts, strict=True))
     held, cut = np.array(values, np.int64), [values[first:end] for first, end in pairs]
     ranges = Ranges(*np.array(pairs, np.int64).T)
     assert ranges.sums(held).tolist() == [sum(each) for each in cut]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from data.feature_views import aggregates
 from data.feature_views.event import EventCodec, event_key
+from data.feature_views.event_arrays import NO_ENTITY, Events, Moments, Values
 from data.feature_views.online_windows import StoredEvent, WindowPlan, fold_by_key
-from data.feature_views.windows import NO_ENTITY, Events, Moments, Values, windows
+from data.feature_views.windows import windows
 from data.schema.event_source import EventSource
 from data.schema.expression import parse_condition
 from data.schema.window_feature import Aggregate, WindowFeature
@@ -148,7 +149,12 @@ def _offline(case: _Case, feature: WindowFeature) -> np.ndarray:
     entity, time = np.array(case.entity, np.int64), np.array(case.time_us, np.int64)
     events = Events({"u": entity}, time, np.arange(len(time)), values, known, case.delay_us)
     rows = np.array(case.rows, np.int64).reshape(-1, 3)
-    return windows(events, Moments({"u": rows[:, 0]}, rows[:, 1], rows[:, 2]), [feature])["f"]
+    found = windows(events, Moments({"u": rows[:, 0]}, rows[:, 1], rows[:, 2]), [feature])["f"]
+    if case.rows == list(zip(case.entity, case.time_us, range(len(time)), strict=True)):
+        # Rows that are the events themselves are not looked for among them.
+        own = windows(events, Moments(events.entities, events.time_us, events.key_rank), [feature])["f"]
+        assert np.array_equal(own, found, equal_nan=True)
+    return found
 
 
 def _online(case: _Case, feature: WindowFeature) -> np.ndarray:
