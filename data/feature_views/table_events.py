@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from data.errors import DataError
 from data.feature_views.entity_order import stable_order
-from data.feature_views.event_arrays import NO_ENTITY, Events, Moments, Values
-from data.feature_views.event_entities import entity_key_column
-from data.schema.event_source import EventEntity, EventSource, EventValue
+from data.feature_views.event_arrays import Events, Moments, Values
+from data.feature_views.event_entities import entity_codes
+from data.schema.event_source import EventSource, EventValue
 from data.transform.encoding import as_floats, as_strings
 from data.transform.event_time import NO_TIME, event_us
 from data.transform.fixed_point import to_fixed
@@ -213,18 +213,10 @@ def _chosen(events: Events, at: np.ndarray) -> Events:
 def _entity_codes(
     events: pa.Table, rows: pa.Table, source: EventSource, entities: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    tables = [events] if events is rows else [events, rows]
     declared = [entity for entity in source.entities if entity.name in entities]
-    pairs = {entity.name: _codes(events, rows, entity) for entity in declared}
-    return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
-
-
-def _codes(events: pa.Table, rows: pa.Table, entity: EventEntity) -> tuple[np.ndarray, np.ndarray]:
-    own = events is rows
-    keys = [entity_key_column(events, entity)] if own else [entity_key_column(each, entity) for each in (events, rows)]
-    encoded = pa.concat_arrays([_plain(each) for each in keys]).dictionary_encode()
-    codes = pc.fill_null(encoded.indices, NO_ENTITY).to_numpy(zero_copy_only=False).astype(np.int64)
-    return (codes, codes) if own else (codes[: events.num_rows], codes[events.num_rows :])
-
-
-def _plain(keys: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
+    codes = {entity.name: entity_codes(tables, entity) for entity in declared}
+    count = events.num_rows
+    if events is rows:
+        return codes, codes
+    return {name: held[:count] for name, held in codes.items()}, {name: held[count:] for name, held in codes.items()}
