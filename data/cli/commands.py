@@ -10,6 +10,7 @@ TABLES = CommandGroup(
         Command("generate", "data.cli.generate", "write seeded card transactions as Parquet"),
         Command("convert", "data.cli.convert", "convert CSV to Parquet"),
         Command("validate", "data.cli.validate", "check a table against a use case"),
+        Command("features", "data.cli.features", "add to each row the windows that it would have been served with"),
         Command("draft", "data.cli.draft", "look at a table and write a use-case file for it"),
     ),
 )

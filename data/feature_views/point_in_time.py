@@ -10,13 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
+from data.feature_views.batch_view import with_batch_view
+from data.feature_views.feature_mark import marked
 from data.feature_views.table_events import EventColumns, table_events
 from data.feature_views.windows import windows
+from data.schema.event_source import EventSource
 from data.schema.expression import Expression
 from data.schema.feature import Feature, FeatureType
 from data.schema.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
 from data.schema.window_feature import WindowFeature
+from data.transform.derived_time import derive
 from data.transform.encoding import as_floats
 from data.transform.expression_column import expression_column
 from data.transform.table_columns import named_column
@@ -28,6 +32,41 @@ class PointInTime(NamedTuple):
     table: pa.Table
     left_out: dict[str, Counter[str]]
     """By source of events: rows that are no event, by reason."""
+
+
+def point_in_time(
+    table: pa.Table,
+    use_case: UseCase,
+    history: pa.Table | None = None,
+    others: Mapping[str, pa.Table] | None = None,
+) -> PointInTime:
+    """Return a table, marked so, with all that its rows would have been served with: windows, batch view, expressions.
+
+    Args and errors are those of `with_windows`. Online features without a schedule stay as they are.
+    """
+    found, left_out = with_windows(table, use_case, history, others)
+    if use_case.schema_.online and use_case.materialized is not None:
+        # After the windows, whose events have the rows' own values, and before the expressions, which read these.
+        found = with_expressions(with_batch_view(found, use_case, history), use_case.schema_)
+    return PointInTime(marked(found, use_case), left_out)
+
+
+def table_columns(use_case: UseCase) -> list[str]:
+    """Return the columns of the use case's own table that its history must have too: those of events and batch view."""
+    own = [source for source in use_case.events.values() if source.own]
+    names = [name for source in own for name in (*source.entity_columns, *source.values, source.known_at)]
+    if own:
+        names += [use_case.key, use_case.event_time]
+    if use_case.schema_.online and use_case.materialized is not None and use_case.entity is not None:
+        online = [feature.name for feature in use_case.schema_.online]
+        names += [use_case.entity.column, use_case.event_time, *online]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def source_columns(source: EventSource) -> list[str]:
+    """Return the columns of the table of a source that has one of its own."""
+    names = [source.key, source.time, source.known_at, *source.entity_columns, *source.values]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def with_windows(
@@ -72,6 +111,8 @@ def with_expressions(table: pa.Table, schema: FeatureSchema) -> pa.Table:
 
 def numbers(table: pa.Table, feature: Feature) -> np.ndarray:
     """Return a feature's column as an expression reads it: float64 of shape (n,), its default where it is missing."""
+    if feature.derive is not None:
+        return derive(table, [feature]).values[feature.name]
     values = as_floats(named_column(table, feature.name), feature.name)
     return values if feature.default is None else np.where(np.isnan(values), float(feature.default), values)
 
@@ -119,8 +160,8 @@ def _events_of(
         return other
     if history is None:
         return table
-    needed = [use_case.key or "", use_case.event_time or "", source.known_at or ""]
-    columns = [each for each in dict.fromkeys([*needed, *source.entity_columns, *source.values]) if each]
+    needed = [use_case.key, use_case.event_time, source.known_at, *source.entity_columns, *source.values]
+    columns = list(dict.fromkeys(name for name in needed if name))
     try:
         return pa.concat_tables([history.select(columns), table.select(columns)], promote_options="permissive")
     except (KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as exc:

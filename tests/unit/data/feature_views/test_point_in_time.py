@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError
-from data.feature_views.point_in_time import with_windows
+from data.feature_views.feature_mark import holds_features
+from data.feature_views.point_in_time import point_in_time, with_windows
 from data.schema.use_case import UseCase, parse_use_case
 
 _TEXT = """
@@ -108,3 +109,32 @@ def test_events_of_another_table_must_be_given(use_case: UseCase):
     """They are named with the option that gives them."""
     with pytest.raises(DataError, match="--events logins=PATH"):
         with_windows(_swipes(), use_case)
+
+
+def test_expressions_read_what_is_derived(use_case: UseCase):
+    """An hour of the day is no column of the table, and a number like any other."""
+    hour = 'hour = { type = "integer", derive = "hour", column = "t" }\nlate = { expression = "hour + seen" }'
+    found = with_windows(_swipes(t=[7200, 7205, 7205, 10_800]), _with(hour), others={"logins": _LOGINS}).table
+    assert found.column("late").to_pylist() == [2.0, 3.0, 4.0, 3.0]
+
+
+def test_windows_see_the_rows_values_and_expressions_those_of_the_store():
+    """The mean is of the amounts as they were sent; the ratio has the stored score, as it would be served."""
+    text = _TEXT.replace("values = { amount = { decimals = 2 } }", 'values = ["amount", "score"]')
+    text = text.replace(
+        "[events.swipes]", 'materialized = { every = "10s" }\n[entity]\ncolumn = "card"\n[events.swipes]'
+    )
+    text += """score = { type = "number", source = "online" }
+best = { aggregate = "max", of = "score", window = "1h", by = "card", with_current = true }
+shown = { expression = "score / best" }
+"""
+    case = parse_use_case(text, "x")
+    found = point_in_time(_swipes(score=[1.0, 2.0, 4.0, 8.0]), case, others={"logins": _LOGINS}).table
+    assert found.column("best").to_pylist() == [1.0, 2.0, 4.0, 8.0]
+    assert found.column("score").to_pylist() == [1.0, 1.0, 1.0, 4.0]
+    assert found.column("shown").to_pylist() == [1.0, 0.5, 0.25, 0.5]
+    assert holds_features(found.schema, case, "t")
+
+
+def _with(features: str) -> UseCase:
+    return parse_use_case(f"{_TEXT}{features}\n", "x")

@@ -1,0 +1,138 @@
+"""`rayscore features`: the table that it writes, what it says of it, and what it refuses in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from data.__main__ import main
+from data.cli import features
+from data.cli.terminal import run_cli
+from data.sources.atomic_output import write_table
+from data.sources.parquet import read_table
+
+_USE_CASE = """
+name = "cards"
+label = "y"
+key = "id"
+event_time = "t"
+[events.swipes]
+entities = ["card"]
+values = ["amount"]
+[events.logins]
+entities = ["card"]
+key = "login"
+time = "at"
+[features]
+amount = { type = "number" }
+seen = { aggregate = "count", window = "10s", events = "swipes" }
+mean = { aggregate = "mean", of = "amount", window = "10s" }
+logins = { aggregate = "count", window = "1m", events = "logins" }
+ratio = { expression = "amount / mean" }
+"""
+_SWIPES = pa.table(
+    {
+        "id": [1, 2, 3, 4],
+        "t": [100, 105, 109, 111],
+        "card": ["a", "a", "b", "a"],
+        "amount": [1.0, 3.0, 2.0, 6.0],
+        "y": [0, 1, 0, 1],
+        "note": ["w", "x", "y", "z"],
+    }
+)
+_LOGINS = pa.table({"login": ["l1", "l2", None], "at": [101, 110, 110], "card": ["a", "a", "b"]})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a use case, its table and its other events."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cards.toml").write_text(_USE_CASE)
+    write_table(_SWIPES, tmp_path / "swipes.parquet")
+    write_table(_LOGINS, tmp_path / "logins.parquet")
+    return tmp_path
+
+
+def _run(*words: str) -> int:
+    return run_cli(main, ["features", *words, "--use-case", "cards.toml"])
+
+
+def test_rows_keep_their_columns_and_get_their_features(folder: Path, capsys: pytest.CaptureFixture[str]):
+    """In the order of the table; what is no event is counted with its reason."""
+    assert _run("swipes.parquet", "out.parquet", "--events", "logins=logins.parquet") == 0
+    written = read_table(folder / "out.parquet")
+    assert written.select(_SWIPES.column_names).equals(_SWIPES)
+    assert written.column("seen").to_pylist() == [0, 1, 0, 1]
+    assert written.column("mean").to_pylist() == [None, 1.0, None, 3.0]
+    assert written.column("logins").to_pylist() == [0, 1, 0, 2]
+    assert written.column("ratio").to_pylist() == [None, 3.0, None, 2.0]
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "out.parquet: 4 rows",
+        "  seen: int64",
+        "  mean: double, 2 missing",
+        "  logins: int64",
+        "  ratio: double, 2 missing",
+    ]
+    assert "left out: 1 row is no event of 'logins': without login\n" in printed.err
+    assert "read: " in printed.err
+
+
+def test_history_counts_and_is_not_written(folder: Path):
+    """The last rows of a table get the same features with the earlier ones as history."""
+    write_table(_SWIPES.slice(0, 2), folder / "early.parquet")
+    write_table(_SWIPES.slice(2), folder / "late.parquet")
+    given = ("--events", "logins=logins.parquet")
+    assert _run("swipes.parquet", "whole.parquet", *given) == 0
+    assert _run("late.parquet", "out.parquet", "--history", "early.parquet", *given) == 0
+    assert read_table(folder / "out.parquet").equals(read_table(folder / "whole.parquet").slice(2))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["swipes.parquet", "out.parquet"], "add --events logins=PATH"),
+        (["swipes.parquet", "out.parquet", "--events", "logins.parquet"], "expected NAME=PATH"),
+        (["swipes.parquet", "out.parquet", "--events", "login=logins.parquet"], "with a table of their own: logins"),
+        (["swipes.parquet", "out.parquet", "--events", "swipes=swipes.parquet"], "earlier ones are --history"),
+        (["swipes.parquet", "out.parquet", *["--events", "logins=logins.parquet"] * 2], "'logins' is named twice"),
+        (["swipes.parquet", "swipes.parquet", "--events", "logins=logins.parquet"], "is the table that is read"),
+        (["gone.parquet", "out.parquet", "--events", "logins=logins.parquet"], "no such file"),
+        (["swipes.parquet", "out.parquet", "--events", "logins=swipes.parquet"], "column 'login' is missing"),
+        (["logins.parquet", "out.parquet", "--events", "logins=logins.parquet"], "column 'amount' is missing"),
+        (
+            ["swipes.parquet", "out.parquet", "--history", "logins.parquet", "--events", "logins=logins.parquet"],
+            "logins.parquet: column 'amount' is missing",
+        ),
+    ],
+)
+def test_wrong_input_is_refused_in_a_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+):
+    """With exit code 2 and nothing written."""
+    assert _run(*words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert said in printed.err
+    assert not (folder / "out.parquet").exists()
+    assert read_table(folder / "swipes.parquet").equals(_SWIPES)
+
+
+def test_a_table_gets_its_features_once(folder: Path, capsys: pytest.CaptureFixture[str]):
+    """What is marked is ready; a use case without windows has nothing to add."""
+    assert _run("swipes.parquet", "out.parquet", "--events", "logins=logins.parquet") == 0
+    assert _run("out.parquet", "again.parquet", "--events", "logins=logins.parquet") == 2
+    assert "has its features already" in capsys.readouterr().err
+    assert run_cli(main, ["features", "swipes.parquet", "again.parquet"]) == 2
+    assert "no features to add" in capsys.readouterr().err
+
+
+def test_too_many_rows_are_refused_before_they_are_read(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """With what to do instead."""
+    monkeypatch.setattr(features, "MOST_ROWS", 6)
+    assert _run("swipes.parquet", "out.parquet", "--events", "logins=logins.parquet") == 2
+    assert "7 rows are more than the 6" in capsys.readouterr().err
