@@ -39,7 +39,7 @@ MODELS: dict[str, type[BaseModel]] = {
 LINES = {"rayscore": RAYSCORE, "data": data.LINE, "tune": tune.LINE, "ray_app": ray_app.LINE}
 DEFAULTS = {"tune": "search"}
 GUIDES = {
-    "data": ["data.md", "prediction-log.md"],
+    "data": ["data.md", "features-in-time.md", "prediction-log.md"],
     "tune": ["data.md", "training.md", "rollouts.md"],
     "ray_app": ["batch-scoring.md", "http-api.md", "load-testing.md"],
 }
@@ -188,7 +188,7 @@ def test_use_case_choices():
     text = doc("use-cases.md")
     for title, key, kind in (
         ("features", "type", FeatureType),
-        ("features", "source", Source),
+        ("features", "source", [each for each in Source if each not in (Source.EVENTS, Source.COMPUTED)]),
         ("search", "metric", Metric),
         ("Top level", "calibration", Calibration),
         ("decision", "metric", ThresholdMetric),
