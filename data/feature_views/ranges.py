@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from data.feature_views.entity_order import stable_order
+from data.feature_views.wide_spread import wide_spreads
 
 _LARGEST_EXACT = float(2**62)
 """Below this an int64 holds a sum or a spread, with room for the rounding of the estimate."""
@@ -55,7 +56,7 @@ class Ranges:
         spreads = (self.counts * squares - sums * sums).astype(np.float64)
         wide = np.flatnonzero(bound >= _LARGEST_EXACT)
         if wide.size:
-            spreads[wide] = _wide_spreads(values, self.first[wide], self.end[wide])
+            spreads[wide] = wide_spreads(values, self.first[wide], self.end[wide])
         return spreads
 
     def lowest(self, values: np.ndarray) -> np.ndarray:
@@ -98,15 +99,6 @@ class Ranges:
         count = len(self.first)
         steps = np.bincount(begins[counted], minlength=count) - np.bincount(ends[counted], minlength=count + 1)[:count]
         return np.cumsum(steps)
-
-
-def _wide_spreads(values: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Compute spreads beyond 64 bits with Python's whole numbers, which have no limit, and round each once."""
-    exact = values.astype(object)
-    sums = np.concatenate(([0], np.cumsum(exact)))
-    squares = np.concatenate(([0], np.cumsum(exact * exact)))
-    total = sums[end] - sums[first]
-    return ((end - first).astype(object) * (squares[end] - squares[first]) - total * total).astype(np.float64)
 
 
 def _predecessors(codes: np.ndarray) -> np.ndarray:
