@@ -16,7 +16,7 @@ from data.feature_views.feature_mark import holds_features
 from data.feature_views.point_in_time import PointInTime, point_in_time, source_columns, table_columns
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
-from data.sources.filesystems import absolute, named
+from data.sources.filesystems import absolute, named, url
 from data.sources.parquet import ParquetSource, open_source, read_source
 
 _EXAMPLE = (
@@ -58,10 +58,12 @@ def run(args: argparse.Namespace) -> int:
     use_case = use_case_of(args)
     paths = event_paths(args.events, use_case)
     table = open_source(absolute(args.path))
-    check_table(table, use_case, args.out)
+    check_table(table, use_case)
     history = _history(args.history, use_case)
     others = {name: open_source(path) for name, path in paths.items()}
-    check_size([table, *([history] if history else []), *others.values()])
+    sources = [table, *([history] if history else []), *others.values()]
+    check_out(args.out, sources)
+    check_size(sources)
     with progress("features", table.rows) as advance:
         found = point_in_time(
             _read(table),
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         write_table(found.table, args.out)
         advance(table.rows)
     report(args.out, found, use_case)
-    note_all(line for source in (table, history, *others.values()) if source for line in source.report)
+    note_all(line for source in sources for line in source.report)
     return 0
 
 
@@ -104,12 +106,12 @@ def event_paths(given: Iterable[str], use_case: UseCase) -> dict[str, Path]:
     return found
 
 
-def check_table(table: ParquetSource, use_case: UseCase, out: Path) -> None:
+def check_table(table: ParquetSource, use_case: UseCase) -> None:
     """Check that a table can get its features.
 
     Raises:
         ConfigError: the use case declares none.
-        DataError: the table has them, lacks a column, or would be overwritten.
+        DataError: the table has them, or lacks a column.
     """
     batch_view = use_case.schema_.online and use_case.materialized is not None
     if not (use_case.windows or use_case.schema_.expressions or batch_view):
@@ -120,9 +122,18 @@ def check_table(table: ParquetSource, use_case: UseCase, out: Path) -> None:
     name = named(table.path)
     if holds_features(table.schema, use_case, name):
         raise DataError(f"{name}: has its features already; use it as it is")
-    if absolute(out) in (table.path, *table.files):
-        raise DataError(f"{out}: is the table that is read; name another file")
     table.require(table_columns(use_case))
+
+
+def check_out(out: Path, sources: Iterable[ParquetSource]) -> None:
+    """Raise DataError when the output is no file of this machine, or would be among the files that are read."""
+    if url(out) or out.is_dir():
+        what = "is behind a URL" if url(out) else "is a folder"
+        raise DataError(f"{named(out)}: {what}; name a file on this machine, such as features.parquet")
+    path = absolute(out)
+    for source in sources:
+        if source.path in (path, path.parent) or path in source.files:
+            raise DataError(f"{out}: is, or lies in, {named(source.path)}, which is read; name another file")
 
 
 def check_size(sources: Iterable[ParquetSource]) -> None:

@@ -98,7 +98,10 @@ def test_history_counts_and_is_not_written(folder: Path):
         (["swipes.parquet", "out.parquet", "--events", "login=logins.parquet"], "with a table of their own: logins"),
         (["swipes.parquet", "out.parquet", "--events", "swipes=swipes.parquet"], "earlier ones are --history"),
         (["swipes.parquet", "out.parquet", *["--events", "logins=logins.parquet"] * 2], "'logins' is named twice"),
-        (["swipes.parquet", "swipes.parquet", "--events", "logins=logins.parquet"], "is the table that is read"),
+        (["swipes.parquet", "swipes.parquet", "--events", "logins=logins.parquet"], "which is read; name another"),
+        (["swipes.parquet", "logins.parquet", "--events", "logins=logins.parquet"], "which is read; name another"),
+        (["swipes.parquet", ".", "--events", "logins=logins.parquet"], "is a folder; name a file"),
+        (["swipes.parquet", "s3://b/out.parquet", "--events", "logins=logins.parquet"], "is behind a URL; name a file"),
         (["gone.parquet", "out.parquet", "--events", "logins=logins.parquet"], "no such file"),
         (["swipes.parquet", "out.parquet", "--events", "logins=swipes.parquet"], "column 'login' is missing"),
         (["logins.parquet", "out.parquet", "--events", "logins=logins.parquet"], "column 'amount' is missing"),
@@ -118,6 +121,7 @@ def test_wrong_input_is_refused_in_a_line(
     assert said in printed.err
     assert not (folder / "out.parquet").exists()
     assert read_table(folder / "swipes.parquet").equals(_SWIPES)
+    assert read_table(folder / "logins.parquet").equals(_LOGINS)
 
 
 def test_a_table_gets_its_features_once(folder: Path, capsys: pytest.CaptureFixture[str]):
