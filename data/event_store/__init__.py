@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from data.feature_views.event import Event
+from data.feature_views.event import Event, OwnEvent
 from data.feature_views.online_windows import Slice, StoredEvent
 
 
@@ -29,15 +29,6 @@ class EventOutcome(IntEnum):
     """Not stored: the store has another content of this key that is known later."""
     CONFLICT = 4
     """Not stored: the store has another content of this key, known since the same time."""
-
-
-class OwnEvent(NamedTuple):
-    """The event that a row itself is, of one source."""
-
-    source: str
-    event: Event
-    record: bool
-    """Whether it is stored; if not it counts only in windows of the row itself that take it (`with_current`)."""
 
 
 class RowQuery(NamedTuple):

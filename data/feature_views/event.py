@@ -12,6 +12,7 @@ from data.schema.event_source import EventSource
 
 _INTEGER, _TEXT = b"\x01", b"\x02"
 _SHIFT = 2**63
+_ARRAY_32 = b"\xdd"
 
 
 class Event(NamedTuple):
@@ -27,6 +28,15 @@ class Event(NamedTuple):
     """The key of each of the source's entities, in their order; None where the event names none."""
     payload: bytes
     """Its values, as `EventCodec` packs them."""
+
+
+class OwnEvent(NamedTuple):
+    """The event that a row itself is, of one source."""
+
+    source: str
+    event: Event
+    record: bool
+    """Whether it is stored; if not it counts only in windows of the row itself that take it (`with_current`)."""
 
 
 def event_key(value: int | str) -> bytes:
@@ -74,3 +84,18 @@ class EventCodec:
         if not isinstance(values, list) or len(values) != len(self.names):
             raise DamagedRow("an event's values are those of another source")
         return values
+
+    def columns(self, payloads: Sequence[bytes]) -> list[tuple[int | str | None, ...]]:
+        """Unpack the values of many events, by column in the order of `names`; raises DamagedRow as `unpack` does."""
+        if not payloads:
+            return [()] * len(self.names)
+        try:
+            # One array of them all, so that one call unpacks them.
+            rows = msgpack.unpackb(_ARRAY_32 + len(payloads).to_bytes(4, "big") + b"".join(payloads))
+            columns = list(zip(*rows, strict=True))
+        except (ValueError, TypeError, msgpack.UnpackException):
+            columns = []
+        if len(columns) != len(self.names):
+            # One of them is damaged: one at a time they say what is wrong.
+            return list(zip(*map(self.unpack, payloads), strict=True))
+        return columns

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.errors import DamagedRow
 from data.feature_views import aggregates
-from data.feature_views.event import EventCodec, event_key
+from data.feature_views.event import Event, EventCodec, OwnEvent, event_key
 from data.feature_views.event_arrays import NO_ENTITY, Events, Moments, Values
 from data.feature_views.online_windows import StoredEvent, WindowPlan, fold_by_key
 from data.feature_views.windows import windows
@@ -71,6 +72,16 @@ _FEATURES = st.builds(
 
 
 @given(_cases(), _FEATURES)
+def test_a_row_that_is_not_stored_counts_as_if_it_were(case: _Case, feature: WindowFeature) -> None:
+    """The own event of a row that is not recorded counts as the definition says, and once if it is stored as well."""
+    rows = [(case.entity[at], case.time_us[at], at) for at in range(len(case.time_us))]
+    case = case._replace(rows=rows)
+    expected = np.array([_by_definition(case, row, feature) for row in rows])
+    assert np.array_equal(_online(case, feature, own="apart"), expected, equal_nan=True)
+    assert np.array_equal(_online(case, feature, own="also"), expected, equal_nan=True)
+
+
+@given(_cases(), _FEATURES)
 def test_offline_online_and_the_definition_agree(case: _Case, feature: WindowFeature) -> None:
     """Every aggregate, with ties, late knowledge, delays, conditions, missing values and numbers of 53 bits."""
     if feature.aggregate in (Aggregate.SUM, Aggregate.MEAN) and any(abs(each or 0) > 2**50 for each in case.amount):
@@ -99,6 +110,17 @@ def test_events_of_one_key_are_one_event():
     first, again = StoredEvent(5, b"a", 5, b"x"), StoredEvent(9, b"a", 5, b"x")
     revised, other = StoredEvent(6, b"b", 20, b"z"), StoredEvent(6, b"b", 6, b"y")
     assert fold_by_key([again, other, revised, first]) == [first, revised]
+
+
+def test_a_damaged_event_is_named_as_such():
+    """Bytes that are no values of the source's events are an error, also among many events that are whole."""
+    source = EventSource.model_validate({"entities": ["u"], "values": ["amount"]})
+    plan = WindowPlan([WindowFeature("f", Aggregate.SUM, 10, 0, "s", "u", "amount", None, False)], {"s": source})
+    whole = EventCodec(source).pack([1, "u"])
+    for damaged in (b"", b"\xc1", whole[:-1], whole + whole, b"\x93\x01\xa1u\x02", b"\x05"):
+        events = [StoredEvent(at, event_key(at), at, damaged if at == 2 else whole) for at in range(5)]
+        with pytest.raises(DamagedRow, match="an event's values"):
+            plan.compute([events], 9, b"~")
 
 
 def _by_definition(case: _Case, row: tuple[int, int, int], feature: WindowFeature) -> float:
@@ -157,7 +179,8 @@ def _offline(case: _Case, feature: WindowFeature) -> np.ndarray:
     return found
 
 
-def _online(case: _Case, feature: WindowFeature) -> np.ndarray:
+def _online(case: _Case, feature: WindowFeature, own: str = "stored") -> np.ndarray:
+    """Compute online; the event that a row is comes among the stored ones, "apart" from them, or "also" by itself."""
     known = {"known_at": "known"} if case.known_us is not None else {}
     delay = {"delay": f"{case.delay_us // _MS}ms"} if case.delay_us else {}
     values = {"amount": {"decimals": 2}, "kind": {"type": "integer"}}
@@ -171,8 +194,14 @@ def _online(case: _Case, feature: WindowFeature) -> np.ndarray:
 
     found = []
     for entity, time, key in case.rows:
-        own = [at for at in range(len(case.time_us)) if case.entity[at] == entity != NO_ENTITY]
-        found.append(plan.compute([fold_by_key(map(stored, own))], time, event_key(key))[0].value)
+        places = [at for at in range(len(case.time_us)) if case.entity[at] == entity != NO_ENTITY]
+        events = [stored(at) for at in places if own != "apart" or at != key]
+        itself = []
+        if own != "stored":
+            _, _, known_us, payload = stored(key)
+            names = (None if entity == NO_ENTITY else str(entity),)
+            itself = [OwnEvent("s", Event(event_key(key), time, known_us, names, payload), False)]
+        found.append(plan.compute([fold_by_key(events)], time, event_key(key), itself)[0].value)
     return np.array(found, np.float64)
 
 
