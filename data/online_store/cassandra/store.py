@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn, cast
 
-from cassandra.cluster import ResultSet, Session
-from cassandra.metadata import KeyspaceMetadata, Metadata
+from cassandra.cluster import Session
+from cassandra.metadata import Metadata
 from cassandra.query import PreparedStatement
 
 from data.errors import StoreUnavailable
@@ -26,11 +26,11 @@ from data.online_store.cassandra.driver import (
     wait_connected,
 )
 from data.online_store.cassandra.reads import Reader, ReadStatements
+from data.online_store.cassandra.tables import check_table, make_table
 from data.online_store.cassandra.token_routing import TokenReplicas
 from data.online_store.cassandra.writes import Writer, WriteStatements
 from data.settings import Settings
 
-_KEYSPACE = "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy', '{}': {}}}"
 TABLE = "feature_rows_v2"
 """Name of the table. Each payload in it has a stamp; those of `feature_rows`, an earlier layout, have none."""
 _CREATE = """CREATE TABLE IF NOT EXISTS {}.{} (
@@ -44,8 +44,6 @@ _READ_SOME = 'SELECT entity, payload FROM {}.{} WHERE entity IN ? AND "view" = ?
 _LOOK = 'SELECT entity, payload, writetime(payload), ttl(payload) FROM {}.{} WHERE entity IN ? AND "view" = ?'
 # TIMESTAMP is in microseconds, as `event_us` is: a row written with milliseconds would lose to every other one.
 _WRITE = 'INSERT INTO {}.{} (entity, "view", payload) VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL ?'
-
-_DDL_TIMEOUT_S = 15.0
 
 
 class CassandraStore:
@@ -77,8 +75,8 @@ class CassandraStore:
             wait_connected(self._cluster, self._session, self._datacenter)
             self._metadata = cast(Metadata, self._cluster.metadata)
             if create:
-                self._create(settings.cassandra_replication_factor)
-            self._check_table()
+                make_table(self._cluster, self._session, settings, _CREATE.format(self._keyspace, TABLE))
+            check_table(self._cluster, settings, TABLE, "write rows first: `rayscore materialize`")
             self._replicas = TokenReplicas(self._metadata, self._keyspace, self._datacenter)
             reads = ReadStatements(self._prepare(_READ), self._prepare(_READ_SOME))
             self._reader = Reader(self._session, reads, view, self._replicas, settings)
@@ -157,24 +155,6 @@ class CassandraStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailable(f"the online store {self._where} is closed")
-
-    def _create(self, replication_factor: int) -> None:
-        datacenter = self._datacenter.replace("'", "''")
-        host = self._cluster.get_control_connection_host()  # one node for both: another may not know the first yet
-        for ddl in (
-            _KEYSPACE.format(self._keyspace, datacenter, replication_factor),
-            _CREATE.format(self._keyspace, TABLE),
-        ):
-            result: ResultSet = self._session.execute(ddl, timeout=_DDL_TIMEOUT_S, host=host)
-            if not result.response_future.is_schema_agreed:
-                raise StoreUnavailable(f"{self._where}: its nodes did not agree on the schema in time; run it again")
-
-    def _check_table(self) -> None:
-        keyspaces: dict[str, KeyspaceMetadata] = self._metadata.keyspaces or {}
-        keyspace = keyspaces.get(self._keyspace)
-        if keyspace is None or TABLE not in (keyspace.tables or {}):
-            name = f"{self._keyspace}.{TABLE}"
-            raise StoreUnavailable(f"{self._where} has no table {name}; write rows first: `rayscore materialize`")
 
     def _prepare(self, query: str) -> PreparedStatement:
         statement = self._session.prepare(query.format(self._keyspace, TABLE))

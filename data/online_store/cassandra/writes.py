@@ -156,43 +156,55 @@ class Writer:
         left_s = before.left_s if before is not None else None
         if self._ttl_seconds is None:
             # Cassandra lets a cell that expires win over one that does not.
-            return 0 if left_s is None else max(_longest_ttl(now_us), left_s)
+            return 0 if left_s is None else max(longest_ttl(now_us), left_s)
         ahead_s = max(row.event_us - now_us, 0) // 1_000_000
-        return max(min(self._ttl_seconds + ahead_s, _longest_ttl(now_us)), left_s or 0)
+        return max(min(self._ttl_seconds + ahead_s, longest_ttl(now_us)), left_s or 0)
 
     def _dropped_early(self, before: _Held, now_us: int) -> bool:
         """Return whether the cluster will drop a row before its time."""
         if before.left_s is None:
             return False
-        longest = _longest_ttl(now_us)
+        longest = longest_ttl(now_us)
         if self._ttl_seconds is None:
             return before.left_s < longest // 2
         needed_us = before.row.event_us + self._ttl_seconds * 1_000_000 - now_us
         return before.left_s < min(needed_us // 1_000_000, longest // 2)
 
     def _send(self, statements: list[Statement], received: Callable[[Iterable[Any]], None]) -> None:
-        """Send statements until each has an answer; failed ones are repeated, with fewer at once.
-
-        Args:
-            statements: idempotent statements.
-            received: called with the rows of each answer, from the driver's thread.
-        """
-        attempt = 0
-        while statements:
-            window = max(_UNDER_WAY >> attempt, 1)
-            unanswered, error = StatementWindow(self._session, window, received).send(statements)
-            if error is None:
-                return
-            # Progress of at least a window starts the attempts anew: only a standstill ends the write.
-            attempt = attempt + 1 if len(statements) - len(unanswered) < window else 1
-            if attempt >= _ATTEMPTS or not passing(error):
-                raise translated("write", self._where, error) from error
-            log.warning("%s: %d statements wait for attempt %d: %s", self._where, len(unanswered), attempt + 1, error)
-            statements = unanswered
-            time.sleep(random.uniform(0.5, 1.0) * 0.1 * 2**attempt)
+        send_all(self._session, self._where, statements, received)
 
 
-def _longest_ttl(now_us: int) -> int:
+def send_all(
+    session: Session, where: str, statements: list[Statement], received: Callable[[Iterable[Any]], None]
+) -> None:
+    """Send statements until each has an answer; failed ones are repeated, with fewer at once. Blocks.
+
+    Args:
+        session: a connected driver session.
+        where: the cluster, for messages.
+        statements: idempotent statements.
+        received: called with the rows of each answer, from the driver's thread.
+
+    Raises:
+        StoreUnavailable: statements went on failing.
+        StoreError: the cluster answered with an error.
+    """
+    attempt = 0
+    while statements:
+        window = max(_UNDER_WAY >> attempt, 1)
+        unanswered, error = StatementWindow(session, window, received).send(statements)
+        if error is None:
+            return
+        # Progress of at least a window starts the attempts anew: only a standstill ends the write.
+        attempt = attempt + 1 if len(statements) - len(unanswered) < window else 1
+        if attempt >= _ATTEMPTS or not passing(error):
+            raise translated("write", where, error) from error
+        log.warning("%s: %d statements wait for attempt %d: %s", where, len(unanswered), attempt + 1, error)
+        statements = unanswered
+        time.sleep(random.uniform(0.5, 1.0) * 0.1 * 2**attempt)
+
+
+def longest_ttl(now_us: int) -> int:
     """Return the longest time to live that Cassandra takes now, in seconds."""
     return max(min(_LONGEST_TTL_S, _LATEST_EXPIRY_S - now_us // 1_000_000), 1)
 
