@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """Online store."""
     sqlite_file: _Path | None = None
     """SQLite store's file; default `online.db` in the var folder."""
+    events_file: _Path | None = None
+    """File of the events of window features, with the SQLite store; default `events.db` in the var folder."""
     cassandra_hosts: str = "127.0.0.1"
     """Contact points, separated by commas; `host` or `host:port`."""
     cassandra_port: _Port = 9042
@@ -178,6 +180,11 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path:
         """Path of the SQLite store: `sqlite_file`, or `online.db` in the var folder."""
         return self.sqlite_file or self.var_dir / "online.db"
+
+    @property
+    def events_path(self) -> Path:
+        """Path of the SQLite event store: `events_file`, or `events.db` in the var folder."""
+        return self.events_file or self.var_dir / "events.db"
 
     @property
     def cors_allowed(self) -> tuple[str, ...]:

@@ -8,12 +8,28 @@ place, so no counter is kept, no lock is held and the order of arrival decides n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+from data.errors import ConfigError, StoreError
 from data.feature_views.event import Event, OwnEvent
 from data.feature_views.online_windows import Slice, StoredEvent
+from data.schema.event_source import EventSource
+from data.settings import Settings
+
+_KEY_BYTES = 30_000
+_TIME_LIMIT = 2**62
+__all__ = [
+    "EventOutcome",
+    "EventStore",
+    "OwnEvent",
+    "RowEvents",
+    "RowQuery",
+    "check_storable",
+    "is_storable",
+    "open_events",
+]
 
 
 class EventOutcome(IntEnum):
@@ -90,3 +106,64 @@ class EventStore(Protocol):
     def close(self) -> None:
         """Close files and connections; calling it twice is fine."""
         ...
+
+
+def is_storable(entity: str) -> bool:
+    """Return whether the key of an entity is at most 30,000 bytes of UTF-8, which every store can hold."""
+    if entity.isascii():
+        return len(entity) <= _KEY_BYTES
+    try:
+        return len(entity.encode()) <= _KEY_BYTES
+    except UnicodeEncodeError:  # half a surrogate pair: JSON can carry one, UTF-8 cannot
+        return False
+
+
+def check_storable(events: Sequence[Event]) -> None:
+    """Check events before they are stored.
+
+    Raises:
+        StoreError: names the first one whose key, time or entity no store can hold.
+    """
+    for event in events:
+        if not 0 < len(event.key) <= _KEY_BYTES:
+            raise StoreError(f"event {event.key!r:.80}: expected a key of 1 to {_KEY_BYTES} bytes")
+        if not (-_TIME_LIMIT < event.time_us < _TIME_LIMIT and -_TIME_LIMIT < event.known_us < _TIME_LIMIT):
+            raise StoreError(f"event {event.key!r:.80}: its time is not within some 146,000 years of 1970")
+        for entity in event.entities:
+            if entity is not None and not is_storable(entity):
+                raise StoreError(f"event {event.key!r:.80}: entity {entity!r:.80} is not UTF-8, or is too long")
+
+
+def open_events(
+    settings: Settings,
+    use_case: str,
+    sources: Mapping[str, EventSource],
+    *,
+    keep_us: int | None = None,
+    create: bool = False,
+) -> EventStore:
+    """Open the event store that the settings select, for one use case.
+
+    Args:
+        settings: `store` selects the driver; `events_file` or the `cassandra_*` fields locate it.
+        use_case: name of the use case (`UseCase.name`).
+        sources: its sources of events by name.
+        keep_us: age, counted from its time, past which no window reads an event, in microseconds (the largest
+            `reach_us` of `WindowPlan.slices`); Cassandra drops it then. None keeps events for ever.
+        create: create the file or table when it does not exist.
+
+    Raises:
+        StoreUnavailable: the store cannot be opened; the message says what was tried.
+        StoreError: the file is damaged, or the cluster refused the connection.
+        ConfigError: the settings name no known driver.
+    """
+    # Imported here, so that a process loads the driver of the store that it uses and no other.
+    if settings.store == "sqlite":
+        from data.event_store.sqlite import SqliteEvents
+
+        return SqliteEvents(settings.events_path, use_case, sources, create=create)
+    if settings.store == "cassandra":
+        from data.event_store.cassandra.store import CassandraEvents
+
+        return CassandraEvents(settings, use_case, sources, keep_us, create=create)
+    raise ConfigError(f"RAYSCORE_STORE: no store '{settings.store}'; known: sqlite, cassandra")

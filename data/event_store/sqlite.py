@@ -1,15 +1,8 @@
-"""The event store in one SQLite file: the embedded default, for one machine.
-
-The file is its own, not that of the batch views: a materialization holds its file's write lock for seconds, and here
-an answer waits for it. It is in WAL mode, so readers never wait. What is committed survives the end of any process, a
-kill -9 too; a power cut or a crash of the machine may lose the commits of the last seconds, since they are not synced
-one by one.
-"""
+"""The event store in one SQLite file: the embedded default, for one machine."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import sqlite3
 import threading
@@ -18,54 +11,39 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import quote
 
-import msgpack
-
-from data.errors import StoreError, StoreUnavailable
-from data.event_store import EventOutcome, RowEvents, RowQuery
+from data.errors import StoreUnavailable
+from data.event_store import EventOutcome, RowEvents, RowQuery, check_storable
+from data.event_store.event_file import EventFile, is_locked
+from data.event_store.event_table import EventTable
+from data.event_store.followed_table import FollowedTable
+from data.event_store.log_keeper import LogKeeper
 from data.feature_views.event import Event
-from data.feature_views.online_windows import Slice, StoredEvent
+from data.feature_views.online_windows import Slice
 from data.schema.event_source import EventSource
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS event_sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-    """CREATE TABLE IF NOT EXISTS events (
-  source INTEGER NOT NULL, key BLOB NOT NULL, time_us INTEGER NOT NULL, known_us INTEGER NOT NULL,
-  entities BLOB NOT NULL, payload BLOB NOT NULL,
-  PRIMARY KEY (source, key)
-) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS entity_events (
-  source INTEGER NOT NULL, entity INTEGER NOT NULL, entity_key TEXT NOT NULL, time_us INTEGER NOT NULL,
-  key BLOB NOT NULL, known_us INTEGER NOT NULL, payload BLOB NOT NULL,
-  PRIMARY KEY (source, entity, entity_key, time_us, key)
-) WITHOUT ROWID""",
-)
-_READ = """SELECT time_us, key, known_us, payload FROM entity_events
-WHERE source = ? AND entity = ? AND entity_key = ? AND time_us > ? AND time_us <= ? ORDER BY time_us, key"""
-_FIND = "SELECT time_us, known_us, entities, payload FROM events WHERE source = ? AND key = ?"
-_PUT = "INSERT OR REPLACE INTO events (source, key, time_us, known_us, entities, payload) VALUES (?, ?, ?, ?, ?, ?)"
-_PUT_ENTITY = "INSERT OR REPLACE INTO entity_events VALUES (?, ?, ?, ?, ?, ?, ?)"
-_DROP_ENTITY = """DELETE FROM entity_events
-WHERE source = ? AND entity = ? AND entity_key = ? AND time_us = ? AND key = ?"""
-_LOCK_POLL_S = 0.000_5
-_CHECKPOINT_EVERY_S = 1.0
-_APPEND_ROWS = 500
-"""Events a transaction: an answer that records waits for one such at most."""
+_READ_WAIT_S = 0.005  # a reader waits on the event loop, so it may wait no longer than this
+_SPIN_S = 0.0005
+_POLL_S = 0.001
+_FEWEST, _MOST = 500, 8_000
 
 
 class SqliteEvents:
     """The events of one use case in a SQLite file; implements `data.event_store.EventStore`.
 
+    What was answered survives the end of any process, a kill -9 too. When the machine loses power or its kernel stops,
+    the events of the last second or two may be lost, since a commit does not wait for the disk; the file stays whole.
+
     `fetch` runs on the event loop itself, without a thread, as `SqliteStore.get_many` does. While another process holds
-    the write lock it waits on the loop's clock, so that other work goes on.
+    the write lock it waits on the loop's clock, so that other work goes on. A file that is deleted or replaced while
+    open (with its -wal and -shm files: they belong to it) is noticed within a second.
 
     Args:
         path: the database file.
         use_case: name of the use case; part of the name of its sources in the file.
         sources: the sources of events by name.
         create: create folder, file and tables when they do not exist.
-        lock_wait_s: how long `append` waits for another writer, in seconds.
+        lock_wait_s: how long a call waits for another writer, in seconds.
         clock: returns the time in microseconds since 1970 UTC, for rows that come without one.
 
     Raises:
@@ -83,231 +61,166 @@ class SqliteEvents:
         lock_wait_s: float = 10.0,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        self._closed = threading.Event()
-        self._connection: sqlite3.Connection | None = None
-        self._file = Path(path).absolute()
-        self._sources = dict(sources)
+        self._closed = False
+        self._keeper: LogKeeper | None = None
+        self._file = EventFile(path, lock_wait_s)
+        self._names = {name: f"{use_case}.{name}@{source.fingerprint}" for name, source in sources.items()}
+        self._entities = {name: [entity.name for entity in source.entities] for name, source in sources.items()}
         self._lock_wait_s = lock_wait_s
         self._clock = clock
-        self._latest_us = 0
+        self._reading = FollowedTable(self._file, self._names, _READ_WAIT_S)
+        self._writing = FollowedTable(self._file, self._names, lock_wait_s)
+        self._write_lock = threading.Lock()
         try:
             if create:
-                self._create()
-            self._connection = self._connect()
-            names = {name: f"{use_case}.{name}@{source.fingerprint}" for name, source in self._sources.items()}
-            self._numbers = {name: self._number(stored) for name, stored in names.items()}
-        except (OSError, sqlite3.Error) as exc:
-            self.close()
-            self._fail("open", exc)
+                self._file.create()
+            self._writing.get()  # First, since it may wait: a source that is new to the file is written to it.
+            self._reading.get()
+            self._keeper = LogKeeper(self._file)
         except BaseException:
             self.close()
             raise
-        self._checkpoints = threading.Thread(target=self._checkpoint, name="event-checkpoints", daemon=True)
-        self._checkpoints.start()
 
     async def fetch(
         self, slices: Sequence[Slice], rows: Sequence[RowQuery], timeout_s: float = math.inf
     ) -> list[RowEvents]:
-        """Record and read; see `EventStore`. Rows are taken in order, each sees what those before it recorded."""
-        connection = self._open()
-        places = [(self._numbers[each.source], self._place(each), each.reach_us) for each in slices]
-        recording = any(own.record for row in rows for own in row.own)
+        """Record and read; see `EventStore`. Rows are taken in order, each sees what those before it recorded.
+
+        A time that the store sets is later than every one that it has set before, in any process, and a row that was
+        recorded before keeps the time it had.
+        """
+        check_storable([own.event for row in rows for own in row.own if own.record])
+        places = [(each.source, self._entities[each.source].index(each.entity), each.reach_us) for each in slices]
         try:
-            if not recording:
-                return [self._read(connection, places, row, (), row.time_us) for row in rows]
-            await self._lock(connection, timeout_s)
-            with connection:
-                return [self._record_and_read(connection, places, row) for row in rows]
+            if not any(own.record for row in rows for own in row.own):
+                table = self._opened(self._reading)
+                return [self._read(table, places, row, (), row.time_us) for row in rows]
+            table = await self._locked(timeout_s)
+            with table.connection:
+                return [self._record_and_read(table, places, row) for row in rows]
         except sqlite3.Error as exc:
-            self._fail("read", exc)
+            self._failed("read", exc)
 
     def append(self, source: str, events: Sequence[Event]) -> list[EventOutcome]:
-        """Store events in transactions of a few hundred; see `EventStore`. Not on the thread of `fetch`."""
+        """Store events; see `EventStore`. Blocks; not on the thread of `fetch`.
+
+        Many events are stored in several transactions. They are large while nobody else writes, and small otherwise, so
+        that a row that is recorded at the same time waits for some milliseconds.
+        """
+        check_storable(events)
         outcomes: list[EventOutcome] = []
-        try:
-            with contextlib.closing(self._connect(self._lock_wait_s)) as connection:
-                for start in range(0, len(events), _APPEND_ROWS):
-                    with connection:
-                        connection.execute("BEGIN IMMEDIATE")
-                        part = events[start : start + _APPEND_ROWS]
-                        outcomes += [self._put(connection, source, event)[0] for event in part]
-        except sqlite3.Error as exc:
-            self._fail("write", exc)
+        with self._write_lock:
+            try:
+                table = self._opened(self._writing)
+                size, version = _FEWEST, _data_version(table)
+                while len(outcomes) < len(events):
+                    prepared = table.prepare(source, events[len(outcomes) : len(outcomes) + size])
+                    with table.connection:
+                        table.connection.execute("BEGIN IMMEDIATE")
+                        before, version = version, _data_version(table)
+                        outcomes += table.put_many(prepared)
+                    size = min(2 * size, _MOST) if before == version else _FEWEST
+            except sqlite3.Error as exc:
+                self._failed("write", exc)
         return outcomes
 
     def expire(self, source: str, before_us: int) -> int:
-        """Remove a source's events before a time; see `EventStore`."""
-        number = self._numbers[source]
-        try:
-            with contextlib.closing(self._connect(self._lock_wait_s)) as connection, connection:
-                connection.execute("BEGIN IMMEDIATE")
-                for table in ("entity_events", "events"):
-                    removed = connection.execute(
-                        f"DELETE FROM {table} WHERE source = ? AND time_us < ?",
-                        (number, before_us),
-                    ).rowcount
-        except sqlite3.Error as exc:
-            self._fail("write", exc)
+        """Remove a source's events before a time, in small transactions; see `EventStore`. Blocks."""
+        removed, after = 0, b""
+        with self._write_lock:
+            try:
+                table = self._opened(self._writing)
+                while keys := table.old_keys(source, before_us, after, _FEWEST):
+                    with table.connection:
+                        table.connection.execute("BEGIN IMMEDIATE")
+                        removed += table.drop(source, keys, before_us)
+                    after = keys[-1]
+            except sqlite3.Error as exc:
+                self._failed("write", exc)
         return removed
 
     async def ping(self) -> None:
         """Raise StoreUnavailable or StoreError when the file cannot be read."""
         try:
-            self._open().execute("SELECT 1 FROM event_sources").fetchone()
+            self._opened(self._reading).next_us(0)
         except sqlite3.Error as exc:
-            self._fail("read", exc)
+            self._failed("read", exc)
 
     def close(self) -> None:
-        """Close the connection; calling it twice is fine."""
-        self._closed.set()
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        """Close the connections and end the thread; calling it twice is fine."""
+        self._closed = True
+        if self._keeper is not None:
+            self._keeper.stop()
+            self._keeper = None
+        self._reading.close()
+        self._writing.close()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("SqliteEvents holds open files and cannot be pickled: open the store where it is used")
 
     def __del__(self) -> None:
-        if getattr(self, "_connection", None) is not None:
-            warnings.warn(f"unclosed event store {self._file}", ResourceWarning, source=self, stacklevel=2)
+        if not getattr(self, "_closed", True):
+            warnings.warn(f"unclosed event store {self._file.path}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
-    async def _lock(self, connection: sqlite3.Connection, timeout_s: float) -> None:
-        """Begin a transaction that may write, waiting on the event loop while another process has one."""
-        deadline = time.monotonic() + min(timeout_s, self._lock_wait_s)
+    async def _locked(self, timeout_s: float) -> EventTable:
+        """Begin a transaction that may write, waiting on the event loop while another connection has one."""
+        start = time.monotonic()
+        deadline = start + min(timeout_s, self._lock_wait_s)
         while True:
+            table = self._opened(self._reading)
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                table.connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as exc:
-                if not _is_locked(exc):
+                if not is_locked(exc) or time.monotonic() >= deadline:
                     raise
-                if time.monotonic() >= deadline:
-                    raise StoreUnavailable(f"the event store {self._file} is locked by another process") from exc
-                await asyncio.sleep(_LOCK_POLL_S)
+                # A row that is recorded holds the lock for some 100 us, which the loop's timers do not resolve.
+                await asyncio.sleep(0.0 if time.monotonic() < start + _SPIN_S else _POLL_S)
             else:
-                return
+                return table
 
-    def _record_and_read(self, connection: sqlite3.Connection, places: _Places, row: RowQuery) -> RowEvents:
-        now = row.time_us if row.time_us is not None else self._next_us()
-        outcomes = []
-        for own in row.own:
-            if own.record:
-                event = own.event if row.time_us is not None else _at(own.event, now)
-                outcome, stored_us = self._put(connection, own.source, event, timed=row.time_us is not None)
-                outcomes.append(outcome)
-                now = stored_us if row.time_us is None else now
-        return self._read(connection, places, row, tuple(outcomes), now)
+    def _record_and_read(self, table: EventTable, places: Sequence[_Place], row: RowQuery) -> RowEvents:
+        recorded = [own for own in row.own if own.record]
+        if row.time_us is not None:
+            outcomes = tuple(table.put(own.source, own.event)[0] for own in recorded)
+            return self._read(table, places, row, outcomes, row.time_us)
+        time_us, outcomes = table.next_us(self._clock()), ()
+        for own in recorded:
+            event = own.event._replace(time_us=time_us, known_us=time_us)
+            outcome, time_us = table.put(own.source, event, timed=False)
+            outcomes = (*outcomes, outcome)
+        table.give_out(time_us)
+        return self._read(table, places, row, outcomes, time_us)
 
     def _read(
         self,
-        connection: sqlite3.Connection,
-        places: _Places,
+        table: EventTable,
+        places: Sequence[_Place],
         row: RowQuery,
         outcomes: tuple[EventOutcome, ...],
         time_us: int | None,
     ) -> RowEvents:
-        now = self._next_us() if time_us is None else time_us
+        now_us = table.next_us(self._clock()) if time_us is None else time_us
         events = tuple(
-            []
-            if key is None
-            else [StoredEvent(*each) for each in connection.execute(_READ, (number, at, key, now - reach_us, now))]
-            for (number, at, reach_us), key in zip(places, row.entities, strict=True)
+            [] if key is None else table.read(source, entity, key, now_us - reach_us, now_us)
+            for (source, entity, reach_us), key in zip(places, row.entities, strict=True)
         )
-        return RowEvents(now, outcomes, events)
+        return RowEvents(now_us, outcomes, events)
 
-    def _put(
-        self, connection: sqlite3.Connection, source: str, event: Event, *, timed: bool = True
-    ) -> tuple[EventOutcome, int]:
-        """Store one event; return what became of it and the time under which the store has its key.
+    def _opened(self, table: FollowedTable) -> EventTable:
+        if self._closed:
+            raise StoreUnavailable(f"the event store {self._file.path} is closed")
+        return table.get()
 
-        `timed` is False for an event whose time the store has set: then another time is no other content.
-        """
-        number, packed = self._numbers[source], msgpack.packb(event.entities)
-        found = connection.execute(_FIND, (number, event.key)).fetchone()
-        if found is not None:
-            time_us, known_us, entities, payload = found
-            same = payload == event.payload and entities == packed
-            if same and ((time_us, known_us) == (event.time_us, event.known_us) or not timed):
-                return EventOutcome.REPEATED, time_us
-            if event.known_us <= known_us:
-                older = event.known_us < known_us
-                return EventOutcome.SUPERSEDED if older else EventOutcome.CONFLICT, time_us
-            for at, key in enumerate(msgpack.unpackb(entities)):
-                if key is not None:
-                    connection.execute(_DROP_ENTITY, (number, at, key, time_us, event.key))
-        connection.execute(_PUT, (number, event.key, event.time_us, event.known_us, packed, event.payload))
-        for at, key in enumerate(event.entities):
-            if key is not None:
-                row = (number, at, key, event.time_us, event.key, event.known_us, event.payload)
-                connection.execute(_PUT_ENTITY, row)
-        return EventOutcome.TAKEN if found is None else EventOutcome.REVISED, event.time_us
-
-    def _next_us(self) -> int:
-        # Strictly later than any moment before, though the clock stand still or be set back: rows of one process that
-        # come without a time are in the order in which they came.
-        self._latest_us = max(self._clock(), self._latest_us + 1)
-        return self._latest_us
-
-    def _place(self, wanted: Slice) -> int:
-        names = [entity.name for entity in self._sources[wanted.source].entities]
-        return names.index(wanted.entity)
-
-    def _create(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(self._connect(self._lock_wait_s, "rwc")) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            for table in _TABLES:
-                connection.execute(table)
-
-    def _number(self, name: str) -> int:
-        """Return the number of a source in the file, a new one for a source that the file does not have."""
-        connection = self._open()
-        found = connection.execute("SELECT number FROM event_sources WHERE name = ?", (name,)).fetchone()
-        if found is None:
-            with connection:
-                connection.execute("INSERT OR IGNORE INTO event_sources (name) VALUES (?)", (name,))
-            return self._number(name)
-        return found[0]
-
-    def _connect(self, wait_s: float = 0.0, mode: str = "rw") -> sqlite3.Connection:
-        if mode == "rw" and not self._file.is_file():
-            raise StoreUnavailable(f"there is no event store at {self._file}")
-        uri = f"file:{quote(str(self._file))}?mode={mode}"
-        # Statements are committed by `with connection` alone; Python's own BEGIN would be a deferred one.
-        connection = sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False)
-        # In WAL mode NORMAL leaves out the sync of each commit: a crash of the process loses nothing.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        # By a thread instead: whoever commits would else now and then wait for the disk.
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        return connection
-
-    def _checkpoint(self) -> None:
-        """Move the log into the file every second, so that no commit waits for the disk."""
-        connection = self._connect()
-        with contextlib.closing(connection):
-            while not self._closed.wait(_CHECKPOINT_EVERY_S):
-                # Whatever is wrong with the file, the next read or write reports it.
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise StoreUnavailable(f"the event store {self._file} is closed")
-        return self._connection
-
-    def _fail(self, action: str, exc: Exception) -> NoReturn:
-        problem = f"the event store {self._file}: cannot {action}: {exc}"
-        if isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError):
-            raise StoreError(problem) from exc
-        raise StoreUnavailable(problem) from exc
+    def _failed(self, action: str, exc: sqlite3.Error) -> NoReturn:
+        for table in (self._reading, self._writing):
+            table.look_again()
+        self._file.fail(action, exc)
 
 
-_Places = Sequence[tuple[int, int, int]]
+_Place = tuple[str, int, int]
 
 
-def _at(event: Event, time_us: int) -> Event:
-    return event._replace(time_us=time_us, known_us=time_us)
-
-
-def _is_locked(exc: sqlite3.OperationalError) -> bool:
-    return "locked" in str(exc) or "busy" in str(exc)
+def _data_version(table: EventTable) -> int:
+    """Return a number that changes when another connection has committed."""
+    return table.connection.execute("PRAGMA data_version").fetchone()[0]

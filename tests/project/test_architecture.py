@@ -33,6 +33,8 @@ LEAVES = (
     "data.sources.parquet",
     "data.online_store",
     "data.online_store.sqlite",
+    "data.event_store",
+    "data.event_store.sqlite",
     "tune.registry.bundle",
     "ray_app",
     "ray_app.http.asgi",

@@ -1,0 +1,1 @@
+"""The event store in a Cassandra cluster: store, statements, and what many queries answer."""

@@ -1,0 +1,170 @@
+"""The tables of a SQLite event store: an event once by its key, and once for each of its entities in the order of time.
+
+Reading a window touches the second alone, whose rows lie one after the other; the first tells what is there already.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import msgpack
+
+from data.event_store import EventOutcome
+from data.feature_views.event import Event
+from data.feature_views.online_windows import StoredEvent
+
+_READ = """SELECT time_us, key, known_us, payload FROM entity_events
+WHERE source = ? AND entity = ? AND entity_key = ? AND time_us > ? AND time_us <= ? ORDER BY time_us, key"""
+_FIND = "SELECT time_us, known_us, entities, payload FROM events WHERE source = ? AND key = ?"
+_PUT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)"
+# `met` is a function of ours, called where the key is there already: it notes the place of the event, and is 0.
+_ADD = """INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (source, key) DO UPDATE SET key = excluded.key WHERE met(?7)"""
+_PUT_ENTITY = "INSERT OR REPLACE INTO entity_events VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DROP_ENTITY = """DELETE FROM entity_events
+WHERE source = ? AND entity = ? AND entity_key = ? AND time_us = ? AND key = ?"""
+_OLD = "SELECT key FROM events WHERE source = ? AND key > ? AND time_us < ? ORDER BY key LIMIT ?"
+_DROP = "DELETE FROM events WHERE source = ? AND key = ?"
+_AHEAD_US = 5 * 60 * 1_000_000
+
+_stored = partial(tuple.__new__, StoredEvent)  # a third of what a call of the class costs
+
+
+class Prepared(NamedTuple):
+    """Events of one source made ready for `EventTable.put_many`, outside of a transaction."""
+
+    source: str
+    events: Sequence[Event]
+    rows: list[tuple[Any, ...]]
+    """Rows of the first table in the order of their keys, each with the event's place."""
+    entity_rows: list[tuple[Any, ...]]
+    """Rows of the second table in its order."""
+
+
+class EventTable:
+    """The events in the tables of one connection. Whoever calls it has the transaction.
+
+    Args:
+        connection: an open connection.
+        names: what each source is called in the file, by name; one that the file does not have is added.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, names: Mapping[str, str]) -> None:
+        self.connection = connection
+        self._numbers = {source: self._number(name) for source, name in names.items()}
+        self._met: list[int] = []
+        connection.create_function("met", 1, self._met.append)
+
+    def read(self, source: str, entity: int, key: str, after_us: int, until_us: int) -> list[StoredEvent]:
+        """Return the events of an entity in (after_us, until_us], ascending in time and key."""
+        span = (self._numbers[source], entity, key, after_us, until_us)
+        try:
+            return [*map(_stored, self.connection.execute(_READ, span))]
+        except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry: no such key can be stored
+            return []
+
+    def prepare(self, source: str, events: Sequence[Event]) -> Prepared:
+        """Make events ready to be stored by `put_many`."""
+        number, pack = self._numbers[source], msgpack.Packer().pack
+        rows = [
+            (number, key, time_us, known_us, pack(entities), payload, at)
+            for at, (key, time_us, known_us, entities, payload) in enumerate(events)
+        ]
+        rows.sort(key=itemgetter(1))  # In the order of the table neighbours share pages.
+        return Prepared(source, events, rows, self._entity_rows(number, events))
+
+    def put_many(self, prepared: Prepared) -> list[EventOutcome]:
+        """Store events; return what became of each, in order. Only keys that are there already are looked at."""
+        self._met.clear()
+        self.connection.executemany(_ADD, prepared.rows)
+        outcomes = [EventOutcome.TAKEN] * len(prepared.events)
+        entity_rows, met = prepared.entity_rows, sorted(self._met)
+        if met:
+            seen = set(met)
+            taken = [event for at, event in enumerate(prepared.events) if at not in seen]
+            entity_rows = self._entity_rows(self._numbers[prepared.source], taken)
+        self.connection.executemany(_PUT_ENTITY, entity_rows)
+        for at in met:
+            outcomes[at] = self.put(prepared.source, prepared.events[at])[0]
+        return outcomes
+
+    def put(self, source: str, event: Event, *, timed: bool = True) -> tuple[EventOutcome, int]:
+        """Store one event; return what became of it and the time under which the table has its key.
+
+        Args:
+            source: its source.
+            event: the event.
+            timed: False when the store has set its time: then another time is no other content.
+        """
+        number, packed = self._numbers[source], msgpack.packb(event.entities)
+        found = self.connection.execute(_FIND, (number, event.key)).fetchone()
+        if found is not None:
+            time_us, known_us, entities, payload = found
+            same = payload == event.payload and entities == packed
+            if same and ((time_us, known_us) == (event.time_us, event.known_us) or not timed):
+                return EventOutcome.REPEATED, time_us
+            if event.known_us <= known_us:
+                older = event.known_us < known_us
+                return EventOutcome.SUPERSEDED if older else EventOutcome.CONFLICT, time_us
+            self._drop_entities(number, event.key, time_us, entities)
+        row = (number, event.key, event.time_us, event.known_us, packed, event.payload)
+        self.connection.execute(_PUT, row)
+        for entity_row in self._entity_rows(number, (event,)):
+            self.connection.execute(_PUT_ENTITY, entity_row)
+        return EventOutcome.TAKEN if found is None else EventOutcome.REVISED, event.time_us
+
+    def old_keys(self, source: str, before_us: int, after: bytes, limit: int) -> list[bytes]:
+        """Return keys of events before a time, in order, from the first after a key."""
+        found = self.connection.execute(_OLD, (self._numbers[source], after, before_us, limit))
+        return [key for (key,) in found]
+
+    def drop(self, source: str, keys: Sequence[bytes], before_us: int) -> int:
+        """Remove those events of some keys that are before a time; return how many."""
+        number, dropped = self._numbers[source], 0
+        for key in keys:
+            found = self.connection.execute(_FIND, (number, key)).fetchone()
+            if found is not None and found[0] < before_us:
+                self._drop_entities(number, key, found[0], found[2])
+                self.connection.execute(_DROP, (number, key))
+                dropped += 1
+        return dropped
+
+    def next_us(self, clock_us: int) -> int:
+        """Return the clock's time, or if it is not later the one after the last that was given out.
+
+        One that was given out while the clock was ahead by more than 5 minutes does not count any more.
+        """
+        latest_us = self.connection.execute("SELECT latest_us FROM event_clock").fetchone()[0]
+        return max(clock_us, latest_us + 1) if latest_us <= clock_us + _AHEAD_US else clock_us
+
+    def give_out(self, time_us: int) -> None:
+        """Note a time as given out: `next_us` returns later ones from now on, in every process."""
+        self.connection.execute("UPDATE event_clock SET latest_us = ?", (time_us,))
+
+    def _drop_entities(self, number: int, key: bytes, time_us: int, entities: bytes) -> None:
+        for at, entity_key in enumerate(msgpack.unpackb(entities)):
+            if entity_key is not None:
+                self.connection.execute(_DROP_ENTITY, (number, at, entity_key, time_us, key))
+
+    def _entity_rows(self, number: int, events: Sequence[Event]) -> list[tuple[Any, ...]]:
+        rows = [
+            (number, at, entity_key, time_us, key, known_us, payload)
+            for key, time_us, known_us, entities, payload in events
+            for at, entity_key in enumerate(entities)
+            if entity_key is not None
+        ]
+        # By entity and then by its key, each time by one column: to compare whole rows takes several times as long.
+        rows.sort(key=itemgetter(2))
+        rows.sort(key=itemgetter(1))
+        return rows
+
+    def _number(self, name: str) -> int:
+        """Return the number of a source in the file, a new one for a source that the file does not have."""
+        find = "SELECT number FROM event_sources WHERE name = ?"
+        if self.connection.execute(find, (name,)).fetchone() is None:
+            self.connection.execute("INSERT OR IGNORE INTO event_sources (name) VALUES (?)", (name,))
+        return self.connection.execute(find, (name,)).fetchone()[0]

@@ -1,0 +1,62 @@
+"""The keeper of a SQLite write-ahead log: has it on disk within a second and keeps it short, so that no commit must."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+
+from data.errors import StoreUnavailable
+from data.event_store.event_file import EventFile
+
+SYNC_EVERY_S = 1.0
+"""What a power cut can lose: the commits of so many seconds, and of the sync that is under way."""
+_LONG_LOG_BYTES = 64 * 2**20
+_LOCK_WAIT_S = 1.0
+
+
+class LogKeeper:
+    """A thread that syncs a file's log every second, and moves it into the file when it is long.
+
+    Every process that has the file open has one; what one has synced is nothing to do for the others.
+
+    Args:
+        file: the event store's file.
+    """
+
+    def __init__(self, file: EventFile) -> None:
+        self._file = file
+        self._log = file.path.with_name(f"{file.path.name}-wal")
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="event-log", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; calling it twice is fine."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(SYNC_EVERY_S):
+            # Whatever is wrong with the file, the next read or write reports it.
+            with contextlib.suppress(OSError, sqlite3.Error, StoreUnavailable):
+                if self._sync() >= _LONG_LOG_BYTES:
+                    self._shorten()
+
+    def _sync(self) -> int:
+        """Have what was committed on disk; return the log's length in bytes."""
+        log = os.open(self._log, os.O_RDONLY)
+        try:
+            os.fdatasync(log)
+            return os.fstat(log).st_size
+        finally:
+            os.close(log)
+
+    def _shorten(self) -> None:
+        with contextlib.closing(self._file.connect(_LOCK_WAIT_S)) as connection:
+            # Most of it without the write lock; then the little that was committed meanwhile, with it.
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # The first commit of a new log waits for a sync of its header, so it is made here.
+            connection.execute("UPDATE event_clock SET latest_us = latest_us")
