@@ -36,7 +36,8 @@ class EventOutcome(IntEnum):
     """What became of an event that was to be stored."""
 
     TAKEN = 0
-    """The store had no event of this key."""
+    """The store had no event of this key; of a store that writes without a look at what it has (Cassandra): stored, and
+    whether it is a repeat, or which of two contents counts, is settled when it is read."""
     REPEATED = 1
     """The store has this very event already."""
     REVISED = 2

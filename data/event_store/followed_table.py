@@ -11,6 +11,7 @@ from data.event_store.event_file import EventFile
 from data.event_store.event_table import EventTable
 
 _FILE_CHECK_S = 1.0
+_OPEN_WAIT_S = 0.1  # the last to close a file, and the first to open it after a crash, hold it for a moment
 
 
 class FollowedTable:
@@ -66,9 +67,10 @@ class FollowedTable:
 
     def _open(self) -> EventTable:
         try:
-            connection = self._file.connect(self._wait_s)
+            connection = self._file.connect(max(self._wait_s, _OPEN_WAIT_S))
             try:
                 self._table = EventTable(connection, self._names)
+                connection.execute(f"PRAGMA busy_timeout = {round(self._wait_s * 1000)}")
             except sqlite3.Error:
                 connection.close()
                 raise

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, RowEvents, RowQuery, check_storable
@@ -22,7 +22,6 @@ from data.feature_views.event import Event
 from data.feature_views.online_windows import Slice
 from data.schema.event_source import EventSource
 
-_READ_WAIT_S = 0.005  # a reader waits on the event loop, so it may wait no longer than this
 _SPIN_S = 0.0005
 _POLL_S = 0.001
 _FEWEST, _MOST = 500, 8_000
@@ -68,7 +67,7 @@ class SqliteEvents:
         self._entities = {name: [entity.name for entity in source.entities] for name, source in sources.items()}
         self._lock_wait_s = lock_wait_s
         self._clock = clock
-        self._reading = FollowedTable(self._file, self._names, _READ_WAIT_S)
+        self._reading = FollowedTable(self._file, self._names, wait_s=0.0)  # on the event loop
         self._writing = FollowedTable(self._file, self._names, lock_wait_s)
         self._write_lock = threading.Lock()
         try:
@@ -91,11 +90,11 @@ class SqliteEvents:
         """
         check_storable([own.event for row in rows for own in row.own if own.record])
         places = [(each.source, self._entities[each.source].index(each.entity), each.reach_us) for each in slices]
+        recording = any(own.record for row in rows for own in row.own)
         try:
-            if not any(own.record for row in rows for own in row.own):
-                table = self._opened(self._reading)
-                return [self._read(table, places, row, (), row.time_us) for row in rows]
-            table = await self._locked(timeout_s)
+            if not recording:
+                return await self._unlocked(lambda table: self._read_all(table, places, rows), timeout_s)
+            table = await self._unlocked(_begin, timeout_s)
             with table.connection:
                 return [self._record_and_read(table, places, row) for row in rows]
         except sqlite3.Error as exc:
@@ -116,7 +115,7 @@ class SqliteEvents:
                 while len(outcomes) < len(events):
                     prepared = table.prepare(source, events[len(outcomes) : len(outcomes) + size])
                     with table.connection:
-                        table.connection.execute("BEGIN IMMEDIATE")
+                        _begin(table)
                         before, version = version, _data_version(table)
                         outcomes += table.put_many(prepared)
                     size = min(2 * size, _MOST) if before == version else _FEWEST
@@ -132,7 +131,7 @@ class SqliteEvents:
                 table = self._opened(self._writing)
                 while keys := table.old_keys(source, before_us, after, _FEWEST):
                     with table.connection:
-                        table.connection.execute("BEGIN IMMEDIATE")
+                        _begin(table)
                         removed += table.drop(source, keys, before_us)
                     after = keys[-1]
             except sqlite3.Error as exc:
@@ -163,21 +162,21 @@ class SqliteEvents:
             warnings.warn(f"unclosed event store {self._file.path}", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
-    async def _locked(self, timeout_s: float) -> EventTable:
-        """Begin a transaction that may write, waiting on the event loop while another connection has one."""
+    async def _unlocked(self, call: Callable[[EventTable], _Result], timeout_s: float) -> _Result:
+        """Return what a call on the loop's table does; while the file is locked, repeat it on the loop."""
         start = time.monotonic()
         deadline = start + min(timeout_s, self._lock_wait_s)
         while True:
-            table = self._opened(self._reading)
             try:
-                table.connection.execute("BEGIN IMMEDIATE")
+                return call(self._opened(self._reading))
             except sqlite3.OperationalError as exc:
                 if not is_locked(exc) or time.monotonic() >= deadline:
                     raise
-                # A row that is recorded holds the lock for some 100 us, which the loop's timers do not resolve.
-                await asyncio.sleep(0.0 if time.monotonic() < start + _SPIN_S else _POLL_S)
-            else:
-                return table
+            # A row that is recorded holds the lock for some 100 us, which the loop's timers do not resolve.
+            await asyncio.sleep(0.0 if time.monotonic() < start + _SPIN_S else _POLL_S)
+
+    def _read_all(self, table: EventTable, places: Sequence[_Place], rows: Sequence[RowQuery]) -> list[RowEvents]:
+        return [self._read(table, places, row, (), row.time_us) for row in rows]
 
     def _record_and_read(self, table: EventTable, places: Sequence[_Place], row: RowQuery) -> RowEvents:
         recorded = [own for own in row.own if own.record]
@@ -219,6 +218,13 @@ class SqliteEvents:
 
 
 _Place = tuple[str, int, int]
+_Result = TypeVar("_Result")
+
+
+def _begin(table: EventTable) -> EventTable:
+    """Begin a transaction that may write: a deferred one would find out at its first write that it may not."""
+    table.connection.execute("BEGIN IMMEDIATE")
+    return table
 
 
 def _data_version(table: EventTable) -> int:
