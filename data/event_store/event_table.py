@@ -57,6 +57,7 @@ class EventTable:
         self.connection = connection
         self._numbers = {source: self._number(name) for source, name in names.items()}
         self._met: list[int] = []
+        self._pack = msgpack.Packer().pack  # `msgpack.packb` makes one for every call
         connection.create_function("met", 1, self._met.append)
 
     def read(self, source: str, entity: int, key: str, after_us: int, until_us: int) -> list[StoredEvent]:
@@ -69,7 +70,7 @@ class EventTable:
 
     def prepare(self, source: str, events: Sequence[Event]) -> Prepared:
         """Make events ready to be stored by `put_many`."""
-        number, pack = self._numbers[source], msgpack.Packer().pack
+        number, pack = self._numbers[source], self._pack
         rows = [
             (number, key, time_us, known_us, pack(entities), payload, at)
             for at, (key, time_us, known_us, entities, payload) in enumerate(events)
@@ -100,7 +101,7 @@ class EventTable:
             event: the event.
             timed: False when the store has set its time: then another time is no other content.
         """
-        number, packed = self._numbers[source], msgpack.packb(event.entities)
+        number, packed = self._numbers[source], self._pack(event.entities)
         found = self.connection.execute(_FIND, (number, event.key)).fetchone()
         if found is not None:
             time_us, known_us, entities, payload = found

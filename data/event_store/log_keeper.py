@@ -13,7 +13,8 @@ from data.event_store.event_file import EventFile
 SYNC_EVERY_S = 1.0
 """What a power cut can lose: the commits of so many seconds, and of the sync that is under way."""
 _LONG_LOG_BYTES = 64 * 2**20
-_LOCK_WAIT_S = 1.0
+_LOCK_WAIT_S = 0.05
+"""How long the log is locked at most for those who still read an older part of it; then it stays long for a second."""
 
 
 class LogKeeper:
