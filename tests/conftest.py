@@ -17,6 +17,7 @@ from tests.support.environment.workers import interrupt
 from tests.support.environment.workers import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.support.environment.workers import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from tests.support.services.cassandra import cassandra_node as cassandra_node
+from tests.support.services.kafka import kafka_broker as kafka_broker
 from tests.support.serving.predict_app import STORED, ServedApp, build_app, local_store, write_store
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -19,6 +19,7 @@ ONLINE = CommandGroup(
     (
         Command("materialize", "data.cli.materialize", "write the latest row of every entity to the online store"),
         Command("get", "data.cli.get", "show what the online store holds of an entity"),
+        Command("ingest", "data.cli.ingest", "store the events of a table or of a Kafka topic for window features"),
         Command("log", "data.cli.log", "read the prediction log of a service"),
     ),
 )

@@ -11,13 +11,13 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support.services import cassandra
+from tests.support.services import cassandra, kafka
 
 
 def missing_tool(marker: str) -> str | None:
     """What keeps tests with this marker from being run here, and how to have it; None where all is there."""
-    if marker == "cassandra":
-        return cassandra.missing()
+    if marker in _SERVERS:
+        return _SERVERS[marker]()
     absent = [program for program in _PROGRAMS[marker] if shutil.which(program) is None]
     if not absent:
         return None
@@ -27,7 +27,7 @@ def missing_tool(marker: str) -> str | None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Look before the fixtures do: skips from one place make one line in the summary, those of fixtures one a test."""
-    for marker in ("cassandra", *_PROGRAMS):
+    for marker in (*_SERVERS, *_PROGRAMS):
         if item.get_closest_marker(marker) and (reason := missing_tool(marker)):
             unavailable(reason)
 
@@ -39,5 +39,6 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+_SERVERS = {"cassandra": cassandra.missing, "kafka": kafka.missing}
 _PROGRAMS = {"prometheus": ("prometheus", "promtool"), "chromium": ("chromium", "chromedriver")}
 _PACKAGES = {"prometheus": "prometheus", "chromium": "chromium chromium-driver"}

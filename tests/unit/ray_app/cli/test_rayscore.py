@@ -18,7 +18,7 @@ from tests.support.environment.command_line import ROOT, entry_point, write_scri
 from tune.__main__ import main as tune_main
 
 COMMANDS = (
-    *("generate", "convert", "validate", "features", "draft", "materialize", "get", "log"),
+    *("generate", "convert", "validate", "features", "draft", "materialize", "get", "ingest", "log"),
     *("tune", "list", "show", "compare", "skew", "promote", "rollout", "traffic"),
     *("demo", "score", "loadtest", "env"),
 )

@@ -1,0 +1,167 @@
+"""`rayscore ingest` as a process of its own that is killed: nothing is lost and nothing is there twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.environment.waiting import wait_for
+from tests.support.services.kafka import Broker
+
+USE_CASE = """
+name = "cards"
+label = "is_fraud"
+key = "transaction_id"
+event_time = "timestamp"
+[events.transactions]
+entities = ["user_id", "terminal_id"]
+values = { amount = { decimals = 2 } }
+[features]
+amount = { type = "number" }
+card_count_30d = { aggregate = "count", window = "30d", by = "user_id" }
+"""
+_LINE = re.compile(
+    r"^transactions: ([\d,]+) events? taken, ([\d,]+) repeated, 0 revised, 0 superseded, 0 conflicts$", re.M
+)
+
+
+class Place:
+    """A folder with a use case, in which the command runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "cards.toml").write_text(USE_CASE)
+
+    @contextmanager
+    def running(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """The command while it runs; killed at the end where it has not ended before."""
+        command = [sys.executable, "-m", "data", "ingest", *words, "--use-case", str(self.folder / "cards.toml")]
+        environment = {**os.environ, "RAYSCORE_VAR_DIR": str(self.folder / "var")}
+        child = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.communicate()
+
+    def run(self, *words: str) -> tuple[int, int]:
+        """Let the command end by itself; returns how many events it took, and how many were there already."""
+        with self.running(*words) as child:
+            out, err = child.communicate(timeout=300)
+            assert child.returncode == 0, err
+        return _taken(out)
+
+    def stored(self) -> list[bytes]:
+        """The keys of the events in the store, each as often as it is there."""
+        file = self.folder / "var" / "events.db"
+        if not file.exists():
+            return []
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            try:
+                return [key for (key,) in connection.execute("SELECT key FROM events ORDER BY key")]
+            except sqlite3.OperationalError:  # made a moment later
+                return []
+
+    def dead_letters(self, topic: str) -> list[dict]:
+        """The messages that were set aside."""
+        return [orjson.loads(line) for line in (self.folder / f"var/ingest/{topic}.jsonl").read_bytes().splitlines()]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A new folder."""
+    return Place(tmp_path)
+
+
+def test_a_backfill_that_was_killed_is_repeated_whole(place: Place):
+    """Killed in the middle and run again: what was stored is repeated, the rest is taken, each event is there once."""
+    rows, now = 60_000, time.time_ns() // 1000
+    table = pa.table(
+        {
+            "transaction_id": np.arange(rows),
+            "timestamp": pa.array(now - np.arange(rows)[::-1] * 1_000_000, pa.timestamp("us")),
+            "user_id": [f"u{at % 97}" for at in range(rows)],
+            "terminal_id": np.arange(rows) % 31,
+            "amount": np.arange(rows) / 100,
+        }
+    )
+    pq.write_table(table, place.folder / "t.parquet")
+    with place.running(str(place.folder / "t.parquet")) as child:
+        wait_for(lambda: len(place.stored()) > 0, "the first events in the store", every_s=0.01)
+        child.kill()
+    before = len(place.stored())
+    assert 0 < before < rows
+    assert place.run(str(place.folder / "t.parquet")) == (rows - before, before)
+    assert place.run(str(place.folder / "t.parquet")) == (0, rows)
+    assert len(place.stored()) == len(set(place.stored())) == rows
+
+
+@pytest.mark.kafka
+def test_a_topic_is_stored_once_whatever_is_killed(place: Place, kafka_broker: Broker):
+    """The ingester is killed in the middle, the broker is killed and comes back: 0 events lost, 0 doubled.
+
+    The three messages that are none are set aside once, with where they were, and SIGTERM ends the last ingester with
+    its offsets committed.
+    """
+    topic, poison = "transactions", [b"nope", b"{}", b'{"transaction_id": 1}']
+    kafka_broker.create_topic(topic, partitions=2)
+    address = f"kafka://{kafka_broker.address}/{topic}"
+    with place.running(address) as first:
+        kafka_broker.send(topic, [*_messages(0, 600), poison[0], *_messages(600, 1000), poison[1]])
+        wait_for(lambda: len(place.stored()) > 0, "the first events in the store", every_s=0.01)
+        first.kill()
+    with place.running(address) as second:
+        wait_for(lambda: len(place.stored()) == 1000, "the events of the killed ingester")
+        kafka_broker.kill()
+        kafka_broker.start()
+        kafka_broker.send(topic, [poison[2], *_messages(1000, 1997)])
+        wait_for(lambda: len(place.stored()) == 1997, "the events after the broker came back")
+        wait_for(lambda: len(place.dead_letters(topic)) == 3, "the last dead letter")
+        second.send_signal(signal.SIGTERM)
+        out, _ = second.communicate(timeout=120)
+    assert second.returncode == 130
+    assert sum(_taken(out)) > 0
+    assert place.run(address, "--until-end") == (0, 0)
+    assert len(set(place.stored())) == len(place.stored()) == 1997
+    letters = place.dead_letters(topic)
+    assert sorted(each["message"].encode() for each in letters) == sorted(poison)
+    assert {each["topic"] for each in letters} == {topic}
+
+
+def _messages(first: int, last: int) -> list[bytes]:
+    now = int(time.time())
+    return [
+        json.dumps(
+            {
+                "transaction_id": at,
+                "timestamp": now - 1000 + at % 900,
+                "user_id": f"u{at % 97}",
+                "terminal_id": f"t{at % 31}",
+                "amount": at / 100,
+            }
+        ).encode()
+        for at in range(first, last)
+    ]
+
+
+def _taken(out: str) -> tuple[int, int]:
+    found = _LINE.search(out)
+    assert found, out
+    return int(found[1].replace(",", "")), int(found[2].replace(",", ""))

@@ -1,0 +1,175 @@
+"""A real Kafka broker for tests, without Docker: the server from Maven Central on the Java at hand.
+
+The jars are fetched once into `~/.cache/rayscore/kafka-4.1.2` (or the folder in KAFKA_TEST_CACHE). Where Java 17 or
+Maven is missing `missing` says so (`tests/support/environment/programs.py`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import string
+import subprocess
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # pyright: ignore[reportPrivateImportUsage]
+
+from tests.support.environment.ports import free_port
+
+_FILES = Path(__file__).parent / "kafka_broker"
+_VERSION = "4.1.2"
+_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+_CLUSTER_ID = "rayscoreTestsCluster01"
+_START_S = 240.0
+_READY = "Kafka Server started"
+_running: list[Broker] = []
+
+
+class Broker:
+    """One Kafka process and its folder; starting it again finds the topics it had.
+
+    Args:
+        home: folder of data, configuration and log.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.absolute()
+        self.port, self._controller_port = free_port(), free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port` for clients."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> Broker:
+        """Start the process and wait until it takes connections."""
+        jars = fetch_jars()
+        self.home.mkdir(parents=True, exist_ok=True)
+        if not (self.home / "data").exists():
+            self._format(jars)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command(jars, "kafka.Kafka", str(self._properties)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        _running.append(self)
+        self._wait_ready()
+        return self
+
+    def kill(self) -> None:
+        """End the process with SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            _running.remove(self)
+
+    def create_topic(self, name: str, partitions: int = 1) -> None:
+        """Create a topic and wait until it is there."""
+        admin = AdminClient({"bootstrap.servers": self.address})
+        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(_START_S)
+
+    def send(self, topic: str, messages: Sequence[bytes]) -> None:
+        """Send messages, over the topic's partitions in turn, and wait until the broker has them."""
+        producer = Producer({"bootstrap.servers": self.address, "linger.ms": 5, "enable.idempotence": True})
+        for message in messages:
+            producer.produce(topic, message)
+            producer.poll(0)
+        assert producer.flush(_START_S) == 0
+
+    @property
+    def _log(self) -> Path:
+        return self.home / "broker.log"
+
+    @property
+    def _properties(self) -> Path:
+        return self.home / "server.properties"
+
+    def _format(self, jars: Path) -> None:
+        names = {"port": self.port, "controller_port": self._controller_port, "home": self.home}
+        template = string.Template((_FILES / "server.properties").read_text())
+        self._properties.write_text(template.substitute(names))
+        options = ["format", "-t", _CLUSTER_ID, "-c", str(self._properties)]
+        command = self._command(jars, "kafka.tools.StorageTool", *options)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+
+    def _command(self, jars: Path, main: str, *options: str) -> list[str]:
+        jvm = ["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
+        return ["java", *jvm, "-Dorg.slf4j.simpleLogger.defaultLogLevel=info", "-cp", f"{jars}/*", main, *options]
+
+    def _wait_ready(self) -> None:
+        assert self._process is not None
+        for _ in range(int(_START_S / 0.2)):
+            if _READY in self._log.read_text(errors="replace"):
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.2)
+                break
+        tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+        self.kill()
+        pytest.fail(f"Kafka at {self.address} was not ready in {_START_S:.0f} s; end of {self._log}:\n{tail}")
+
+
+@cache
+def fetch_jars() -> Path:
+    """Return the folder with Kafka's jars, fetched with Maven when they are not there yet."""
+    default = Path.home() / ".cache" / "rayscore" / f"kafka-{_VERSION}"
+    folder = Path(os.environ.get("KAFKA_TEST_CACHE", default)).absolute()
+    jars = folder / "lib"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may start at once
+        if not jars.is_dir():
+            part = folder / "lib.part"
+            shutil.rmtree(part, ignore_errors=True)
+            options = [f"-DoutputDirectory={part}", "-DincludeScope=runtime"]
+            command = ["mvn", "-q", "-B", "-f", str(_FILES / "pom.xml"), _COPY, *options]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                reason = (done.stdout + done.stderr).strip()[:500]
+                raise RuntimeError(_advice(f"Maven could not fetch Kafka {_VERSION}: {reason}"))
+            part.rename(jars)
+    return jars
+
+
+@cache
+def missing() -> str | None:
+    """What keeps a broker from being started here, and how to have it; None where all is there."""
+    if shutil.which("mvn") is None or shutil.which("java") is None:
+        return _advice("Java or Maven is missing")
+    found = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', found)
+    if version is None or int(version[1]) < 17:
+        return _advice(f"java is version {version[1] if version else 'unknown'}, Kafka needs 17")
+    return None
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One broker for every test that needs one, started at first use."""
+    broker = Broker(tmp_path_factory.mktemp("kafka")).start()
+    yield broker
+    broker.kill()
+
+
+def _advice(reason: str) -> str:
+    return f"REAL KAFKA TESTS NOT RUN: {reason}; have them with `apt-get install openjdk-17-jre-headless maven`"
+
+
+@atexit.register
+def _end_all() -> None:
+    for broker in [*_running]:
+        broker.kill()
