@@ -143,8 +143,10 @@ class UseCase(PolicyTable):
                         f"events.{name}.values.{value}: the label is not known with the row; put it into a source of "
                         "its own with known_at or delay"
                     )
-        window_features(self.schema_, self.events)
-        check_expressions(self.schema_)
+        # Not `schema_`, which would be cached, and go into a copy that has other features.
+        schema = FeatureSchema(features=tuple(self.features.values()))
+        window_features(schema, self.events)
+        check_expressions(schema)
         return self
 
     @model_validator(mode="after")
