@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     """How long a version that the traffic rules name no more stays loaded, in seconds."""
     admin_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     """Bearer token of the admin API, at least 16 characters; without one the admin API is disabled."""
+    events_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    """Bearer token of `POST /events`, at least 16 characters; without one it is disabled."""
 
     prediction_log_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the answers that the prediction log keeps; 0 and no share of positives: no log."""

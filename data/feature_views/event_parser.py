@@ -58,56 +58,28 @@ class EventParser:
             now_us: the time here, microseconds since 1970 UTC: that of an event without one.
             errors: what is wrong, one for each field.
         """
-        key = self._parse_key(item.get(self._key), errors)
-        sent = self._parse_time(self._time, item.get(self._time), errors)
+        key = parse_key(self._key, item.get(self._key), errors)
+        sent = parse_moment(self._time, item.get(self._time), now_us, errors)
         happened = now_us if sent is None else sent
-        if happened > now_us + FUTURE_US:
-            errors.append(InvalidRow(self._time, "is in the future: more than 5 minutes ahead of the service's clock"))
-        elif happened <= now_us - self._reach_us:
+        if happened <= now_us - self._reach_us:
             errors.append(InvalidRow(self._time, "is older than the longest window over these events"))
         event = Event(
             key or b"",
             happened,
             self._known_us(item, happened, errors),
-            tuple(self._entity(entity, item, errors) for entity in self._source.entities),
+            tuple(entity_key(entity, item, errors) for entity in self._source.entities),
             self._codec.pack([self._value(name, item.get(name), errors) for name in self._codec.names]),
         )
         return ParsedEvent(event, key is not None, sent is not None)
-
-    def _parse_key(self, value: object, errors: list[InvalidRow]) -> bytes | None:
-        if is_blank(value):
-            return None
-        try:
-            if type(value) is int or isinstance(value, str):
-                return event_key(value)
-        except ValueError:
-            pass
-        errors.append(InvalidRow(self._key, f"expected a string or {_INTEGER}, got {json_type(value)}"))
-        return None
-
-    def _parse_time(self, name: str, value: object, errors: list[InvalidRow]) -> int | None:
-        if is_blank(value):
-            return None
-        time = time_us(value)
-        if time is None:
-            shown = f"{value!r:.60}" if isinstance(value, str) else json_type(value)
-            errors.append(InvalidRow(name, f"expected {EXPECTED}; got {shown}"))
-        return time
 
     def _known_us(self, item: Mapping[str, Any], happened: int, errors: list[InvalidRow]) -> int:
         column = self._source.known_at
         if column is None:
             return happened + self._source.delay_us
-        known = self._parse_time(column, item.get(column), errors)
+        known = parse_time(column, item.get(column), errors)
         if known is None and is_blank(item.get(column)):
             errors.append(InvalidRow(column, "is required: since when the event's values are known"))
         return max(happened, known or happened)
-
-    def _entity(self, entity: EventEntity, item: Mapping[str, Any], errors: list[InvalidRow]) -> str | None:
-        parts = [parse_entity(name, entity, item.get(name), errors) for name in entity.columns]
-        if None in parts:
-            return None
-        return parts[0] if len(parts) == 1 else joined_key([part or "" for part in parts])
 
     def _value(self, name: str, value: object, errors: list[InvalidRow]) -> int | str | None:
         declared = self._source.values.get(name)
@@ -115,6 +87,46 @@ class EventParser:
             # A column of an entity, which is checked as such: as a value it is its text.
             return None if is_blank(value) or isinstance(value, (float, bool, list, dict)) else str(value)
         return parse_value(name, declared, value, errors)
+
+
+def parse_key(name: str, value: object, errors: list[InvalidRow]) -> bytes | None:
+    """Return an event's key; None where it is blank, or wrong, which is added to errors."""
+    if is_blank(value):
+        return None
+    try:
+        if type(value) is int or isinstance(value, str):
+            return event_key(value)
+    except ValueError:
+        pass
+    errors.append(InvalidRow(name, f"expected a string or {_INTEGER}, got {json_type(value)}"))
+    return None
+
+
+def parse_moment(name: str, value: object, now_us: int, errors: list[InvalidRow]) -> int | None:
+    """Return the time at which something happened; None where it is blank, or wrong, which is added to errors."""
+    time = parse_time(name, value, errors)
+    if time is not None and time > now_us + FUTURE_US:
+        errors.append(InvalidRow(name, "is in the future: more than 5 minutes ahead of the service's clock"))
+    return time
+
+
+def parse_time(name: str, value: object, errors: list[InvalidRow]) -> int | None:
+    """Return any time in microseconds since 1970 UTC; None where it is blank, or wrong, which is added to errors."""
+    if is_blank(value):
+        return None
+    time = time_us(value)
+    if time is None:
+        shown = f"{value!r:.60}" if isinstance(value, str) else json_type(value)
+        errors.append(InvalidRow(name, f"expected {EXPECTED}; got {shown}"))
+    return time
+
+
+def entity_key(entity: EventEntity, item: Mapping[str, Any], errors: list[InvalidRow]) -> str | None:
+    """Return the key of an entity in a decoded object; None where a column is blank, or wrong, which is added."""
+    parts = [parse_entity(name, entity, item.get(name), errors) for name in entity.columns]
+    if None in parts:
+        return None
+    return parts[0] if len(parts) == 1 else joined_key([part or "" for part in parts])
 
 
 def parse_entity(name: str, entity: EventEntity, value: object, errors: list[InvalidRow]) -> str | None:

@@ -44,9 +44,10 @@ COLUMNS = pa.schema(
         pa.field("online", pa.string()),
     ]
 )
-"""`vector` is what was scored; `sources` has a letter a feature (`ValueSource.letter`: r, o or d); `sent` and
-`online` are the raw values as JSON, by name. `sequence` counts the rows of a replica that were to be logged: a gap is
-a row that was lost."""
+"""`vector` is what was scored; `sources` has a letter a feature (`ValueSource.letter`: r, o, d, e or c); `sent` and
+`online` are the raw values as JSON, by name: as they were sent, and as the service found or computed them, windows,
+expressions and the time that they are of included. `sequence` counts the rows of a replica that were to be logged: a
+gap is a row that was lost."""
 
 
 class LogFile(NamedTuple):

@@ -9,11 +9,15 @@ from enum import Enum
 
 
 class ValueSource(str, Enum):
-    """One of the three; `data.schema.feature_schema.Source` is what a use case declares."""
+    """One of these; `data.schema.feature_schema.Source` is what a use case declares."""
 
     REQUEST = "request"
     ONLINE = "online"
     DEFAULT = "default"
+    EVENTS = "events"
+    """A window over events."""
+    COMPUTED = "computed"
+    """An expression over other features."""
 
     def __str__(self) -> str:
         # Python 3.12 would format "ValueSource.REQUEST".

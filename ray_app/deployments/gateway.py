@@ -29,12 +29,14 @@ from ray_app.deployments.stage_connections import connect_stage
 from ray_app.environment.serve_environment import slow_reason
 from ray_app.http.admin import AdminRoutes, Forward
 from ray_app.http.asgi import PredictApp, Readiness
+from ray_app.http.events import EventLimits, EventRoutes
 from ray_app.http.predict_handler import PredictHandler
 from ray_app.inference.feature_fetch import RemoteFeatures, local_features
 from ray_app.inference.model_scoring import LocalModel, RemoteModel, is_absent_version
 from ray_app.inference.model_versions import ModelVersions, VersionParts, VersionsView, load_version
 from ray_app.inference.observers import Observer
 from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.stages import window_stage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.monitoring.scrape import CONTROL, PAGE, Ask, OwnMetrics, ReportedMetrics, Scrape
 from ray_app.monitoring.scrape import PATH as METRICS
@@ -79,7 +81,10 @@ class _Ingress:
             metrics.registry.register(ControlLoopMetrics(replica_id(), name, self._agent.loop))
         scrape = Scrape(replica_id(), page, (name, *stages, CONTROL), _ask(control, self._agent))
         forward = _forward(control)
+        limits = EventLimits(settings.max_body_bytes, settings.max_items, settings.request_timeout_ms / 1000)
+        events = EventRoutes(settings.events_token, spec.manifest, window_stage(parts.features), metrics, limits)
         routes = {
+            **events.routes(),
             **AdminRoutes(settings.admin_token, forward).routes(),
             **ConsoleRoutes(forward, readiness, settings.admin_token is not None).routes(),
             METRICS: scrape.route,

@@ -31,7 +31,7 @@ def build(spec: ReplicaSpec, control: Application | None = None, *, fused: bool 
     features = stage(FeatureFetch, low=s.feature_min_replicas, high=s.feature_max_replicas).bind(spec, control)
     model = stage(Model, low=s.model_min_replicas, high=s.model_max_replicas).bind(spec, control)
     gateway = _deployment(Gateway, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
-    return gateway.bind(spec, features if spec.manifest.schema_.online else None, model, control)
+    return gateway.bind(spec, features if spec.manifest.looks_up else None, model, control)
 
 
 def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: int) -> Any:

@@ -67,7 +67,7 @@ class ControlLoopMetrics(Collector):
 
 
 class StoreMetrics(Collector):
-    """Reads of the online store by a replica: keys by outcome, and times."""
+    """Reads of the online store and the event store by a replica: keys by outcome, and times."""
 
     def __init__(self, replica: str, features: LocalFeatures) -> None:
         self._replica = replica
@@ -87,7 +87,18 @@ class StoreMetrics(Collector):
         is_open.add_metric([self._replica], features.is_open)
         text = "Time of a read of many keys from the online store, in seconds."
         seconds = family("rayscore_store_read_seconds", text, ["replica"], {(self._replica,): features.seconds})
-        return [keys, is_open, seconds]
+        return [keys, is_open, seconds, *self._of_events()]
+
+    def _of_events(self) -> list[Metric]:
+        windows = self._features.windows
+        if windows is None:
+            return []
+        is_open = GaugeMetricFamily(
+            "rayscore_event_store_open", "1 when the event store could be opened.", labels=["replica"]
+        )
+        is_open.add_metric([self._replica], windows.is_open)
+        text = "Time to record and read the events of many rows, in seconds."
+        return [is_open, family("rayscore_event_fetch_seconds", text, ["replica"], {(self._replica,): windows.seconds})]
 
 
 class ModelMetrics(Collector):

@@ -79,12 +79,12 @@ class _Stage:
 
 
 class FeatureFetch(_Stage):
-    """Reads the online store for gateways; raises ConfigError when the model has no online features."""
+    """Reads the stores for gateways, and records events; raises ConfigError when the model needs none of it."""
 
     async def __init__(self, spec: ReplicaSpec, control: DeploymentHandle | None) -> None:
         features = local_features(spec.settings, spec.manifest)
         if features is None:
-            raise ConfigError("the model has no online features: nothing to fetch")
+            raise ConfigError("the model has no online features and no windows: nothing to fetch")
         self._features = features
         page = self._open(spec, FeatureServer(features).call, lambda replica: StoreMetrics(replica, features))
         if control is not None:

@@ -34,7 +34,6 @@ PATH = "/predict"
 _CLIENT_CLOSED_REQUEST = 499
 """Status under which metrics count a request whose client disconnected; nginx and Serve use it too. Never sent."""
 
-_MAX_ROUTE_BODY_BYTES = 65_536
 # `int` raises ValueError for thousands of digits, so a longer content-length is refused before it is parsed.
 _LENGTH_DIGITS = 18
 
@@ -60,7 +59,7 @@ class PredictApp:
             handler: answers /predict.
             metrics: counts requests.
             readiness: answers /ready.
-            routes: the other routes by path: admin API, console and metrics.
+            routes: the other routes by path: events, admin API, console and metrics.
             body_timeout_s: longest time for a body to arrive, in seconds.
         """
         self._settings = settings
@@ -112,7 +111,7 @@ class PredictApp:
     async def _call_route(self, route: Route, scope: Scope, receive: Receive) -> RouteReply | None:
         _require_method(scope["path"], scope["method"], route.methods)
         headers = dict(scope["headers"])
-        body = await self._body(headers, receive, _MAX_ROUTE_BODY_BYTES) if scope["method"] == "POST" else b""
+        body = await self._body(headers, receive, route.body_limit) if scope["method"] == "POST" else b""
         if body is None:
             return None
         forwarded_for = headers.get(b"x-forwarded-for", b"").decode("latin-1")[:100]
@@ -154,7 +153,7 @@ class PredictApp:
             send = self._cors.allow(headers, send)
         observation = self._handler.begin()
         try:
-            options = read_options(headers, scope["query_string"], self._timeout_s)
+            options = read_options(headers, scope["query_string"], self._timeout_s, request_id)
             body = await self._body(headers, receive, self._settings.max_body_bytes)
             if body is None:
                 return

@@ -77,7 +77,7 @@ class PredictHandler:
             return await self._answer_many(view, decoded, request_id, options, observation)
         loaded = view.choose(decoded, request_id, options.version)
         try:
-            row = loaded.parser.parse(decoded)
+            row = loaded.parser.parse(decoded, options.event_key)
             (prediction,) = await loaded.batcher.submit((row,), options.timeout_s)
         except Exception as exc:
             self._record_failure(loaded, 1, exc, observation)
@@ -179,7 +179,7 @@ class PredictHandler:
         refused: RefusedItem | None = None
         for index in indices:
             try:
-                rows.append((index, loaded.parser.parse(items[index])))
+                rows.append((index, loaded.parser.parse(items[index], f"{options.event_key}.{index}")))
             except RefusedItem as exc:
                 replies[index] = {"error": responses.problem(exc, request_id)[1]}
                 refused = refused or exc

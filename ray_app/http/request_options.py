@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
+from ray_app.environment.haproxy import ATTEMPT
 from ray_app.protocol import responses
 from ray_app.protocol.responses import HttpProblem
 
@@ -14,6 +15,7 @@ Headers = Mapping[bytes, bytes]
 
 _TRUE = ("1", "true", "yes")
 _TIMEOUT_DIGITS = 9
+_ATTEMPT = ATTEMPT.encode()
 # ASCII is the same bytes in UTF-8.
 _UTF8 = (b"utf-8", b"utf8", b"us-ascii", b"ascii")
 
@@ -22,15 +24,17 @@ class RequestOptions(NamedTuple):
     """Options of one request.
 
     `detail`: the answer lists each feature's value and source. `timeout_s`: time limit of the answer, in seconds.
-    `version`: the model version that must answer; None leaves the choice to the traffic rules.
+    `version`: the model version that must answer; None leaves the choice to the traffic rules. `event_key`: key of the
+    events of rows that name none.
     """
 
     detail: bool
     timeout_s: float
     version: str | None = None
+    event_key: str = ""
 
 
-def read_options(headers: Headers, query: bytes, limit_s: float) -> RequestOptions:
+def read_options(headers: Headers, query: bytes, limit_s: float, request_id: str = "") -> RequestOptions:
     """Read the options from headers and query string; `limit_s` is the longest timeout, and the default one.
 
     Raises:
@@ -38,13 +42,13 @@ def read_options(headers: Headers, query: bytes, limit_s: float) -> RequestOptio
             milliseconds.
     """
     content_type = headers.get(b"content-type", b"")
-    if content_type != responses.JSON:
-        _require_json(content_type)
+    require_json(content_type)
     version = headers.get(b"x-model-version")
     return RequestOptions(
         _wants_detail(query),
         _timeout_s(headers, limit_s),
         version.decode("latin-1") if version is not None else None,
+        event_key(headers, request_id),
     )
 
 
@@ -57,7 +61,18 @@ def read_request_id(headers: Headers) -> str:
     return os.urandom(8).hex()
 
 
-def _require_json(content_type: bytes) -> None:
+def event_key(headers: Headers, request_id: str) -> str:
+    """Return the key of events that name none: the same when the request is sent again, by its client or by HAProxy."""
+    attempt = headers.get(_ATTEMPT)
+    if attempt is None or headers.get(b"x-request-id") == request_id.encode():
+        return request_id
+    return attempt.decode("latin-1")[:200]
+
+
+def require_json(content_type: bytes) -> None:
+    """Raise HttpProblem (415) unless the content type is JSON in UTF-8."""
+    if content_type == responses.JSON:
+        return
     media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
     shown = content_type.decode("latin-1")[:100] or "none"
     if media_type != responses.JSON:

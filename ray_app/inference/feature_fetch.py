@@ -1,50 +1,60 @@
-"""The feature stage: reads the online store in this process, or in a feature-fetch replica over a transport.
+"""The feature stage: reads the online store and the event store in this process, or in a replica over a transport.
 
-A transport carries bytes to a replica and bytes back, by a direct link or Ray Serve's handle. Both ends of the
-encoding, `RemoteFeatures` and `FeatureServer`, are in this module.
+A transport carries bytes to a replica and bytes back, by a direct link or Ray Serve's handle; `feature_messages` has
+the encoding.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
-import msgpack
-
-from data.errors import Overloaded, RayscoreError, StoreError, StoreUnavailable
+from data.errors import Overloaded, StoreError, StoreUnavailable
+from data.event_store import EventOutcome, RowQuery
+from data.feature_views.event import Event
 from data.online_store import OnlineStore, open_store
 from data.settings import Settings
+from ray_app.inference import feature_messages as messages
+from ray_app.inference.event_windows import EventWindows, event_windows
+from ray_app.inference.stages import FetchedRows
+from ray_app.inference.store_opening import StoreOpening
 from ray_app.monitoring.histogram import FINE_SECONDS, Histogram
+from ray_app.prediction import RowWindows
 from ray_app.transport.connection_pool import Transport
 from tune.registry.bundle import BundleManifest
 
+Result = TypeVar("Result")
+
 
 class LocalFeatures:
-    """Feature fetch in this process. While the store cannot be opened, a background thread keeps trying.
+    """Feature fetch in this process. While a store cannot be opened, a background thread keeps trying.
 
     Args:
-        open_store: opens the store; a StoreError means that it cannot be opened now.
+        open_store: opens the online store; a StoreError means that it cannot be opened now. None for a model without
+            online features.
         limit_s: longest time for one fetch, in seconds.
         retry_s: seconds between two attempts to open the store.
+        windows: the model's windows, None for a model without.
     """
 
-    def __init__(self, open_store: Callable[[], OnlineStore], limit_s: float = math.inf, retry_s: float = 2.0) -> None:
-        self._open = open_store
+    def __init__(
+        self,
+        open_store: Callable[[], OnlineStore] | None,
+        limit_s: float = math.inf,
+        retry_s: float = 2.0,
+        windows: EventWindows | None = None,
+    ) -> None:
+        self._opening = StoreOpening(open_store, "online store", retry_s) if open_store is not None else None
         self._limit_s = limit_s
-        self._retry_s = retry_s
-        self._store: OnlineStore | None = None
-        self._problem = "the online store is not open yet"
-        self._closed = threading.Event()
+        self.windows = windows
         self.seconds = Histogram(FINE_SECONDS)
         """Durations of reads, failed ones included."""
         self.keys = {"found": 0, "missing": 0, "failed": 0}
         """Number of keys read, by result."""
-        if not self._try_open():
-            threading.Thread(target=self._retry_open, name="open-store", daemon=True).start()
 
     async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Read packed rows from the store; see `FeatureStage`."""
@@ -61,66 +71,73 @@ class LocalFeatures:
         self.keys["found"] += len(payloads) - missing
         return payloads
 
+    async def fetch_rows(
+        self, entities: Sequence[str], queries: Sequence[RowQuery], timeout_s: float = math.inf
+    ) -> FetchedRows:
+        """Read both stores, and record; see `WindowStage`."""
+        windows = self._windows_of(queries, timeout_s)
+        if not entities:
+            return FetchedRows([], await windows)
+        stored, computed = await asyncio.gather(_or_problem(self.fetch(entities, timeout_s)), windows)
+        return FetchedRows(stored, computed)
+
+    async def record(self, source: str, events: Sequence[Event], timeout_s: float = math.inf) -> list[EventOutcome]:
+        """Store events; see `WindowStage`."""
+        if self.windows is None:
+            raise StoreUnavailable("the model has no windows, and no event store")
+        return await self.windows.record(source, events)
+
     @property
     def is_open(self) -> bool:
-        """True once the store has been opened."""
-        return self._store is not None
+        """True once the online store has been opened, or when none is needed."""
+        return self._opening is None or self._opening.is_open
 
     async def ping(self) -> None:
-        """Raise StoreUnavailable when the store is not open or does not answer."""
-        if self._store is None:
-            raise StoreUnavailable(self._problem)
-        await self._store.ping()
+        """Raise StoreUnavailable when a store is not open or does not answer."""
+        if self._opening is not None:
+            await self._opening.store.ping()
+        if self.windows is not None:
+            await self.windows.ping()
 
     def close(self) -> None:
-        """Stop the attempts to open the store, and close it."""
-        self._closed.set()
-        if self._store is not None:
-            self._store.close()
+        """Stop the attempts to open the stores, and close them."""
+        if self._opening is not None:
+            self._opening.close()
+        if self.windows is not None:
+            self.windows.close()
 
     async def _read(self, entities: Sequence[str], timeout_s: float) -> list[bytes | None]:
-        if self._store is None:
-            raise StoreUnavailable(self._problem)
+        if self._opening is None:
+            raise StoreUnavailable("the model has no online features, and no online store")
+        store = self._opening.store
         try:
-            return await self._store.get_many(entities, timeout_s)
+            return await store.get_many(entities, timeout_s)
         except StoreUnavailable:
             raise
         except StoreError as exc:
             raise StoreUnavailable(str(exc)) from exc
 
-    def _try_open(self) -> bool:
-        try:
-            store = self._open()
-        except StoreError as exc:
-            self._problem = str(exc)
-            return False
-        self._store = store
-        # `close` may have run on another thread while the store was being opened, and found nothing to close.
-        if self._closed.is_set():
-            store.close()
-        return True
-
-    def _retry_open(self) -> None:
-        while not self._closed.wait(self._retry_s):
-            try:
-                if self._try_open():
-                    return
-            except RayscoreError as exc:
-                # Not only StoreError: a store that answers but refuses, say for a wrong setting, may be repaired later.
-                self._problem = str(exc)
+    async def _windows_of(
+        self, queries: Sequence[RowQuery], timeout_s: float
+    ) -> Sequence[RowWindows] | StoreUnavailable:
+        if self.windows is None:
+            return StoreUnavailable("the model has no windows, and no event store")
+        return await _or_problem(self.windows.fetch(queries, timeout_s))
 
 
 def local_features(settings: Settings, manifest: BundleManifest, limit_s: float = math.inf) -> LocalFeatures | None:
-    """Return feature fetch in this process for a model, None when it has no online features.
+    """Return feature fetch in this process for a model, None when it has neither online features nor windows.
 
-    `limit_s` is the longest time for one fetch, in seconds.
+    `limit_s` is the longest time for one fetch from the online store, in seconds.
 
     Raises:
         ConfigError: the settings name no known store.
     """
+    windows = event_windows(settings, manifest)
     if manifest.entity is None or not manifest.schema_.online:
-        return None
-    return LocalFeatures(partial(open_store, settings, manifest.view, manifest.entity.ttl_seconds), limit_s)
+        return LocalFeatures(None, limit_s, windows=windows) if windows is not None else None
+    opened = partial(open_store, settings, manifest.view, manifest.entity.ttl_seconds)
+    return LocalFeatures(opened, limit_s, windows=windows)
 
 
 class FeatureServer:
@@ -130,15 +147,22 @@ class FeatureServer:
         self._features = features
 
     async def call(self, request: bytes) -> bytes:
-        """Answer a packed list of keys with a packed pair: error message or None, and the rows.
+        """Answer a packed call: a list of keys, or a map of arguments of `fetch_rows` or `record`.
 
         StoreUnavailable is part of the answer, so that the gateway gets its message; as an exception it would count as
         a fault of the replica.
         """
+        asked = messages.unpack(request)
+        if isinstance(asked, dict) and messages.QUERIES in asked:
+            queries = messages.queries_of(asked[messages.QUERIES])
+            return messages.pack_fetched(await self._features.fetch_rows(asked[messages.KEYS], queries))
         try:
-            return _pack([None, await self._features.fetch(msgpack.unpackb(request))])
+            if isinstance(asked, dict):
+                events = messages.events_of(asked[messages.EVENTS])
+                return messages.pack([None, await self._features.record(asked[messages.SOURCE], events)])
+            return messages.pack([None, await self._features.fetch(asked)])
         except StoreUnavailable as exc:
-            return _pack([str(exc), []])
+            return messages.pack([str(exc), []])
 
 
 class RemoteFeatures:
@@ -158,20 +182,41 @@ class RemoteFeatures:
 
         A replica that is overloaded or does not answer in time is reported as StoreUnavailable too.
         """
-        allowed = min(self._timeout_s, timeout_s)
-        try:
-            answer = await self._transport(_pack(list(entities)), allowed)
-        except asyncio.TimeoutError as exc:
-            raise StoreUnavailable(f"feature fetch did not answer in {allowed * 1000:.0f} ms") from exc
-        except Overloaded as exc:
-            raise StoreUnavailable(f"feature fetch: {exc}") from exc
-        problem, payloads = msgpack.unpackb(answer)
+        problem, payloads = messages.unpack(await self._call(list(entities), min(self._timeout_s, timeout_s)))
         if problem is not None:
             raise StoreUnavailable(problem)
         return payloads
 
+    async def fetch_rows(
+        self, entities: Sequence[str], queries: Sequence[RowQuery], timeout_s: float = math.inf
+    ) -> FetchedRows:
+        """Fetch rows and windows from some replica, which records; see `WindowStage`."""
+        asked = {messages.KEYS: list(entities), messages.QUERIES: list(queries)}
+        try:
+            answer = await self._call(asked, min(self._timeout_s, timeout_s))
+        except StoreUnavailable as exc:
+            return FetchedRows(exc, exc)
+        return messages.unpack_fetched(answer)
 
-def _pack(value: object) -> bytes:
-    packed = msgpack.packb(value)
-    # msgpack's stubs also allow None, which only the streaming mode returns.
-    return b"" if packed is None else packed
+    async def record(self, source: str, events: Sequence[Event], timeout_s: float = math.inf) -> list[EventOutcome]:
+        """Have some replica store events; see `WindowStage`."""
+        asked = {messages.SOURCE: source, messages.EVENTS: list(events)}
+        problem, outcomes = messages.unpack(await self._call(asked, timeout_s))
+        if problem is not None:
+            raise StoreUnavailable(problem)
+        return messages.outcomes_of(outcomes)
+
+    async def _call(self, asked: object, allowed: float) -> bytes:
+        try:
+            return await self._transport(messages.pack(asked), allowed)
+        except asyncio.TimeoutError as exc:
+            raise StoreUnavailable(f"feature fetch did not answer in {allowed * 1000:.0f} ms") from exc
+        except Overloaded as exc:
+            raise StoreUnavailable(f"feature fetch: {exc}") from exc
+
+
+async def _or_problem(reading: Awaitable[list[Result]]) -> list[Result] | StoreUnavailable:
+    try:
+        return await reading
+    except StoreUnavailable as exc:
+        return exc

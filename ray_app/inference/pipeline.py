@@ -1,44 +1,30 @@
 """The inference pipeline, from rows to predictions; HTTP requests, shadows and batch scoring all use it.
 
-The value of a feature comes from the request, else from the online store, else from its declared default. When the
-store fails, or a stored row is damaged, a request is scored with defaults and its prediction is marked `degraded`.
+The value of a feature comes from the request, else from the online store, else from its declared default; that of a
+window from the event store, and that of an expression from other values. When a store fails, or what it holds is
+damaged, a request is scored with defaults and its prediction is marked `degraded`.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from data.errors import DamagedRow, DeadlineExceeded, StoreUnavailable
-from data.online_store.row_codec import OnlineRow, RowCodec
+from data.errors import DamagedRow, DeadlineExceeded
+from data.online_store.row_codec import OnlineRow
 from data.schema.feature import FeatureType
-from data.transform.encoding import Transform, named_column
+from data.transform.encoding import Transform, as_floats, named_column
 from data.transform.entity_key import entity_keys
+from ray_app.inference.computed_features import ComputedFeatures
+from ray_app.inference.feature_lookup import FeatureLookup
 from ray_app.inference.stages import FeatureStage, ModelStage
-from ray_app.monitoring.gateway_metrics import (
-    DAMAGED_ROW,
-    FEATURE_FETCH,
-    MODEL,
-    STAGE_ERROR,
-    STORE_UNAVAILABLE,
-    GatewayMetrics,
-)
+from ray_app.monitoring.gateway_metrics import MODEL, GatewayMetrics
 from ray_app.prediction import Lookup, Prediction, Row
 from tune.registry.bundle import BundleManifest
-
-logger = logging.getLogger(__name__)
-
-_WARN_EVERY_S = 10.0
-_MAX_DAMAGED_LOGGED = 20
-"""Most damaged rows that one pipeline names in the log, so that a store full of them does not fill it."""
-
-_NO_LOOKUP = Lookup()
-_FAILED_LOOKUP = Lookup(degraded=True)
 
 
 class InferencePipeline:
@@ -58,7 +44,7 @@ class InferencePipeline:
         Args:
             manifest: manifest of the model's bundle.
             transform: encodes values by the manifest's schema.
-            features: the feature stage; None for a use case without online features.
+            features: the feature stage; None for a use case without online features and windows.
             model: the model stage.
             metrics: counts failed look-ups and observes the stages' durations.
             clock: returns the time in seconds since the epoch, for the age of stored rows.
@@ -69,29 +55,29 @@ class InferencePipeline:
         self._metrics = metrics
         self._clock = clock
         self._entity = manifest.entity
-        self._ttl_s = manifest.entity.ttl_seconds if manifest.entity else None
-        self._codec = RowCodec(manifest.schema_)
-        online = {name: index for index, name in enumerate(self._codec.names)}
-        # For each feature, its index in a stored row; None for a feature that the store does not have.
-        self._stored_index = [online.get(name) for name in manifest.schema_.names]
-        self._online_columns = [(i, stored) for i, stored in enumerate(self._stored_index) if stored is not None]
-        self._next_warning = 0.0
-        self._logged_damaged: set[str] = set()
-        self._logged_errors: set[type[Exception]] = set()
+        self._lookup = FeatureLookup(manifest, features, metrics, clock)
+        self._stored_index = self._lookup.stored_index
+        self._online_columns = self._lookup.online_columns
+        self._computed = ComputedFeatures(manifest, transform, self._stored_index)
 
     async def score_table(self, table: pa.Table) -> np.ndarray:
         """Return the probabilities of a table's n rows, float32 of shape (n,).
 
-        Columns are what a request sends; an absent column or a missing value is a feature that a request leaves out.
-        Unlike `predict`, this never scores with defaults because of a failed read.
+        Columns are what a request sends, and the window features; an absent column or a missing value is a feature
+        that a request leaves out. Unlike `predict`, this never scores with defaults because of a failed read, reads no
+        events and records none.
 
         Raises:
-            DataError: a required column is missing, or a column's type does not fit its feature.
+            DataError: a required column is missing, one of a window feature too, or a column's type does not fit.
             StoreUnavailable: online features are needed and the store failed.
             DamagedRow: a stored row that is needed cannot be read; the message names its entity.
         """
-        matrix = self._transform.matrix(self._with_absent_columns(table))
-        await self._fill_online(matrix, table)
+        self._computed.require_windows(table)
+        table = self._with_absent_columns(table)
+        missing = self._missing_online(table)
+        stored = await self._stored_rows(table, missing)
+        matrix = self._transform.matrix(self._computed.with_expressions(table, self._filled(table, missing, stored)))
+        self._fill_online(matrix, missing, stored)
         return await self._model.score(matrix)
 
     async def predict(self, rows: Sequence[Row], budget_s: float = math.inf) -> list[Prediction]:
@@ -106,9 +92,12 @@ class InferencePipeline:
             VersionUnavailable, Overloaded: no model replica could score the rows.
         """
         deadline = time.perf_counter() + budget_s
-        # The store gets half of the time: the rest must be enough for the model to score with defaults.
-        lookups = await self._look_up(rows, budget_s / 2)
+        # The stores get half of the time: the rest must be enough for the model to score with defaults.
+        lookups = await self._lookup.look_up(rows, budget_s / 2)
         vectors = [self._vector(*pair) for pair in zip(rows, lookups, strict=True)]
+        computed: Sequence[tuple[float, ...]] = [()] * len(rows)
+        if self._computed.any:
+            computed = [self._fill_computed(*each) for each in zip(vectors, rows, lookups, strict=True)]
         matrix = np.array(vectors, np.float32)
         started = time.perf_counter()
         if started >= deadline:
@@ -116,8 +105,10 @@ class InferencePipeline:
         scores = await self._model.score(matrix, deadline - started)
         self._metrics.stage(MODEL, time.perf_counter() - started)
         return [
-            Prediction(row, score, lookup, self._count_stored(row, lookup.online), vector)
-            for row, score, lookup, vector in zip(rows, scores.tolist(), lookups, vectors, strict=True)
+            Prediction(row, score, lookup, self._count_stored(row, lookup.online), vector, values)
+            for row, score, lookup, vector, values in zip(
+                rows, scores.tolist(), lookups, vectors, computed, strict=True
+            )
         ]
 
     def _with_absent_columns(self, table: pa.Table) -> pa.Table:
@@ -128,98 +119,57 @@ class InferencePipeline:
                 table = table.append_column(name, pa.nulls(table.num_rows, pa.string() if words else pa.float64()))
         return table
 
-    async def _fill_online(self, matrix: np.ndarray, table: pa.Table) -> None:
-        if self._features is None or self._entity is None:
-            return
-        missing = np.zeros((len(matrix), len(self._online_columns)), bool)
+    def _missing_online(self, table: pa.Table) -> np.ndarray:
+        """Return which values of the online features a table of n rows lacks, as bool of shape (n, online features)."""
+        missing = np.zeros((table.num_rows, len(self._online_columns)), bool)
         for column, (i, _) in enumerate(self._online_columns):
             encoder = self._transform.encoders[i]
             name = encoder.feature.name
             missing[:, column] = encoder.missing_mask(table.column(name)) if name in table.column_names else True
+        return missing
+
+    async def _stored_rows(self, table: pa.Table, missing: np.ndarray) -> dict[int, OnlineRow]:
+        """Return the stored rows of the table's incomplete rows that have one, by the row's number."""
         incomplete = np.flatnonzero(missing.any(axis=1))
-        if not incomplete.size:
-            return
+        if self._features is None or self._entity is None or not incomplete.size:
+            return {}
         found = entity_keys(named_column(table, self._entity.column), self._entity)
         keys = found.keys.take(pa.array(incomplete)).to_pylist()
         payloads = await self._features.fetch([key or "" for key in keys])
-        now = self._clock()
+        now, stored = self._clock(), {}
         for row, key, payload in zip(incomplete.tolist(), keys, payloads, strict=True):
             try:
-                online = self._unpack(payload, now).online
+                online = self._lookup.unpack(payload, now).online
             except DamagedRow as exc:
                 raise DamagedRow(f"entity {key!r}: {exc}; materialize it again") from exc
-            for column, (i, stored) in enumerate(self._online_columns):
-                if online is not None and missing[row, column]:
-                    matrix[row, i] = self._transform.encoders[i].encode(online.values[stored])
+            if online is not None:
+                stored[row] = online
+        return stored
 
-    async def _look_up(self, rows: Sequence[Row], budget_s: float) -> list[Lookup]:
-        if self._features is None:
-            return [_NO_LOOKUP] * len(rows)
-        incomplete = [i for i, row in enumerate(rows) if row.entity and self._needs_lookup(row)]
-        lookups = [_NO_LOOKUP] * len(rows)
-        if not incomplete:
-            return lookups
-        keys = list(dict.fromkeys(rows[i].entity or "" for i in incomplete))
-        started = time.perf_counter()
-        payloads = await self._fetch(keys, budget_s)
-        self._metrics.stage(FEATURE_FETCH, time.perf_counter() - started)
-        now = self._clock()
-        by_key = {} if payloads is None else self._unpack_all(keys, payloads, now)
-        for i in incomplete:
-            lookups[i] = by_key.get(rows[i].entity or "", _FAILED_LOOKUP)
-        return lookups
+    def _filled(self, table: pa.Table, missing: np.ndarray, stored: Mapping[int, OnlineRow]) -> dict[str, np.ndarray]:
+        """Return the online features that expressions read with their stored values, float64 of shape (n,) by name."""
+        filled: dict[str, np.ndarray] = {}
+        for column, (i, at) in enumerate(self._online_columns):
+            name = self._transform.schema.names[i]
+            if name in self._computed.read:
+                values = as_floats(named_column(table, name), name).copy()
+                for row in stored:
+                    value = stored[row].values[at]
+                    if missing[row, column] and value is not None:
+                        values[row] = float(value)
+                filled[name] = values
+        return filled
 
-    async def _fetch(self, keys: Sequence[str], budget_s: float) -> Sequence[bytes | None] | None:
-        """Return one packed row per key; None when the stage failed in any way, since answers must not depend on it."""
-        assert self._features is not None
-        try:
-            payloads = await self._features.fetch(keys, budget_s)
-            if len(payloads) != len(keys):
-                raise RuntimeError(f"feature fetch returned {len(payloads)} rows for {len(keys)} keys")
-        except StoreUnavailable as exc:
-            self._metrics.lookup_failed(STORE_UNAVAILABLE, len(keys))
-            self._warn(exc)
-        except Exception as exc:  # noqa: BLE001  a faulty feature stage must not become a 500 for the whole batch
-            self._metrics.lookup_failed(STAGE_ERROR, len(keys))
-            self._log_error(exc)
-        else:
-            return payloads
-        return None
-
-    def _unpack_all(self, keys: Sequence[str], payloads: Sequence[bytes | None], now: float) -> dict[str, Lookup]:
-        try:
-            return {key: self._unpack(payload, now) for key, payload in zip(keys, payloads, strict=True)}
-        except Exception:  # noqa: BLE001  unpacked again one by one, which finds the damaged row
-            pairs = zip(keys, payloads, strict=True)
-            return {key: self._unpack_alone(key, payload, now) for key, payload in pairs}
-
-    def _unpack_alone(self, key: str, payload: bytes | None, now: float) -> Lookup:
-        """Unpack one row; a damaged one is counted, logged and returned as a failed look-up."""
-        try:
-            return self._unpack(payload, now)
-        except Exception as exc:  # noqa: BLE001  a stored row may hold any bytes
-            self._metrics.lookup_failed(DAMAGED_ROW, 1)
-            if key not in self._logged_damaged and len(self._logged_damaged) < _MAX_DAMAGED_LOGGED:
-                self._logged_damaged.add(key)
-                logger.error("the stored row of entity %r is damaged, materialize it again: %s", key, exc)
-            return _FAILED_LOOKUP
-
-    def _needs_lookup(self, row: Row) -> bool:
-        return any(row.encoded[i] is None for i, _ in self._online_columns)
+    def _fill_online(self, matrix: np.ndarray, missing: np.ndarray, stored: Mapping[int, OnlineRow]) -> None:
+        for row, online in stored.items():
+            for column, (i, at) in enumerate(self._online_columns):
+                if missing[row, column]:
+                    matrix[row, i] = self._transform.encoders[i].encode(online.values[at])
 
     def _count_stored(self, row: Row, online: OnlineRow | None) -> int:
         if online is None:
             return 0
         return sum(row.encoded[i] is None and online.values[stored] is not None for i, stored in self._online_columns)
-
-    def _unpack(self, payload: bytes | None, now: float) -> Lookup:
-        online = self._codec.unpack(payload) if payload is not None else None
-        if online is None:
-            return Lookup(found=False)
-        age = now - online.event_us / 1e6
-        if self._ttl_s is not None and age > self._ttl_s:
-            return Lookup(found=False)
-        return Lookup(online, True, age)
 
     def _vector(self, row: Row, lookup: Lookup) -> list[float]:
         online = lookup.online
@@ -232,13 +182,6 @@ class InferencePipeline:
             for value, encoder, stored in zip(row.encoded, self._transform.encoders, self._stored_index, strict=True)
         ]
 
-    def _warn(self, exc: StoreUnavailable) -> None:
-        now = time.monotonic()
-        if now >= self._next_warning:
-            self._next_warning = now + _WARN_EVERY_S
-            logger.warning("answering without online features: %s", exc)
-
-    def _log_error(self, exc: Exception) -> None:
-        if type(exc) not in self._logged_errors:
-            self._logged_errors.add(type(exc))
-            logger.error("feature fetch failed; further failures of this kind are counted, not logged", exc_info=exc)
+    def _fill_computed(self, vector: list[float], row: Row, lookup: Lookup) -> tuple[float, ...]:
+        stored = lookup.online.values if lookup.online is not None else None
+        return self._computed.fill(vector, row, stored, lookup.windows)

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+
+from data.errors import StoreUnavailable
+from data.event_store import EventOutcome, RowQuery
+from data.feature_views.event import Event
+from ray_app.prediction import RowWindows
 
 
 class FeatureStage(Protocol):
@@ -26,6 +31,45 @@ class FeatureStage(Protocol):
             StoreUnavailable: the store did not answer in time, or with an error.
         """
         ...
+
+
+class FetchedRows(NamedTuple):
+    """What the feature stage answers for a micro-batch of a model with windows; each store may fail by itself."""
+
+    stored: Sequence[bytes | None] | StoreUnavailable
+    """One packed row per entity."""
+    windows: Sequence[RowWindows] | StoreUnavailable
+    """One per query. When it failed, what was recorded is not known; asking again is safe."""
+
+
+@runtime_checkable
+class WindowStage(FeatureStage, Protocol):
+    """Reads the online store and the event store, and records events."""
+
+    async def fetch_rows(
+        self, entities: Sequence[str], queries: Sequence[RowQuery], timeout_s: float = math.inf
+    ) -> FetchedRows:
+        """Read packed rows as `fetch` does, record the rows that are events, and compute windows; all in one call.
+
+        Args:
+            entities: keys to read from the online store.
+            queries: what the rows' windows need.
+            timeout_s: seconds that the callers have left; a stage may have a shorter limit of its own.
+        """
+        ...
+
+    async def record(self, source: str, events: Sequence[Event], timeout_s: float = math.inf) -> list[EventOutcome]:
+        """Store n events of a source; returns what became of each, in order.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time, or with an error; recording them again is safe.
+        """
+        ...
+
+
+def window_stage(stage: FeatureStage | None) -> WindowStage | None:
+    """Return the stage when it knows windows, else None."""
+    return stage if isinstance(stage, WindowStage) else None
 
 
 class ModelStage(Protocol):

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
+from data.event_store import EventOutcome
 from data.schema.value_source import ValueSource
 from ray_app.monitoring.histogram import SECONDS, Histograms
 from ray_app.prediction import Prediction
@@ -24,6 +25,8 @@ STORE_UNAVAILABLE, STAGE_ERROR, DAMAGED_ROW = "store_unavailable", "stage_error"
 
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _WAYS = ("link", "handle", "retry")
+_AGES = (0.01, 0.1, 1, 10, 60, 600, 3600, 21_600, 86_400, 604_800, 2_592_000)
+REFUSED = "refused"
 _EVENTS = ("opened", "lost", "unreachable", "refused")
 
 
@@ -63,11 +66,18 @@ class GatewayMetrics:
             reason: failures.labels(replica, reason) for reason in (STORE_UNAVAILABLE, STAGE_ERROR, DAMAGED_ROW)
         }
         sources = self._counter("rayscore_feature_source_total", "Where feature values came from.", "source")
-        self._from_request, self._from_online, self._from_default = (
-            sources.labels(replica, source.value) for source in ValueSource
-        )
+        of = {source: sources.labels(replica, source.value) for source in ValueSource}
+        self._from_request, self._from_online = of[ValueSource.REQUEST], of[ValueSource.ONLINE]
+        self._from_default, self._from_events = of[ValueSource.DEFAULT], of[ValueSource.EVENTS]
+        self._from_computed = of[ValueSource.COMPUTED]
         degraded = self._counter("rayscore_degraded_total", "Answers given without the online store.")
         self.degraded = degraded.labels(replica)
+        events = self._counter("rayscore_events_total", "Events by what became of them.", "outcome")
+        outcomes = [*(outcome.name.lower() for outcome in EventOutcome), REFUSED]
+        self._event_outcomes = [events.labels(replica, outcome) for outcome in outcomes]
+        self._newest_event = self._histogram(
+            "rayscore_newest_event_age_seconds", "Age of the newest event in a row's windows, at the row's time.", _AGES
+        ).labels(replica)
         self.request_seconds = self._histogram(
             "rayscore_request_seconds", "Time to answer a /predict request, in seconds.", SECONDS
         ).labels(replica)
@@ -120,11 +130,20 @@ class GatewayMetrics:
             absent = prediction.row.encoded.count(None)
             self._from_request.inc(len(prediction.row.encoded) - absent)
             self._from_online.inc(prediction.stored)
-            self._from_default.inc(absent - prediction.stored)
+            computed = (
+                self._count_computed(prediction) if prediction.row.query is not None or prediction.computed else 0
+            )
+            self._from_default.inc(absent - prediction.stored - computed)
             if prediction.lookup.found is not None:
                 self._found[prediction.lookup.found].inc()
             if prediction.lookup.degraded:
                 self.degraded.inc()
+
+    def events(self, outcomes: Sequence[EventOutcome], refused: int = 0) -> None:
+        """Count events, recorded with a row or sent by themselves: what became of them; and those that were refused."""
+        for outcome in outcomes:
+            self._event_outcomes[outcome].inc()
+        self._event_outcomes[-1].inc(refused)
 
     def lookup_failed(self, reason: str, keys: int) -> None:
         """Count keys whose look-up failed: STORE_UNAVAILABLE, STAGE_ERROR or DAMAGED_ROW."""
@@ -166,6 +185,17 @@ class GatewayMetrics:
         """Export the state of the links to a deployment; `links` is read at every scrape."""
         self._links.labels(self._replica, deployment).set_function(lambda: links.open_links)
         self._linked.labels(self._replica, deployment).set_function(lambda: links.replicas)
+
+    def _count_computed(self, prediction: Prediction) -> int:
+        """Count the values that the service computed, and return their number; observe how old the newest event is."""
+        windows = prediction.lookup.windows
+        if windows is not None and windows.newest_age_s is not None:
+            self._newest_event.observe(windows.newest_age_s)
+        of_events = sum(value == value for value in windows.values) if windows is not None else 0
+        of_others = sum(value == value for value in prediction.computed)
+        self._from_events.inc(of_events)
+        self._from_computed.inc(of_others)
+        return of_events + of_others
 
     def _code(self, code: int) -> Counter:
         return self._codes.setdefault(code, self._requests.labels(self._replica, str(code)))

@@ -97,7 +97,7 @@ class PredictionLog:
                 replica,
                 schema.names,
                 tuple(feature.name for feature in schema.online),
-                manifest.entity.column if manifest.entity else None,
+                manifest.entity_columns,
                 options.folder,
                 options.entity_key,
                 options.flush_s,
@@ -105,6 +105,9 @@ class PredictionLog:
                 options.rotate_bytes,
                 options.keep,
                 options.prune_s,
+                tuple(window.name for window in manifest.windows),
+                tuple(feature.name for feature in schema.expressions),
+                manifest.event_time,
             )
         )
         self._count = count
@@ -256,4 +259,6 @@ def _entry(sequence: int, at_us: int, row: Answered) -> tuple[Any, ...]:
         sent.encoded,
         sent.values,
         lookup.online.values if lookup.online is not None else None,
+        *((lookup.windows.time_us, lookup.windows.values) if lookup.windows is not None else (None, ())),
+        prediction.computed,
     )

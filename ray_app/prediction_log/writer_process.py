@@ -40,14 +40,17 @@ _RETRY_S = 10.0
 _READ_BYTES = 1 << 20
 _NICE = 5
 """A lower priority than the gateway's: answers go first."""
-_SENT, _STORED, _DEFAULT = (source.letter for source in ValueSource)
+_SENT, _STORED, _DEFAULT = ValueSource.REQUEST.letter, ValueSource.ONLINE.letter, ValueSource.DEFAULT.letter
+_EVENTS, _COMPUTED = ValueSource.EVENTS.letter, ValueSource.COMPUTED.letter
 
 
 class Entry(NamedTuple):
     """One row as it is logged; it is sent as a plain tuple.
 
     `encoded` and `online` are as in Row and OnlineRow (None: the store had no row, or was not asked); `sent` is the
-    decoded JSON object of the request. `at_us` is microseconds since 1970.
+    decoded JSON object of the request. `at_us` is microseconds since 1970. `windows` has the values of the windows and
+    `time_us` the time as of which they were computed (None: no windows, or no answer); `computed` the values of the
+    expressions; NaN = missing.
     """
 
     sequence: int
@@ -65,21 +68,24 @@ class Entry(NamedTuple):
     encoded: Sequence[float | None]
     sent: dict[str, Any]
     online: Sequence[Any] | None
+    time_us: int | None = None
+    windows: Sequence[float | str] = ()
+    computed: Sequence[float] = ()
 
 
 class WriterOptions(NamedTuple):
     """Options of a writer.
 
-    `features` and `online`: names in the order of the vector and of the stored values; `entity`: the request's column
-    with the entity. `entity_key`: key to hash entities with, None to write them as they are. `flush_s`: seconds
-    between flushes; a crash loses no more. A stream becomes Parquet after `rotate_s` seconds or `rotate_bytes`. Files
-    beyond `keep` are removed every `prune_s` seconds.
+    `features` and `online`: names in the order of the vector and of the stored values; `entities`: the columns of a
+    request that name entities. `entity_key`: key to hash entities with, None to write them as they are. `flush_s`:
+    seconds between flushes; a crash loses no more. A stream becomes Parquet after `rotate_s` seconds or
+    `rotate_bytes`. Files beyond `keep` are removed every `prune_s` seconds.
     """
 
     replica: str
     features: tuple[str, ...]
     online: tuple[str, ...]
-    entity: str | None
+    entities: tuple[str, ...]
     folder: Path
     entity_key: bytes | None
     flush_s: float
@@ -87,6 +93,12 @@ class WriterOptions(NamedTuple):
     rotate_bytes: int
     keep: Retention
     prune_s: float
+    windows: tuple[str, ...] = ()
+    """Names in the order of an entry's values of windows."""
+    computed: tuple[str, ...] = ()
+    """Names in the order of an entry's values of expressions."""
+    event_time: str | None = None
+    """The request's column with the time; `online` holds the time in force under its name."""
 
 
 def frame(content: object) -> bytes:
@@ -149,6 +161,7 @@ class _Writer:
         self._schema = log_schema(options.features)
         stored_at = {name: at for at, name in enumerate(options.online)}
         self._stored_at = [stored_at.get(name) for name in options.features]
+        self._served = {name: _EVENTS for name in options.windows} | {name: _COMPUTED for name in options.computed}
         self._stream: LogStream | None = None
         self._unflushed = 0
         self._retry_at = 0.0
@@ -271,20 +284,37 @@ class _Writer:
     def _sources(self, row: Entry) -> str:
         """The source of each feature's value, one letter a feature; see `ValueSource.letter`."""
         stored = row.online or ()
-        return "".join(
+        letters = [
             _SENT if sent is not None else _STORED if stored and at is not None and stored[at] is not None else _DEFAULT
             for sent, at in zip(row.encoded, self._stored_at, strict=True)
-        )
+        ]
+        if self._served:
+            values = self._served_values(row)
+            for at, name in enumerate(self._options.features):
+                if values.get(name) is not None:
+                    letters[at] = self._served[name]
+        return "".join(letters)
+
+    def _served_values(self, row: Entry) -> dict[str, Any]:
+        """Values of windows and expressions by name, None = missing; of windows only those that were answered."""
+        pairs = [
+            *zip(self._options.windows, row.windows, strict=False),
+            *zip(self._options.computed, row.computed, strict=True),
+        ]
+        return {name: None if value != value else value for name, value in pairs}
 
     def _online(self, row: Entry) -> bytes | None:
-        if row.online is None:
+        if row.online is None and not self._served:
             return None
-        return orjson.dumps(dict(zip(self._options.online, row.online, strict=True)))
+        stored = dict(zip(self._options.online, row.online, strict=True)) if row.online is not None else {}
+        if self._options.event_time is not None and row.time_us is not None:
+            stored[self._options.event_time] = row.time_us
+        return orjson.dumps(stored | self._served_values(row))
 
     def _sent(self, row: Entry) -> bytes:
         sent = row.sent
-        if self._options.entity_key is not None and self._options.entity is not None:
-            sent = {name: value for name, value in sent.items() if name != self._options.entity}
+        if self._options.entity_key is not None and self._options.entities:
+            sent = {name: value for name, value in sent.items() if name not in self._options.entities}
         return orjson.dumps(sent)
 
     def _entity(self, entity: str | None) -> str | None:

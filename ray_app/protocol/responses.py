@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from data.errors import (
     StoreUnavailable,
     VersionUnavailable,
 )
+from data.schema.feature import Feature, FeatureType
 from data.schema.value_source import ValueSource
 from data.transform.derived_time import derive_sent
 from data.transform.encoding import Transform
@@ -28,6 +30,7 @@ from tune.registry.bundle import BundleManifest
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
+_EPOCH = datetime(1970, 1, 1)
 
 _STATUS: dict[type[Exception], tuple[int, str]] = {
     RefusedItem: (422, "The features are not valid"),
@@ -68,6 +71,8 @@ class ResponseRenderer:
         self._encoders = transform.encoders
         self._threshold = manifest.threshold
         self.version = version
+        self._windows = {window.name: at for at, window in enumerate(manifest.windows)}
+        self._expressions = {feature.name: at for at, feature in enumerate(manifest.schema_.expressions)}
         online = [feature.name for feature in manifest.schema_.online]
         self._stored_at = {name: at for at, name in enumerate(online)}
 
@@ -80,6 +85,7 @@ class ResponseRenderer:
 
         `epoch` is that of the traffic rules by which this version answers.
         """
+        windows = prediction.lookup.windows
         answer: dict[str, Any] = {
             "probability": prediction.probability,
             "label": self.label(prediction.probability),
@@ -91,12 +97,20 @@ class ResponseRenderer:
         }
         if prediction.row.key is not None:
             answer["key"] = prediction.row.key
+        if prediction.row.records:
+            answer["recorded"] = windows is not None and windows.recorded
         if detail:
+            if windows is not None:
+                answer["event_time"] = _iso(windows.time_us)
+                answer["newest_event_age_s"] = windows.newest_age_s
             answer["features"] = self.features(prediction)
         return answer
 
     def features(self, prediction: Prediction) -> dict[str, dict[str, Any]]:
-        """Return by feature the value that was used, its `source`, and `unseen` for a category unknown to the model."""
+        """Return by feature the value that was used, its `source`, and `unseen` for a category unknown to the model.
+
+        A window feature also has `events`, the number of events that it was computed from; null when it was not.
+        """
         return {name: self._feature(i, prediction) for i, name in enumerate(self._manifest.schema_.names)}
 
     def _feature(self, i: int, prediction: Prediction) -> dict[str, Any]:
@@ -108,6 +122,10 @@ class ResponseRenderer:
             sent = prediction.row.values
             value = sent[feature.name] if feature.derive is None else derive_sent(feature, sent)
             source = ValueSource.REQUEST
+        elif feature.is_window or feature.is_expression:
+            computed = self._computed_value(feature, prediction)
+            if computed is not None:
+                value, source = computed, ValueSource.EVENTS if feature.is_window else ValueSource.COMPUTED
         elif prediction.lookup.online is not None and feature.name in self._stored_at:
             stored = prediction.lookup.online.values[self._stored_at[feature.name]]
             if stored is not None:
@@ -115,7 +133,24 @@ class ResponseRenderer:
         rendered: dict[str, Any] = {"value": value, "source": source.value}
         if value is not None and encoder.unseen(value):
             rendered["unseen"] = True
+        if feature.is_window:
+            windows = prediction.lookup.windows
+            rendered["events"] = windows.counts[self._windows[feature.name]] if windows is not None else None
         return rendered
+
+    def _computed_value(self, feature: Feature, prediction: Prediction) -> float | int | str | None:
+        """Return the value of a window or an expression, None when it is missing."""
+        windows = prediction.lookup.windows
+        value: float | str = math.nan
+        if feature.is_expression:
+            value = prediction.computed[self._expressions[feature.name]]
+        elif windows is not None:
+            value = windows.values[self._windows[feature.name]]
+        if isinstance(value, str):
+            return value
+        if math.isnan(value):
+            return None
+        return int(value) if feature.type is FeatureType.INTEGER and value == int(value) else value
 
 
 def problem(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
@@ -142,6 +177,11 @@ def problem(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
 def dumps(value: Any) -> bytes:
     """Encode a value as JSON; NaN and infinity become null."""
     return orjson.dumps(value)
+
+
+def _iso(time_us: int) -> str:
+    """Return a time in microseconds since 1970 UTC as ISO 8601 text."""
+    return f"{_EPOCH + timedelta(microseconds=time_us):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float | None]:

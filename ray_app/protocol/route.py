@@ -27,7 +27,11 @@ class RouteReply(NamedTuple):
 
 
 class Route(NamedTuple):
-    """The methods of a route and its handler, whose RayscoreError is answered as problem details."""
+    """The methods of a route and its handler, whose RayscoreError is answered as problem details.
+
+    A body of more than `body_limit` bytes is refused.
+    """
 
     methods: tuple[str, ...]
     answer: Callable[[RouteRequest], Awaitable[RouteReply]]
+    body_limit: int = 65_536

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.errors import InvalidRow, RayscoreError
-from data.schema.feature import Source
+from data.schema.feature import Feature, Source
 from data.transform.derived_time import derive_value
 from data.transform.encoding import Transform, json_type
 from data.transform.entity_key import LONGEST
 from data.transform.missing import is_blank
 from data.transform.time_values import EXPECTED, time_us
 from ray_app.prediction import Row
+from ray_app.protocol.window_fields import WindowFields
 from tune.registry.bundle import BundleManifest
 
 # Unknown fields named in one answer: a hint costs tens of microseconds, and a body can have 100,000 names.
@@ -46,7 +47,9 @@ class RowParser:
             (at, encoder) for at, encoder in enumerate(transform.encoders) if encoder.feature.derive is not None
         )
         self._computed = {encoder.feature.name: encoder.feature.inputs for _, encoder in self._derived}
-        self._not_sent = self._online_only | self._computed.keys()
+        self._windows = WindowFields(manifest) if manifest.windows else None
+        self._served = {f.name: f for f in manifest.schema_.features if f.is_window or f.is_expression}
+        self._not_sent = self._online_only | self._computed.keys() | self._served.keys()
         # Of a time that several features come from, whether one of them is required.
         self._times: dict[str, bool] = {}
         for _, encoder in self._derived:
@@ -54,10 +57,15 @@ class RowParser:
                 self._times[name] = self._times.get(name, False) or encoder.feature.required
         entity = {manifest.entity.column} if manifest.entity else set()
         sent = set(manifest.schema_.columns) - self._online_only
-        self._known = sent | entity | ({self._key} if self._key else set())
+        events = (self._windows.names if self._windows is not None else frozenset()) - self._not_sent
+        self._known = sent | entity | events | ({self._key} if self._key else set())
 
-    def parse(self, item: Any) -> Row:
+    def parse(self, item: Any, event_key: str = "") -> Row:
         """Return the row of one decoded JSON object.
+
+        Args:
+            item: the object.
+            event_key: key of the row's events when it names none.
 
         Raises:
             RefusedItem: it is no object, or fields are unknown, missing or wrong; names each of them.
@@ -72,9 +80,10 @@ class RowParser:
         if self._derived:
             self._derive(item, encoded, errors)
         key = self._parse_key(item, errors)
+        query = self._windows.parse(item, event_key, errors) if self._windows is not None else None
         if errors:
             raise RefusedItem(errors)
-        return Row(entity, key, encoded, item)
+        return Row(entity, key, encoded, item, query)
 
     def _encode(self, item: dict[str, Any], errors: list[InvalidRow]) -> list[float | None]:
         encoded: list[float | None] = []
@@ -161,7 +170,13 @@ class RowParser:
         if name in self._computed:
             columns = " and ".join(f"'{column}'" for column in self._computed[name])
             return InvalidRow(shown, f"is derived by the service; send {columns} instead")
+        if name in self._served:
+            return InvalidRow(shown, f"is computed by the service {_computed_from(self._served[name])}; do not send it")
         near = difflib.get_close_matches(name[:80], self._known, n=1, cutoff=0.5)
         known = ", ".join(sorted(self._known)[:_MOST_KNOWN])
         hint = f"did you mean '{near[0]}'?" if near else f"known fields: {known}"
         return InvalidRow(shown, f"unknown field; {hint}")
+
+
+def _computed_from(feature: Feature) -> str:
+    return "from events" if feature.is_window else f"as {feature.expression}"

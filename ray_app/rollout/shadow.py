@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ray_app.inference.model_versions import LoadedVersion, ModelVersions, VersionsView
 from ray_app.inference.observers import Answered, Failed
+from ray_app.prediction import Row
 from ray_app.rollout.shadow_comparison import ShadowComparison
 from tune.registry.traffic_rules import BUCKETS, bucket
 
@@ -115,7 +116,7 @@ class Shadow:
         began = time.perf_counter()
         try:
             # Parsed anew from the request: another version may encode values in another way.
-            rows = [loaded.parser.parse(each.row.prediction.row.values) for each in batch]
+            rows = [_again(loaded, each.row) for each in batch]
             scored = await asyncio.wait_for(loaded.inference.predict(rows, _TIMEOUT_S), _TIMEOUT_S)
         except Exception:
             # Any failure of a shadow is counted, and must not affect live traffic.
@@ -130,3 +131,12 @@ class Shadow:
                 (each.row.label, loaded.renderer.label(shadow.probability)),
                 (each.row.latency_s, took),
             )
+
+
+def _again(loaded: LoadedVersion, answered: Answered) -> Row:
+    """Return an answered row as a version parses it, with the windows of the time at which it was answered."""
+    row, windows = answered.prediction.row, answered.prediction.lookup.windows
+    parsed = loaded.parser.parse(row.values, answered.request_id)
+    if row.query is None:
+        return parsed
+    return parsed.unrecorded(row.query.time_us if windows is None else windows.time_us, row.query.key)

@@ -19,7 +19,8 @@ from data.schema.use_case import Entity, Split, UseCase, parse_use_case
 from ray_app import __main__ as ray_app
 from ray_app.cli.rayscore import LINE as RAYSCORE
 from tests.support.serving.metrics import every_metric
-from tests.support.serving.predict_app import build_app, run
+from tests.support.serving.predict_app import ServedApp, build_app, run
+from tests.support.serving.window_app import swipes_app
 from tune import __main__ as tune
 
 ROOT = Path(__file__).parents[2]
@@ -206,19 +207,20 @@ def test_example_use_cases_are_valid():
         parse_use_case(block, "docs/use-cases.md")
 
 
-def test_routes():
-    """The HTTP reference has each route of the application, and no other."""
+def test_routes(tmp_path: Path):
+    """The HTTP reference has each route of an application with windows, which has all, and no other."""
     documented = {
         name
         for cells in rows(section(doc("http-api.md"), "Routes"), "route")
         for name in names(cells[0]) + names(cells[2])
     }
 
-    async def known() -> str:
-        async with build_app().client() as client:
+    async def known(served: ServedApp) -> str:
+        async with served.client() as client:
             return (await client.get("/nowhere")).json()["detail"]
 
-    there = set(run(known()).partition("there are: ")[2].split(", "))
+    with swipes_app(tmp_path / "events.db") as served:
+        there = set(run(known(served)).partition("there are: ")[2].split(", "))
     assert {name for name in documented if name.startswith("/")} == there
 
 

@@ -60,6 +60,7 @@ def pack(
         event_time=use_case.event_time,
         entity=use_case.entity,
         view=use_case.view,
+        events=use_case.events,
         calibration=use_case.calibration,
         threshold=threshold,
         metrics=dict(metrics),

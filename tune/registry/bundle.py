@@ -30,11 +30,14 @@ from pydantic import (
 )
 
 from data.errors import BundleError, faults
+from data.schema.event_source import EventSource
 from data.schema.feature import Feature, Scalar
 from data.schema.feature_schema import FeatureSchema
+from data.schema.feature_views import window_features
 from data.schema.model_policy import Calibration
 from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import Entity
+from data.schema.window_feature import WindowFeature
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -82,6 +85,8 @@ class BundleManifest(BaseModel):
     entity: Entity | None = None
     view: str
     """Name of the rows in the online store that hold the online features."""
+    events: dict[str, EventSource] = Field(default_factory=dict)
+    """Sources of the events that the window features aggregate, by name."""
     calibration: Calibration = Calibration.NONE
     """How the ONNX model corrects the booster's probabilities."""
     threshold: float = Field(ge=0, le=1)
@@ -115,6 +120,26 @@ class BundleManifest(BaseModel):
         return (feature.vocabulary or ())[: self.common_words.get(feature.name, 0)]
 
     @property
+    def windows(self) -> tuple[WindowFeature, ...]:
+        """The window features with their sources and entities, by name: the order in which their values are fetched.
+
+        Versions that serve together may have them in different orders in their schemas.
+        """
+        return tuple(sorted(window_features(self.schema_, self.events), key=lambda window: window.name))
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether rows need more than what a request sends: features from the online store, or windows over events."""
+        return bool(self.schema_.online or self.schema_.windows)
+
+    @property
+    def entity_columns(self) -> tuple[str, ...]:
+        """The fields of a request that say whose row it is: the entity's, and those of the events' entities."""
+        columns = [self.entity.column] if self.entity is not None else []
+        columns += [column for source in self.events.values() for column in source.entity_columns]
+        return tuple(dict.fromkeys(columns))
+
+    @property
     def contract(self) -> str:
         """Hash (16 hex digits) of what clients and online store depend on: equal for versions that serve together."""
         said = json.dumps(self._said(), sort_keys=True, separators=(",", ":"))
@@ -134,20 +159,26 @@ class BundleManifest(BaseModel):
 
     def _said(self) -> dict[str, str]:
         entity = f"{self.entity.column} ({self.entity.type})" if self.entity else "none"
+        windows = {window.name: _window_clause(window) for window in self.windows}
         features = {
-            f"feature {f.name}": f"{f.type.value} from {f.source.value}{_clauses(f)}" for f in self.schema_.features
+            f"feature {f.name}": f"{f.type.value} from {f.source.value}{windows.get(f.name, '')}{_clauses(f)}"
+            for f in self.schema_.features
         }
-        return {"name": self.name, "label": self.label, "entity": entity, "view": self.view, **features}
+        events = {f"events {name}": _source_clauses(source) for name, source in self.events.items()}
+        times = {"key": self.key or "none", "event time": self.event_time or "none"} if events else {}
+        said = {"name": self.name, "label": self.label, "entity": entity, "view": self.view}
+        return {**said, **times, **events, **features}
 
     @model_serializer(mode="wrap")
     def _sparse(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Without a profile that is not there, so that the digests of bundles of before it stay what they are.
-        return {name: value for name, value in dump(self).items() if (name, value) != ("training_profile", None)}
+        # Without what is not there, so that the digests of bundles of before it stay what they are.
+        return {name: value for name, value in dump(self).items() if (name, value) not in _UNSAID}
 
     @model_validator(mode="after")
     def _fitted(self) -> BundleManifest:
         if not self.schema_.fitted:
             raise ValueError("schema_ is not fitted: a category has no vocabulary")
+        self.windows  # noqa: B018  read for its error: a window over events that are not declared
         return self
 
 
@@ -242,6 +273,24 @@ class Bundle:
                     f"{origin}: {name} is not the file that {MANIFEST} describes; publish the model again"
                 )
         return cls(manifest, files[ONNX], files[BOOSTER], files[CARD].decode())
+
+
+_UNSAID = (("training_profile", None), ("events", {}))
+"""Fields of a manifest with the values that they have where nothing is declared."""
+
+
+def _window_clause(window: WindowFeature) -> str:
+    of = f" of {window.of}" if window.of is not None else ""
+    tests = window.where.comparisons if window.where is not None else ()
+    where = "".join(f", {each.name} {each.sign} {each.constant!r}" for each in tests)
+    current = ", with the current" if window.with_current else ""
+    span = f"{window.window_us} us until {window.delay_us} us before"
+    return f" {window.source}: {window.aggregate.value}{of} by {window.by}{where} in {span}{current}"
+
+
+def _source_clauses(source: EventSource) -> str:
+    said = source.model_dump(mode="json", exclude_defaults=True)
+    return json.dumps(said, sort_keys=True, separators=(",", ":"))
 
 
 def _clauses(feature: Feature) -> str:

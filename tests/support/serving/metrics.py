@@ -13,6 +13,8 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from data.errors import StoreUnavailable
+from data.event_store import EventStore
 from data.online_store.sqlite import SqliteStore
 from ray_app.control.messages import FUSED, ReplicaReport
 from ray_app.control.supervised_loop import SupervisedLoop
@@ -24,6 +26,7 @@ from ray_app.deployments.replica_metrics import (
     ProcessMetrics,
     StoreMetrics,
 )
+from ray_app.inference.event_windows import EventWindows
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
@@ -108,13 +111,17 @@ def steered() -> ControlMetrics:
     return ControlMetrics(place.control, place.rollout_driver, lambda: 0)
 
 
+def _no_events() -> EventStore:
+    raise StoreUnavailable("no events")
+
+
 def stage_boards() -> list[Collector]:
     """Those of a feature-fetch and of a model replica."""
     view, digest, model = card_bundle().manifest.view, card_bundle().digest, OnnxModel(card_bundle())
     server = LinkServer(lambda request: request, Handshake(b"secret", "Model", "f"))
     with TemporaryDirectory() as folder, closing(SqliteStore(Path(folder) / "online.db", view, create=True)) as store:
         return [
-            StoreMetrics("f1", LocalFeatures(lambda: store)),
+            StoreMetrics("f1", LocalFeatures(lambda: store, windows=EventWindows(_no_events, card_bundle().manifest))),
             ModelMetrics("m1", lambda: {"1": digest}, lambda wanted: model),
             LinkMetrics("m1", "Model", server),
             ControlLoopMetrics("m1", "Model", SupervisedLoop("the test", partial(asyncio.sleep, 1.0))),

@@ -23,6 +23,7 @@ from data.settings import Settings
 from ray_app.console.routes import ConsoleRoutes
 from ray_app.http.admin import AdminRoutes
 from ray_app.http.asgi import PredictApp
+from ray_app.http.events import EventLimits, EventRoutes
 from ray_app.http.predict_handler import PredictHandler
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.inference.micro_batching import MicroBatcher
@@ -30,7 +31,7 @@ from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.model_versions import ModelVersions, VersionParts, load_version
 from ray_app.inference.observers import Observer
 from ray_app.inference.onnx_model import OnnxModel
-from ray_app.inference.stages import FeatureStage, ModelStage
+from ray_app.inference.stages import FeatureStage, ModelStage, window_stage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.monitoring.scrape import PATH, OwnMetrics, Scrape
 from tests.support.training.models import card_bundle
@@ -162,7 +163,9 @@ def build_app(
 
     handler = PredictHandler(versions, metrics, values.max_items, observers)
     scrape = Scrape("replica-1", OwnMetrics("Gateway", metrics.registry), ("Gateway",), None)
+    limits = EventLimits(values.max_body_bytes, values.max_items, values.request_timeout_ms / 1000)
     routes = {
+        **EventRoutes(values.events_token, bundle.manifest, window_stage(features), metrics, limits).routes(),
         **AdminRoutes(values.admin_token, forward).routes(),
         **ConsoleRoutes(forward, readiness, values.admin_token is not None).routes(),
         PATH: scrape.route,

@@ -14,5 +14,7 @@ def test_words_and_letters_are_those_of_files_and_answers():
         ("r", "request", '"request"'),
         ("o", "online", '"online"'),
         ("d", "default", '"default"'),
+        ("e", "events", '"events"'),
+        ("c", "computed", '"computed"'),
     ]
-    assert sources("dor") == ["default", "online", "request"]
+    assert sources("dorec") == ["default", "online", "request", "events", "computed"]
