@@ -8,6 +8,8 @@ from typing import Any
 
 from data.schema.feature import Feature, FeatureType, Scalar, Source
 from data.transform.time_values import EXPECTED
+from ray_app.protocol.openapi_events import entity_types, events_operation, window_properties
+from ray_app.protocol.window_fields import WindowFields
 from tune.registry.bundle import BundleManifest
 
 _TYPES = {
@@ -30,6 +32,8 @@ def example(manifest: BundleManifest) -> dict[str, Any]:
             body |= {name: manifest.example.get(name, _EXAMPLE_TIME) for name in feature.inputs}
         elif feature.source is Source.REQUEST:
             body[feature.name] = _example_value(manifest, feature)
+    if manifest.windows:
+        body = {name: 0 if kind == "integer" else "example" for name, kind in entity_types(manifest).items()} | body
     return body
 
 
@@ -62,6 +66,7 @@ def openapi(manifest: BundleManifest, version: str, max_items: int) -> dict[str,
         },
         "paths": {
             "/predict": {"post": _predict(manifest, max_items)},
+            **({"/events": {"post": events_operation(manifest, max_items)}} if manifest.windows else {}),
             "/health": {"get": _get("Liveness: the process answers", {"status": {"type": "string"}})},
             "/ready": {"get": _ready()},
             "/model/info": {"get": _get("The model served: features, threshold, metrics", {})},
@@ -135,12 +140,15 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
         properties[manifest.entity.column] = {"type": kind, "description": "Key of the online features"}
         required.append(manifest.entity.column)
     for feature in manifest.schema_.features:
-        if feature.source is not Source.ONLINE and feature.derive is None:
+        if feature.source in (Source.REQUEST, Source.EITHER) and feature.derive is None:
             properties[feature.name] = _feature(feature, manifest.shown_words(feature))
             required += [feature.name] if feature.required else []
     times = _times(manifest)
     properties |= times
     required += [name for name, described in times.items() if "nullable" not in described]
+    if manifest.windows:
+        properties = window_properties(manifest) | properties
+        required += [name for name in WindowFields(manifest).required if name not in required]
     if manifest.key is not None:
         properties[manifest.key] = {
             "oneOf": [{"type": "string"}, {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}],
@@ -210,7 +218,17 @@ def _prediction() -> dict[str, Any]:
                 "description": "null: store not asked or failed",
             },
             "online_age_s": {"type": "number", "nullable": True, "description": "Age of the online values in seconds"},
-            "degraded": {"type": "boolean", "description": "The store failed: defaults took its place"},
+            "degraded": {"type": "boolean", "description": "A store failed: defaults took its place"},
+            "recorded": {
+                "type": "boolean",
+                "description": "Of a use case that records: whether the event store holds the row as an event",
+            },
+            "event_time": {"type": "string", "description": "With detail=1: the time that windows are of"},
+            "newest_event_age_s": {
+                "type": "number",
+                "nullable": True,
+                "description": "With detail=1: age of the newest event in the windows",
+            },
             "request_id": {"type": "string"},
             "key": {"description": "The key that was sent"},
             "features": {"type": "object", "description": "With detail=1: value and source of each feature"},

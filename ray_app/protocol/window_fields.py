@@ -28,10 +28,7 @@ class WindowFields:
     def __init__(self, manifest: BundleManifest, clock: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
         self._clock = clock
         self._key, self._time = manifest.key, manifest.event_time
-        self._entities = tuple(
-            _entity(manifest.events[each.source], each.entity)
-            for each in WindowPlan(manifest.windows, manifest.events).slices
-        )
+        self._entities = slice_entities(manifest)
         self._own = own_sources(manifest)
         # However old: the windows of a row are those of its own time, so that what is past can be replayed.
         self._parsers = {
@@ -72,6 +69,12 @@ class WindowFields:
                 wrong.add(error.field)
                 errors.append(error)
         return RowQuery(key, moment, entities, own)
+
+
+def slice_entities(manifest: BundleManifest) -> tuple[EventEntity, ...]:
+    """Return the entity of each slice of events that a row's windows read, in their order."""
+    slices = WindowPlan(manifest.windows, manifest.events).slices
+    return tuple(_entity(manifest.events[each.source], each.entity) for each in slices)
 
 
 def own_sources(manifest: BundleManifest) -> dict[str, EventSource]:

@@ -127,8 +127,8 @@ class Workplace:
         settings = self.settings
         run = MlflowRuns(settings.tracking_uri, settings.artifact_dir, "test").start("test", {})
         registry = Registry(settings.tracking_uri, settings.artifact_dir)
-        version = registry.publish(bundle or card_bundle(), run)
-        registry.set_alias("card_fraud", CHAMPION, version)
+        bundle = bundle or card_bundle()
+        registry.set_alias(bundle.manifest.name, CHAMPION, registry.publish(bundle, run))
 
     def fill_store(self, table: Path) -> None:
         """Do what `python -m data materialize` does with a small table, without the cluster that it starts."""

@@ -8,6 +8,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,10 @@ from data.prediction_log.wide_table import write_wide
 from ray_app.prediction_log.log import LogOptions, PredictionLog, Sampling
 from ray_app.prediction_log.stream_files import to_parquet
 from tests.support.environment.waiting import wait_for
-from tests.support.serving.predict_app import ROW, manifest
+from tests.support.serving.predict_app import ROW, build_app, manifest, run
 from tests.support.serving.prediction_log import ALL, answered
 from tests.support.serving.prediction_log import counted as counted
+from tests.support.serving.window_app import swipe, swipes_bundle, swipes_stage
 from tests.support.training.models import card_table
 
 
@@ -200,3 +202,26 @@ def test_tables_of_different_models_are_put_side_by_side(written, tmp_path: Path
 
     assert write_wide([file, fewer], [*file.features, *fewer.features], target) == 400
     assert pq.ParquetFile(target).read(["feature_only"]).column(0).null_count == 200
+
+
+def test_windows_and_expressions_are_in_the_log_with_their_time(tmp_path: Path):
+    """Each computed value is there raw, with its source and the time it is of; with a key no entity is."""
+    bundle = swipes_bundle()
+    log = PredictionLog("gateway-1", bundle.manifest, LogOptions(tmp_path / "log", ALL, entity_key=b"secret"))
+    with swipes_stage(tmp_path / "events.db") as stage:
+        served = build_app(stage, bundle=bundle, observers=[log])
+        rows = [{**swipe(at, 0, amount=0.1 + at), "swiped_at": None} for at in range(2)]
+        shown = [run(served.post(row, "/predict?detail=1")).json() for row in rows]
+    log.close()
+    (file,) = read_log(tmp_path / "log")
+    for row, answer in zip(file.table.to_pylist(), shown, strict=True):
+        used = dict(zip(file.features, sources(row["sources"]), strict=True))
+        assert used == {name: feature["source"] for name, feature in answer["features"].items()}
+        logged = json.loads(row["online"])
+        moment = datetime.fromisoformat(answer["event_time"].replace("Z", "+00:00"))
+        assert datetime.fromtimestamp(logged["swiped_at"] / 1e6, timezone.utc) == moment
+        computed = {name for name, source in used.items() if source in ("events", "computed")}
+        assert {name: logged[name] for name in computed} == {
+            name: answer["features"][name]["value"] for name in computed
+        }
+        assert not {"card_id", "terminal_id"} & json.loads(row["sent"]).keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from data.schema.feature_schema import FeatureSchema
 from data.transform.encoding import FeatureEncoder
 from ray_app.protocol.openapi import example, openapi
 from tests.support.serving.predict_app import FULL, ROW, build_app, manifest, run
+from tests.support.serving.window_app import EVENTS_TOKEN, report, swipe, swipes_app, swipes_bundle
 from tests.support.training.models import card_bundle
 from tune.registry.bundle import BundleManifest, Probe
 
@@ -176,3 +178,26 @@ def test_example_of_a_feature_without_typical_value_is_acceptable(declared: Feat
     shown = example(older)["f"]
     assert shown == value
     FeatureEncoder(declared).accept(shown)
+
+
+def test_a_model_with_windows_documents_what_they_need(tmp_path: Path):
+    """Its example is answered, its answer and its events are as described, and what is computed is no field."""
+    read = document(swipes_bundle().manifest)
+
+    def holds(value: Any, schema: dict[str, Any]) -> None:
+        Draft4Validator(resolved(read, {"allOf": [schema]})).validate(value)
+
+    components, events = read["components"]["schemas"], read["paths"]["/events"]["post"]
+    one = read["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"]["one"]["value"]
+    sent = {"source": "reports", "events": report(1, 0, True)}
+    with swipes_app(tmp_path / "events.db", events_token=EVENTS_TOKEN) as served:
+        for row in (one, swipe(1, 0)):
+            answer = run(served.post(row, "/predict?detail=1"))
+            assert answer.status_code == 200, answer.text
+            holds(row, components["Row"])
+            holds(answer.json(), components["Prediction"])
+        taken = run(served.post(sent, "/events", authorization=f"Bearer {EVENTS_TOKEN}")).json()
+    holds(sent, events["requestBody"]["content"]["application/json"]["schema"])
+    holds(taken, events["responses"]["200"]["content"]["application/json"]["schema"])
+    assert not {"card_count_1d", "amount_ratio", "fraud"} & components["Row"]["properties"].keys()
+    assert components["Row"]["required"] == ["amount", "card_id", "terminal_id"]

@@ -9,11 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from data.errors import BundleError
+from data.schema.use_case import parse_use_case
 from data.transform.encoding import Transform
+from tests.support.serving.window_app import SWIPES, swipes_bundle, swipes_use_case
 from tests.support.training.models import card_bundle
-from tune.registry.bundle import Bundle
+from tune.registry.bundle import Bundle, BundleManifest
 from tune.training.onnx_export import OnnxScorer
 
 FILES = ["booster.ubj", "bundle.json", "card.md", "model.onnx"]
@@ -112,3 +115,28 @@ def test_importing_the_bundle_is_cheap():
     code = f"import sys, tune.registry.bundle; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_windows_and_their_events_are_part_of_the_contract():
+    """A model with another window, or another source of events, does not serve beside this one; words say where."""
+    use_case, mine = swipes_use_case(), swipes_bundle().manifest
+    other = parse_use_case(SWIPES.replace('window = "1d"', 'window = "2d"'), "swipes.toml")
+    longer = mine.model_copy(update={"schema_": other.schema_})
+    unrecorded = {**use_case.events, "swipes": use_case.events["swipes"].model_copy(update={"record": False})}
+    assert mine.contract != longer.contract
+    assert [line.partition(":")[0] for line in longer.differences(mine)] == ["feature card_count_1d"]
+    silent = mine.model_copy(update={"events": unrecorded})
+    assert [line.partition(":")[0] for line in silent.differences(mine)] == ["events swipes"]
+
+
+def test_a_bundle_without_events_says_nothing_of_them():
+    """The manifest of a model without windows has no such key, so that digests and contracts of before stay."""
+    assert "events" not in json.loads(card_bundle().manifest.model_dump_json())
+    assert "events" in json.loads(swipes_bundle().manifest.model_dump_json())
+    assert Bundle.from_bytes(swipes_bundle().to_bytes()).manifest.windows == swipes_bundle().manifest.windows
+
+
+def test_a_window_over_events_that_are_not_declared_is_no_bundle():
+    """A manifest whose windows have no source is refused when it is read, not when a row is scored."""
+    with pytest.raises(ValidationError, match="a window feature needs"):
+        BundleManifest.model_validate({**swipes_bundle().manifest.model_dump(), "events": {}})
