@@ -71,7 +71,7 @@ VARIABLES = {
     "RAY_SERVE_HAPROXY_LOG_TARGET": _with_lines("127.0.0.1:514 local0 emerg", (*_GLOBAL, "log 127.0.0.1:514")),
     "RAY_SERVE_HAPROXY_MAXCONN": str(CONNECTIONS),
     # Resend a request whose gateway died before answering. Ray's default leaves this out because a POST may not be
-    # idempotent; here predictions only read, and admin changes are recognised by ATTEMPT.
+    # idempotent; here events are recognised by their key, else by ATTEMPT, and so are admin changes.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "2",
 }
