@@ -63,8 +63,8 @@ def read_request_id(headers: Headers) -> str:
 
 def event_key(headers: Headers, request_id: str) -> str:
     """Return the key of events that name none: the same when the request is sent again, by its client or by HAProxy."""
-    attempt = headers.get(_ATTEMPT)
-    if attempt is None or headers.get(b"x-request-id") == request_id.encode():
+    attempt, sent = headers.get(_ATTEMPT), headers.get(b"x-request-id")
+    if attempt is None or (sent is not None and sent == request_id.encode()):
         return request_id
     return attempt.decode("latin-1")[:200]
 
