@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from data.errors import ConfigError
+from data.schema.event_paths import EventPaths
 from data.schema.use_case import UseCase, load_use_case
 from data.settings import load_settings
 
@@ -30,6 +32,32 @@ def add_use_case(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="name of a shipped use case or path of a file (default: RAYSCORE_USE_CASE, else card_fraud)",
     )
+
+
+def add_events(parser: argparse.ArgumentParser) -> None:
+    """Add `--history` and `--events`: where the events are that a table does not hold itself."""
+    parser.add_argument(
+        "--history", type=Path, metavar="PATH", help="earlier rows of the table: events of windows, and nothing else"
+    )
+    parser.add_argument(
+        "--events",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="events of a source that are not rows of the table; may be repeated",
+    )
+
+
+def events_of(args: argparse.Namespace) -> EventPaths:
+    """Return what the options of `add_events` name; raises ConfigError."""
+    others: dict[str, Path] = {}
+    for option in args.events:
+        name, _, path = option.partition("=")
+        if not name or not path or name in others:
+            why = "the source is named twice" if name in others else "expected NAME=PATH, e.g. reports=reports.parquet"
+            raise ConfigError(f"--events {option}: {why}")
+        others[name] = Path(path)
+    return EventPaths(args.history, others)
 
 
 def use_case_of(args: argparse.Namespace) -> UseCase:

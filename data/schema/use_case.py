@@ -185,6 +185,11 @@ class UseCase(PolicyTable):
         return window_features(self.schema_, self.events)
 
     @property
+    def joins_stored(self) -> bool:
+        """Whether training takes online features from what the store would have held, not from the row itself."""
+        return self.materialized is not None and bool(self.schema_.online)
+
+    @property
     def strategy(self) -> str:
         """The split strategy in force: as declared, else "time" with an event time and "random" without."""
         return self.split.strategy or ("time" if self.event_time else "random")
@@ -202,6 +207,9 @@ class UseCase(PolicyTable):
         extra += [*(part.column for part in self.slices if part.column not in computed), *self.known_at.values()]
         for source in self.events.values():
             extra += [*source.entity_columns, *source.values, source.known_at] if source.own else []
+        for window in self.windows:
+            entity = self.events[window.source].entity(window.by)
+            extra += entity.columns if entity is not None else ()
         return list(dict.fromkeys([*self.schema_.columns, *(name for name in extra if name)]))
 
     @cached_property

@@ -117,6 +117,18 @@ class WindowKeys(BaseModel):
         """Whether the feature is one of a window."""
         return self.aggregate is not None
 
+    @property
+    def window_text(self) -> str:
+        """What is computed, such as "mean of amount in 30d by card, ending 7d before"; empty for another feature."""
+        if self.aggregate is None:
+            return ""
+        of, by = (f" {word} {name}" if name else "" for word, name in (("of", self.of), ("by", self.by)))
+        where, delay = (
+            f" where {self.where}" if self.where else "",
+            f", ending {self.delay} before" if self.delay else "",
+        )
+        return f"{self.aggregate.value}{of} in {self.window}{by}{where}{delay}"
+
     def window_feature(self, name: str, source: str, by: str) -> WindowFeature:
         """Return the feature with its source and entity resolved; only for a window feature."""
         if self.aggregate is None:

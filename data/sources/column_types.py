@@ -110,6 +110,8 @@ class TableTypes:
             self._types = {field.name: readable(field.type) for field in schema}
             self._origins = dict.fromkeys(self._types, file.path)
             return
+        # What all files say of themselves, and no more: one may have been written by another job.
+        self._metadata = dict((self._metadata or {}).items() & (schema.metadata or {}).items())
         self._check_both(file.path, schema)
         for field in schema:
             if field.name in self._types:

@@ -94,8 +94,8 @@ def distinct_numbers(table: pa.Table, features: Iterable[Feature]) -> dict[str, 
         DataError: a column is missing.
     """
     numeric = (FeatureType.NUMBER, FeatureType.INTEGER)
-    # What is derived from a time is small.
-    counted = (f.name for f in features if f.type in numeric and f.derive is None)
+    # What is computed is an amount, or small: no identifier.
+    counted = (f.name for f in features if f.type in numeric and not f.is_computed)
     return {name: column_numbers(named_column(table, name), name) for name in counted}
 
 

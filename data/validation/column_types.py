@@ -12,6 +12,7 @@ from data.transform.encoding import as_strings
 from data.transform.entity_key import holds_keys, key_types
 from data.transform.event_time import fits_event_time
 from data.transform.time_values import holds_times
+from data.validation.event_columns import check_own_events
 from data.validation.row_checks import numeric, wordy
 
 _LABELS_READ = 100_000
@@ -19,7 +20,7 @@ _LABELS_READ = 100_000
 
 
 def check_learned(source: ParquetSource, use_case: UseCase) -> None:
-    """Check the columns that training reads: features, label and slices.
+    """Check the columns that training reads: features, label, slices, and the events that rows of the table are.
 
     Raises:
         DataError: a declared column is missing, or of a type that its role cannot hold.
@@ -28,15 +29,16 @@ def check_learned(source: ParquetSource, use_case: UseCase) -> None:
     for feature in use_case.features.values():
         if feature.derive is not None:
             _check_times(source, feature)
+        if feature.is_computed:
             continue
         kind, role = source.schema.field(feature.name).type, f"(it is a feature of type '{feature.type.value}')"
         category = feature.type is FeatureType.CATEGORY
         fits, expected = (wordy(kind), "strings or integers") if category else (numeric(kind), "numbers")
         source.require_type(feature.name, fits, f"{expected} {role}", feature_remedy(kind, feature.type))
     _check_label(source, use_case.label)
-    derived = {feature.name for feature in use_case.schema_.derived}
+    check_own_events(source, use_case)
     for part in use_case.slices:
-        if part.column in derived:
+        if part.column in use_case.features and use_case.features[part.column].is_computed:
             continue
         fits = part.edges is None or numeric(source.schema.field(part.column).type)
         source.require_type(

@@ -44,17 +44,21 @@ class TrainedModel:
     """None for a version that was registered before there were profiles: of it only words are known."""
 
     def comparable(self, use_case: UseCase) -> tuple[Feature, ...]:
-        """Return the features that the use case declares with the same type."""
+        """Return the features that the use case declares with the same type, and that a table holds by itself."""
+        return tuple(f for f in self._declared(use_case) if not f.is_window and not f.is_expression)
+
+    def _declared(self, use_case: UseCase) -> tuple[Feature, ...]:
         declared = use_case.features
         return tuple(f for f in self.features if f.name in declared and declared[f.name].type is f.type)
 
     def differences(self, use_case: UseCase) -> list[str]:
         """Describe what cannot be compared, one text each."""
-        compared, read = ({f.name for f in features} for features in (self.comparable(use_case), self.features))
+        alike, read = ({f.name for f in features} for features in (self._declared(use_case), self.features))
         declared = set(use_case.features)
         texts = {
+            "it is computed from events or other features": alike - {f.name for f in self.comparable(use_case)},
             "the version reads it, the use case does not declare it": read - declared,
-            "it is of another type in the version": (read & declared) - compared,
+            "it is of another type in the version": (read & declared) - alike,
             "the version does not read it": declared - read,
         }
         told = [f"not compared: {', '.join(sorted(names))} ({text})" for text, names in texts.items() if names]

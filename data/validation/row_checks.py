@@ -46,7 +46,7 @@ def row_checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now
     """
     yield from value_checks(table, list(use_case.features.values()))
     for feature in use_case.features.values():
-        if feature.vocabulary is not None:
+        if feature.vocabulary is not None and not feature.is_computed:
             yield _vocabulary_check(feature, table.column(feature.name))
     labels = as_floats(table.column(use_case.label), use_case.label)
     yield Check(use_case.label, _MISSING, np.isnan(labels))
@@ -74,7 +74,7 @@ def value_checks(table: pa.Table, features: Sequence[Feature]) -> Iterator[Check
     """
     yield from derived_checks(table, features)
     for feature in features:
-        if feature.derive is not None:
+        if feature.is_computed:
             continue
         column = table.column(feature.name)
         if feature.type is not FeatureType.CATEGORY:

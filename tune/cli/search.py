@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from data.cli.options import add_use_case
+from data.cli.options import add_events, add_use_case, events_of
 from data.cli.terminal import say, show_table
 from data.distributed.ray_cluster import cluster
 from data.errors import ConfigError
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: by rows and free CPUs)")
     parser.add_argument("--promote", action="store_true", help="promote the outcome if it passes the gates")
+    add_events(parser)
     add_use_case(parser)
 
 
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: expected 0 or more")
     sampler = SamplerName(args.sampler)
-    plan = SearchPlan(args.data, args.trials, args.seed, args.resume, args.concurrency, sampler)
+    plan = SearchPlan(args.data, args.trials, args.seed, args.resume, args.concurrency, sampler, events_of(args))
     started = time.monotonic()
     try:
         with cluster():

@@ -32,7 +32,7 @@ from tune.dataset.profiling import profile_rows
 from tune.dataset.shards import Shards, shard_bytes, shard_folder, write_shard
 from tune.dataset.split import PARTS, SplitKeys, SplitOrder, TableSplit, refuse_one_sided, rows_of, split_order
 from tune.dataset.streaming_split import stream_split
-from tune.dataset.training_table import TrainingTable, derived_rows, read_labels
+from tune.dataset.training_table import TrainingTable, columns_read, computed_rows, read_labels
 
 Result = TypeVar("Result")
 
@@ -55,7 +55,7 @@ def prepare_streaming(
     """Split and encode a table that is larger than memory; needs a connection to Ray.
 
     Args:
-        source: the table.
+        source: the table; of a use case with windows it holds them already.
         use_case: its columns, split and features.
         folder: folder of the shards, which all nodes see under the same path; it appears whole or not at all.
         sample_rows: about how many rows of all three parts are kept in memory, drawn uniformly.
@@ -67,7 +67,8 @@ def prepare_streaming(
         DataError: the label is not 0 and 1, a column cannot hold its feature or float32 would merge most of its
             numbers, a part lacks a label, or the disk lacks room.
     """
-    source.require(use_case.columns)
+    columns = columns_read(use_case, holds_windows=True)
+    source.require(columns)
     division = _divide(source, use_case)
     schema = _fit_schema(source, use_case, division)
     share = min(sample_rows / source.rows, 1.0)
@@ -75,7 +76,7 @@ def prepare_streaming(
         encode = _Encoder(use_case, Transform(schema), division, share, new, source.first_rows)
         blocks: list[_EncodedBlock] = []
         numbers: dict[str, DistinctNumbers] = {}
-        for block in each_block(parquet_pieces(source, use_case.columns), encode):
+        for block in each_block(parquet_pieces(source, columns), encode):
             # Merged as they come: those of each block, kept, would be larger than the sample.
             numbers = merge_numbers([numbers, block.numbers])
             blocks.append(block._replace(numbers={}))
@@ -92,7 +93,7 @@ def prepare_streaming(
 
 def _sample(source: ParquetSource, use_case: UseCase, blocks: Sequence[_EncodedBlock]) -> TrainingTable:
     table = pa.concat_tables([block.sample for block in blocks])
-    schema = pa.schema([source.schema.field(name) for name in use_case.columns])
+    schema = pa.schema([source.schema.field(name) for name in columns_read(use_case, holds_windows=True)])
     whole = digest(schema, source.rows, sum(block.content for block in blocks))
     return TrainingTable(table, read_labels(table, use_case.label, source.path), source.path, whole, source.rows)
 
@@ -212,7 +213,7 @@ class _Encoder:
         first_row, read = _first_row(block, self.first_rows), without_origin(block)
         file = origin_of(block).file
         labels = read_labels(read, self.use_case.label, file)
-        table = derived_rows(read, self.use_case, file)
+        table = computed_rows(read, self.use_case, file)
         part = self.division.parts(self.division.order.keys(table, labels, first_row))
         train = np.flatnonzero(part == 0)
         learned, name = table.take(train), f"{first_row:012d}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
+from data.feature_views.event_tables import EventTables
+from data.feature_views.point_in_time import with_expressions
 from data.schema.use_case import UseCase
 from data.sources.filesystems import named
 from data.sources.parquet import read_table
@@ -17,10 +22,14 @@ from data.transform.derived_time import with_derived
 from data.transform.encoding import as_floats, named_column
 from data.transform.missing import missing_mask
 from tune.dataset.fingerprint import content_sum, digest
+from tune.dataset.table_in_time import table_in_time
+
+NO_EVENTS = EventTables(None, {})
+"""No events beside those that are the rows of the table."""
 
 
 class TrainingTable(NamedTuple):
-    """Every declared column and derived feature of n rows, the labels as uint8 of shape (n,), and the table's path."""
+    """Every declared column and computed feature of n rows, the labels as uint8 of shape (n,), and the table's path."""
 
     table: pa.Table
     labels: np.ndarray
@@ -29,6 +38,10 @@ class TrainingTable(NamedTuple):
     """Hash (16 hex digits) of the whole table, see `fingerprint`."""
     sampled_from: int | None = None
     """Rows of the whole table when `table` is a sample of it, else None."""
+    own: pa.Table | None = None
+    """The rows with their own values of online features, where `table` has those that the store would have held."""
+    left_out: Mapping[str, Counter[str]] = {}
+    """By source of events: how many rows are in no window, by reason."""
 
     @property
     def rows(self) -> int:
@@ -36,26 +49,49 @@ class TrainingTable(NamedTuple):
         return self.table.num_rows if self.sampled_from is None else self.sampled_from
 
 
-def load_training_table(path: str | Path, use_case: UseCase) -> TrainingTable:
-    """Read the columns of `use_case` from a Parquet file or folder into memory.
+def load_training_table(
+    path: str | Path, use_case: UseCase, events: EventTables = NO_EVENTS, holds_windows: bool = False
+) -> TrainingTable:
+    """Read the columns of `use_case` from a Parquet file or folder into memory, and compute its features.
+
+    Args:
+        path: the table.
+        use_case: what is read, and computed.
+        events: earlier rows of the table, and events of other sources.
+        holds_windows: whether the table holds its windows already.
 
     Raises:
-        DataError: the file is broken, a column is missing, a value that a feature is derived from is no time, or the
-            label is not 0 and 1 or of one class only.
+        DataError: the file is broken, a column is missing, a value that a feature is derived from is no time, events
+            do not fit, or the label is not 0 and 1 or of one class only.
     """
-    table = read_table(path, use_case.columns)
+    table = read_table(path, columns_read(use_case, holds_windows))
     labels = read_labels(table, use_case.label, path)
     if labels.min() == labels.max():
         raise DataError(
             f"{named(path)}: every row has {use_case.label} = {labels[0]}; a model needs rows of both labels"
         )
-    return TrainingTable(derived_rows(table, use_case, path), labels, Path(path), fingerprint(table))
-
-
-def derived_rows(table: pa.Table, use_case: UseCase, path: str | Path) -> pa.Table:
-    """Return rows of the table at `path` with their derived features; raises DataError where a value is no time."""
     try:
-        return with_derived(table, use_case.schema_.derived)
+        derived = with_derived(table, use_case.schema_.derived)
+        found, own, left_out = table_in_time(derived, use_case, events, holds_windows)
+    except DataError as exc:
+        raise DataError(f"{named(path)}: {exc}") from exc
+    return TrainingTable(found, labels, Path(path), _of_all(table, events), own=own, left_out=left_out)
+
+
+def columns_read(use_case: UseCase, holds_windows: bool) -> list[str]:
+    """The columns that training reads of a table, which may hold its windows already."""
+    windows = [feature.name for feature in use_case.windows] if holds_windows else []
+    return list(dict.fromkeys([*use_case.columns, *windows]))
+
+
+def computed_rows(table: pa.Table, use_case: UseCase, path: str | Path) -> pa.Table:
+    """Return some rows of the table at `path`, which holds its windows, with all that follows from a row alone.
+
+    Raises:
+        DataError: a value that a feature is derived from is no time.
+    """
+    try:
+        return with_expressions(with_derived(table, use_case.schema_.derived), use_case.schema_)
     except DataError as exc:
         raise DataError(f"{named(path)}: {exc}") from exc
 
@@ -79,6 +115,12 @@ def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
             + label_remedy(held)
         )
     return values.astype(np.uint8)
+
+
+def _of_all(table: pa.Table, events: EventTables) -> str:
+    """Return the fingerprint of a table, which with other events is another one."""
+    own, others = fingerprint(table), [fingerprint(each) for each in events.all]
+    return hashlib.sha256(" ".join([own, *others]).encode()).hexdigest()[:16] if others else own
 
 
 def fingerprint(table: pa.Table) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from data.schema.use_case import UseCase
+from data.transform.encoding import Transform
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset
 from tune.dataset.training_table import TrainingTable
 from tune.evaluation.baselines import baselines
@@ -13,6 +16,7 @@ from tune.evaluation.slices import SliceFigures, slice_figures
 from tune.metrics.cluster_bootstrap import entity_codes
 from tune.metrics.figures import Difference, Evaluation, Scored, differences, evaluate, metrics
 from tune.training.final_model import FinalModel
+from tune.training.onnx_export import OnnxScorer
 
 _OF_PROBABILITIES = ("auc", "pr_auc", "log_loss", "brier", "ece")
 """Figures that need no threshold: the model's threshold is one for calibrated probabilities."""
@@ -31,6 +35,9 @@ class HoldoutEvaluation(NamedTuple):
     """The model's search metric on the holdout minus each baseline's."""
     slices: list[SliceFigures]
     alarms: list[LeakageAlarm]
+    own_values: dict[str, float] | None = None
+    """On the holdout with each row's own values of online features, those that need no threshold; None where the
+    holdout has those, as nothing is stored by a schedule. It is what the model would be with a store that knows all."""
 
     @property
     def optimism(self) -> dict[str, float]:
@@ -68,9 +75,21 @@ def judge(
             use_case.empty_values,
         ),
         alarms=alarms,
+        own_values=_of_own_values(source, prepared, model),
     )
 
 
+def _of_own_values(source: TrainingTable, prepared: PreparedDataset, model: FinalModel) -> dict[str, float] | None:
+    if source.own is None:
+        return None
+    matrix = Transform(prepared.schema).matrix(source.own.take(prepared.parts.holdout))
+    return _without_threshold(prepared.holdout, OnnxScorer(model.onnx).probabilities(matrix), model)
+
+
 def _uncalibrated(held: EncodedExamples, model: FinalModel) -> dict[str, float]:
-    figures = metrics(held.y, model.uncalibrated, model.threshold)
+    return _without_threshold(held, model.uncalibrated, model)
+
+
+def _without_threshold(held: EncodedExamples, probabilities: np.ndarray, model: FinalModel) -> dict[str, float]:
+    figures = metrics(held.y, probabilities, model.threshold)
     return {name: figures[name] for name in _OF_PROBABILITIES}

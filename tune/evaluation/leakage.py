@@ -44,7 +44,7 @@ def find_alarms(source: TrainingTable, prepared: PreparedDataset, use_case: UseC
     Raises:
         DataError: a column of `known_at` holds no times.
     """
-    return [
+    found = [
         *_telltales(prepared),
         *_known_too_late(source.table, use_case),
         *_shared_keys(source.table, prepared, use_case),
@@ -52,6 +52,7 @@ def find_alarms(source: TrainingTable, prepared: PreparedDataset, use_case: UseC
         *_useless(prepared),
         *_odd_values(source.table, prepared),
     ]
+    return sorted(found, key=lambda alarm: not alarm.leak)
 
 
 def single_auc(train: EncodedExamples, feature: int, category: bool, judged: EncodedExamples) -> float:
@@ -78,11 +79,16 @@ def _telltales(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
         category = feature.type is FeatureType.CATEGORY
         auc = single_auc(prepared.train, number, category, prepared.validation)
         if auc > _TELLTALE_AUC:
-            yield LeakageAlarm(
-                feature.name,
-                f"alone it ranks the label with an AUC of {auc:.4f}; is it known before the label? "
-                "If not, take it out of the use case",
-            )
+            yield _telltale(feature, auc)
+
+
+def _telltale(feature: Feature, auc: float) -> LeakageAlarm:
+    alone = f"alone it ranks the label with an AUC of {auc:.4f}"
+    if feature.is_window:
+        # A window counts what is known at the row's time and nothing else, whatever it aggregates.
+        return LeakageAlarm(feature.name, f"{alone}, from events that the use case declares as known by then", False)
+    advice = "is it known before the label? If not, take it out of the use case"
+    return LeakageAlarm(feature.name, f"{alone}; {advice}")
 
 
 def _some(labels: np.ndarray) -> np.ndarray:

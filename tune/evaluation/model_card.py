@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,9 @@ from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us, moment
 from tune.dataset.encoded_examples import PreparedDataset
 from tune.dataset.training_table import TrainingTable
+from tune.evaluation.as_served import as_served_section
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
+from tune.evaluation.markdown_table import markdown_table
 from tune.evaluation.slices import LEAST_OF_A_LABEL, LEAST_ROWS, SliceFigures
 from tune.metrics.cluster_bootstrap import LEAST_ENTITIES, entity_codes, resampling_units
 from tune.search.trial import Trial
@@ -43,6 +45,7 @@ def write_card(use_case: UseCase, outcome: TrainingOutcome) -> str:
         f"# {use_case.name}\n\n{use_case.description or 'Probability that the label is 1.'}",
         _alarms_section(outcome),
         _figures_section(use_case, outcome),
+        as_served_section(use_case, outcome.source, outcome.figures),
         _optimism_section(use_case, outcome),
         _decision_section(use_case, outcome),
         _calibration_section(use_case, outcome),
@@ -83,10 +86,10 @@ def _figures_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     return (
         "## Figures on the holdout\n\nThe holdout took no part in training, in the search or in the choice of "
         "threshold and calibration.\n\n"
-        + _table(("model", *names), rows)
+        + markdown_table(("model", *names), rows)
         + f"\n\nThis model's {metric} minus each baseline's, with the paired 95 % bootstrap interval"
         + f"{_resampled(use_case, outcome)}:\n\n"
-        + _table(("against", "difference", "95 % interval", "this model is"), beaten)
+        + markdown_table(("against", "difference", "95 % interval", "this model is"), beaten)
     )
 
 
@@ -116,7 +119,7 @@ def _optimism_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     later = "; with a split by time, drift is part of it" if use_case.strategy == "time" else ""
     return (
         f"## Validation and holdout\n\nTrial, rounds, threshold and calibration were chosen on the validation rows, "
-        f"so figures there are optimistic{later}. Go by the holdout.\n\n" + _table(("part", *names), rows)
+        f"so figures there are optimistic{later}. Go by the holdout.\n\n" + markdown_table(("part", *names), rows)
     )
 
 
@@ -150,7 +153,7 @@ def _calibration_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
             f"rows ({ones:,} with label 1)."
         )
         rows.append(("without calibration", *_row(figures.uncalibrated, names)))
-    return f"## Calibration\n\n{how} On the holdout:\n\n" + _table(("probability", *names), rows)
+    return f"## Calibration\n\n{how} On the holdout:\n\n" + markdown_table(("probability", *names), rows)
 
 
 def _slices_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
@@ -164,7 +167,9 @@ def _slices_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     return (
         f"## Slices of the holdout\n\nWide intervals mean few rows. Slices of less than {LEAST_ROWS} rows, or of less "
         f"than {LEAST_OF_A_LABEL} rows of either label, are too small to judge.{caution}\n\n"
-        + _table(("slice", "rows", "label 1", "mean probability", metric, "95 % interval", "precision", "recall"), rows)
+        + markdown_table(
+            ("slice", "rows", "label 1", "mean probability", metric, "95 % interval", "precision", "recall"), rows
+        )
     )
 
 
@@ -191,7 +196,7 @@ def _data_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     return (
         f"## Data\n\n`{base_name(outcome.source.path)}`, {outcome.source.rows:,} rows, fingerprint "
         f"`{outcome.source.fingerprint}`, split by {use_case.strategy}. Label: `{use_case.label}`.{sampled}\n\n"
-        + _table(("part", "rows", "with label 1", "share", "period"), rows)
+        + markdown_table(("part", "rows", "with label 1", "share", "period"), rows)
     )
 
 
@@ -209,13 +214,17 @@ def _features_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
         (f"`{name}`", features[name].type.value, features[name].source.value, f"{share:.1%}", _about(features[name]))
         for name, share in outcome.importance
     ]
-    return "## Features\n\n" + _table(("feature", "type", "from", "share of gain", "meaning"), rows)
+    return "## Features\n\n" + markdown_table(("feature", "type", "from", "share of gain", "meaning"), rows)
 
 
 def _about(feature: Feature) -> str:
     known = f" ({len(feature.vocabulary)} known words)" if feature.vocabulary else ""
     if feature.derived_from:
         known = f" ({feature.derived_from})"
+    if feature.is_window:
+        known = f" ({feature.window_text})"
+    if feature.expression is not None:
+        known = f" ({feature.expression})"
     return f"{feature.description}{known}".replace("|", "/").strip()
 
 
@@ -250,8 +259,3 @@ def _limits_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
         else "No groups were compared; declare `slices` to do so."
     )
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -33,8 +33,9 @@ def learn(use_case: UseCase, plan: SearchPlan, settings: Settings) -> PublishedM
     """
     check_space(use_case.search, len(use_case.features))
     trial_log = trial_log_of(use_case, settings)
+    table = prepared_table(plan.data, use_case, settings, plan.events)
     # Held before the table is taken in: a second search would clear the shards that the first one trains on.
-    with trial_log.held(), prepared_table(plan.data, use_case, settings) as (source, prepared):
+    with trial_log.held(), table as (source, prepared):
         return _learn(use_case, plan, settings, source, prepared, trial_log)
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import xgboost
 
 from data.schema.feature import Feature
+from data.schema.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.atomic_output import write_table
@@ -101,6 +102,8 @@ def flat(figures: HoldoutEvaluation, threshold: float) -> dict[str, float]:
         named |= {f"holdout_{name}_low": low, f"holdout_{name}_high": high}
     for name, figure in (figures.uncalibrated or {}).items():
         named[f"uncalibrated_{name}"] = figure
+    for name, figure in (figures.own_values or {}).items():
+        named[f"own_values_{name}"] = figure
     for baseline, measured in figures.baselines.items():
         prefix = baseline.replace(" ", "_")
         named |= {f"baseline_{prefix}_{name}": measured[name] for name in ("auc", "pr_auc", "f1")}
@@ -121,7 +124,7 @@ def _write_artifacts(
     report.mkdir()
     (report / "card.md").write_text(card, "utf-8")
     (report / "data.json").write_text(
-        json.dumps(describe(outcome.source, outcome.prepared.schema.derived), indent=2), "utf-8"
+        json.dumps(describe(outcome.source, _computed(outcome.prepared.schema)), indent=2), "utf-8"
     )
     slices = [each._asdict() for each in outcome.figures.slices]
     alarms = [alarm._asdict() for alarm in outcome.figures.alarms]
@@ -133,17 +136,21 @@ def _write_artifacts(
     write_table(holdout, scratch / HOLDOUT_FOLDER / "holdout.parquet")
 
 
-def describe(source: TrainingTable, derived: Sequence[Feature] = ()) -> dict[str, Any]:
+def _computed(schema: FeatureSchema) -> list[Feature]:
+    return [feature for feature in schema.features if feature.is_computed]
+
+
+def describe(source: TrainingTable, computed: Sequence[Feature] = ()) -> dict[str, Any]:
     """Describe the table that the model learned from: files with sizes, rows, column types and fingerprint.
 
-    URLs are without the credentials that they may carry: who sees the model sees this. `derived` are the features that
-    were computed from the table, which are no columns of the files.
+    URLs are without the credentials that they may carry: who sees the model sees this. `computed` are the features that
+    are no columns of the files.
     """
-    computed = {feature.name for feature in derived}
+    names = {feature.name for feature in computed}
     return {
         "path": named(source.path),
         "files": {named(file.path): file_size(file.path) for file in table_files(source.path).files},
         "rows": source.rows,
-        "columns": {field.name: str(field.type) for field in source.table.schema if field.name not in computed},
+        "columns": {field.name: str(field.type) for field in source.table.schema if field.name not in names},
         "fingerprint": source.fingerprint,
     }

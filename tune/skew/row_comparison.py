@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.errors import ConfigError
 from data.schema.feature import Scalar
+from data.schema.feature_schema import FeatureSchema
 from data.schema.value_source import ValueSource
 from data.transform.derived_time import derive_sent
 from data.transform.encoding import FeatureEncoder, Transform
@@ -150,9 +152,13 @@ class RowComparer:
         version: number of the version.
         wanted: number of rows that must be compared.
         stored: what the store should hold by entity, if it is known.
+
+    Raises:
+        ConfigError: the bundle has features of which a row of a table does not say what was served.
     """
 
     def __init__(self, bundle: Bundle, version: str, wanted: int, stored: Mapping[str, Values] | None = None) -> None:
+        refuse_in_time(bundle.manifest.schema_, version)
         self.proof = SkewProof(version, wanted)
         self._encoders = Transform(bundle.manifest.schema_).encoders
         self._scorer = OnnxScorer(bundle.onnx)
@@ -215,6 +221,26 @@ class RowComparer:
             offline_value, offline, expected = feature.default, _float32(encoder.missing), (ValueSource.DEFAULT,)
         fault = _fault(encoder, used, online, offline, expected)
         return FieldDifference(feature.name, value, used, online, offline_value, offline, fault)
+
+
+def refuse_in_time(schema: FeatureSchema, version: str) -> None:
+    """Refuse a model whose features follow from more than a row and its stored values; names them and says why.
+
+    Raises:
+        ConfigError: it has windows or expressions.
+    """
+    windows = [feature.name for feature in schema.windows]
+    expressions = [feature.name for feature in schema.expressions]
+    reasons = []
+    if windows:
+        reasons.append(
+            f"{', '.join(windows)} (windows): the service computes them of the events that it holds when it is asked, "
+            "neither those of the row's time nor any that an answer or a log lists"
+        )
+    if expressions:
+        reasons.append(f"{', '.join(expressions)} (expressions): they are neither sent nor stored")
+    if reasons:
+        raise ConfigError(f"version {version} cannot be compared row by row: {'; '.join(reasons)}; promote without it")
 
 
 def same_score(one: float, other: float) -> bool:

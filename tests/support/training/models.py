@@ -16,7 +16,8 @@ from data.schema.use_case import UseCase, load_use_case, parse_use_case
 from data.sources.atomic_output import write_table
 from data.transform.derived_time import with_derived
 from tune.dataset.encoded_examples import prepare
-from tune.dataset.training_table import TrainingTable, fingerprint
+from tune.dataset.table_in_time import table_in_time
+from tune.dataset.training_table import NO_EVENTS, TrainingTable, fingerprint
 from tune.metrics.figures import best_threshold, metrics
 from tune.pipeline.bundle_assembly import pack
 from tune.promotion.holdout_overlap import last_learned_us
@@ -65,7 +66,8 @@ def write_card_table(path: Path, rows: int = 3000, seed: int = 7) -> Path:
 def train_bundle(table: pa.Table, use_case: UseCase, rounds: int = 20, **params: object) -> Bundle:
     """Train, export, check and pack without search, registry or Ray."""
     labels = table.column(use_case.label).to_numpy().astype(np.uint8)
-    raw, table = table, with_derived(table, use_case.schema_.derived)
+    raw, derived = table, with_derived(table, use_case.schema_.derived)
+    table = table_in_time(derived, use_case, NO_EVENTS, holds_windows=False).table
     source = TrainingTable(table, labels, Path("table.parquet"), fingerprint(raw))
     prepared = prepare(source, use_case)
     train, validation = (xgboost.DMatrix(part.x, part.y) for part in (prepared.train, prepared.validation))

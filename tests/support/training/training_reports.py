@@ -11,7 +11,8 @@ import xgboost
 
 from data.schema.use_case import UseCase
 from tune.dataset.encoded_examples import PreparedDataset, prepare
-from tune.dataset.training_table import TrainingTable, fingerprint
+from tune.dataset.table_in_time import table_in_time
+from tune.dataset.training_table import NO_EVENTS, TrainingTable, fingerprint
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation, judge
 from tune.evaluation.leakage import find_alarms
 from tune.search.sampler import Sampler, SamplerName
@@ -33,7 +34,8 @@ class Finished(NamedTuple):
 def source_of(table: pa.Table, use_case: UseCase) -> TrainingTable:
     """A table as training reads it."""
     labels = table.column(use_case.label).to_numpy().astype(np.uint8)
-    return TrainingTable(table, labels, Path("table.parquet"), fingerprint(table))
+    found, own, left_out = table_in_time(table, use_case, NO_EVENTS, holds_windows=False)
+    return TrainingTable(found, labels, Path("table.parquet"), fingerprint(table), own=own, left_out=left_out)
 
 
 def search_in_process(use_case: UseCase, prepared: PreparedDataset, count: int) -> list[Trial]:
