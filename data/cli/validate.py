@@ -10,17 +10,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from data.cli.options import add_source, use_case_of
+from data.cli.options import add_events, add_source, events_of, use_case_of
 from data.cli.terminal import EXIT_REFUSED, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import runner
+from data.feature_views.event_tables import EventFiles, open_events, read_events, said_of, sources_beside
+from data.feature_views.table_mark import marked
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import atomic_file, write_table
-from data.sources.filesystems import absolute
+from data.sources.filesystems import absolute, named
 from data.sources.parquet import ParquetSource, open_source
 from data.validation import report, validation
 from data.validation.bad_rows import bad_row_numbers, bad_rows
 from data.validation.column_types import check_source
+from data.validation.event_checks import beside_event_problems
+from data.validation.event_columns import check_event_files
 from data.validation.model_coverage import TrainedModel
 
 _EXAMPLE = "example: rayscore validate transactions.parquet --report report.html"
@@ -31,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Check a table against a use case. Exit code 0: clean, 1: problems found, 2: could not run."
     parser.epilog = _EXAMPLE
     add_source(parser)
+    add_events(parser)
     parser.add_argument(
         "--report", type=Path, help="report to write, .html or .md; the bad rows go beside it as Parquet"
     )
@@ -56,14 +61,16 @@ def validate(args: argparse.Namespace, find_model: Callable[[UseCase], TrainedMo
     use_case = use_case_of(args)
     source = open_source(absolute(args.path))
     check_source(source, use_case)
+    events = _open_events(args, source, use_case)
     if args.report:
         report.check_name(args.report)
     model = find_model(use_case)
     done = _checked(source, use_case, model)
+    done.whole += _problems_of(events, use_case)
     say(report.summary(done))
     if args.report:
         _write_report(args.report, source, done)
-    note_all(source.report)
+    note_all([*source.report, *said_of(events)])
     return 0 if done.clean else EXIT_REFUSED
 
 
@@ -76,6 +83,27 @@ def _checked(source: ParquetSource, use_case: UseCase, model: TrainedModel | Non
             parts.append(part)
             advance(part.rows)
     return validation.merge(source, use_case, parts, model)
+
+
+def _open_events(args: argparse.Namespace, source: ParquetSource, use_case: UseCase) -> EventFiles:
+    """Open the events beside the table; those of a source that is not named are not looked at, which is said."""
+    paths = events_of(args)
+    held = marked(source.schema, use_case)
+    absent = [name for name in sources_beside(use_case, held) if name not in paths.others]
+    note_all(f"events.{name} is not checked: name it by --events {name}=PATH" for name in absent)
+    events = open_events(paths, use_case, held, partly=True)
+    check_event_files(events, use_case)
+    return events
+
+
+def _problems_of(events: EventFiles, use_case: UseCase) -> list[str]:
+    now_us = time.time_ns() // 1000
+    tables = read_events(events, use_case)
+    return [
+        f"{named(events.others[name].path)}: {text}"
+        for name, table in tables.others.items()
+        for text in beside_event_problems(table, name, use_case.events[name], now_us)
+    ]
 
 
 def _blind(done: validation.Validation) -> bool:

@@ -46,35 +46,41 @@ class EventTables(NamedTuple):
         return [*([] if self.history is None else [self.history]), *(self.others[name] for name in sorted(self.others))]
 
 
-def open_events(paths: EventPaths, use_case: UseCase, holds_windows: bool = False) -> EventFiles:
+def sources_beside(use_case: UseCase, holds_windows: bool = False) -> list[str]:
+    """The sources of events that windows read and that are not rows of the table; none for a table that holds them."""
+    read = {feature.source for feature in use_case.windows if not use_case.events[feature.source].own}
+    return [] if holds_windows else sorted(read)
+
+
+def open_events(paths: EventPaths, use_case: UseCase, holds_windows: bool = False, partly: bool = False) -> EventFiles:
     """Open the tables of events that are needed beside a table.
 
     Args:
         paths: where they are.
         use_case: its windows, and its stored rows, are made of them.
         holds_windows: whether the table holds its windows already, so that they need nothing.
+        partly: whether some of the events that are needed may be absent.
 
     Raises:
         ConfigError: a source is not given or not needed, or the history is of no use.
         DataError: a file is broken.
     """
     _check_named(paths, use_case, holds_windows)
+    absent = next((name for name in sources_beside(use_case, holds_windows) if name not in paths.others), None)
+    if absent is not None and not partly:
+        raise ConfigError(f"the events of source '{absent}' are not given: add --events {absent}=PATH")
     history = None if paths.history is None else open_source(absolute(paths.history))
     return EventFiles(history, {name: open_source(absolute(path)) for name, path in paths.others.items()})
 
 
 def _check_named(paths: EventPaths, use_case: UseCase, holds_windows: bool) -> None:
-    windows = () if holds_windows else use_case.windows
-    own = {feature.source: use_case.events[feature.source].own for feature in windows}
-    needed = sorted(name for name in own if not own[name])
+    needed = sources_beside(use_case, holds_windows)
     why = "the table holds its windows already" if holds_windows else f"needed are: {', '.join(needed) or 'none'}"
     for name in paths.others:
         if name not in needed:
             raise ConfigError(f"--events {name}: events of that name are not needed beside the table ({why})")
-    absent = next((name for name in needed if name not in paths.others), None)
-    if absent is not None:
-        raise ConfigError(f"the events of source '{absent}' are not given: add --events {absent}=PATH")
-    if paths.history is not None and not any(own.values()) and not use_case.joins_stored:
+    own = any(use_case.events[feature.source].own for feature in use_case.windows) and not holds_windows
+    if paths.history is not None and not own and not use_case.joins_stored:
         why = "the table holds its windows already" if holds_windows else "nothing is computed from earlier rows"
         raise ConfigError(f"--history: {why}; leave it out")
 

@@ -14,3 +14,7 @@ class EventPaths(NamedTuple):
     """Earlier rows of the table, which are events and get no windows."""
     others: Mapping[str, Path] = {}
     """By source of events that are not rows of the table."""
+
+
+NOTHING_BESIDE = EventPaths()
+"""No events but the rows of the table."""

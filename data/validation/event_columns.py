@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 
 from data.feature_views.event_tables import EventFiles, history_columns
@@ -24,11 +26,17 @@ def check_event_files(files: EventFiles, use_case: UseCase) -> None:
         check_events(source, name, declared, declared.key or "", declared.time or "")
 
 
-def check_own_events(source: ParquetSource, use_case: UseCase) -> None:
-    """Check the columns of those sources of events that are rows of a table; raises DataError as `check_events`."""
+def check_own_events(source: ParquetSource, use_case: UseCase, without: Collection[str] = ()) -> None:
+    """Check the columns of those sources of events that are rows of a table, but for values that it is `without`.
+
+    Raises:
+        DataError: as `check_events`.
+    """
     for name, declared in use_case.events.items():
         if declared.own:
-            check_events(source, name, declared, use_case.key or "", use_case.event_time or "")
+            values = {column: value for column, value in declared.values.items() if column not in without}
+            held = declared.model_copy(update={"values": values})
+            check_events(source, name, held, use_case.key or "", use_case.event_time or "")
 
 
 def check_events(table: ParquetSource, name: str, declared: EventSource, key: str, time: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -30,9 +30,10 @@ from data.transform.event_time import NO_TIME, event_us
 from data.transform.float32_identity import DistinctNumbers, distinct_numbers, merge_numbers
 from data.transform.hashing import splitmix64
 from data.transform.missing import blank_mask, missing_mask
+from data.validation.event_checks import own_event_checks
 from data.validation.hits import BAD_ROWS_KEPT, Hits, add_hits, hits_of
 from data.validation.model_coverage import BlockCoverage, ModelCoverage, TrainedModel, cover, merge_coverage
-from data.validation.row_checks import OUT_OF_ORDER, numeric, row_checks, wordy
+from data.validation.row_checks import OUT_OF_ORDER, Check, numeric, row_checks, wordy
 
 _REPEATED = "repeats the key of an earlier row"
 
@@ -130,7 +131,7 @@ def check_rows(block: pa.Table, use_case: UseCase, now_us: int, model: TrainedMo
     origin, table = origin_of(block), without_origin(block)
     try:
         times = event_us(table.column(use_case.event_time), use_case.event_time) if use_case.event_time else None
-        checks = [check for check in row_checks(table, use_case, times, now_us) if check.mask.any()]
+        checks = [check for check in _checks(table, use_case, times, now_us) if check.mask.any()]
     except DataError as exc:
         raise DataError(f"{origin.file}: {exc}") from exc
     bad = np.zeros(table.num_rows, bool)
@@ -149,6 +150,13 @@ def check_rows(block: pa.Table, use_case: UseCase, now_us: int, model: TrainedMo
         numbers=distinct_numbers(table, use_case.features.values()),
         coverage=cover(table, model, use_case) if model else None,
     )
+
+
+def _checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now_us: int) -> Iterator[Check]:
+    yield from row_checks(table, use_case, times, now_us)
+    for name, source in use_case.events.items():
+        if source.own:
+            yield from own_event_checks(table, name, source)
 
 
 def merge(
@@ -180,6 +188,7 @@ def merge(
         validation.whole.append(
             f"label '{use_case.label}' has one class only: every row is {next(iter(validation.labels))}"
         )
+    validation.notes += own_values_notes(use_case)
     for name, numbers in merge_numbers(part.numbers for part in parts).items():
         _add_merged(validation, name, numbers, source.schema.field(name).type)
     if model:
@@ -187,6 +196,18 @@ def merge(
         validation.coverage = merge_coverage(model, use_case, covered)
         validation.whole += validation.coverage.problems()
     return validation
+
+
+def own_values_notes(use_case: UseCase) -> list[str]:
+    """Say what a service will not have of the online features that training takes from the row itself, if any."""
+    online = [feature.name for feature in use_case.schema_.online]
+    if not online or use_case.materialized is not None:
+        return []
+    return [
+        f"{', '.join(online)}: a model learns from each row's own value, which the online store does not have when the "
+        "row is scored: it has that of an earlier row, or none. Figures will be better than the service; declare when "
+        'rows are stored, e.g. materialized = { every = "1d", takes = "2h" }, to learn and judge as served'
+    ]
 
 
 def _add_merged(validation: Validation, name: str, numbers: DistinctNumbers, kind: pa.DataType) -> None:

@@ -22,13 +22,18 @@ _STORE = ("store", "sqlite_file", "var_dir", "cassandra_hosts", "cassandra_keysp
 
 
 def job_fingerprint(
-    manifest: BundleManifest, version: str, source: ParquetSource, carried: Sequence[str], settings: Settings
+    manifest: BundleManifest,
+    version: str,
+    source: ParquetSource,
+    carried: Sequence[str],
+    settings: Settings,
+    events: Sequence[ParquetSource] = (),
 ) -> str:
     """Return the SHA-256, as 64 hex digits, of all that determines the job's output.
 
-    That is the model, the input files, the columns carried along, and which online store is read, not its rows. A file
-    is identified by path, size, modification time and Parquet footer (offsets and statistics of its columns): hashing
-    its content would read the whole table first.
+    That is the model, the input files, those of `events` beside them, the columns carried along, and which online store
+    is read, not its rows. A file is identified by path, size, modification time and Parquet footer (offsets and
+    statistics of its columns): hashing its content would read the whole table first.
 
     Raises:
         DataError: a file cannot be read.
@@ -42,6 +47,8 @@ def job_fingerprint(
         "files": [_file(path) for path in source.files],
         "chunks": [[chunk.row_groups, chunk.rows] for chunk in source.chunks],
     }
+    if events:
+        inputs["events"] = [[_file(path) for path in each.files] for each in events]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

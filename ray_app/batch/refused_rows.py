@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from data.transform.encoding import Transform, as_strings
+from data.transform.event_time import NO_TIME, event_us
+from data.validation.event_checks import event_value_checks
 from data.validation.row_checks import Check, entity_checks, value_checks
 from tune.registry.bundle import BundleManifest
 
@@ -100,7 +102,9 @@ def refusals(table: pa.Table, manifest: BundleManifest, transform: Transform) ->
     Raises:
         DataError: a column is of a type that cannot hold its feature.
     """
-    checks = [check for check in _checks(table, manifest) if check.mask.any()]
+    found = {(check.column, check.reason): check for check in _checks(table, manifest) if check.mask.any()}
+    # A column that is an entity twice, or an entity and a feature, is checked alike for both.
+    checks = list(found.values())
     refused = np.zeros(table.num_rows, bool)
     for check in checks:
         refused |= check.mask
@@ -116,6 +120,12 @@ def _checks(table: pa.Table, manifest: BundleManifest) -> Iterable[Check]:
     yield from value_checks(table, features)
     if manifest.entity and manifest.entity.column in table.column_names:
         yield from entity_checks(table.column(manifest.entity.column), manifest.entity)
+    for source in manifest.events.values():
+        yield from event_value_checks(table, source)
+    time = manifest.event_time
+    if manifest.schema_.windows and time is not None and time in table.column_names:
+        timeless = event_us(table.column(time), time) == NO_TIME
+        yield Check(time, "missing: the windows of a row end at its time", timeless)
 
 
 def _count_unseen(counts: BlockCounts, table: pa.Table, transform: Transform) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
+from data.feature_views.point_in_time import PointInTime
+from data.schema.event_paths import NOTHING_BESIDE, EventPaths
 from data.settings import Settings
 from data.sources.parquet import ParquetSource
 from data.sources.partial_output import write_part
@@ -24,6 +26,7 @@ from data.transform.encoding import Transform
 from data.transform.table_columns import free_name
 from ray_app.batch.job_fingerprint import job_fingerprint
 from ray_app.batch.refused_rows import REASONS, BlockCounts, Refusals, refusals
+from ray_app.batch.table_windows import table_windows
 from ray_app.inference.feature_fetch import local_features
 from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.onnx_model import OnnxModel
@@ -69,6 +72,8 @@ class ScoringJob:
     fingerprint: str
     folder: Path
     first_rows: Mapping[str, int]
+    windows: PointInTime | None = None
+    """The windows of all rows of the table; None where it holds them already, or the model has none."""
 
     @property
     def added(self) -> list[str]:
@@ -81,7 +86,13 @@ class ScoringJob:
 
 
 def plan(
-    settings: Settings, bundle: Bundle, version: str, source: ParquetSource, folder: Path, carry: str = KEYS
+    settings: Settings,
+    bundle: Bundle,
+    version: str,
+    source: ParquetSource,
+    folder: Path,
+    carry: str = KEYS,
+    events: EventPaths = NOTHING_BESIDE,
 ) -> ScoringJob:
     """Check the table against the model and make the job that scores it.
 
@@ -92,9 +103,11 @@ def plan(
         source: the table.
         folder: where the parts of the output go.
         carry: columns to copy: `keys` (key, entity and event time, if present), `all`, or names joined by commas.
+        events: where the events are that windows need beside the table.
 
     Raises:
-        DataError: a required or carried column is missing.
+        ConfigError: events are not given, or are not needed.
+        DataError: a required or carried column is missing, or the windows cannot be computed.
     """
     manifest = bundle.manifest
     source.require([name for feature in manifest.schema_.features if feature.required for name in feature.inputs])
@@ -104,11 +117,13 @@ def plan(
     carried = _carried(carry, manifest, source)
     present = set(source.schema.names)
     needed = [*manifest.schema_.columns, *([entity] if entity else [])]
-    columns = tuple(dict.fromkeys([name for name in needed if name in present] + list(carried)))
-    fingerprint = job_fingerprint(manifest, version, source, carried, settings)
+    windows = table_windows(source, [name for name in needed if name in present], manifest, events, settings)
+    columns = tuple(dict.fromkeys([*windows.columns, *carried]))
+    fingerprint = job_fingerprint(manifest, version, source, carried, settings, windows.files.sources)
     schema = pa.schema([*(source.schema.field(name) for name in carried), *_added(carried)])
     model = ScoringModel(settings, bundle.to_bytes(), version)
-    return ScoringJob(model, columns, carried, schema, fingerprint, folder, source.first_rows)
+    first_rows = source.first_rows
+    return ScoringJob(model, columns, carried, schema, fingerprint, folder, first_rows, windows.computed)
 
 
 def part_name(first_row: int) -> str:
@@ -139,7 +154,7 @@ def score_rows(block: pa.Table, job: ScoringJob) -> tuple[int, BlockCounts]:
     try:
         found = refusals(table, scorer.manifest, scorer.transform)
         kept = table if found.clean else table.filter(pa.array(~found.refused))
-        scores = asyncio.run(_scores(scorer.inference, kept))
+        scores = asyncio.run(_scores(scorer.inference, _with_windows(kept, found.refused, job, first)))
     except DataError as exc:
         raise DataError(f"{origin.file}: {exc}") from exc
     # The refused first: a scored part says that the block is done.
@@ -148,6 +163,19 @@ def score_rows(block: pa.Table, job: ScoringJob) -> tuple[int, BlockCounts]:
     scored = _scored(kept, scores, job, scorer.threshold, found.counts)
     write_part(job.folder, part_name(first), scored, job.fingerprint)
     return first, found.counts
+
+
+def _with_windows(kept: pa.Table, refused: np.ndarray, job: ScoringJob, first: int) -> pa.Table:
+    """Return the rows of a block that are scored with their windows, in place of columns of the same names."""
+    if job.windows is None:
+        return kept
+    windows = job.windows.table.slice(first, len(refused)).filter(pa.array(~refused))
+    others = kept.drop_columns([name for name in windows.column_names if name in kept.column_names])
+    return pa.table({**_by_name(others), **_by_name(windows)})
+
+
+def _by_name(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 async def _scores(inference: InferencePipeline, table: pa.Table) -> np.ndarray:

@@ -8,11 +8,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from data.cli.options import add_use_case
+from data.cli.options import add_events, add_use_case, events_of
 from data.cli.terminal import note, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import Placement, runner
 from data.errors import ConfigError, DataError
+from data.feature_views.event_tables import left_out_lines
 from data.settings import Settings, load_settings
 from data.sources.filesystems import absolute, named, remove_file
 from data.sources.parquet import ParquetSource, open_source
@@ -26,6 +27,7 @@ from tune.registry.bundle import Bundle
 _EXAMPLES = """examples:
   rayscore score in.parquet out.parquet
   rayscore score --carry all transactions/ scored/
+  rayscore score --history yesterday.parquet today.parquet scored.parquet
   rayscore score --carry transaction_id,amount --concurrency 8 --label pool=batch transactions/ scored/
 
 exit codes: 0 done, 2 could not run, 130 interrupted; after the last two the same command goes on with what is done
@@ -43,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", type=Path, metavar="IN", help="Parquet file or folder")
     add("output", type=Path, metavar="OUT", help="file (ends in .parquet) or folder to write")
+    add_events(parser)
     add_use_case(parser)
     add("--alias", help="registry alias to score with (default: RAYSCORE_MODEL_ALIAS, champion)")
     add("--bundle", type=Path, metavar="DIR", help="score with a bundle's folder instead of the registry")
@@ -79,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
     for written in (out, refused_path(out)):
         refuse_own_input(source, written)
     bundle, version = _model(args.bundle, settings)
-    job = plan(settings, bundle, version, source, partial_folder(out), args.carry)
+    job = plan(settings, bundle, version, source, partial_folder(out), args.carry, events_of(args))
+    if job.windows is not None:
+        note_all(left_out_lines(job.windows.left_out))
     with open_parts(out, job.fingerprint, args.fresh) as parts:
         done = finished_blocks(parts, source)
         _score(source, job, parts, done, placement)

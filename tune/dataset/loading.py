@@ -17,7 +17,7 @@ from data.feature_views.event_tables import (
     too_large,
 )
 from data.feature_views.table_mark import marked
-from data.schema.event_paths import EventPaths
+from data.schema.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.filesystems import absolute, child, named
@@ -28,9 +28,6 @@ from tune.dataset.encoded_examples import PreparedDataset, prepare
 from tune.dataset.shards import discard
 from tune.dataset.streaming import prepare_streaming, rows_in_memory
 from tune.dataset.training_table import TrainingTable, load_training_table
-
-NOTHING_BESIDE = EventPaths()
-"""No events beside those that are rows of the table."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from data.cli.terminal import note
 from data.distributed.ray_cluster import free_cpus
 from data.errors import RegistryUnavailable
-from data.schema.event_paths import EventPaths
+from data.schema.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from tune.dataset.encoded_examples import PreparedDataset
@@ -36,7 +36,7 @@ class SearchPlan(NamedTuple):
     resume: bool = False
     concurrency: int | None = None
     sampler: SamplerName = SamplerName.TPE
-    events: EventPaths = EventPaths()
+    events: EventPaths = NOTHING_BESIDE
     """Where the events are that windows need beside the table."""
 
 

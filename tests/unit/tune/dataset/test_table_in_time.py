@@ -12,12 +12,12 @@ from data.errors import ConfigError, DataError
 from data.feature_views.event_tables import EventTables
 from data.feature_views.point_in_time import with_windows
 from data.feature_views.table_mark import with_mark
-from data.schema.event_paths import EventPaths
+from data.schema.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import UseCase, parse_use_case
 from data.settings import Settings
 from data.sources.atomic_output import write_table
 from tests.support.training.swipes import SWIPES, swipes_table, swipes_use_case
-from tune.dataset.loading import NOTHING_BESIDE, prepared_table
+from tune.dataset.loading import prepared_table
 from tune.dataset.training_table import load_training_table
 
 _STORED = """

@@ -1,0 +1,128 @@
+"""The window features of a table that is scored, computed once over all of its rows and the events beside them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import ConfigError, DataError
+from data.feature_views.event_tables import EventFiles, open_events, read_events, too_large
+from data.feature_views.point_in_time import PointInTime, with_windows
+from data.feature_views.table_mark import marked
+from data.schema.event_paths import EventPaths
+from data.schema.use_case import UseCase
+from data.settings import Settings
+from data.sources.filesystems import named
+from data.sources.parquet import ParquetSource, read_source
+from data.transform.encoding import Transform
+from data.validation.event_columns import check_event_files, check_own_events
+from ray_app.batch.refused_rows import refusals
+from tune.registry.bundle import BundleManifest
+
+_NO_FILES = EventFiles(None, {})
+_BYTES_A_VALUE = 64
+"""What a value of a table takes in memory while its windows are computed."""
+
+
+class TableWindows(NamedTuple):
+    """What scoring a table takes of windows."""
+
+    columns: list[str]
+    """The columns of the table that are read: those that are scored, and those that its windows are made of."""
+    files: EventFiles
+    """The events beside the table."""
+    computed: PointInTime | None = None
+    """The windows of all n rows, null in refused ones, and what was left out; None where nothing is to be computed."""
+
+
+def table_windows(
+    source: ParquetSource, scored: list[str], manifest: BundleManifest, paths: EventPaths, settings: Settings
+) -> TableWindows:
+    """Compute the windows of all rows of a table that HTTP would not refuse; a refused row is no event.
+
+    Args:
+        source: the table, of n rows.
+        scored: columns of the table that are scored.
+        manifest: of the model.
+        paths: earlier rows of the table, and events of other sources.
+        settings: how much memory this may take.
+
+    Raises:
+        ConfigError: events are not given, or are not needed.
+        DataError: a table is broken, lacks a column, or is too large for memory.
+    """
+    if not manifest.schema_.windows:
+        if paths.history is not None or paths.others:
+            raise ConfigError("--history and --events: the model has no windows; leave them out")
+        return TableWindows(scored, _NO_FILES)
+    use_case = windows_alone(manifest)
+    held = marked(source.schema, use_case)
+    files = open_events(paths, use_case, held)
+    if held:
+        return TableWindows(_each_once([*scored, *use_case.features]), files)
+    check_own_events(source, use_case, {manifest.label} - set(source.schema.names))
+    check_event_files(files, use_case)
+    columns = _each_once([*scored, *_event_columns(source, manifest, use_case)])
+    return TableWindows(columns, files, _computed(source, columns, files, manifest, use_case, settings))
+
+
+def windows_alone(manifest: BundleManifest) -> UseCase:
+    """Return what a model's windows are computed by, as a use case of these features and no others."""
+    return UseCase(
+        name=manifest.name,
+        label=manifest.label,
+        key=manifest.key,
+        event_time=manifest.event_time,
+        events=manifest.events,
+        features={feature.name: feature for feature in manifest.schema_.windows},
+    )
+
+
+def _event_columns(source: ParquetSource, manifest: BundleManifest, use_case: UseCase) -> list[str]:
+    columns = [name for name in use_case.columns if name != manifest.label]
+    source.require(columns)
+    # A table that is to be scored has no label yet, but for events that are known already.
+    reads = any(manifest.label in each.values for each in use_case.events.values() if each.own)
+    return [*columns, *([manifest.label] if reads and manifest.label in source.schema.names else [])]
+
+
+def _computed(
+    source: ParquetSource,
+    columns: list[str],
+    files: EventFiles,
+    manifest: BundleManifest,
+    use_case: UseCase,
+    settings: Settings,
+) -> PointInTime:
+    rows = source.rows + files.rows
+    fits = settings.train_memory_mb * 2**20 // (_BYTES_A_VALUE * (len(columns) + len(use_case.windows)))
+    if rows > fits:
+        raise DataError(too_large(source.path, rows, fits, "score"))
+    table, events = read_source(source, columns), read_events(files, use_case)
+    try:
+        taken = np.flatnonzero(~refusals(table, manifest, Transform(manifest.schema_)).refused)
+        kept = _with_label(table.take(pa.array(taken)), manifest.label)
+        found, left_out = with_windows(kept, use_case, events.history, events.others)
+    except DataError as exc:
+        raise DataError(f"{named(source.path)}: {exc}") from exc
+    return PointInTime(_spread(found.select(list(use_case.features)), taken, source.rows), left_out)
+
+
+def _each_once(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _with_label(table: pa.Table, label: str) -> pa.Table:
+    # A value that is not known counts in no window.
+    return table if label in table.column_names else table.append_column(label, pa.nulls(table.num_rows, pa.float64()))
+
+
+def _spread(values: pa.Table, taken: np.ndarray, rows: int) -> pa.Table:
+    """Return a table of `rows` rows, of which those with the numbers `taken` are the given ones; the others null."""
+    if len(taken) == rows:
+        return values
+    places = np.full(rows, -1)
+    places[taken] = np.arange(len(taken))
+    return values.take(pa.array(places, mask=places < 0))

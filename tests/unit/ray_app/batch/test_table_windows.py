@@ -1,0 +1,131 @@
+"""Batch scoring of a model with windows: of the table and its history, or as the table holds them already."""
+
+from __future__ import annotations
+
+import functools
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.distributed.pieces import each_block_here, parquet_pieces
+from data.errors import ConfigError, DataError
+from data.feature_views.point_in_time import with_windows
+from data.feature_views.table_mark import with_mark
+from data.schema.event_paths import NOTHING_BESIDE, EventPaths
+from data.schema.use_case import parse_use_case
+from data.settings import Settings
+from data.sources.atomic_output import write_table
+from data.sources.parquet import open_source
+from data.transform.encoding import Transform
+from ray_app.batch.scoring import part_name, plan, refused_name, score_rows
+from ray_app.inference.onnx_model import OnnxModel
+from tests.support.training.models import card_bundle, card_table, train_bundle
+from tests.support.training.swipes import SWIPES, swipes_table
+from tune.registry.bundle import Bundle
+
+USE_CASE = parse_use_case(SWIPES.replace('amount_ratio = { expression = "amount / card_mean_3d" }', ""), "x")
+
+
+@functools.cache
+def bundle() -> Bundle:
+    """A model of the swipes without the expression, which the pipeline computes."""
+    return train_bundle(swipes_table(), USE_CASE)
+
+
+def expected(table: pa.Table) -> list[float]:
+    """The scores of rows that hold their windows."""
+    return OnnxModel(bundle()).score(Transform(bundle().manifest.schema_).matrix(table)).ravel().tolist()
+
+
+def planned(
+    table: pa.Table, folder: Path, events: EventPaths = NOTHING_BESIDE, carry: str = "keys", memory_mb: int = 500
+):
+    """The job that scores a table, and its source."""
+    write_table(table, folder / "in.parquet")
+    source = open_source(folder / "in.parquet")
+    (folder / "out").mkdir(exist_ok=True)
+    settings = Settings(train_memory_mb=memory_mb)
+    return plan(settings, bundle(), "7", source, folder / "out", carry, events), source
+
+
+def score(table: pa.Table, folder: Path, events: EventPaths = NOTHING_BESIDE, carry: str = "keys") -> pa.Table:
+    """Score a table as the command does, block by block, without Ray."""
+    job, source = planned(table, folder, events, carry)
+    done = dict(each_block_here(parquet_pieces(source, job.columns), partial(score_rows, job=job)))
+    return pa.concat_tables([pq.read_table(folder / "out" / part_name(first)) for first in sorted(done)])
+
+
+def test_scores_are_those_of_the_point_in_time_table(tmp_path: Path):
+    """Every row is scored with the windows that training would have given it, in one row group or in many."""
+    table = swipes_table(300)
+    scored = score(table, tmp_path)
+    assert scored.column("probability").to_pylist() == expected(with_windows(table, USE_CASE).table)
+
+
+def test_history_counts_and_is_not_scored(tmp_path: Path):
+    """Today's rows without labels have yesterday's as events: the scores of the whole table."""
+    table = swipes_table(300)
+    write_table(table.slice(0, 200), tmp_path / "history.parquet")
+    today = table.slice(200).drop_columns(["fraud"])
+    scored = score(today, tmp_path, EventPaths(tmp_path / "history.parquet"))
+    early = table.slice(0, 200)
+    whole = with_windows(table.slice(200).set_column(5, "fraud", pa.nulls(100, pa.int64())), USE_CASE, early).table
+    assert scored.column("probability").to_pylist() == expected(whole)
+    assert scored.num_rows == 100
+
+
+def test_a_marked_table_is_taken_as_it_is(tmp_path: Path):
+    """Windows that the table holds are scored, whatever they say."""
+    table = with_windows(swipes_table(200), USE_CASE).table
+    at = table.column_names.index("card_count_1d")
+    table = table.set_column(at, "card_count_1d", pa.array([9] * 200))
+    marked = table.cast(with_mark(table.schema, USE_CASE))
+    assert score(marked, tmp_path).column("probability").to_pylist() == expected(table)
+
+
+def test_a_column_of_the_name_of_a_window_is_carried_and_not_scored(tmp_path: Path):
+    """What an unmarked table calls by a window's name is another thing; the output has it as it was."""
+    table = swipes_table(200).append_column("card_count_1d", pa.array(["own"] * 200))
+    scored = score(table, tmp_path, carry="card_count_1d")
+    assert scored.column("card_count_1d").to_pylist() == ["own"] * 200
+    assert scored.column("probability").to_pylist() == expected(with_windows(swipes_table(200), USE_CASE).table)
+
+
+def test_refused_rows_are_no_events(tmp_path: Path):
+    """A row that HTTP would refuse is written apart with its reason, and is in nobody's window."""
+    table = swipes_table(200)
+    amounts, cards = table.column("amount").to_pylist(), table.column("card").to_pylist()
+    amounts[3], cards[10] = 1e15, "x" * 2000
+    table = table.set_column(4, "amount", pa.array(amounts)).set_column(2, "card", pa.array(cards))
+    scored = score(table, tmp_path)
+    refused = pq.read_table(tmp_path / "out" / refused_name(0))
+    assert refused.column("reasons").to_pylist() == [
+        "amount: out of range for 2 decimal places",
+        "card: not written as a key of type 'string'",
+    ]
+    good = table.take([row for row in range(200) if row not in (3, 10)])
+    assert scored.column("probability").to_pylist() == expected(with_windows(good, USE_CASE).table)
+
+
+def test_what_cannot_be_computed_is_refused_with_the_remedy(tmp_path: Path):
+    """A table too large for memory, a column that windows need, and events that no window needs."""
+    with pytest.raises(DataError, match=r"rows and events are more than .* then rayscore score OUT"):
+        planned(swipes_table(5000), tmp_path, memory_mb=1)
+    with pytest.raises(DataError, match=r"in\.parquet: column 'terminal' is missing"):
+        planned(swipes_table(50).drop_columns(["terminal"]), tmp_path)
+    with pytest.raises(ConfigError, match="--events other: events of that name are not needed"):
+        planned(swipes_table(50), tmp_path, EventPaths(None, {"other": tmp_path / "in.parquet"}))
+    write_table(card_table(50), tmp_path / "cards.parquet")
+    source = open_source(tmp_path / "cards.parquet")
+    with pytest.raises(ConfigError, match="the model has no windows"):
+        plan(Settings(), card_bundle(), "7", source, tmp_path, "keys", EventPaths(tmp_path / "in.parquet"))
+
+
+def test_another_history_is_another_job(tmp_path: Path):
+    """Parts of a run with other events are not taken for those of this one."""
+    write_table(swipes_table(50), tmp_path / "history.parquet")
+    alone = planned(swipes_table(50), tmp_path)[0].fingerprint
+    assert planned(swipes_table(50), tmp_path, EventPaths(tmp_path / "history.parquet"))[0].fingerprint != alone
