@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel
 
 from data import __main__ as data
+from data.schema.batch_schedule import BatchSchedule
+from data.schema.event_source import EventSource
 from data.schema.feature import Feature, FeatureType, Source
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
 from data.schema.search import Metric, Range, Search
@@ -29,6 +31,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "Top level": UseCase,
     "entity": Entity,
     "features": Feature,
+    "events": EventSource,
+    "materialized": BatchSchedule,
     "split": Split,
     "search": Search,
     "search.space": Range,
@@ -202,7 +206,7 @@ def test_example_use_cases_are_valid():
     """Every whole use case in the reference is one."""
     blocks = re.findall(r"```toml\n(.*?)```", doc("use-cases.md"), re.S)
     whole = [block for block in blocks if "\nname = " in f"\n{block}"]
-    assert len(whole) == 2
+    assert len(whole) == 3
     for block in whole:
         parse_use_case(block, "docs/use-cases.md")
 
