@@ -73,6 +73,8 @@ def _named(feature: WindowFeature) -> str:
 
 
 def _left_out(left_out: Mapping[str, Counter[str]]) -> str:
+    if not left_out:
+        return "told when the table was written with its windows"
     found = [
         f"{counts.total():,} of events.{name} ({', '.join(f'{count:,} {why}' for why, count in counts.most_common())})"
         for name, counts in left_out.items()

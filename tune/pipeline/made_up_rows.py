@@ -54,11 +54,14 @@ def typical_values(schema: FeatureSchema, table: pa.Table, common: Mapping[str, 
 
 
 def example_values(schema: FeatureSchema, typical: Sequence[Sequence[Scalar]]) -> dict[str, Scalar]:
-    """One value a feature: the middle one of a number, the most frequent word; none where there is no typical value."""
+    """One value a feature: the middle one of a number, the most frequent word; none where there is no typical value.
+
+    Windows and expressions have none: nobody sends them.
+    """
     return {
         feature.name: values[0 if feature.type is FeatureType.CATEGORY else len(values) // 2]
         for feature, values in zip(schema.features, typical, strict=True)
-        if values
+        if values and not feature.is_window and not feature.is_expression
     }
 
 

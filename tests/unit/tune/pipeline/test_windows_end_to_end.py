@@ -121,6 +121,7 @@ def test_the_bundle_holds_the_windows_and_knows_itself():
     packed = Bundle.from_bytes(bundle().to_bytes())
     feature = packed.manifest.schema_.features[4]
     assert (feature.name, feature.window, feature.of, feature.events) == ("terminal_risk_2d", "2d", "fraud", "reports")
+    assert set(packed.manifest.example) == {"amount"}
     OnnxModel(packed)
     assert packed.manifest.training_profile is not None
     assert set(packed.manifest.training_profile.features) == set(packed.manifest.schema_.names)
