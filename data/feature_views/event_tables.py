@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from data.errors import ConfigError
+from data.errors import ConfigError, DataError
+from data.feature_views.table_mark import STORED
 from data.schema.event_paths import EventPaths
 from data.schema.event_source import EventSource
 from data.schema.use_case import UseCase
@@ -70,6 +71,11 @@ def open_events(paths: EventPaths, use_case: UseCase, holds_windows: bool = Fals
     if absent is not None and not partly:
         raise ConfigError(f"the events of source '{absent}' are not given: add --events {absent}=PATH")
     history = None if paths.history is None else open_source(absolute(paths.history))
+    if history is not None and use_case.joins_stored and STORED in (history.schema.metadata or {}):
+        raise DataError(
+            f"{named(history.path)}: its online features are what the store would have held; name the table with the "
+            "rows' own values"
+        )
     return EventFiles(history, {name: open_source(absolute(path)) for name, path in paths.others.items()})
 
 

@@ -11,10 +11,9 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.feature_views.batch_view import with_batch_view
-from data.feature_views.feature_mark import marked
 from data.feature_views.table_events import EventColumns, table_events
+from data.feature_views.table_mark import with_mark
 from data.feature_views.windows import windows
-from data.schema.event_source import EventSource
 from data.schema.expression import Expression
 from data.schema.feature import Feature, FeatureType
 from data.schema.feature_schema import FeatureSchema
@@ -45,28 +44,11 @@ def point_in_time(
     Args and errors are those of `with_windows`. Online features without a schedule stay as they are.
     """
     found, left_out = with_windows(table, use_case, history, others)
-    if use_case.schema_.online and use_case.materialized is not None:
+    if use_case.joins_stored:
         # After the windows, whose events have the rows' own values, and before the expressions, which read these.
         found = with_expressions(with_batch_view(found, use_case, history), use_case.schema_)
-    return PointInTime(marked(found, use_case), left_out)
-
-
-def table_columns(use_case: UseCase) -> list[str]:
-    """Return the columns of the use case's own table that its history must have too: those of events and batch view."""
-    own = [source for source in use_case.events.values() if source.own]
-    names = [name for source in own for name in (*source.entity_columns, *source.values, source.known_at)]
-    if own:
-        names += [use_case.key, use_case.event_time]
-    if use_case.schema_.online and use_case.materialized is not None and use_case.entity is not None:
-        online = [feature.name for feature in use_case.schema_.online]
-        names += [use_case.entity.column, use_case.event_time, *online]
-    return list(dict.fromkeys(name for name in names if name))
-
-
-def source_columns(source: EventSource) -> list[str]:
-    """Return the columns of the table of a source that has one of its own."""
-    names = [source.key, source.time, source.known_at, *source.entity_columns, *source.values]
-    return list(dict.fromkeys(name for name in names if name))
+    schema = with_mark(found.schema, use_case, use_case.joins_stored)
+    return PointInTime(found.replace_schema_metadata(schema.metadata), left_out)
 
 
 def with_windows(

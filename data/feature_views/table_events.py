@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from data.schema.event_source import EventSource, EventValue
 from data.transform.encoding import as_floats, as_strings
 from data.transform.event_time import NO_TIME, event_us
 from data.transform.fixed_point import to_fixed
-from data.transform.missing import missing_mask
+from data.transform.missing import blank_mask, missing_mask
 from data.transform.table_columns import named_column
 
 
@@ -57,7 +57,7 @@ def table_events(
     """
     source = columns.source
     time_us = event_us(named_column(events, columns.time), columns.time)
-    values = {name: _values(events, name, value) for name, value in _read_values(source).items()}
+    values = {name: _values(events, name, value, source.values) for name, value in _read_values(source).items()}
     keys = _keys(named_column(events, columns.key), columns.key)
     reasons = {
         f"without {columns.time}": time_us == NO_TIME,
@@ -88,28 +88,37 @@ def _read_values(source: EventSource) -> dict[str, EventValue]:
     return {**columns, **source.values}
 
 
-def _values(table: pa.Table, name: str, value: EventValue) -> tuple[Values, np.ndarray]:
+def _values(
+    table: pa.Table, name: str, value: EventValue, declared: Mapping[str, EventValue]
+) -> tuple[Values, np.ndarray]:
     """Return a column's values, and which of them are out of range, bool of shape (k,)."""
     column = named_column(table, name)
     if value.type == "string":
         encoded = as_strings(column, name).combine_chunks().dictionary_encode()
         codes = pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False).astype(np.int64)
         words = tuple(encoded.dictionary.to_pylist())
-        return Values(codes, missing_mask(column, False), 0, words), np.zeros(len(codes), bool)
+        # A column of an entity that is blank names none, so that as a value it is missing; other text is as it is.
+        missing = missing_mask(column) if name in declared else blank_mask(column)
+        return Values(codes, missing, 0, words), np.zeros(len(codes), bool)
     fixed = to_fixed(as_floats(column, name), value.places)
     refused = fixed.out_of_range
     if value.type != "number":
         refused = refused | (~fixed.missing & (np.rint(as_floats(column, name)) != as_floats(column, name)))
+    if value.type == "boolean":
+        refused = refused | ~np.isin(fixed.scaled, (0, 1))
     return Values(fixed.scaled, fixed.missing, value.places), refused
 
 
 def _keys(column: pa.ChunkedArray, name: str) -> pa.Array:
     """Return keys as int64 where the column holds whole numbers of that size, else as text; null where blank."""
     kind = column.type
-    if pa.types.is_integer(kind) and kind != pa.uint64():
-        return column.cast(pa.int64()).combine_chunks()
+    if pa.types.is_integer(kind):
+        try:
+            return column.cast(pa.int64()).combine_chunks()
+        except pa.ArrowInvalid as exc:
+            raise DataError(f"column '{name}': a key is a whole number of at most 63 bits, or text: {exc}") from exc
     text = as_strings(column, name).combine_chunks()
-    blank = missing_mask(column, False)
+    blank = blank_mask(column)
     return pc.call_function("if_else", [pa.array(~blank), text, pa.scalar(None, pa.string())])
 
 

@@ -1,4 +1,4 @@
-"""The mark of a table whose windows are computed already: in its Parquet metadata, for the windows that it holds."""
+"""The marks of a table in time: in its Parquet metadata, for the windows and for the stored values that it holds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import json
 
 import pyarrow as pa
 
+from data.errors import DataError
 from data.schema.use_case import UseCase
 from data.schema.window_feature import WindowKeys
 
 MARK = b"rayscore.features"
 """Key of the Parquet metadata; its value is the `fingerprint` of the windows."""
+STORED = b"rayscore.stored"
+"""Key of the Parquet metadata of a table whose online features are what the store would have held."""
 
 _FEATURE = {"name", "type", *WindowKeys.model_fields}
 
@@ -38,6 +41,40 @@ def marked(table: pa.Table | pa.Schema, use_case: UseCase) -> bool:
     return held and (schema.metadata or {}).get(MARK) == fingerprint(use_case).encode()
 
 
-def with_mark(schema: pa.Schema, use_case: UseCase) -> pa.Schema:
-    """Return the schema of a table with the use case's windows, marked as such."""
-    return schema.with_metadata({**(schema.metadata or {}), MARK: fingerprint(use_case).encode()})
+def holds_stored(schema: pa.Schema, use_case: UseCase, name: str) -> bool:
+    """Return whether a table's online features are what the store would have held, by the use case's schedule.
+
+    Args:
+        schema: of the table, with its metadata.
+        use_case: that the table is to be read by.
+        name: of the table, for the error.
+
+    Raises:
+        DataError: they are that by other declarations, and the rows' own values are gone.
+    """
+    found = (schema.metadata or {}).get(STORED)
+    if found is not None and found != _stored_fingerprint(use_case).encode():
+        raise DataError(
+            f"{name}: its online features are what a store would have held by other declarations than those of "
+            f"'{use_case.name}'; make it again from the table with the rows' own values (rayscore features IN OUT)"
+        )
+    return found is not None
+
+
+def with_mark(schema: pa.Schema, use_case: UseCase, stored: bool = False) -> pa.Schema:
+    """Return the schema of a table with the use case's windows, and with what is `stored`, marked as such."""
+    marks = {MARK: fingerprint(use_case).encode()} | (
+        {STORED: _stored_fingerprint(use_case).encode()} if stored else {}
+    )
+    return schema.with_metadata({**(schema.metadata or {}), **marks})
+
+
+def _stored_fingerprint(use_case: UseCase) -> str:
+    entity, schedule = use_case.entity, use_case.materialized
+    said = {
+        "event_time": use_case.event_time,
+        "entity": entity.model_dump(mode="json") if entity else None,
+        "schedule": schedule.model_dump(mode="json") if schedule else None,
+        "features": [feature.name for feature in use_case.schema_.online],
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

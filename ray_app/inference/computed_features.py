@@ -85,7 +85,7 @@ class ComputedFeatures:
         if absent:
             raise DataError(
                 f"the table has no column {', '.join(absent)}: a window over events cannot be computed from its row "
-                "alone; add the point-in-time features to the table first"
+                "alone; add them first by 'rayscore features'"
             )
 
     def with_expressions(self, table: pa.Table, stored: Mapping[str, np.ndarray]) -> pa.Table:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from bisect import insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from data.errors import DamagedRow, StoreError, StoreUnavailable
-from data.event_store import EventOutcome, EventStore, OwnEvent, RowEvents, RowQuery
-from data.event_store.sqlite import SqliteEvents
+from data.event_store import EventOutcome, EventStore, RowEvents, RowQuery, open_events
 from data.feature_views.event import Event
 from data.feature_views.online_windows import StoredEvent, WindowPlan
-from data.schema.event_source import EventSource
 from data.settings import Settings
 from ray_app.inference.store_opening import StoreOpening
 from ray_app.monitoring.histogram import FINE_SECONDS, Histogram
@@ -46,7 +43,6 @@ class EventWindows:
     ) -> None:
         self._opening = StoreOpening(open_store, "event store", retry_s)
         self._plan = window_plan(manifest)
-        self._places = [_place(manifest.events[each.source], each.entity) for each in self._plan.slices]
         self._limit_s = limit_s
         self.seconds = Histogram(FINE_SECONDS)
         """Durations of fetches, recording included, failed ones too."""
@@ -95,29 +91,15 @@ class EventWindows:
         self._opening.close()
 
     def _compute(self, query: RowQuery, found: RowEvents) -> RowWindows:
-        events: Sequence[Sequence[StoredEvent]] = found.events
-        if any(not own.record for own in query.own):
-            events = self._with_own(query, found)
-        newest_us = max((_newest_us(each, found.time_us, query.key) for each in events), default=-math.inf)
+        newest_us = max((_newest_us(each, found.time_us, query.key) for each in found.events), default=-math.inf)
         newest = None if math.isinf(newest_us) else int(newest_us)
         try:
-            computed = self._plan.compute(events, found.time_us, query.key)
+            computed = self._plan.compute(found.events, found.time_us, query.key, query.own)
         except DamagedRow:
             missing = [math.nan] * len(self._plan.features)
             return RowWindows(found.time_us, missing, [0] * len(missing), newest, found.outcomes, damaged=True)
         values, counts = [each.value for each in computed], [each.events for each in computed]
         return RowWindows(found.time_us, values, counts, newest, found.outcomes)
-
-    def _with_own(self, query: RowQuery, found: RowEvents) -> list[Sequence[StoredEvent]]:
-        """Add the row's own events that are not stored, for the windows that count the row itself."""
-        lines: list[Sequence[StoredEvent]] = []
-        for slice_, place, entity, line in zip(
-            self._plan.slices, self._places, query.entities, found.events, strict=True
-        ):
-            own = next((each for each in query.own if each.source == slice_.source and not each.record), None)
-            takes = own is not None and entity is not None and own.event.entities[place] == entity
-            lines.append(_inserted(line, own, found.time_us) if takes and own is not None else line)
-        return lines
 
 
 def event_windows(settings: Settings, manifest: BundleManifest) -> EventWindows | None:
@@ -128,18 +110,9 @@ def event_windows(settings: Settings, manifest: BundleManifest) -> EventWindows 
     """
     if not manifest.windows:
         return None
-    opened = partial(_open_events, settings, manifest.name, manifest.events, create=True)
+    keep_us = max(window.reach_us for window in manifest.windows)
+    opened = partial(open_events, settings, manifest.name, manifest.events, keep_us=keep_us, create=True)
     return EventWindows(opened, manifest, settings.feature_timeout_ms / 1000)
-
-
-def _open_events(
-    settings: Settings, use_case: str, sources: Mapping[str, EventSource], *, create: bool = False
-) -> EventStore:
-    return SqliteEvents(settings.var_dir / "events.db", use_case, sources, create=create)
-
-
-def _place(source: EventSource, entity: str) -> int:
-    return [each.name for each in source.entities].index(entity)
 
 
 def _newest_us(line: Sequence[StoredEvent], time_us: int, key: bytes) -> float:
@@ -147,12 +120,3 @@ def _newest_us(line: Sequence[StoredEvent], time_us: int, key: bytes) -> float:
         if (event.time_us, event.key) != (time_us, key):
             return event.time_us
     return -math.inf
-
-
-def _inserted(line: Sequence[StoredEvent], own: OwnEvent, time_us: int) -> Sequence[StoredEvent]:
-    event = own.event
-    if any(each.key == event.key for each in line):
-        return line
-    with_own = list(line)
-    insort(with_own, StoredEvent(time_us, event.key, time_us, event.payload))
-    return with_own

@@ -16,7 +16,7 @@ from data.feature_views.event_tables import (
     said_of,
     too_large,
 )
-from data.feature_views.table_mark import marked
+from data.feature_views.table_mark import holds_stored, marked
 from data.schema.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import UseCase
 from data.settings import Settings
@@ -50,16 +50,18 @@ def prepared_table(
     parquet = open_source(absolute(path))
     check_learned(parquet, use_case)
     holds_windows = marked(parquet.schema, use_case)
+    joined = holds_stored(parquet.schema, use_case, named(parquet.path))
     files = open_events(events, use_case, holds_windows)
     check_event_files(files, use_case)
     fits = rows_in_memory(_width(use_case), settings.train_memory_mb)
     if parquet.rows + files.rows <= fits:
-        source = load_training_table(path, use_case, read_events(files, use_case), holds_windows)
+        source = load_training_table(path, use_case, read_events(files, use_case), holds_windows, joined)
         note_all(left_out_lines(source.left_out))
         yield source, prepare(source, use_case)
         note_all([*parquet.report, *said_of(files)])
         return
-    _refuse_unless_streamed(parquet, files, use_case, holds_windows, fits)
+    in_time = holds_windows and (joined or not use_case.joins_stored)
+    _refuse_unless_streamed(parquet, files, use_case, in_time, fits)
     shards = child(absolute(settings.shards_dir or settings.var_dir / "shards"), use_case.name)
     note(
         f"{parquet.rows:,} rows are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
@@ -79,14 +81,8 @@ def _width(use_case: UseCase) -> int:
 
 
 def _refuse_unless_streamed(
-    parquet: ParquetSource, files: EventFiles, use_case: UseCase, holds_windows: bool, fits: int
+    parquet: ParquetSource, files: EventFiles, use_case: UseCase, in_time: bool, fits: int
 ) -> None:
     """Refuse a table that is too large for memory while its features need other rows than the row itself."""
-    rows = parquet.rows + files.rows
-    if use_case.joins_stored:
-        raise DataError(
-            f"{named(parquet.path)}: {rows:,} rows are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB allows in "
-            "memory, where what the store would have held (materialized) is joined: raise it, or give fewer rows"
-        )
-    if use_case.windows and not holds_windows:
-        raise DataError(too_large(parquet.path, rows, fits, "tune --data"))
+    if not in_time and (use_case.windows or use_case.joins_stored):
+        raise DataError(too_large(parquet.path, parquet.rows + files.rows, fits, "tune --data"))

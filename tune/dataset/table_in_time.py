@@ -25,7 +25,9 @@ class TableInTime(NamedTuple):
     """By source of events: how many rows are no event, by reason."""
 
 
-def table_in_time(table: pa.Table, use_case: UseCase, events: EventTables, holds_windows: bool) -> TableInTime:
+def table_in_time(
+    table: pa.Table, use_case: UseCase, events: EventTables, holds_windows: bool, holds_stored: bool = False
+) -> TableInTime:
     """Compute the windows and expressions of a table, and join what the store would have held.
 
     Without a schedule of the batch view (`materialized`) a row keeps its own values of online features.
@@ -35,6 +37,8 @@ def table_in_time(table: pa.Table, use_case: UseCase, events: EventTables, holds
         use_case: what is declared.
         events: earlier rows of the table, and events of other sources.
         holds_windows: whether the table holds its windows already.
+        holds_stored: whether its online features are what the store would have held already; then the rows' own
+            values are not known.
 
     Raises:
         DataError: as `with_windows` and `with_batch_view`.
@@ -43,7 +47,7 @@ def table_in_time(table: pa.Table, use_case: UseCase, events: EventTables, holds
         own, left_out = with_windows(table, use_case, events.history, events.others)
     else:
         own, left_out = with_expressions(table, use_case.schema_), {}
-    if not use_case.joins_stored:
+    if not use_case.joins_stored or holds_stored:
         return TableInTime(own, None, left_out)
     joined = with_batch_view(own, use_case, events.history)
     # Expressions may read what is stored.

@@ -50,7 +50,11 @@ class TrainingTable(NamedTuple):
 
 
 def load_training_table(
-    path: str | Path, use_case: UseCase, events: EventTables = NO_EVENTS, holds_windows: bool = False
+    path: str | Path,
+    use_case: UseCase,
+    events: EventTables = NO_EVENTS,
+    holds_windows: bool = False,
+    holds_stored: bool = False,
 ) -> TrainingTable:
     """Read the columns of `use_case` from a Parquet file or folder into memory, and compute its features.
 
@@ -59,6 +63,7 @@ def load_training_table(
         use_case: what is read, and computed.
         events: earlier rows of the table, and events of other sources.
         holds_windows: whether the table holds its windows already.
+        holds_stored: whether its online features are what the store would have held already.
 
     Raises:
         DataError: the file is broken, a column is missing, a value that a feature is derived from is no time, events
@@ -72,7 +77,7 @@ def load_training_table(
         )
     try:
         derived = with_derived(table, use_case.schema_.derived)
-        found, own, left_out = table_in_time(derived, use_case, events, holds_windows)
+        found, own, left_out = table_in_time(derived, use_case, events, holds_windows, holds_stored)
     except DataError as exc:
         raise DataError(f"{named(path)}: {exc}") from exc
     return TrainingTable(found, labels, Path(path), _of_all(table, events), own=own, left_out=left_out)

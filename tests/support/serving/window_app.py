@@ -105,7 +105,7 @@ def swipes_bundle() -> Bundle:
         for at in range(900)
     ]
     rows = [{**row, "is_fraud": int(row["amount"] > 40 or rng.random() < 0.1)} for row in rows]
-    return train_bundle(swipes_table(rows), swipes_use_case(), rounds=5)
+    return train_bundle(swipes_table(rows), swipes_use_case(), rounds=5, holds_windows=True)
 
 
 @contextmanager

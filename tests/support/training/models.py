@@ -63,11 +63,13 @@ def write_card_table(path: Path, rows: int = 3000, seed: int = 7) -> Path:
     return path
 
 
-def train_bundle(table: pa.Table, use_case: UseCase, rounds: int = 20, **params: object) -> Bundle:
-    """Train, export, check and pack without search, registry or Ray."""
+def train_bundle(
+    table: pa.Table, use_case: UseCase, rounds: int = 20, holds_windows: bool = False, **params: object
+) -> Bundle:
+    """Train, export, check and pack without search, registry or Ray; the windows are the table's own or computed."""
     labels = table.column(use_case.label).to_numpy().astype(np.uint8)
     raw, derived = table, with_derived(table, use_case.schema_.derived)
-    table = table_in_time(derived, use_case, NO_EVENTS, holds_windows=False).table
+    table = table_in_time(derived, use_case, NO_EVENTS, holds_windows).table
     source = TrainingTable(table, labels, Path("table.parquet"), fingerprint(raw))
     prepared = prepare(source, use_case)
     train, validation = (xgboost.DMatrix(part.x, part.y) for part in (prepared.train, prepared.validation))

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError
-from data.feature_views.feature_mark import holds_features
 from data.feature_views.point_in_time import point_in_time, with_windows
+from data.feature_views.table_mark import holds_stored, marked
 from data.schema.use_case import UseCase, parse_use_case
 
 _TEXT = """
@@ -133,7 +133,8 @@ shown = { expression = "score / best" }
     assert found.column("best").to_pylist() == [1.0, 2.0, 4.0, 8.0]
     assert found.column("score").to_pylist() == [1.0, 1.0, 1.0, 4.0]
     assert found.column("shown").to_pylist() == [1.0, 0.5, 0.25, 0.5]
-    assert holds_features(found.schema, case, "t")
+    assert marked(found.schema, case)
+    assert holds_stored(found.schema, case, "t")
 
 
 def _with(features: str) -> UseCase:

@@ -82,7 +82,7 @@ def test_a_table_without_windows_is_refused_by_name(tmp_path: Path):
     """A table that lacks window columns is no table to score: they are named, and how they are made."""
     with (
         swipes_app(tmp_path / "events.db") as served,
-        pytest.raises(DataError, match=r"card_count_1d, .*terminal_risk_7d.*: .*add the point-in-time"),
+        pytest.raises(DataError, match=r"card_count_1d, .*terminal_risk_7d.*: .*add them first by 'rayscore features'"),
     ):
         run(served.versions.view.champion.inference.score_table(pa.Table.from_pylist([swipe(0, 0)])))
 
