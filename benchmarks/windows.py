@@ -25,8 +25,8 @@ from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, short, spread, write_section
 from data.cli.terminal import err, run_cli
 from data.errors import RayscoreError
-from data.feature_views.event_arrays import Events, Moments, Values
-from data.feature_views.windows import windows
+from data.feature_views.kernel.event_arrays import Events, Moments, Values
+from data.feature_views.kernel.windows import windows
 from data.schema.window_feature import Aggregate, WindowFeature
 
 _PACKAGES = ("numpy", "duckdb", "pyarrow")

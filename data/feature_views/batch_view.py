@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import ConfigError, DataError
-from data.feature_views.entity_order import SearchKeys, entity_order
-from data.feature_views.event_arrays import NO_ENTITY
+from data.feature_views.kernel.entity_order import SearchKeys, entity_order
+from data.feature_views.kernel.event_arrays import NO_ENTITY
 from data.schema.batch_schedule import BatchSchedule
 from data.schema.use_case import UseCase
 from data.transform.entity_key import entity_keys

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.feature_views.event_arrays import NO_ENTITY
+from data.feature_views.kernel.event_arrays import NO_ENTITY
 from data.schema.event_source import EventEntity
 from data.schema.use_case import Entity
 from data.transform.entity_key import entity_keys

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.feature_views.batch_view import with_batch_view
+from data.feature_views.kernel.windows import windows
 from data.feature_views.table_events import EventColumns, table_events
 from data.feature_views.table_mark import with_mark
-from data.feature_views.windows import windows
 from data.schema.expression import Expression
 from data.schema.feature import Feature, FeatureType
 from data.schema.feature_schema import FeatureSchema

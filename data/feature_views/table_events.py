@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DataError
-from data.feature_views.entity_order import stable_order
-from data.feature_views.event_arrays import Events, Moments, Values
 from data.feature_views.event_entities import entity_codes
+from data.feature_views.kernel.entity_order import stable_order
+from data.feature_views.kernel.event_arrays import Events, Moments, Values
 from data.schema.event_source import EventSource, EventValue
 from data.transform.encoding import as_floats, as_strings
 from data.transform.event_time import NO_TIME, event_us

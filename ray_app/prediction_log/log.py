@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 from data.distributed.child_process import start_child
 from ray_app.inference.observers import Answered, Failed
+from ray_app.prediction_log.log_entries import WriterOptions
 from ray_app.prediction_log.retention import KEEP_ALL, Retention
 from ray_app.prediction_log.writer_pipe import WriterPipe
-from ray_app.prediction_log.writer_process import FREE, LOST, REMOVED, WRITTEN, WriterOptions, frame
+from ray_app.prediction_log.writer_process import FREE, LOST, REMOVED, WRITTEN, frame
 from tune.registry.bundle import BundleManifest
 
 logger = logging.getLogger("ray.serve")

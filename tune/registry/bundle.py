@@ -38,6 +38,7 @@ from data.schema.model_policy import Calibration
 from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import Entity
 from data.schema.window_feature import WindowFeature
+from tune.registry.contract_clauses import feature_clause, source_clause, window_clause
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -159,12 +160,12 @@ class BundleManifest(BaseModel):
 
     def _said(self) -> dict[str, str]:
         entity = f"{self.entity.column} ({self.entity.type})" if self.entity else "none"
-        windows = {window.name: _window_clause(window) for window in self.windows}
+        windows = {window.name: window_clause(window) for window in self.windows}
         features = {
-            f"feature {f.name}": f"{f.type.value} from {f.source.value}{windows.get(f.name, '')}{_clauses(f)}"
+            f"feature {f.name}": f"{f.type.value} from {f.source.value}{windows.get(f.name, '')}{feature_clause(f)}"
             for f in self.schema_.features
         }
-        events = {f"events {name}": _source_clauses(source) for name, source in self.events.items()}
+        events = {f"events {name}": source_clause(source) for name, source in self.events.items()}
         times = {"key": self.key or "none", "event time": self.event_time or "none"} if events else {}
         said = {"name": self.name, "label": self.label, "entity": entity, "view": self.view}
         return {**said, **times, **events, **features}
@@ -277,25 +278,6 @@ class Bundle:
 
 _UNSAID = (("training_profile", None), ("events", {}))
 """Fields of a manifest with the values that they have where nothing is declared."""
-
-
-def _window_clause(window: WindowFeature) -> str:
-    of = f" of {window.of}" if window.of is not None else ""
-    tests = window.where.comparisons if window.where is not None else ()
-    where = "".join(f", {each.name} {each.sign} {each.constant!r}" for each in tests)
-    current = ", with the current" if window.with_current else ""
-    span = f"{window.window_us} us until {window.delay_us} us before"
-    return f" {window.source}: {window.aggregate.value}{of} by {window.by}{where} in {span}{current}"
-
-
-def _source_clauses(source: EventSource) -> str:
-    said = source.model_dump(mode="json", exclude_defaults=True)
-    return json.dumps(said, sort_keys=True, separators=(",", ":"))
-
-
-def _clauses(feature: Feature) -> str:
-    required = ", required" if feature.required else ""
-    return required + (f", {feature.derived_from}" if feature.derived_from else "")
 
 
 def _parse_manifest(text: bytes, origin: str) -> BundleManifest:

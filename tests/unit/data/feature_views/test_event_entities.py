@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.feature_views.event_arrays import NO_ENTITY
 from data.feature_views.event_entities import entity_codes, entity_key_column
+from data.feature_views.kernel.event_arrays import NO_ENTITY
 from data.schema.event_source import EventEntity
 
 _CARD = EventEntity(name="card", columns=("card",))

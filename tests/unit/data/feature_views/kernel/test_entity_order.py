@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.feature_views.entity_blocks import entity_blocks
-from data.feature_views.entity_order import SearchKeys, earlier, entity_order, stable_order
-from data.feature_views.event_arrays import Events, Moments
+from data.feature_views.kernel.entity_blocks import entity_blocks
+from data.feature_views.kernel.entity_order import SearchKeys, earlier, entity_order, stable_order
+from data.feature_views.kernel.event_arrays import Events, Moments
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _NUMBERS = st.integers(_LOWEST, _HIGHEST) | st.integers(-3, 3)

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.feature_views.ranges import Ranges
-from data.feature_views.wide_spread import wide_spreads
+from data.feature_views.kernel.ranges import Ranges
+from data.feature_views.kernel.wide_spread import wide_spreads
 
 _SIZES = st.sampled_from([3, 1000, 2**31, 2**40, 2**52, 2**53 - 1])
 

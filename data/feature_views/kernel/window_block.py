@@ -12,10 +12,10 @@ from functools import cached_property
 import numpy as np
 
 from data.feature_views import aggregates
-from data.feature_views.entity_blocks import EntityBlock
-from data.feature_views.entity_order import SearchKeys, earlier
-from data.feature_views.event_arrays import Events, Moments, Values
-from data.feature_views.ranges import Ranges
+from data.feature_views.kernel.entity_blocks import EntityBlock
+from data.feature_views.kernel.entity_order import SearchKeys, earlier
+from data.feature_views.kernel.event_arrays import Events, Moments, Values
+from data.feature_views.kernel.ranges import Ranges
 from data.schema.expression import COMPARE, Comparison
 from data.schema.window_feature import Aggregate, WindowFeature
 

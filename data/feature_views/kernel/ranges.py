@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.feature_views.entity_order import stable_order
-from data.feature_views.wide_spread import wide_spreads
+from data.feature_views.kernel.entity_order import stable_order
+from data.feature_views.kernel.wide_spread import wide_spreads
 
 _LARGEST_EXACT = float(2**62)
 """Below this an int64 holds a sum or a spread, with room for the rounding of the estimate."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.feature_views.entity_order import entity_order
-from data.feature_views.event_arrays import Events, Moments
+from data.feature_views.kernel.entity_order import entity_order
+from data.feature_views.kernel.event_arrays import Events, Moments
 
 _SIZE = 1 << 17
 

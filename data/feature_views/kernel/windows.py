@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
-from data.feature_views.entity_blocks import EntityBlock, entity_blocks
-from data.feature_views.event_arrays import Events, Moments
-from data.feature_views.window_block import WindowBlock
+from data.feature_views.kernel.entity_blocks import EntityBlock, entity_blocks
+from data.feature_views.kernel.event_arrays import Events, Moments
+from data.feature_views.kernel.window_block import WindowBlock
 from data.schema.window_feature import WindowFeature
 
 
