@@ -29,6 +29,15 @@ def cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12]) if fields else 0
 
 
+def ended(pid: int) -> bool:
+    """Whether a process has ended and its files are closed.
+
+    `/proc/PID/exe` is gone before that: a pipe to the process then still takes what nobody will read.
+    """
+    fields = _fields(pid)
+    return not fields or fields[0] in "ZX"
+
+
 def _below(pid: int) -> bool:
     while fields := _fields(pid):
         pid = int(fields[1])

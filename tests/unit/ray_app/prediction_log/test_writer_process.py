@@ -20,7 +20,7 @@ from data.prediction_log.file_summary import lost_rows, summaries
 from data.prediction_log.files import PARQUET, STREAM, read_file, read_log
 from ray_app.prediction_log.log import LogOptions, PredictionLog
 from ray_app.prediction_log.stream_files import recover
-from tests.support.environment.processes import children
+from tests.support.environment.processes import children, ended
 from tests.support.environment.waiting import wait_for
 from tests.support.serving.predict_app import manifest
 from tests.support.serving.prediction_log import ALL, answered
@@ -139,7 +139,7 @@ def test_a_killed_gateway_loses_no_more_than_a_moment(tmp_path: Path):
         counts = _read_until(process, lambda counts: counts.written > 400)
         (writer,) = children(process.pid, LOG_WRITER)
         process.kill()
-    wait_for(lambda: not Path(f"/proc/{writer}/exe").exists(), "the writer to be gone")
+    wait_for(lambda: ended(writer), "the writer to be gone")
     (file,) = read_log(tmp_path)
     assert file.table.num_rows >= counts.written
     assert lost_rows(summaries(tmp_path)) == 0
@@ -159,7 +159,7 @@ def test_a_killed_writer_loses_no_more_than_its_last_flush(tmp_path: Path):
         more = _read_until(process, lambda counts: counts.written > again.written)
         (other,) = children(process.pid, LOG_WRITER)
         process.kill()
-    wait_for(lambda: not Path(f"/proc/{other}/exe").exists(), "the other writer to be gone")
+    wait_for(lambda: ended(other), "the other writer to be gone")
     assert len(list(tmp_path.rglob(f"*{PARQUET}"))) == 1
     (stream,) = tmp_path.rglob(f"*{STREAM}")
     first = read_file(stream)
@@ -195,7 +195,7 @@ def test_a_writer_killed_at_the_end_takes_no_row_uncounted(tmp_path: Path, count
     os.kill(writer, signal.SIGSTOP)
     log.answered([answered(f"a{i}") for i in range(128)])
     os.kill(writer, signal.SIGKILL)
-    wait_for(lambda: not Path(f"/proc/{writer}/exe").exists(), "the writer to be gone")
+    wait_for(lambda: ended(writer), "the writer to be gone")
     log.answered([answered(f"b{i}") for i in range(64)])
     log.close()
     assert counted["lost"] == 128
@@ -210,6 +210,6 @@ def test_a_full_disk_costs_rows_and_nothing_else(tmp_path: Path, room: int):
         assert _read_until(process, lambda later: later.sent > counts.sent + 1000).written == counts.written
         (writer,) = children(process.pid, LOG_WRITER)
         process.kill()
-    wait_for(lambda: not Path(f"/proc/{writer}/exe").exists(), "the writer to be gone")
+    wait_for(lambda: ended(writer), "the writer to be gone")
     assert bool(counts.written) == (room > 1)
     assert sum(file.table.num_rows for file in read_log(tmp_path)) >= counts.written
