@@ -116,7 +116,7 @@ def test_replica_loads_no_training():
     found = loaded("import ray_app.deployments.gateway, ray_app.deployments.stages")
     assert found.isdisjoint({*ours, "ray.tune", "ray.data", "ray.train"})
     assert {name for name in found if name.startswith("tune.")} == {
-        f"tune.registry{leaf}" for leaf in ("", ".bundle", ".rollout_spec", ".traffic_rules")
+        f"tune.registry{leaf}" for leaf in ("", ".bundle", ".contract_clauses", ".rollout_spec", ".traffic_rules")
     }
 
 
