@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = (
         "Add to each row the window features and expressions of the use case, as of the row's time; online features "
-        "become what the store would have held by then. What search, score and skew would compute, once."
+        "become what the store would have held by then. What search and score would compute, once."
     )
     parser.epilog = _EXAMPLE
     add = parser.add_argument
