@@ -134,12 +134,21 @@ def parse_entity(name: str, entity: EventEntity, value: object, errors: list[Inv
     if is_blank(value):
         return None
     if entity.type == "integer" and len(entity.columns) == 1:
-        if type(value) is int:  # True and False are none, though Python has them so.
-            return str(value)
-        errors.append(InvalidRow(name, f"expected {_INTEGER}, got {json_type(value)}"))
-    elif type(value) is int:
+        return integer_key(name, value, errors)
+    return str(value) if type(value) is int else text_key(name, value, errors)
+
+
+def integer_key(name: str, value: object, errors: list[InvalidRow]) -> str | None:
+    """Return a key of type integer, which is not blank, as text; None where it is wrong, which is added to errors."""
+    if type(value) is int:  # True and False are none, though Python has them so.
         return str(value)
-    elif not isinstance(value, str):
+    errors.append(InvalidRow(name, f"expected {_INTEGER}, got {json_type(value)}"))
+    return None
+
+
+def text_key(name: str, value: object, errors: list[InvalidRow]) -> str | None:
+    """Return a key of type string, which is not blank; None where it is wrong, which is added to errors."""
+    if not isinstance(value, str):
         errors.append(InvalidRow(name, f"expected a non-empty string, got {json_type(value)}"))
     elif len(value) > LONGEST:
         errors.append(InvalidRow(name, f"has {len(value):,} characters, at most {LONGEST:,} are taken"))

@@ -257,17 +257,17 @@ def _tests(where: Condition | None, source: EventSource, names: Sequence[str]) -
 
 
 class _NumberTest(NamedTuple):
-    compare: object
+    compare: Callable[[Any, Any], Any]
     scale: float
     bound: float
 
     def __call__(self, scaled: int) -> bool:
-        return self.compare(scaled / self.scale, self.bound)  # pyright: ignore
+        return self.compare(scaled / self.scale, self.bound)
 
 
 class _TextTest(NamedTuple):
-    compare: object
+    compare: Callable[[Any, Any], Any]
     word: str
 
     def __call__(self, text: str) -> bool:
-        return self.compare(text, self.word)  # pyright: ignore
+        return self.compare(text, self.word)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.errors import InvalidRow, RayscoreError
+from data.feature_views.event_parser import integer_key, parse_time, text_key
 from data.schema.feature import Feature, Source
 from data.transform.derived_time import derive_value
 from data.transform.encoding import Transform, json_type
-from data.transform.entity_key import LONGEST
 from data.transform.missing import is_blank
-from data.transform.time_values import EXPECTED, time_us
 from ray_app.prediction import Row
 from ray_app.protocol.window_fields import WindowFields
 from tune.registry.bundle import BundleManifest
@@ -120,11 +119,7 @@ class RowParser:
             if self._times[name]:
                 errors.append(InvalidRow(name, "is required"))
             return None
-        time = time_us(value)
-        if time is None:
-            shown = f"{value!r:.60}" if isinstance(value, str) else json_type(value)
-            errors.append(InvalidRow(name, f"expected {EXPECTED}; got {shown}"))
-        return time
+        return parse_time(name, value, errors)
 
     def _parse_entity(self, item: dict[str, Any], errors: list[InvalidRow]) -> str | None:
         if self._entity is None:
@@ -132,17 +127,8 @@ class RowParser:
         column, value = self._entity.column, item.get(self._entity.column)
         if is_blank(value):
             errors.append(InvalidRow(column, "is required: it is the key of the online features"))
-        elif self._entity.type == "integer":
-            if type(value) is int:  # True and False are none, though Python has them so.
-                return str(value)
-            errors.append(InvalidRow(column, f"expected {_INTEGER}, got {json_type(value)}"))
-        elif not isinstance(value, str):
-            errors.append(InvalidRow(column, f"expected a non-empty string, got {json_type(value)}"))
-        elif len(value) > LONGEST:
-            errors.append(InvalidRow(column, f"has {len(value):,} characters, at most {LONGEST:,} are taken"))
-        else:
-            return value
-        return None
+            return None
+        return (integer_key if self._entity.type == "integer" else text_key)(column, value, errors)
 
     def _parse_key(self, item: dict[str, Any], errors: list[InvalidRow]) -> str | int | None:
         key = item.get(self._key) if self._key else None
