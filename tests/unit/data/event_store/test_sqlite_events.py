@@ -19,6 +19,7 @@ from data.event_store.sqlite import SqliteEvents
 from data.feature_views.event import Event, event_key
 from data.feature_views.online_windows import Slice
 from data.schema.event_source import EventSource
+from tests.support.environment.waiting import wait_for
 
 SOURCES = {"swipes": EventSource.model_validate({"entities": ["card"], "values": ["amount"], "record": True})}
 SLICES = (Slice("swipes", "card", 10**12),)
@@ -54,14 +55,6 @@ def count(store: SqliteEvents, card: str = "c") -> int:
     """The number of a card's events until well after now."""
     row = RowQuery(event_key(0), NOW + 10**11, (card,))
     return len(asyncio.run(store.fetch(SLICES, [row]))[0].events[0])
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; fail after 60 s."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true within 60 s"
-        time.sleep(0.01)
 
 
 def raises(error: type[Exception], call: Callable[[], object]) -> bool:
@@ -198,7 +191,7 @@ def test_replaced_file_is_followed(store: SqliteEvents, file: Path, tmp_path: Pa
     for name in ("events.db-wal", "events.db-shm"):
         file.with_name(name).unlink()
     os.replace(other, file)
-    until(lambda: count(store) == 3)
+    wait_for(lambda: count(store) == 3, "the third event")
     assert store.append("swipes", [MANY[5]._replace(entities=("c",))]) == [EventOutcome.TAKEN]
     record(store, 10**6)
     assert count(store) == 5
@@ -209,8 +202,8 @@ def test_deleted_file_is_noticed(store: SqliteEvents, file: Path):
     record(store, 1)
     for path in file.parent.iterdir():
         path.unlink()
-    until(lambda: raises(StoreUnavailable, lambda: count(store)))
-    until(lambda: raises(StoreUnavailable, lambda: store.append("swipes", MANY[:1])))
+    wait_for(lambda: raises(StoreUnavailable, lambda: count(store)), "reads to notice that the file is gone")
+    wait_for(lambda: raises(StoreUnavailable, lambda: store.append("swipes", MANY[:1])), "writes to notice it, too")
     with pytest.raises(StoreUnavailable, match=r"events\.db is gone"):
         record(store, 2)
     SqliteEvents(file, "cards", SOURCES, create=True).close()
@@ -240,5 +233,5 @@ def test_the_log_is_kept_short(store: SqliteEvents, file: Path):
     log = file.with_name("events.db-wal")
     store.append("swipes", [event._replace(payload=b"x" * 4000) for event in MANY])
     assert log.stat().st_size > 2**26
-    until(lambda: log.stat().st_size < 2**20)
+    wait_for(lambda: log.stat().st_size < 2**20, "the log to be moved into the file")
     assert sum(count(store, f"card {at}") for at in range(997)) == len(MANY)
