@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import itertools
-import os
-import re
 import shutil
 import signal
 import socket
@@ -28,10 +25,10 @@ from cassandra.cluster import Cluster
 
 from data.settings import Settings
 from tests.support.environment.ports import free_port
+from tests.support.services.java_program import JavaProgram
 
 _FILES = Path(__file__).parent / "cassandra_node"
-_VERSION = "5.0.8"
-_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+_PROGRAM = JavaProgram("Cassandra", "5.0.8", _FILES / "pom.xml", (11, 17), "11 or 17")
 _START_S = 240.0
 _READY = "Starting listening for CQL clients"
 _TOKENS = (-9223372036854775808, -3074457345618258603, 3074457345618258602)
@@ -94,7 +91,7 @@ class Node:
 
     def start(self) -> Node:
         """Start the process and wait until it takes connections."""
-        jars = fetch_jars()
+        jars = _PROGRAM.fetch_jars()
         (self.home / "triggers").mkdir(parents=True, exist_ok=True)
         self._configure()
         with self.log.open("wb") as log:
@@ -217,37 +214,9 @@ def ring(home: Path, *, optimizing: bool = False) -> list[Node]:
 
 
 @cache
-def fetch_jars() -> Path:
-    """Return the folder with Cassandra's jars, fetched with Maven when they are not there yet."""
-    default = Path.home() / ".cache" / "rayscore" / f"cassandra-{_VERSION}"
-    folder = Path(os.environ.get("CASSANDRA_TEST_CACHE", default)).absolute()
-    jars = folder / "lib"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may start at once
-        if not jars.is_dir():
-            part = folder / "lib.part"
-            shutil.rmtree(part, ignore_errors=True)
-            options = [f"-DoutputDirectory={part}", "-DincludeScope=runtime"]
-            command = ["mvn", "-q", "-B", "-f", str(_FILES / "pom.xml"), _COPY, *options]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                reason = (done.stdout + done.stderr).strip()[:500]
-                raise RuntimeError(_advice(f"Maven could not fetch Cassandra {_VERSION}: {reason}"))
-            part.rename(jars)
-    return jars
-
-
-@cache
 def missing() -> str | None:
-    """What keeps a node from being started here, and how to have it; None where all is there."""
-    if shutil.which("mvn") is None or shutil.which("java") is None:
-        return _advice("Java or Maven is missing")
-    found = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', found)
-    if version is None or version[1] not in ("11", "17"):
-        return _advice(f"java is version {version[1] if version else 'unknown'}, Cassandra needs 11 or 17")
-    return None
+    """What keeps it from being started here, and how to have it; None where all is there."""
+    return _PROGRAM.missing()
 
 
 @pytest.fixture(scope="session")
@@ -260,10 +229,6 @@ def cassandra_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 def _free_ports() -> tuple[int, int, int]:
     return free_port(), free_port(), free_port()
-
-
-def _advice(reason: str) -> str:
-    return f"REAL CASSANDRA TESTS NOT RUN: {reason}; have them with `apt-get install openjdk-17-jre-headless maven`"
 
 
 def _state(thread: Path) -> str:

@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
-import os
-import re
-import shutil
 import string
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -23,10 +19,10 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # pyright: ignore[reportPrivateImportUsage]
 
 from tests.support.environment.ports import free_port
+from tests.support.services.java_program import JavaProgram
 
 _FILES = Path(__file__).parent / "kafka_broker"
-_VERSION = "4.1.2"
-_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+_PROGRAM = JavaProgram("Kafka", "4.1.2", _FILES / "pom.xml", range(17, 100), "17 or later")
 _CLUSTER_ID = "rayscoreTestsCluster01"
 _START_S = 240.0
 _READY = "Kafka Server started"
@@ -52,7 +48,7 @@ class Broker:
 
     def start(self) -> Broker:
         """Start the process and wait until it takes connections."""
-        jars = fetch_jars()
+        jars = _PROGRAM.fetch_jars()
         self.home.mkdir(parents=True, exist_ok=True)
         if not (self.home / "data").exists():
             self._format(jars)
@@ -124,37 +120,9 @@ class Broker:
 
 
 @cache
-def fetch_jars() -> Path:
-    """Return the folder with Kafka's jars, fetched with Maven when they are not there yet."""
-    default = Path.home() / ".cache" / "rayscore" / f"kafka-{_VERSION}"
-    folder = Path(os.environ.get("KAFKA_TEST_CACHE", default)).absolute()
-    jars = folder / "lib"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may start at once
-        if not jars.is_dir():
-            part = folder / "lib.part"
-            shutil.rmtree(part, ignore_errors=True)
-            options = [f"-DoutputDirectory={part}", "-DincludeScope=runtime"]
-            command = ["mvn", "-q", "-B", "-f", str(_FILES / "pom.xml"), _COPY, *options]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                reason = (done.stdout + done.stderr).strip()[:500]
-                raise RuntimeError(_advice(f"Maven could not fetch Kafka {_VERSION}: {reason}"))
-            part.rename(jars)
-    return jars
-
-
-@cache
 def missing() -> str | None:
-    """What keeps a broker from being started here, and how to have it; None where all is there."""
-    if shutil.which("mvn") is None or shutil.which("java") is None:
-        return _advice("Java or Maven is missing")
-    found = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', found)
-    if version is None or int(version[1]) < 17:
-        return _advice(f"java is version {version[1] if version else 'unknown'}, Kafka needs 17")
-    return None
+    """What keeps it from being started here, and how to have it; None where all is there."""
+    return _PROGRAM.missing()
 
 
 @pytest.fixture(scope="session")
@@ -163,10 +131,6 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker = Broker(tmp_path_factory.mktemp("kafka")).start()
     yield broker
     broker.kill()
-
-
-def _advice(reason: str) -> str:
-    return f"REAL KAFKA TESTS NOT RUN: {reason}; have them with `apt-get install openjdk-17-jre-headless maven`"
 
 
 @atexit.register
