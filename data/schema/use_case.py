@@ -31,7 +31,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SHIPPED = ("card_fraud",)
+SHIPPED = ("card_fraud", "credit_card_fraud_10k")
 """Names of the use cases that come with the project."""
 
 

@@ -1,9 +1,13 @@
 """Synthetic card transactions: any number of rows, in time order, determined by a seed.
 
 Rows are generated in blocks of a fixed size. A block depends on the plan and its number alone, so the number of files
-and workers and the order of work change nothing. Frauds belong to incidents: a card is compromised and then misused
-for a day or two, which shows in its velocity. Fraud drifts from large purchases abroad to small ones online, and some
-labels are wrong.
+and workers and the order of work change nothing. A row holds what is known when the card is swiped, and no history:
+how often a card was used, and what a terminal was reported for, follow from the rows before it.
+
+Holders go on trips, at home or abroad, and then use their card often and at many terminals. Frauds are of two kinds.
+A card is compromised and then misused for a day or two, much as on a trip, but from devices that are less trusted; or a
+terminal is compromised for weeks, and most purchases at it are frauds that look like any other. Fraud drifts from large
+purchases abroad to small ones online, and some labels are wrong.
 """
 
 from __future__ import annotations
@@ -25,11 +29,13 @@ ORIGIN = "generated"
 """What generated rows name as their file."""
 _GROUP_BLOCKS = 8
 _DAY_MS = 86_400_000
-_ENTITY_SHIFT = 38  # 2**38 ms are 3,181 days: the period and one day more fit below an entity's bits
 _MAX_DAYS = 3_000
+_MAX_ENTITIES = 1 << 32
 
 _CATEGORIES = ("Clothing", "Electronics", "Food", "Grocery", "Travel")
 _LEGIT_MIX = np.cumsum([0.2, 0.12, 0.3, 0.33, 0.05])
+_CATEGORY_EDGES = np.concatenate(([0.0], _LEGIT_MIX))
+"""Terminals are numbered by what their merchants sell: those of a category lie between two of these shares."""
 _ABROAD_MIX = np.cumsum([0.15, 0.35, 0.05, 0.05, 0.4])
 _ONLINE_MIX = np.cumsum([0.38, 0.44, 0.08, 0.04, 0.06])
 _HOURLY = np.array([2, 1, 1, 1, 1, 2, 4, 7, 9, 10, 11, 12, 13, 12, 11, 11, 12, 13, 14, 13, 11, 8, 5, 3], float)
@@ -37,9 +43,21 @@ _HOUR_SHARE = np.concatenate(([0.0], np.cumsum(_HOURLY) / _HOURLY.sum()))
 
 _INCIDENT_ROWS = 8.0
 _MISUSE_HOURS = 10.0
-_UNREPORTED = 0.05
-_FALSE_ALARM = 0.0004
-_STEALTH = 0.12
+_OLD_DEVICES = 0.04
+_TRIP_SHARE = 0.12
+_TRIP_ROWS = 6.0
+_TRIP_HOURS = 4.0
+_TRIPS_ABROAD = 0.4
+_UNREPORTED = 0.03
+_FALSE_ALARM = 0.0003
+_STEALTH = 0.05
+_CARDS_A_TERMINAL = 3
+_USUAL_TERMINALS = 3
+"""Terminals of each category at which a card is usually used."""
+_SKIMMED_DAYS = 56
+_SKIMMED_TERMINALS = 0.004
+"""Share of the terminals that are compromised in any `_SKIMMED_DAYS` days."""
+_SKIMMED_PURCHASES = 0.8
 
 
 @dataclass(frozen=True)
@@ -61,13 +79,18 @@ class GenerationPlan:
             raise DataError("rows and entities must be at least 1, and seed at least 0")
         if not 1 <= self.days <= _MAX_DAYS:
             raise DataError(f"days must be 1 to {_MAX_DAYS}")
-        if self.entities >= 1 << (63 - _ENTITY_SHIFT):
-            raise DataError(f"entities must be below {1 << (63 - _ENTITY_SHIFT):,}")
+        if self.entities >= _MAX_ENTITIES:
+            raise DataError(f"entities must be below {_MAX_ENTITIES:,}")
 
     @property
     def blocks(self) -> int:
         """Number of blocks; the last may be short."""
         return -(-self.rows // BLOCK_ROWS)
+
+    @property
+    def terminals(self) -> int:
+        """Number of terminals."""
+        return max(20, self.entities // _CARDS_A_TERMINAL)
 
     @property
     def start_ms(self) -> int:
@@ -86,14 +109,15 @@ class Shard:
 
 @dataclass(frozen=True)
 class _Skeleton:
-    """Card, time and fraud of n transactions: arrays of shape (n,), ascending in time (ms from the period's start).
+    """Time, card, misuse and trip abroad of n transactions: arrays of shape (n,), ascending in time.
 
-    The part of a block that velocity needs, cheap enough to compute again for the blocks of the last 24 hours.
+    Times are ms from the period's start.
     """
 
     time_ms: np.ndarray
     entity: np.ndarray
     attack: np.ndarray
+    trip_abroad: np.ndarray
 
 
 def default_days(rows: int) -> int:
@@ -137,13 +161,13 @@ SCHEMA = pa.schema(
     [
         ("transaction_id", pa.int64()),
         ("user_id", pa.string()),
+        ("terminal_id", pa.string()),
         ("amount", pa.float64()),
         ("transaction_hour", pa.int64()),
         ("merchant_category", pa.string()),
         ("foreign_transaction", pa.int64()),
         ("location_mismatch", pa.int64()),
         ("device_trust_score", pa.int64()),
-        ("velocity_last_24h", pa.int64()),
         ("cardholder_age", pa.int64()),
         ("is_fraud", pa.int64()),
         ("timestamp", pa.timestamp("us")),
@@ -154,23 +178,24 @@ SCHEMA = pa.schema(
 
 def _table(plan: GenerationPlan, first: int, last: int) -> pa.Table:
     blocks = [_skeleton(plan, block) for block in range(first, last)]
-    skeleton = _joined(blocks)
-    velocity = _velocity(_joined([*_history(plan, first, int(skeleton.time_ms[0])), *blocks]))
-    velocity = velocity[len(velocity) - len(skeleton.time_ms) :]
     behaviour = [_behaviour(plan, block, part) for block, part in zip(range(first, last), blocks, strict=True)]
     columns = {name: np.concatenate([part[name] for part in behaviour]) for name in behaviour[0]}
+    time_ms = np.concatenate([part.time_ms for part in blocks])
     start = first * BLOCK_ROWS
-    columns["transaction_id"] = np.arange(start + 1, start + 1 + len(velocity))
-    columns["velocity_last_24h"] = velocity
-    columns["timestamp"] = (plan.start_ms + skeleton.time_ms) * 1000
+    columns["transaction_id"] = np.arange(start + 1, start + 1 + len(time_ms))
+    columns["timestamp"] = (plan.start_ms + time_ms) * 1000
+    columns["user_id"] = np.concatenate([part.entity for part in blocks])
     arrays: dict[str, pa.Array] = {name: pa.array(values) for name, values in columns.items()}
     arrays["timestamp"] = arrays["timestamp"].cast(pa.timestamp("us"))
-    arrays["user_id"] = pc.call_function(
-        "binary_join_element_wise", ["user_", pa.array(skeleton.entity).cast(pa.string()), ""]
-    )
+    arrays["user_id"] = _named("user", arrays["user_id"])
+    arrays["terminal_id"] = _named("terminal", arrays["terminal_id"])
     codes = arrays["merchant_category"]
     arrays["merchant_category"] = pa.DictionaryArray.from_arrays(codes, list(_CATEGORIES)).cast(pa.string())
     return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _named(kind: str, numbers: pa.Array) -> pa.Array:
+    return pc.call_function("binary_join_element_wise", [f"{kind}_", numbers.cast(pa.string()), ""])
 
 
 def _skeleton(plan: GenerationPlan, block: int) -> _Skeleton:
@@ -181,48 +206,26 @@ def _skeleton(plan: GenerationPlan, block: int) -> _Skeleton:
     hour = np.interp(share, _HOUR_SHARE, np.arange(25.0))
     time_ms = (day * _DAY_MS + hour * (_DAY_MS / 24)).astype(np.int64)
     attack = rng.random(count) < 0.02 + 0.008 * rank
+    trip = ~attack & (rng.random(count) < _TRIP_SHARE)
     own = (plan.entities * rng.random(count) ** 1.4).astype(np.int64)
-    age_ms = np.minimum(rng.exponential(_MISUSE_HOURS, count), 48.0) * (_DAY_MS / 24)
-    incidents_a_ms = plan.rows * 0.024 / _INCIDENT_ROWS / (plan.days * _DAY_MS)
-    incident = np.floor((time_ms - age_ms) * incidents_a_ms).astype(np.int64)
+    incident = _episode(rng, plan, time_ms, 0.024 / _INCIDENT_ROWS, _MISUSE_HOURS)
+    journey = _episode(rng, plan, time_ms, _TRIP_SHARE / _TRIP_ROWS, _TRIP_HOURS)
     victim = (_random(incident, plan.seed) * plan.entities).astype(np.int64)
-    return _Skeleton(time_ms, np.where(attack, victim, own), attack)
+    traveller = (_random(journey, plan.seed + 7) * plan.entities).astype(np.int64)
+    trip_abroad = trip & (_random(journey, plan.seed + 8) < _TRIPS_ABROAD)
+    return _Skeleton(time_ms, np.select([attack, trip], [victim, traveller], own), attack, trip_abroad)
 
 
-def _joined(parts: list[_Skeleton]) -> _Skeleton:
-    return _Skeleton(
-        np.concatenate([part.time_ms for part in parts]),
-        np.concatenate([part.entity for part in parts]),
-        np.concatenate([part.attack for part in parts]),
-    )
+def _episode(
+    rng: np.random.Generator, plan: GenerationPlan, time_ms: np.ndarray, share: float, hours: float
+) -> np.ndarray:
+    """Return for each time the number of an episode that began before it, `hours` on average and at most two days.
 
-
-def _history(plan: GenerationPlan, first: int, start_ms: int) -> list[_Skeleton]:
-    """Return the transactions of blocks before `first` in the 24 hours before `start_ms`, in order."""
-    parts: list[_Skeleton] = []
-    for block in range(first - 1, -1, -1):
-        part = _skeleton(plan, block)
-        recent = part.time_ms >= start_ms - _DAY_MS
-        parts.insert(0, _Skeleton(part.time_ms[recent], part.entity[recent], part.attack[recent]))
-        if not recent.all():
-            break
-    return parts
-
-
-def _velocity(rows: _Skeleton) -> np.ndarray:
-    """Return, for each row at t, how many rows its entity has in [t - 24 h, t).
-
-    One sorted key of (entity, time) makes a window one range: two binary searches for all rows.
+    `share` is the number of episodes that begin for each row of the plan.
     """
-    # A day is added so that a window that begins before the first row does not reach the entity before.
-    since_first = rows.time_ms - rows.time_ms[0] + _DAY_MS
-    keys = (rows.entity << _ENTITY_SHIFT) + since_first
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    counts = np.searchsorted(keys, keys) - np.searchsorted(keys, keys - _DAY_MS)
-    velocity = np.empty_like(counts)
-    velocity[order] = counts
-    return velocity
+    age_ms = np.minimum(rng.exponential(hours, len(time_ms)), 48.0) * (_DAY_MS / 24)
+    begin_a_ms = plan.rows * share / (plan.days * _DAY_MS)
+    return np.floor((time_ms - age_ms) * begin_a_ms).astype(np.int64)
 
 
 def _behaviour(plan: GenerationPlan, block: int, rows: _Skeleton) -> dict[str, np.ndarray]:
@@ -232,15 +235,23 @@ def _behaviour(plan: GenerationPlan, block: int, rows: _Skeleton) -> dict[str, n
     blatant = rows.attack & (rng.random(count) >= _STEALTH)
     online = blatant & (rng.random(count) < 0.25 + 0.5 * period)
     abroad = blatant & ~online
-    foreign = rng.random(count) < np.select([abroad, online], [0.72, 0.25], 0.04 + 0.03 * period)
-    mismatch = rng.random(count) < np.select([abroad, online], [0.5, 0.55], 0.05)
-    base = 62 + 32 * _random(rows.entity, plan.seed + 1)
-    trust = base + rng.normal(0, 9, count) - np.select([abroad, online], [18.0, 38 - 14 * period], 0.0)
-    reported = np.where(rows.attack, rng.random(count) >= _UNREPORTED, rng.random(count) < _FALSE_ALARM)
+    usual = np.where(rows.trip_abroad, 0.9, 0.03 + 0.02 * period)
+    foreign = rng.random(count) < np.select([abroad, online], [0.72, 0.25], usual)
+    mismatch = rng.random(count) < np.select([abroad, online], [0.65, 0.6], 0.04)
+    old_device = _random(rows.entity, plan.seed + 9) < _OLD_DEVICES
+    base = np.where(old_device, 40.0, 64 + 30 * _random(rows.entity, plan.seed + 1))
+    trust = base + rng.normal(0, 9, count) - np.select([abroad, online], [28.0, 44 - 12 * period], 0.0)
+    away = abroad | online | rows.trip_abroad
+    category = _category(rng.random(count), abroad, online)
+    terminal = _terminal(plan, category, np.where(away, rng.integers(0, 1 << 62, count), _usual(rng, rows)))
+    skimmed = ~rows.attack & _is_skimmed(plan, terminal, rows.time_ms) & (rng.random(count) < _SKIMMED_PURCHASES)
+    fraud = rows.attack | skimmed
+    reported = np.where(fraud, rng.random(count) >= _UNREPORTED, rng.random(count) < _FALSE_ALARM)
     return {
-        "amount": _amount(rng, abroad, online, period),
+        "terminal_id": terminal,
+        "amount": _amount(rng, plan, rows, abroad, online),
         "transaction_hour": rows.time_ms % _DAY_MS // (_DAY_MS // 24),
-        "merchant_category": _category(rng.random(count), abroad, online),
+        "merchant_category": category,
         "foreign_transaction": foreign.astype(np.int64),
         "location_mismatch": mismatch.astype(np.int64),
         "device_trust_score": np.clip(np.rint(trust), 0, 100).astype(np.int64),
@@ -249,9 +260,32 @@ def _behaviour(plan: GenerationPlan, block: int, rows: _Skeleton) -> dict[str, n
     }
 
 
-def _amount(rng: np.random.Generator, abroad: np.ndarray, online: np.ndarray, period: np.ndarray) -> np.ndarray:
-    location = np.select([abroad, online], [5.3 - 0.4 * period, 3.2 + 0.6 * period], 3.6 + 0.1 * period)
-    spread = np.where(abroad | online, 0.9, 1.0)
+def _usual(rng: np.random.Generator, rows: _Skeleton) -> np.ndarray:
+    """Return a number for one of the terminals at which each row's card is usually used."""
+    return rows.entity * _USUAL_TERMINALS + rng.integers(0, _USUAL_TERMINALS, len(rows.entity))
+
+
+def _terminal(plan: GenerationPlan, category: np.ndarray, choice: np.ndarray) -> np.ndarray:
+    """Return a terminal of each row's category, the same one for the same choice."""
+    edges = np.rint(_CATEGORY_EDGES * plan.terminals).astype(np.int64)
+    first, count = edges[category], np.maximum(edges[category + 1] - edges[category], 1)
+    return first + (_random(choice, plan.seed + 3) * count).astype(np.int64)
+
+
+def _is_skimmed(plan: GenerationPlan, terminal: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
+    # Each terminal's periods begin at another day, so that not all of them change at once.
+    shift = _random(terminal, plan.seed + 4) * _SKIMMED_DAYS
+    period = np.floor(time_ms / _DAY_MS / _SKIMMED_DAYS + shift / _SKIMMED_DAYS).astype(np.int64)
+    return _random(terminal * _MAX_DAYS + period, plan.seed + 5) < _SKIMMED_TERMINALS
+
+
+def _amount(
+    rng: np.random.Generator, plan: GenerationPlan, rows: _Skeleton, abroad: np.ndarray, online: np.ndarray
+) -> np.ndarray:
+    period = rows.time_ms / (plan.days * _DAY_MS)
+    usual = 3.1 + 1.0 * _random(rows.entity, plan.seed + 6) + 0.1 * period
+    location = np.select([abroad, online], [5.3 - 0.4 * period, 3.2 + 0.6 * period], usual)
+    spread = np.where(abroad | online, 0.9, 0.8)
     return np.round(np.exp(location + spread * rng.normal(size=len(period))) + 0.01, 2)
 
 
