@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from data.settings import load_settings
-from ray_app import demo
+from ray_app.demo.demo import DemoOptions
+from ray_app.demo.demo import run as run_demo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--rows", type=int, default=100_000, help="transactions to generate (default: %(default)s)")
     add("--trials", type=int, default=20, help="trials of the search (default: %(default)s)")
-    add("--once", action="store_true", help="stop after the predictions instead of serving on")
+    add("--once", action="store_true", help="stop after the proof instead of serving on")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,4 +24,4 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the settings name another use case than the one that can be generated.
         DemoFailed: a step failed, or the port is taken.
     """
-    return demo.run(load_settings(), demo.DemoOptions(rows=args.rows, trials=args.trials, once=args.once))
+    return run_demo(load_settings(), DemoOptions(rows=args.rows, trials=args.trials, once=args.once))

@@ -55,7 +55,7 @@ ENVIRONMENT = {
     "data/__init__.py": "tells ONNX Runtime to collect no usage data",
     "ray_app/deployments/cluster_environment.py": "reads Ray Serve's variables in a process of a cluster",
     "ray_app/environment/serve_environment.py": "reads and sets Ray Serve's variables",
-    "ray_app/demo.py": "passes the environment on to its children",
+    "ray_app/demo/demo.py": "passes the environment on to its children",
     "tune/registry/mlflow_client.py": "sets MLflow's time limits",
     "tune/search/ray_tune.py": "sets Ray Tune's switches while a search runs",
 }

@@ -1,0 +1,1 @@
+"""The demo: generate data, train, promote, fill the stores, serve, predict and prove it, in one command."""
