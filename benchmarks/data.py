@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.workloads import stored_cards
 from data.cli.terminal import err, run_cli
 from data.errors import RayscoreError
-from data.schema.use_case import load_use_case
 from tests.support.services.cassandra import Node
 from tests.support.training.models import card_table, train_bundle
 
@@ -44,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as name, _cassandra(args.cassandra, name) as node:
         folder = Path(name)
-        train_bundle(card_table(20_000), load_use_case("card_fraud"), 100).save(folder / "bundle")
+        train_bundle(card_table(20_000), stored_cards.stored_cards(), 100).save(folder / "bundle")
+        stored_cards.write(folder / "cards", args.rows, 4)
         samples: Samples = {}
         for round_ in range(args.rounds):
             for title, figures in _round(folder, args.rows, round_, node):
@@ -103,7 +104,7 @@ def _round(folder: Path, rows: int, round_: int, node: Node | None) -> Iterator[
             "RAYSCORE_CASSANDRA_KEYSPACE": f"benchmark_{round_}",
         }
         yield "materialize, Cassandra, most rows another card", measure(["data", "materialize", wide], cassandra)
-    scored = ["ray_app", "score", "--bundle", str(folder / "bundle"), table, str(home / "scores")]
+    scored = ["ray_app", "score", "--bundle", str(folder / "bundle"), str(folder / "cards"), str(home / "scores")]
     yield "score", measure(scored, sqlite)
     shutil.rmtree(home)
 
@@ -133,7 +134,7 @@ def _report(args: argparse.Namespace, argv: Sequence[str], samples: Samples) -> 
             f"{args.rows:,} generated card transactions in 4 files, each command a process with a Ray cluster of its "
             "own. *rows/s* is of the rows read, as the command reports it, without the start of Python and Ray; "
             "*written* are the entities; *command* is the wall time of all of it, in seconds. "
-            "The rows that are scored bring all of their features along.",
+            "The rows that are scored are others, as many, and bring all of their features along.",
             machine.describe("benchmarks.data", argv, _PACKAGES) + f"\n- medians of {args.rounds} rounds",
             markdown_table(["command", "rows/s", "spread", "written", "command s"], rows),
         )

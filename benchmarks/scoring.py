@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,10 +27,10 @@ import pyarrow as pa
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
 from benchmarks.servers import processes
+from benchmarks.workloads import stored_cards
 from data.cli.terminal import err, run_cli
 from data.distributed.pieces import each_block_here, parquet_pieces
 from data.distributed.ray_cluster import cluster
-from data.schema.use_case import load_use_case
 from data.settings import Settings
 from data.sources.parquet import open_source, read_table
 from data.transform.encoding import Transform
@@ -60,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ[_MARK] = str(os.getpid())
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.", dir=args.scratch) as name:
         folder = Path(name)
-        source = args.data or _generated(folder / "table", args.rows)
+        source = args.data or stored_cards.write(folder / "table", args.rows, 8)
         bundle = args.bundle or _trained(folder / "bundle", source, args.trees, args.depth)
         samples: dict[str, list[Figures]] = {}
         started = time.perf_counter()
@@ -174,17 +173,9 @@ def _peak_mib(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-def _generated(folder: Path, rows: int) -> Path:
-    command = [sys.executable, "-m", "data", "generate", "--rows", str(rows), "--end", "today", "--files", "8"]
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    subprocess.run([*command, str(folder)], env=environment, check=True, stdout=subprocess.DEVNULL)
-    return folder
-
-
 def _trained(folder: Path, source: Path, trees: int, depth: int) -> Path:
-    bundle = train_bundle(
-        read_table(source, limit=_TRAIN_ROWS), load_use_case("card_fraud"), trees, max_depth=depth, learning_rate=0.1
-    )
+    table, use_case = read_table(source, limit=_TRAIN_ROWS), stored_cards.stored_cards()
+    bundle = train_bundle(table, use_case, trees, max_depth=depth, learning_rate=0.1)
     bundle.save(folder)
     return folder
 

@@ -20,10 +20,10 @@ import xgboost
 
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.workloads.stored_cards import stored_cards
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster, free_cpus
 from data.schema.search import Search
-from data.schema.use_case import load_use_case
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table
 from tune.dataset.encoded_examples import PreparedDataset, prepare
@@ -151,7 +151,7 @@ def figures(ended: Sequence[Ended], apart: bool) -> dict[str, float]:
 
 def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
-    use_case = load_use_case("card_fraud")
+    use_case = stored_cards()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samples: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder:
@@ -223,7 +223,7 @@ def _report(
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
-    parser.add_argument("--data", type=Path, help="table with the columns of card_fraud; default: a generated one")
+    parser.add_argument("--data", type=Path, help="table with the columns of the generated one, in its place")
     parser.add_argument("--rows", type=int, default=10_000, help="rows of the generated table")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)

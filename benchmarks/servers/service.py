@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from data.schema.use_case import load_use_case
+from benchmarks.workloads.stored_cards import STORED_CARDS, stored_cards
 from tests.support.services.application import Workplace, serve_command
 from tests.support.training.models import card_table, train_bundle
 
@@ -30,8 +30,8 @@ class Bench:
 
     def __init__(self, folder: Path, rows: int) -> None:
         self.folder = folder
-        self._place = Workplace(folder)
-        bundle = train_bundle(card_table(_TRAIN_ROWS), load_use_case("card_fraud"), _TREES)
+        self._place = Workplace(folder, STORED_CARDS)
+        bundle = train_bundle(card_table(_TRAIN_ROWS), stored_cards(), _TREES)
         self._place.publish_champion(bundle)
         self.bundle = folder / "bundle"
         self.bundle.write_bytes(bundle.to_bytes())

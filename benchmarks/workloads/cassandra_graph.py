@@ -15,9 +15,9 @@ import httpx
 
 from benchmarks.servers import processes
 from benchmarks.workloads.cassandra_reads import warm
+from benchmarks.workloads.stored_cards import STORED_CARDS, stored_cards
 from data.errors import RayscoreError
 from data.online_store.cassandra.store import CassandraStore
-from data.schema.use_case import load_use_case
 from data.settings import Settings
 from tests.support.services.application import Workplace, serve_command
 from tests.support.services.cassandra import Node
@@ -49,14 +49,14 @@ class Graph:
 
     def __init__(self, folder: Path, node: Node, rows: int) -> None:
         folder.mkdir()
-        self._place = Workplace(folder)
+        self._place = Workplace(folder, STORED_CARDS)
         # One replica of each stage: its counters are then those of the whole service.
         self._place.environment |= {f"RAYSCORE_{stage}_MAX_REPLICAS": "1" for stage in _STAGES}
         self.stores: dict[str, dict[str, str]] = {
             "SQLite": {},
             "Cassandra": {"RAYSCORE_STORE": "cassandra", "RAYSCORE_CASSANDRA_HOSTS": node.address},
         }
-        bundle = train_bundle(card_table(_TRAIN_ROWS), load_use_case("card_fraud"), _TREES)
+        bundle = train_bundle(card_table(_TRAIN_ROWS), stored_cards(), _TREES)
         self._place.publish_champion(bundle)
         table = self._place.write_recent_table(rows=rows)
         for variables in self.stores.values():

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.scoring import Scorer
+from benchmarks.workloads.stored_cards import stored_cards
 from data.online_store import StoredRow
 from data.online_store.row_codec import RowCodec
 from data.online_store.sqlite import SqliteStore
-from data.schema.use_case import load_use_case
 from ray_app.inference.onnx_model import OnnxModel
 from tests.support.training.models import card_table, train_bundle
 from tune.registry.bundle import Bundle
@@ -41,7 +41,7 @@ class Workload:
 
 def prepare(folder: Path, entities: int, rounds: int = 100) -> Workload:
     """Train `rounds` trees, store one row for each of `entities`, draw bodies that need the stored values."""
-    use_case = load_use_case("card_fraud")
+    use_case = stored_cards()
     bundle = train_bundle(card_table(20_000), use_case, rounds)
     table = card_table(max(entities, _BODIES), seed=11)
     users = [f"user_{i}" for i in range(table.num_rows)]

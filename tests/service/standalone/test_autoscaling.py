@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from data.schema.use_case import load_use_case
 from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
 from tests.support.services.application import Workplace, serve_command
 from tests.support.services.model_swaps import BODIES, MANY
 from tests.support.training.models import card_table, train_bundle
+from tests.support.training.stored_cards import stored_cards
 
 pytestmark = pytest.mark.ray
 
@@ -43,7 +43,7 @@ def service(tmp_path: Path) -> Iterator[Workplace]:
     own.fill_store(own.write_recent_table())
     rounds = 5
     trees = {"num_parallel_tree": TREES // rounds, "subsample": 0.5}
-    own.publish_champion(train_bundle(card_table(), load_use_case("card_fraud"), rounds, **trees))
+    own.publish_champion(train_bundle(card_table(), stored_cards(), rounds, **trees))
     with own.running(*serve_command("graph")) as child:
         own.wait_ready(child)
         yield own

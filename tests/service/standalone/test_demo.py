@@ -25,7 +25,7 @@ def test_the_demo_serves_until_interrupted_and_reuses_what_is_there(tmp_path: Pa
     All of it beside files that are named like our packages, which neither its steps nor its replicas import.
     """
     # A `ray.py` there ends the processes of Ray's own dashboard, which import from the working directory.
-    place = Workplace(write_shadows(tmp_path, OURS))
+    place = Workplace(write_shadows(tmp_path, OURS), "card_fraud")
     with place.running(*DEMO) as child:
         wait_for(lambda: "[3/7]" in place.log() and bool(place.processes("raylet")), "the search to start")
         child.send_signal(signal.SIGINT)
@@ -49,7 +49,7 @@ def test_the_demo_serves_until_interrupted_and_reuses_what_is_there(tmp_path: Pa
 
 def test_a_taken_port_is_said_before_any_work(tmp_path: Path) -> None:
     """The demo refuses to start when its port is taken, and says which setting changes it."""
-    place = Workplace(tmp_path)
+    place = Workplace(tmp_path, "card_fraud")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", place.port))
         taken.listen()
@@ -62,7 +62,7 @@ def test_a_taken_port_is_said_before_any_work(tmp_path: Path) -> None:
 
 def test_serving_without_a_model_says_what_to_do(tmp_path: Path) -> None:
     """`serve run` with an empty registry ends with one clear message, no traceback, and starts no Ray."""
-    place = Workplace(tmp_path)
+    place = Workplace(tmp_path, "card_fraud")
     with place.running(*serve_command("graph")) as child:
         assert child.wait(180) == 2
 

@@ -11,11 +11,11 @@ import pytest
 import xgboost
 from mlflow import MlflowClient
 
-from data.schema.use_case import load_use_case
 from tests.support.environment.waiting import wait_for
 from tests.support.services.application import Workplace
 from tests.support.training.models import write_card_table
 from tests.support.training.registry import new_registry
+from tests.support.training.stored_cards import stored_cards
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import load_training_table
 from tune.search.asha import climb
@@ -29,7 +29,7 @@ TRIALS = 24
 
 def unbroken(table: Path) -> list[Trial]:
     """The trials of an undisturbed search with seed 0 and one trial at a time, without Ray."""
-    use_case = load_use_case("card_fraud")
+    use_case = stored_cards()
     prepared, search, found = prepare(load_training_table(table, use_case), use_case), use_case.search, []
     train, validation = (xgboost.DMatrix(part.x, part.y, nthread=1) for part in (prepared.train, prepared.validation))
     schedule = TrialScheduler(Sampler(SamplerName.TPE, search.space, 0), search.max_rounds, TRIALS, 1, [])

@@ -9,13 +9,13 @@ from mlflow import MlflowClient
 
 from data.cli.terminal import run_cli
 from data.schema.model_policy import Calibration
-from data.schema.use_case import find_use_case
 from data.settings import load_settings
 from data.sources.atomic_output import write_table
 from data.transform.encoding import Transform
 from ray_app.inference.onnx_model import OnnxModel
 from tests.support.training.models import card_table
 from tests.support.training.registry import new_registry
+from tests.support.training.stored_cards import STORED_CARDS
 from tune.__main__ import main
 from tune.registry.registry import Registry
 
@@ -27,10 +27,10 @@ DECISION = "[decision]\ncost = { false_positive = 1, false_negative = 20 }\n"
 
 @pytest.fixture
 def case(tmp_path, monkeypatch):
-    """The shipped use case with calibration and cost, in a var folder of its own."""
+    """The card use case with calibration and cost, in a var folder of its own."""
     monkeypatch.setenv("RAYSCORE_VAR_DIR", str(tmp_path / "var"))
     new_registry(tmp_path / "var")
-    text = find_use_case("card_fraud").read_text()
+    text = STORED_CARDS.read_text()
     text = text.replace("[entity]", f"{TOP}\n[entity]").replace("[features]", f"{DECISION}\n[features]")
     (tmp_path / "case.toml").write_text(text)
     return tmp_path / "case.toml"

@@ -6,10 +6,12 @@ import pytest
 from mlflow import MlflowClient
 
 from data.errors import ConfigError, RegistryUnavailable
-from data.schema.use_case import load_use_case
+from data.feature_views.point_in_time import point_in_time
 from data.settings import Settings
-from tests.support.training.models import write_card_table
+from data.sources.atomic_output import write_table
+from tests.support.training.models import card_table, write_card_table
 from tests.support.training.registry import new_registry
+from tests.support.training.stored_cards import stored_cards
 from tune.pipeline.pipeline import learn
 from tune.registry.registry import Registry
 from tune.search.mlflow_runs import MlflowRuns
@@ -18,12 +20,13 @@ from tune.search.study import SearchPlan, trial_log_of
 
 def test_second_search_is_refused_and_leaves_the_shards_of_the_first(tmp_path):
     """While one search holds the journal, another of the use case ends at once, and what the first reads stays."""
-    use_case = load_use_case("card_fraud")
+    use_case = stored_cards()
     settings = Settings(var_dir=tmp_path / "var", train_memory_mb=1)
     shard = settings.var_dir / "shards" / use_case.name / "00000-000.x.npy"
     shard.parent.mkdir(parents=True)
     shard.write_bytes(b"rows")
-    plan = SearchPlan(write_card_table(tmp_path / "cards.parquet", rows=20_000), trials=1)
+    write_table(point_in_time(card_table(20_000), use_case).table, tmp_path / "cards.parquet")
+    plan = SearchPlan(tmp_path / "cards.parquet", trials=1)
     with (
         trial_log_of(use_case, settings).held(),
         pytest.raises(ConfigError, match=r"another search writes to .*wait for its end"),
@@ -40,7 +43,7 @@ def absent(*_args, **_kwargs):
 @pytest.mark.ray
 def test_search_that_registers_at_its_second_try_is_logged_as_it_ended(ray_cluster, tmp_path, monkeypatch, capsys):
     """Resumed with more trials, the run has the parameters of its end; registered, there is nothing to resume."""
-    use_case, settings = load_use_case("card_fraud"), Settings(var_dir=new_registry(tmp_path / "var"))
+    use_case, settings = stored_cards(), Settings(var_dir=new_registry(tmp_path / "var"))
     plan = SearchPlan(write_card_table(tmp_path / "cards.parquet", rows=2000), trials=1, concurrency=1)
     with monkeypatch.context() as patched, pytest.raises(RegistryUnavailable):
         patched.setattr(Registry, "publish", absent)

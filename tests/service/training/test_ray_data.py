@@ -16,13 +16,13 @@ from data.distributed.parquet_datasink import write_folder
 from data.distributed.pieces import Pieces, parquet_pieces
 from data.distributed.ray_data import Placement, dataset, each_block, has_node, runner
 from data.errors import DataError
-from data.schema.use_case import load_use_case
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source, read_table
 from data.sources.row_origin import FILE, ROW, Origin, with_origin
 from ray_app.__main__ import main as ray_app
 from tests.support.services.object_store import ObjectStore, object_store
 from tests.support.training.models import card_bundle, card_table, write_card_table
+from tests.support.training.stored_cards import stored_cards
 from tune.dataset.streaming import prepare_streaming
 
 pytestmark = pytest.mark.ray
@@ -111,7 +111,7 @@ def test_table_is_a_dataset_with_the_origin_of_its_rows(ray_cluster: None, tmp_p
     """`data.read` gives the declared columns, of every file, with the file and the number of each row in it."""
     for name, rows in (("b", 40), ("a", 30)):
         write_card_table(tmp_path / f"{name}.parquet", rows)
-    found = data.read("card_fraud", tmp_path)
+    found = data.read(stored_cards(), tmp_path)
     assert found.schema().names[:3] == [FILE, ROW, "amount"]
     rows = sorted((row[FILE], row[ROW], row["transaction_id"]) for row in found.take_all())
     keys = card_table(40)["transaction_id"].to_pylist()
@@ -202,7 +202,7 @@ def test_table_of_an_object_store_is_scored_into_it(ray_cluster: None, bucket: O
 
 def test_large_table_is_encoded_into_an_object_store(ray_cluster: None, bucket: ObjectStore, tmp_path: Path):
     """Shards that workers write to S3 hold what those on a disk do: nodes that train need not share one."""
-    source, use_case = open_source(Path(bucket.url("in"))), load_use_case("card_fraud")
+    source, use_case = open_source(Path(bucket.url("in"))), stored_cards()
     found = []
     for folder in (Path(bucket.url("shards")), tmp_path / "shards"):
         _, prepared = prepare_streaming(source, use_case, folder, 3_000)

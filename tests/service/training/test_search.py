@@ -11,10 +11,10 @@ import pytest
 
 from data.errors import ConfigError, TrainingFailed
 from data.schema.search import Range
-from data.schema.use_case import load_use_case
 from tests.support.environment.processes import workers
 from tests.support.training.models import card_table
 from tests.support.training.search import DECLARED, trial
+from tests.support.training.stored_cards import stored_cards
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import TrainingTable, fingerprint
 from tune.search.ray_tune import SearchJob, Workers, plan_workers, search
@@ -29,7 +29,7 @@ def prepared(tmp_path_factory):
     table = card_table(2000)
     labels = table.column("is_fraud").to_numpy().astype("uint8")
     path = tmp_path_factory.mktemp("data")
-    return prepare(TrainingTable(table, labels, path, fingerprint(table)), load_use_case("card_fraud"))
+    return prepare(TrainingTable(table, labels, path, fingerprint(table)), stored_cards())
 
 
 ONE = Workers(1, 1)

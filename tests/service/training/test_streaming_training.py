@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError
-from data.schema.use_case import load_use_case
+from data.feature_views.point_in_time import point_in_time
 from data.settings import Settings
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source
 from tests.support.training.models import card_table
+from tests.support.training.stored_cards import stored_cards
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.loading import prepared_table
 from tune.dataset.streaming import prepare_streaming, rows_in_memory
@@ -36,9 +37,9 @@ def cards(tmp_path):
 
 
 def divided(strategy):
-    """The shipped use case, with a strategy of the split."""
-    shipped = load_use_case("card_fraud")
-    return shipped.model_copy(update={"split": shipped.split.model_copy(update={"strategy": strategy})})
+    """The card use case, with a strategy of the split."""
+    declared = stored_cards()
+    return declared.model_copy(update={"split": declared.split.model_copy(update={"strategy": strategy})})
 
 
 def values(shards):
@@ -66,7 +67,7 @@ def test_whole_table_is_prepared_as_it_is_in_memory(ray_cluster, cards, tmp_path
 
 def test_sample_is_bounded_and_the_shards_are_not(ray_cluster, cards, tmp_path):
     """A quarter of the rows is searched on, drawn evenly; every train row is on disk for the final fit."""
-    use_case = load_use_case("card_fraud")
+    use_case = stored_cards()
     source, prepared = prepare_streaming(open_source(cards), use_case, tmp_path / "shards", ROWS // 4)
     assert source.rows == ROWS
     assert source.table.num_rows == pytest.approx(ROWS // 4, rel=0.1)
@@ -117,13 +118,14 @@ def test_bad_table_is_named_and_leaves_nothing(ray_cluster, tmp_path, table, sai
     """What is wrong is told with file and column, and no shard is left."""
     cards = write_files(tmp_path / "cards", table)
     with pytest.raises(DataError, match=said):
-        prepare_streaming(open_source(cards), load_use_case("card_fraud"), tmp_path / "var" / "shards", ROWS)
+        prepare_streaming(open_source(cards), stored_cards(), tmp_path / "var" / "shards", ROWS)
     assert not (tmp_path / "var").exists() or list((tmp_path / "var").iterdir()) == []
 
 
-def test_size_decides_how_a_table_is_taken_in(ray_cluster, cards, tmp_path, capsys):
+def test_size_decides_how_a_table_is_taken_in(ray_cluster, tmp_path, capsys):
     """Up to the rows that the setting allows: in memory. Above: streamed, told, cleared after; and what was read."""
-    use_case = load_use_case("card_fraud")
+    use_case = stored_cards()
+    cards = write_files(tmp_path / "cards", point_in_time(card_table(ROWS), use_case).table)
     with prepared_table(cards, use_case, Settings(var_dir=tmp_path / "var")) as (source, prepared):
         assert (source.sampled_from, prepared.shards) == (None, None)
     assert capsys.readouterr().err == f"read: {cards}: 4 files, {ROWS:,} rows\n"

@@ -12,11 +12,11 @@ import pytest
 from mlflow import MlflowClient
 
 from data.cli.terminal import run_cli
-from data.schema.use_case import find_use_case
 from data.settings import load_settings
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table, write_card_table
 from tests.support.training.registry import new_registry
+from tests.support.training.stored_cards import STORED_CARDS
 from tune.__main__ import main
 from tune.registry.registry import Registry
 from tune.registry.traffic_rules import CHALLENGER, CHAMPION
@@ -24,8 +24,9 @@ from tune.registry.traffic_rules import CHALLENGER, CHAMPION
 
 @pytest.fixture
 def var(tmp_path, monkeypatch):
-    """A var folder of its own, which the settings name."""
+    """A var folder of its own, which the settings name beside the use case."""
     monkeypatch.setenv("RAYSCORE_VAR_DIR", str(tmp_path / "var"))
+    monkeypatch.setenv("RAYSCORE_USE_CASE", str(STORED_CARDS))
     return new_registry(tmp_path / "var")
 
 
@@ -51,7 +52,7 @@ def parents(settings):
 @pytest.mark.ray
 def test_search_registers_a_challenger_and_promotes_it(ray_cluster, var, cards, tmp_path, monkeypatch, capsys):
     """One command: trials, figures, plots, card, holdout, version, champion; list and show then tell of it."""
-    text = find_use_case("card_fraud").read_text()
+    text = STORED_CARDS.read_text()
     (tmp_path / "u.toml").write_text(text.replace("min_auc = 0.90", "min_auc = 0.60"))
     monkeypatch.setenv("RAYSCORE_USE_CASE", str(tmp_path / "u.toml"))
     assert tune("--data", cards, "--trials", 3, "--concurrency", 1, "--promote") == 0
@@ -160,7 +161,7 @@ def test_table_that_cannot_be_learned_from_is_told(ray_cluster, var, tmp_path, c
 )
 def test_wrong_space_is_told(ray_cluster, var, cards, tmp_path, capsys, line, said):
     """A mistake in the search space is exit code 2 with key and reason before any trial runs."""
-    text = find_use_case("card_fraud").read_text()
+    text = STORED_CARDS.read_text()
     (tmp_path / "u.toml").write_text(text.replace("max_depth = { low = 3, high = 9, integer = true }", line))
     assert tune("--data", cards, "--use-case", tmp_path / "u.toml") == 2
     assert said in capsys.readouterr().err

@@ -32,6 +32,7 @@ from tests.support.environment.waiting import WAIT_S, wait_for
 from tests.support.services import http_client
 from tests.support.training.models import card_bundle, card_table
 from tests.support.training.registry import new_registry
+from tests.support.training.stored_cards import STORED_CARDS
 from tune.registry.bundle import Bundle
 from tune.registry.registry import Registry
 from tune.registry.traffic_rules import CHAMPION
@@ -47,9 +48,14 @@ _SERVE_PORTS = ("FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC", "HAPROXY_STATS", "
 
 
 class Workplace:
-    """A folder with the environment that makes commands use it; every process of it can be found by its name."""
+    """A folder with the environment that makes commands use it; every process of it can be found by its name.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: one that exists.
+        use_case: name or file of the use case that commands go by when they are told of none.
+    """
+
+    def __init__(self, folder: Path, use_case: str | Path = STORED_CARDS) -> None:
         self.folder = folder
         self.var = folder / "var"
         self.port = free_port()
@@ -57,6 +63,7 @@ class Workplace:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAYSCORE_")},
             "RAYSCORE_VAR_DIR": str(self.var),
+            "RAYSCORE_USE_CASE": str(use_case),
             "RAYSCORE_HTTP_PORT": str(self.port),
             "RAYSCORE_REGISTRY_WAIT_S": "0",
             "RAY_AUTH_MODE": "disabled",
@@ -68,7 +75,7 @@ class Workplace:
     @property
     def settings(self) -> Settings:
         """The settings that the commands of this workplace read."""
-        return Settings(var_dir=self.var, http_port=self.port)
+        return Settings(var_dir=self.var, http_port=self.port, use_case=self.environment["RAYSCORE_USE_CASE"])
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run `python -m COMMAND` to its end."""
@@ -132,7 +139,7 @@ class Workplace:
 
     def fill_store(self, table: Path) -> None:
         """Do what `python -m data materialize` does with a small table, without the cluster that it starts."""
-        use_case, source = load_use_case("card_fraud"), open_source(table)
+        use_case, source = load_use_case(self.settings.use_case), open_source(table)
         pack, pieces = packer(source, use_case, time.time_ns() // 1000), parquet_pieces(source)
         with closing(open_store(self.settings, use_case.view, create=True)) as store:
             write(each_block_here(pieces, pack), store, lambda rows: None)

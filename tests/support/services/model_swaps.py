@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 
-from data.schema.use_case import load_use_case
 from ray_app.control.messages import GATEWAY
 from tests.support.environment.waiting import wait_for
 from tests.support.load.checked_load import Asked, Checked
@@ -20,6 +19,7 @@ from tests.support.services import http_client
 from tests.support.services.application import ONLINE_FEATURES, REQUEST_FEATURES, Workplace
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
+from tests.support.training.stored_cards import stored_cards
 from tune.registry.bundle import Bundle, Probe
 from tune.registry.registry import Registry
 from tune.registry.rollout_spec import (
@@ -72,7 +72,7 @@ class Versions:
     def publish(self, rounds: int = 30) -> None:
         """Register a champion, another version that can serve, and those that cannot."""
         self.place.publish_champion(card_bundle())
-        second, another = (train_bundle(card_table(seed=seed), load_use_case(NAME), rounds) for seed in (8, 9))
+        second, another = (train_bundle(card_table(seed=seed), stored_cards(), rounds) for seed in (8, 9))
         settings = self.place.settings
         for bundle in (second, *bad_bundles(second), another):
             run = MlflowRuns(settings.tracking_uri, settings.artifact_dir, "test").start("test", {})

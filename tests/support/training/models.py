@@ -12,9 +12,10 @@ import xgboost
 
 from data.schema.feature import Feature
 from data.schema.search import Metric
-from data.schema.use_case import UseCase, load_use_case, parse_use_case
+from data.schema.use_case import UseCase, parse_use_case
 from data.sources.atomic_output import write_table
 from data.transform.derived_time import with_derived
+from tests.support.training.stored_cards import stored_cards
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.table_in_time import table_in_time
 from tune.dataset.training_table import NO_EVENTS, TrainingTable, fingerprint
@@ -29,7 +30,7 @@ MERCHANTS = ("grocery", "electronics", "travel", "clothing", "food")
 
 
 def card_table(rows: int = 3000, seed: int = 7, year: int = 2024) -> pa.Table:
-    """Card transactions as the shipped use case declares them, with fraud likelier abroad and at night."""
+    """Card transactions as `stored_cards` declares them, with fraud likelier abroad and at night."""
     rng = np.random.default_rng(seed)
     hour = rng.integers(0, 24, rows)
     foreign = (rng.random(rows) < 0.15).astype(np.int64)
@@ -86,13 +87,13 @@ def train_bundle(
 
 @functools.cache
 def card_bundle() -> Bundle:
-    """The shipped use case trained on `card_table()`, made once a test run."""
-    return train_bundle(card_table(), load_use_case("card_fraud"))
+    """The use case `stored_cards` trained on `card_table()`, made once a test run."""
+    return train_bundle(card_table(), stored_cards())
 
 
 def optional_merchants(**declared: object) -> UseCase:
-    """The shipped use case with a merchant category that may be missing; `declared` changes it further."""
-    use_case, name = load_use_case("card_fraud"), "merchant_category"
+    """The use case `stored_cards` with a merchant category that may be missing; `declared` changes it further."""
+    use_case, name = stored_cards(), "merchant_category"
     category = {**use_case.features[name].model_dump(), "optional": True, **declared}
     return use_case.model_copy(update={"features": {**use_case.features, name: Feature.model_validate(category)}})
 

@@ -10,7 +10,7 @@ from data.cli.materialize import report
 from data.online_store.entity_tally import EntityTotals
 from data.online_store.left_out import LeftOut, LeftOutRows, Reason
 from data.online_store.materialization import Materialized
-from data.schema.use_case import load_use_case
+from tests.support.training.stored_cards import stored_cards
 
 
 def test_every_row_is_accounted_for(capsys: pytest.CaptureFixture[str]):
@@ -19,7 +19,7 @@ def test_every_row_is_accounted_for(capsys: pytest.CaptureFixture[str]):
     left_out.add(Reason.WITHOUT_ENTITY, LeftOutRows(4, ("a.parquet row 3", "a.parquet row 4", "b.parquet row 0")))
     left_out.add(Reason.EXPIRED, LeftOutRows(1, ("b.parquet row 9",)))
     done = Materialized(1012, EntityTotals(5, 1, 1, superseded=3, conflicting=2), 1000, left_out)
-    report(Path("t"), done, load_use_case("card_fraud"), "sqlite")
+    report(Path("t"), done, stored_cards(), "sqlite")
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [
         "t: 1,012 rows read, 7 entities: 5 written to sqlite, 1 unchanged, 1 older than stored",
@@ -33,7 +33,7 @@ def test_every_row_is_accounted_for(capsys: pytest.CaptureFixture[str]):
 
 def test_quiet_where_there_is_nothing_to_say(capsys: pytest.CaptureFixture[str]):
     """A table with one good row an entity takes one line."""
-    report(Path("t"), Materialized(2, EntityTotals(2)), load_use_case("card_fraud"), "cassandra")
+    report(Path("t"), Materialized(2, EntityTotals(2)), stored_cards(), "cassandra")
     printed = capsys.readouterr()
     assert printed.out == "t: 2 rows read, 2 entities: 2 written to cassandra, 0 unchanged, 0 older than stored\n"
     assert printed.err == ""
@@ -43,7 +43,7 @@ def test_one_is_singular(capsys: pytest.CaptureFixture[str]):
     """One row, one entity: each count has its noun's form."""
     left_out = LeftOut()
     left_out.add(Reason.WITHOUT_TIME, LeftOutRows(1, ("t row 1",)))
-    report(Path("t"), Materialized(1, EntityTotals(1), 1, left_out), load_use_case("card_fraud"), "sqlite")
+    report(Path("t"), Materialized(1, EntityTotals(1), 1, left_out), stored_cards(), "sqlite")
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [
         "t: 1 row read, 1 entity: 1 written to sqlite, 0 unchanged, 0 older than stored",

@@ -32,7 +32,7 @@ def test_shipped_use_case_loads():
     """The shipped use case is valid and has online features."""
     use_case = load_use_case("card_fraud")
     assert use_case.label == "is_fraud"
-    assert [f.name for f in use_case.schema_.online] == ["device_trust_score", "velocity_last_24h", "cardholder_age"]
+    assert "cardholder_age" in [feature.name for feature in use_case.schema_.online]
     assert use_case.view.startswith("card_fraud@")
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from data.errors import ModelNotFound
-from data.schema.use_case import load_use_case
 from ray_app.inference.model_cache import ModelCache
 from ray_app.inference.observers import Answered, Failed
 from ray_app.inference.onnx_model import OnnxModel
@@ -18,9 +17,10 @@ from tests.support.load.http_requests import GatedModel, problem
 from tests.support.serving.metrics import samples, text
 from tests.support.serving.predict_app import FULL, ServedApp, build_app, run, until
 from tests.support.training.models import card_bundle, card_table, train_bundle
+from tests.support.training.stored_cards import stored_cards
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules, bucket
 
-SECOND = train_bundle(card_table(seed=8), load_use_case("card_fraud"), 25)
+SECOND = train_bundle(card_table(seed=8), stored_cards(), 25)
 BUNDLES = {"3": card_bundle(), "4": SECOND}
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from data.schema.feature import Source
 from data.schema.feature_schema import FeatureSchema
-from data.schema.use_case import load_use_case
 from data.transform.encoding import Transform
 from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.onnx_model import OnnxModel
@@ -35,6 +34,7 @@ from tests.support.serving.predict_app import (
     write_store,
 )
 from tests.support.training.models import card_table, train_bundle
+from tests.support.training.stored_cards import stored_cards
 
 
 def test_request_goes_before_store_and_store_before_default():
@@ -133,7 +133,7 @@ def test_answers_do_not_depend_on_the_batch(tmp_path: Path):
 
 def test_use_case_without_entity():
     """A use case without entity and store is scored from the request alone."""
-    use_case = load_use_case("card_fraud")
+    use_case = stored_cards()
     alone = {name: f.model_copy(update={"source": Source.REQUEST}) for name, f in use_case.features.items()}
     bundle = train_bundle(card_table(600), use_case.model_copy(update={"entity": None, "features": alone}), rounds=3)
     transform = Transform(bundle.manifest.schema_)

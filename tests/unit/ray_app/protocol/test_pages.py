@@ -26,7 +26,7 @@ class _Links(HTMLParser):
 
 
 def pages(declared: BundleManifest | None = None, slow: str | None = None) -> dict[str, StaticPage]:
-    """The pages of the shipped use case."""
+    """The pages of the card use case."""
     return build_pages(declared or manifest(), VERSION, 1000, slow)
 
 

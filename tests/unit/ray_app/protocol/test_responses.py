@@ -26,7 +26,7 @@ from tests.support.serving.predict_app import FULL, ROW, manifest
 
 
 def answers() -> ResponseRenderer:
-    """The renderer of the shipped use case."""
+    """The renderer of the card use case."""
     return ResponseRenderer(manifest(), Transform(manifest().schema_), "3")
 
 

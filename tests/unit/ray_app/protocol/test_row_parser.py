@@ -19,7 +19,7 @@ _ABSENT = object()
 
 @functools.cache
 def parser() -> RowParser:
-    """The parser of the shipped use case."""
+    """The parser of the card use case."""
     return RowParser(manifest(), Transform(manifest().schema_))
 
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from data.schema.use_case import load_use_case
 from ray_app.inference.model_versions import ModelVersions
 from ray_app.inference.observers import Answered, Failed
 from ray_app.rollout.shadow import Shadow
 from ray_app.rollout.shadow_comparison import ShadowComparison, rank_agreement, stability, summed
 from tests.support.serving.predict_app import FULL, ServedApp, build_app, run
 from tests.support.training.models import card_bundle, card_table, train_bundle
+from tests.support.training.stored_cards import stored_cards
 from tune.registry.bundle import Bundle
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules
 
@@ -28,7 +28,7 @@ def rules(weight: float = 100, mode: Mode = Mode.SHADOW) -> TrafficRules:
 @pytest.fixture(scope="module")
 def other():
     """A bundle of other data, whose vocabulary is in another order."""
-    return train_bundle(card_table(rows=2500, seed=99), load_use_case("card_fraud"), rounds=5)
+    return train_bundle(card_table(rows=2500, seed=99), stored_cards(), rounds=5)
 
 
 class Relay:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from data.cli.terminal import run_cli
-from data.schema.use_case import find_use_case
 from data.settings import load_settings
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle
 from tests.support.training.registry import new_registry
 from tests.support.training.skew import TABLE, listening, other_vocabulary, served_app, stored_table, zero_or_default
+from tests.support.training.stored_cards import STORED_CARDS
 from tune.__main__ import main
 from tune.registry.registry import HOLDOUT_FOLDER, Registry
 from tune.registry.traffic_rules import CHAMPION
@@ -28,6 +28,7 @@ def tune(*argv) -> int:
 def registry(tmp_path, monkeypatch):
     """A registry with the model as version 1, whose holdout is TABLE."""
     monkeypatch.setenv("RAYSCORE_VAR_DIR", str(tmp_path / "var"))
+    monkeypatch.setenv("RAYSCORE_USE_CASE", str(STORED_CARDS))
     settings = load_settings()
     new_registry(settings.var_dir)
     tracker = MlflowRuns(settings.tracking_uri, settings.artifact_dir, "card_fraud")
@@ -47,7 +48,7 @@ def test_sound_service_is_proven_and_the_version_promoted(registry, tmp_path, ca
             said := capsys.readouterr().out
         )
         assert "serving computes what training computed" in said
-        gates = find_use_case("card_fraud").read_text().replace("min_auc = 0.90", "skew_rows = 800")
+        gates = STORED_CARDS.read_text().replace("min_auc = 0.90", "skew_rows = 800")
         (tmp_path / "strict.toml").write_text(gates)
         strict = ("--use-case", tmp_path / "strict.toml")
         assert tune("promote", *strict) == 1
@@ -76,7 +77,7 @@ def test_store_is_held_against_what_was_materialized(registry, tmp_path, capsys)
     """A store that lost what the table has is found, and a zero among it is named."""
     write_table(stored_table(), tmp_path / "as_it_is.parquet")
     write_table(stored_table(velocity_last_24h=0), tmp_path / "with_zeros.parquet")
-    use_case = find_use_case("card_fraud").read_text().replace('ttl = "365d"', "")
+    use_case = STORED_CARDS.read_text().replace('ttl = "365d"', "")
     (tmp_path / "u.toml").write_text(use_case)
     with listening(served_app(tmp_path).app) as url:
         words = ("skew", "1", "--use-case", tmp_path / "u.toml", "--url", url, "--rows", 400, *RATE)

@@ -14,6 +14,7 @@ from data.sources.parquet import read_table
 from ray_app.cli.rayscore import LINE
 from tests.support.services.application import Workplace
 from tests.support.training.models import card_bundle, card_table
+from tests.support.training.stored_cards import STORED_CARDS
 from tune.__main__ import main as tune_main
 from tune.registry.bundle import Bundle
 from tune.registry.registry import Registry
@@ -26,6 +27,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     """A working directory with a var folder of its own, and a table `t.parquet` of which two rows have a new word."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAYSCORE_VAR_DIR", str(tmp_path / "var"))
+    monkeypatch.setenv("RAYSCORE_USE_CASE", str(STORED_CARDS))
     table, name = card_table().slice(0, 600), "merchant_category"
     words = ["crypto", "gaming", *table.column(name).to_pylist()[2:]]
     pq.write_table(table.set_column(table.column_names.index(name), name, pa.array(words)), "t.parquet")

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 from matplotlib.image import imread
 
-from data.schema.use_case import UseCase, load_use_case
+from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table
+from tests.support.training.stored_cards import stored_cards
 from tests.support.training.training_reports import Finished, finish_in_process, search_in_process, source_of
 from tune.dataset.encoded_examples import prepare
 from tune.evaluation.baselines import DEFAULTS, LOGISTIC, MAJORITY, baselines
@@ -25,10 +26,10 @@ from tune.search.trial import best_trial
 
 
 def use_case(**keys) -> UseCase:
-    """The shipped use case with other keys."""
-    shipped = load_use_case("card_fraud")
-    features = {name: feature.model_dump(exclude={"name"}) for name, feature in shipped.features.items()}
-    return UseCase.model_validate({**shipped.model_dump(exclude={"features"}), "features": features, **keys})
+    """The card use case with other keys."""
+    cards = stored_cards()
+    features = {name: feature.model_dump(exclude={"name"}) for name, feature in cards.features.items()}
+    return UseCase.model_validate({**cards.model_dump(exclude={"features"}), "features": features, **keys})
 
 
 PLAIN = {"slices": []}

@@ -8,8 +8,9 @@ import pytest
 
 from data.schema.model_policy import Slice
 from data.schema.search import Metric
-from data.schema.use_case import UseCase, load_use_case
+from data.schema.use_case import UseCase
 from tests.support.training.models import card_table
+from tests.support.training.stored_cards import stored_cards
 from tests.support.training.training_reports import finish_in_process
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.model_card import TrainingOutcome, write_card
@@ -18,7 +19,7 @@ from tune.metrics.cluster_bootstrap import LEAST_ENTITIES, entity_codes, resampl
 from tune.metrics.figures import Scored, differences, evaluate, intervals
 from tune.metrics.ranking import Ranking, resamples
 
-CARDS = load_use_case("card_fraud")
+CARDS = stored_cards()
 
 
 def alike(rng: np.random.Generator, entities: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +107,7 @@ def test_card_says_what_was_resampled():
     card, figures = told(table, CARDS)
     users = len(set(table["user_id"].to_pylist()[1600:]))
     assert f"resample the {users} different `user_id` of the holdout, each with all its rows" in card
-    lone = CARDS.model_copy(update={"entity": None})
+    lone = CARDS.model_copy(update={"entity": None, "materialized": None})
     plain, by_rows = told(table, lone)
     assert "resample" not in plain
     assert figures.holdout.metrics == by_rows.holdout.metrics

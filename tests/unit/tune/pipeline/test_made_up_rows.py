@@ -13,12 +13,13 @@ import xgboost
 from data.errors import BundleError
 from data.schema.feature import Feature, FeatureType
 from data.schema.feature_schema import FeatureSchema
-from data.schema.use_case import UseCase, load_use_case
+from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.protocol.openapi import example
 from ray_app.protocol.pages import build_pages
 from tests.support.training.models import card_bundle, card_table, train_bundle
+from tests.support.training.stored_cards import stored_cards
 from tune.pipeline.made_up_rows import LEAST_ROWS_OF_A_WORD, probe_rows, typical_values
 from tune.registry.bundle import Bundle
 
@@ -42,9 +43,9 @@ def private_bundle() -> Bundle:
 
 
 def _use_case() -> UseCase:
-    shipped = load_use_case("card_fraud")
+    cards = stored_cards()
     added = (Feature(name="remark", type=FeatureType.CATEGORY), Feature(name="income", type=FeatureType.NUMBER))
-    return _with_features(shipped, (*shipped.schema_.features, *added))
+    return _with_features(cards, (*cards.schema_.features, *added))
 
 
 def _with_features(use_case: UseCase, features: tuple[Feature, ...]) -> UseCase:

@@ -7,10 +7,10 @@ from matplotlib.image import imread
 
 from data.cli.terminal import run_cli
 from data.errors import ModelNotFound
-from data.schema.use_case import load_use_case
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
+from tests.support.training.stored_cards import stored_cards
 from tune.__main__ import main
 from tune.metrics.figures import evaluate
 from tune.promotion.comparison import compare, figure_rows, parameter_rows
@@ -18,7 +18,7 @@ from tune.promotion.gates import score
 from tune.registry.registry import HOLDOUT_FOLDER, Registry
 from tune.search.mlflow_runs import MlflowRuns
 
-USE_CASE = load_use_case("card_fraud")
+USE_CASE = stored_cards()
 HOLDOUT = card_table(rows=1500, seed=99)
 OMITTED = "cardholder_age"
 
@@ -30,9 +30,9 @@ def place(tmp_path_factory):
     where = f"sqlite:///{var}/mlflow.db", var / "mlartifacts"
     tracker, registry = MlflowRuns(*where, "card_fraud"), Registry(*where)
     weak = train_bundle(card_table(), USE_CASE, rounds=1, max_depth=1)
-    shipped = load_use_case("card_fraud")
-    features = {name: each for name, each in shipped.features.items() if name != OMITTED}
-    ageless = train_bundle(card_table(), shipped.model_copy(update={"features": features}))
+    declared = stored_cards()
+    features = {name: each for name, each in declared.features.items() if name != OMITTED}
+    ageless = train_bundle(card_table(), declared.model_copy(update={"features": features}))
     elsewhere = card_table(rows=1500, seed=98)
     for bundle, data, rows in (
         (card_bundle(), "aa", HOLDOUT),

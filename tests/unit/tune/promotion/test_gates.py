@@ -9,10 +9,11 @@ import pytest
 
 from data.errors import ModelNotFound, PromotionConflict
 from data.schema.model_policy import Gates, Slice
-from data.schema.use_case import Split, UseCase, load_use_case
+from data.schema.use_case import Split, UseCase
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
+from tests.support.training.stored_cards import stored_cards
 from tune.promotion.gates import Gate, check_gates
 from tune.promotion.promotion import judge, promote
 from tune.registry.bundle import Bundle
@@ -23,8 +24,8 @@ from tune.skew.row_comparison import SkewProof
 
 
 def use_case(**gates) -> UseCase:
-    """The shipped use case with other gates, and time for the model however busy the machine is."""
-    return load_use_case("card_fraud").model_copy(update={"gates": Gates(**{"max_latency_ms": 1000, **gates})})
+    """The card use case with other gates, and time for the model however busy the machine is."""
+    return stored_cards().model_copy(update={"gates": Gates(**{"max_latency_ms": 1000, **gates})})
 
 
 @functools.cache
@@ -107,7 +108,9 @@ def test_champion_judged_on_the_same_rows_is_compared():
 
 def test_champion_of_which_it_is_not_known_what_it_learned_from_proves_nothing():
     """Without event times only the very same holdout can be compared, and that is said."""
-    timeless = use_case().model_copy(update={"event_time": None, "split": Split(strategy="random")})
+    timeless = use_case().model_copy(
+        update={"event_time": None, "materialized": None, "split": Split(strategy="random")}
+    )
     champion = train_bundle(card_table(), timeless)
     assert champion.manifest.learned_until_us is None
     row = gate(AGAINST, timeless, card_bundle(), champion)
@@ -123,12 +126,8 @@ def test_declared_loss_is_allowed():
 
 def test_champion_that_cannot_score_the_holdout_is_not_replaced():
     """A champion with a feature that the holdout lacks cannot be compared, and that is said."""
-    other = load_use_case("card_fraud").model_copy(
-        update={
-            "features": {
-                name: feature for name, feature in load_use_case("card_fraud").features.items() if name != "amount"
-            }
-        }
+    other = stored_cards().model_copy(
+        update={"features": {name: feature for name, feature in stored_cards().features.items() if name != "amount"}}
     )
     other = other.model_copy(update={"slices": ()})
     rows = check_gates(other, HOLDOUT.drop_columns(["amount"]), train_bundle(card_table(), other), card_bundle())
@@ -143,7 +142,7 @@ def test_champion_that_cannot_score_the_holdout_is_not_replaced():
 
 def test_other_schema_is_let_through_when_that_is_asked_for():
     """A model with another feature replaces the champion only when clients and store are said to be ready."""
-    declared = load_use_case("card_fraud")
+    declared = stored_cards()
     features = {name: each for name, each in declared.features.items() if name != "cardholder_age"}
     smaller = train_bundle(card_table(), declared.model_copy(update={"features": features}))
     assert not gate("schema", use_case(), smaller, card_bundle()).passed

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pytest
 
 from data.errors import ConfigError
-from data.schema.use_case import load_use_case
 from data.sources.atomic_output import write_table
+from tests.support.training.stored_cards import stored_cards
 from tune.skew.expected_online_values import stored_values
 
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
 NOW_US = int(NOW.timestamp() * 1e6)
-CARD = load_use_case("card_fraud")
+CARD = stored_cards()
 
 
 def stored(tmp_path, *rows: tuple[str | None, float, int | None]):
@@ -55,7 +55,7 @@ def test_later_of_two_rows_of_one_moment_is_expected(tmp_path):
 
 def test_use_case_without_online_features_has_nothing_stored(tmp_path):
     """Asking what a store holds that there is none of is refused."""
-    fresh = load_use_case("card_fraud")
+    fresh = stored_cards()
     features = {name: each for name, each in fresh.features.items() if not each.online}
     with pytest.raises(ConfigError):
         stored_values(str(tmp_path), fresh.model_copy(update={"features": features}), int(time.time() * 1e6))
