@@ -46,7 +46,7 @@ DEFAULTS = {"tune": "search"}
 GUIDES = {
     "data": ["data.md", "features-in-time.md", "prediction-log.md"],
     "tune": ["data.md", "training.md", "rollouts.md"],
-    "ray_app": ["batch-scoring.md", "http-api.md", "load-testing.md"],
+    "ray_app": ["batch-scoring.md", "features-in-time.md", "http-api.md", "load-testing.md"],
 }
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

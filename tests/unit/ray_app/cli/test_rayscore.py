@@ -20,7 +20,7 @@ from tune.__main__ import main as tune_main
 COMMANDS = (
     *("generate", "convert", "validate", "features", "draft", "materialize", "get", "ingest", "log"),
     *("tune", "list", "show", "compare", "skew", "promote", "rollout", "traffic"),
-    *("demo", "score", "loadtest", "env"),
+    *("demo", "score", "late", "loadtest", "env"),
 )
 
 
