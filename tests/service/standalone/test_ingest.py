@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.environment.ports import free_port
 from tests.support.environment.waiting import wait_for
 from tests.support.services.kafka import Broker
 
@@ -78,6 +79,19 @@ class Place:
                 return [key for (key,) in connection.execute("SELECT key FROM events ORDER BY key")]
             except sqlite3.OperationalError:  # made a moment later
                 return []
+
+    def entity_rows(self) -> int:
+        """How many rows the events have in the table that windows read: one for each of two entities."""
+        with closing(sqlite3.connect(f"file:{self.folder / 'var' / 'events.db'}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT count(*) FROM entity_events").fetchone()[0]
+
+    @contextmanager
+    def locked_store(self) -> Iterator[None]:
+        """Hold the store's lock as another writer does: no event is stored meanwhile."""
+        with closing(sqlite3.connect(self.folder / "var" / "events.db", timeout=60)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.rollback()
 
     def dead_letters(self, topic: str) -> list[dict]:
         """The messages that were set aside."""
@@ -143,6 +157,41 @@ def test_a_topic_is_stored_once_whatever_is_killed(place: Place, kafka_broker: B
     letters = place.dead_letters(topic)
     assert sorted(each["message"].encode() for each in letters) == sorted(poison)
     assert {each["topic"] for each in letters} == {topic}
+
+
+@pytest.mark.kafka
+def test_a_rebalance_in_mid_batch_loses_and_doubles_nothing(place: Place, kafka_broker: Broker):
+    """A second ingester joins while the first stands in the middle of a batch, then the first is killed in another.
+
+    Another writer holds the store's lock meanwhile, so that the batch stays half stored until the second has joined.
+    """
+    topic, group, first_sent, all_sent = "rebalanced", "rebalance", 20_000, 40_000
+    kafka_broker.create_topic(topic, partitions=4)
+    options, door = ("--group", group), free_port()
+    with (
+        ExitStack() as opened,
+        place.running(f"kafka://127.0.0.1:{door}/{topic}", *options) as second,
+        place.running(f"kafka://{kafka_broker.address}/{topic}", *options) as first,
+    ):
+        assert second.stderr is not None
+        while "does not answer" not in second.stderr.readline():  # it has the store open by then
+            assert second.poll() is None
+        kafka_broker.send(topic, _messages(0, first_sent))
+        wait_for(lambda: len(place.stored()) > 0, "the first events in the store", every_s=0.01)
+        with place.locked_store():
+            stored = len(place.stored())
+            opened.enter_context(kafka_broker.door(door))
+            wait_for(lambda: kafka_broker.members(group) == 2, "a second member of the group")
+            assert len(place.stored()) == stored < first_sent
+        wait_for(lambda: kafka_broker.shares(group) == [2, 2], "two partitions for each member")
+        wait_for(lambda: len(place.stored()) == first_sent, "the events of both members")
+        kafka_broker.send(topic, _messages(first_sent, all_sent))
+        wait_for(lambda: len(place.stored()) > first_sent, "the next events in the store", every_s=0.01)
+        first.kill()
+        assert len(place.stored()) < all_sent
+        wait_for(lambda: len(place.stored()) == all_sent, "the events of the killed member")
+    assert place.run(f"kafka://{kafka_broker.address}/{topic}", *options, "--until-end") == (0, 0)
+    assert place.entity_rows() == 2 * all_sent == 2 * len(set(place.stored()))
 
 
 def _messages(first: int, last: int) -> list[bytes]:

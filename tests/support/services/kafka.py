@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import select
+import socket
+import socketserver
 import string
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # pyright: ignore[reportPrivateImportUsage]
+from confluent_kafka import ConsumerGroupState, Producer
+from confluent_kafka.admin import (  # pyright: ignore[reportPrivateImportUsage]
+    AdminClient,
+    ConsumerGroupDescription,
+    NewTopic,
+)
 
 from tests.support.environment.ports import free_port
 from tests.support.services.java_program import JavaProgram
@@ -74,8 +83,7 @@ class Broker:
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
         """Create a topic and wait until it is there."""
-        admin = AdminClient({"bootstrap.servers": self.address})
-        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(_START_S)
+        self._admin.create_topics([NewTopic(name, partitions, 1)])[name].result(_START_S)
 
     def send(self, topic: str, messages: Sequence[bytes]) -> None:
         """Send messages, over the topic's partitions in turn, and wait until the broker has them."""
@@ -84,6 +92,33 @@ class Broker:
             producer.produce(topic, message)
             producer.poll(0)
         assert producer.flush(_START_S) == 0
+
+    @contextlib.contextmanager
+    def door(self, port: int) -> Iterator[None]:
+        """Have the broker answer at another port of this machine too."""
+        with socketserver.ThreadingTCPServer(("127.0.0.1", port), partial(_Relay, self.port)) as server:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield
+            server.shutdown()
+
+    def members(self, group: str) -> int:
+        """How many members a consumer group has, those that wait for their share included."""
+        return len(self._group(group).members)
+
+    def shares(self, group: str) -> list[int]:
+        """How many partitions each member of a consumer group has; empty while they are being shared out."""
+        found = self._group(group)
+        if found.state is not ConsumerGroupState.STABLE:
+            return []
+        return sorted(len(each.assignment.topic_partitions) for each in found.members)
+
+    def _group(self, name: str) -> ConsumerGroupDescription:
+        return self._admin.describe_consumer_groups([name])[name].result(_START_S)
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address})
 
     @property
     def _log(self) -> Path:
@@ -117,6 +152,25 @@ class Broker:
         tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
         self.kill()
         pytest.fail(f"Kafka at {self.address} was not ready in {_START_S:.0f} s; end of {self._log}:\n{tail}")
+
+
+class _Relay(socketserver.BaseRequestHandler):
+    """Passes bytes on between a client and a port of this machine, both ways, until one of them ends."""
+
+    def __init__(self, port: int, *given: Any) -> None:
+        self._port = port
+        super().__init__(*given)
+
+    def handle(self) -> None:
+        """Pass on what comes."""
+        with socket.create_connection(("127.0.0.1", self._port)) as broker:
+            ends = {self.request: broker, broker: self.request}
+            while True:
+                for end in select.select([*ends], [], [])[0]:
+                    sent = end.recv(65_536)
+                    if not sent:
+                        return
+                    ends[end].sendall(sent)
 
 
 @cache
