@@ -85,6 +85,19 @@ class Settings(BaseSettings):
     cassandra_speculative_delay_ms: Annotated[int, Field(ge=0, le=60_000)] = 10
     """Time after which a read is sent to another replica too; 0 for never."""
 
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How `rayscore ingest` speaks to Kafka: encrypted (SSL), with a user and password (SASL), or both."""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How user and password are sent to Kafka."""
+    kafka_username: str | None = None
+    """User name for Kafka, with SASL."""
+    kafka_password: SecretStr | None = None
+    """Password for Kafka, with SASL."""
+    kafka_password_file: _Path | None = None
+    """File that holds the password for Kafka instead, such as a mounted secret; a line break at its end is left out."""
+    kafka_ca_file: _Path | None = None
+    """Certificates (PEM) that Kafka's brokers must be signed by, with SSL; default those that this machine trusts."""
+
     train_memory_mb: Annotated[int, Field(ge=1)] = 2048
     """Memory a search may use for its table, in MiB; a larger table is streamed, and searched on a sample that fits."""
 
@@ -176,6 +189,22 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"queue_limit {self.queue_limit} is below max_items {self.max_items}: no large request fits"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _kafka_consistent(self) -> Settings:
+        protocol = self.kafka_security_protocol
+        passwords = [name for name in ("kafka_password", "kafka_password_file") if getattr(self, name) is not None]
+        if protocol.startswith("SASL") and (self.kafka_username is None or len(passwords) != 1):
+            raise ValueError(
+                f"kafka_security_protocol {protocol} needs kafka_username and either kafka_password or "
+                "kafka_password_file"
+            )
+        for name in ("kafka_username", *passwords):
+            if getattr(self, name) is not None and not protocol.startswith("SASL"):
+                raise ValueError(f"{name} is of no use with kafka_security_protocol {protocol}: name one with SASL")
+        if self.kafka_ca_file is not None and not protocol.endswith("SSL"):
+            raise ValueError(f"kafka_ca_file is of no use with kafka_security_protocol {protocol}: name one with SSL")
         return self
 
     @property

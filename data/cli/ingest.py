@@ -22,10 +22,11 @@ from data.ingest.event_input import event_inputs, single_input
 from data.ingest.event_tally import EventTally
 from data.ingest.ingest_metrics import IngestMetrics
 from data.ingest.kafka_address import KafkaAddress, kafka_address
+from data.ingest.kafka_security import kafka_security
 from data.ingest.message_parser import MessageParser
 from data.ingest.topic_ingest import Destination, TopicIngest
 from data.schema.use_case import UseCase
-from data.settings import load_settings
+from data.settings import Settings, load_settings
 from data.sources.filesystems import absolute, named
 from data.sources.parquet import open_source
 
@@ -136,7 +137,7 @@ def _ingest_table(args: argparse.Namespace, path: Path) -> int:
 def _ingest_topic(args: argparse.Namespace, address: KafkaAddress) -> int:
     use_case, settings = use_case_of(args), load_settings()
     wanted = single_input(use_case, args.source, all_times=args.all)
-    topic = _open_topic(address, args.group or f"rayscore.{use_case.name}.{wanted.name}")
+    topic = _open_topic(address, args.group or f"rayscore.{use_case.name}.{wanted.name}", settings)
     metrics = IngestMetrics(wanted.name, address.topic)
     if args.metrics_port is not None:
         metrics.serve(args.metrics_port, settings.http_host)
@@ -161,13 +162,13 @@ def _open_store(use_case: UseCase, *, keep_all: bool) -> EventStore:
     return open_events(load_settings(), use_case.name, use_case.events, keep_us=reach_us, create=True)
 
 
-def _open_topic(address: KafkaAddress, group: str) -> KafkaTopic:
-    """Open a topic; raises ConfigError where the driver, which is optional, is not installed."""
+def _open_topic(address: KafkaAddress, group: str, settings: Settings) -> KafkaTopic:
+    """Open a topic; raises ConfigError for wrong settings, and where the driver, which is optional, is missing."""
     try:
         from data.ingest.kafka_topic import KafkaTopic
     except ImportError as exc:
         raise ConfigError(f"{address}: needs Kafka's client; install it with: pip install 'rayscore[kafka]'") from exc
-    return KafkaTopic(address, group, note)
+    return KafkaTopic(address, group, note, kafka_security(settings))
 
 
 @contextmanager

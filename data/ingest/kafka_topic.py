@@ -8,18 +8,24 @@ one event.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from data.errors import DataError, StoreUnavailable
+from data.errors import ConfigError, DataError, StoreUnavailable
 from data.ingest.kafka_address import KafkaAddress
 from data.ingest.paced_note import PacedNote
 
 _ANSWER_S = 5.0
 _PROBE_S = 2.0
+_REFUSALS = {
+    KafkaError._AUTHENTICATION: "RAYSCORE_KAFKA_USERNAME, the password and RAYSCORE_KAFKA_SASL_MECHANISM",
+    KafkaError._SSL: "RAYSCORE_KAFKA_SECURITY_PROTOCOL and RAYSCORE_KAFKA_CA_FILE",
+}
+"""Errors of a connection that trying again does not mend, each with the settings to look at."""
 _UNKNOWN_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
@@ -39,9 +45,19 @@ class KafkaTopic:
         address: the topic.
         group: name of the consumer group; what it has committed is not read again.
         note: prints a line.
+        security: options of the client for encryption and login.
+
+    Raises:
+        ConfigError: the client takes no such options.
     """
 
-    def __init__(self, address: KafkaAddress, group: str, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        address: KafkaAddress,
+        group: str,
+        note: Callable[[str], None],
+        security: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.address = address
         self.gone = 0
         """Messages that the topic dropped before the group had read them."""
@@ -52,18 +68,24 @@ class KafkaTopic:
         self._next: dict[int, int] = {}
         self._uncommitted: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        self._consumer = Consumer(_configuration(address, group, self._failed), logger=_silent())
+        self._refused: KafkaError | None = None
+        try:
+            self._consumer = Consumer(_configuration(address, group, self._failed) | {**security}, logger=_silent())
+        except KafkaException as exc:
+            raise ConfigError(f"{address}: {_words(exc)}; check the settings RAYSCORE_KAFKA_...") from exc
 
     def wait(self, stopped: Callable[[], bool]) -> bool:
         """Wait until the brokers answer, and join the group; returns False when stopped before.
 
         Raises:
             DataError: they have no such topic.
+            ConfigError: they refuse the login, or cannot be trusted.
         """
         while not stopped():
             try:
                 found = self._consumer.list_topics(timeout=_ANSWER_S).topics
             except KafkaException as exc:
+                self._check_refused()
                 self._say_gone(exc)
                 continue
             if self.address.topic not in found:
@@ -205,6 +227,14 @@ class KafkaTopic:
 
     def _failed(self, error: KafkaError) -> None:
         self._suspect = True
+        if error.code() in _REFUSALS:
+            self._refused = error
+
+    def _check_refused(self) -> None:
+        self._consumer.poll(0)  # The client says only here why brokers did not answer.
+        if self._refused is not None:
+            reason = " ".join(self._refused.str().split())
+            raise ConfigError(f"{self.address}: no connection: {reason}; check {_REFUSALS[self._refused.code()]}")
 
     def _say_gone(self, exc: KafkaException) -> None:
         self._trouble(f"kafka {self.address.brokers} does not answer ({_words(exc)}); trying again")

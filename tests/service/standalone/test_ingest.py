@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.environment.ports import free_port
 from tests.support.environment.waiting import wait_for
-from tests.support.services.kafka import Broker
+from tests.support.services.kafka import PASSWORD, USER, Broker
 
 USE_CASE = """
 name = "cards"
@@ -49,10 +49,10 @@ class Place:
         (folder / "cards.toml").write_text(USE_CASE)
 
     @contextmanager
-    def running(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+    def running(self, *words: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
         """The command while it runs; killed at the end where it has not ended before."""
         command = [sys.executable, "-m", "data", "ingest", *words, "--use-case", str(self.folder / "cards.toml")]
-        environment = {**os.environ, "RAYSCORE_VAR_DIR": str(self.folder / "var")}
+        environment = {**os.environ, "RAYSCORE_VAR_DIR": str(self.folder / "var"), **settings}
         child = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -192,6 +192,39 @@ def test_a_rebalance_in_mid_batch_loses_and_doubles_nothing(place: Place, kafka_
         wait_for(lambda: len(place.stored()) == all_sent, "the events of the killed member")
     assert place.run(f"kafka://{kafka_broker.address}/{topic}", *options, "--until-end") == (0, 0)
     assert place.entity_rows() == 2 * all_sent == 2 * len(set(place.stored()))
+
+
+@pytest.mark.kafka
+def test_a_broker_that_asks_for_tls_and_login_is_read(place: Place, kafka_broker: Broker):
+    """With certificate and password the topic is stored; without either the command ends and says why.
+
+    The password stands in a file, and is shown nowhere.
+    """
+    topic, password = "secured", place.folder / "password"
+    kafka_broker.create_topic(topic)
+    kafka_broker.send(topic, _messages(0, 50))
+    password.write_text(f"{PASSWORD}\n")
+    given = {
+        "RAYSCORE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "RAYSCORE_KAFKA_USERNAME": USER,
+        "RAYSCORE_KAFKA_PASSWORD_FILE": str(password),
+        "RAYSCORE_KAFKA_CA_FILE": str(kafka_broker.certificate),
+    }
+    words = f"kafka://{kafka_broker.secure_address}/{topic}", "--until-end"
+    for without, reason in (("RAYSCORE_KAFKA_CA_FILE", "certificate verify failed"), ("", "Authentication failed")):
+        wrong = {name: value for name, value in given.items() if name != without}
+        password.write_text(f"{PASSWORD}\n" if without else "another password")
+        with place.running(*words, **wrong) as child:
+            out, err = child.communicate(timeout=120)
+        assert (child.returncode, out) == (2, "")
+        assert reason in err
+        assert "RAYSCORE_KAFKA_" in err
+        assert password.read_text().strip() not in err
+    password.write_text(f"{PASSWORD}\n")
+    with place.running(*words, **given) as child:
+        out, err = child.communicate(timeout=120)
+    assert (child.returncode, _taken(out)) == (0, (50, 0)), err
+    assert PASSWORD not in out + err
 
 
 def _messages(first: int, last: int) -> list[bytes]:

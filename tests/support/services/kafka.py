@@ -35,6 +35,8 @@ _PROGRAM = JavaProgram("Kafka", "4.1.2", _FILES / "pom.xml", range(17, 100), "17
 _CLUSTER_ID = "rayscoreTestsCluster01"
 _START_S = 240.0
 _READY = "Kafka Server started"
+USER, PASSWORD = "ingest", "sixteen letters or more"
+"""Who may log in at `Broker.secure_address`."""
 _running: list[Broker] = []
 
 
@@ -47,13 +49,23 @@ class Broker:
 
     def __init__(self, home: Path) -> None:
         self.home = home.absolute()
-        self.port, self._controller_port = free_port(), free_port()
+        self.port, self.secure_port, self._controller_port = free_port(), free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
         """`host:port` for clients."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def secure_address(self) -> str:
+        """`host:port` for clients that speak TLS and log in as USER with PASSWORD (mechanism PLAIN)."""
+        return f"127.0.0.1:{self.secure_port}"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate of the broker, signed by itself."""
+        return self.home / "certificate.pem"
 
     def start(self) -> Broker:
         """Start the process and wait until it takes connections."""
@@ -129,13 +141,22 @@ class Broker:
         return self.home / "server.properties"
 
     def _format(self, jars: Path) -> None:
+        self._sign()
         names = {"port": self.port, "controller_port": self._controller_port, "home": self.home}
+        names |= {"secure_port": self.secure_port, "user": USER, "password": PASSWORD}
         template = string.Template((_FILES / "server.properties").read_text())
         self._properties.write_text(template.substitute(names))
         options = ["format", "-t", _CLUSTER_ID, "-c", str(self._properties)]
         command = self._command(jars, "kafka.tools.StorageTool", *options)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+
+    def _sign(self) -> None:
+        key = self.home / "key.pem"
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+        options = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(self.certificate)]
+        subprocess.run(["openssl", "req", "-x509", *options, *names], capture_output=True, check=True)
+        (self.home / "broker.pem").write_bytes(key.read_bytes() + self.certificate.read_bytes())
 
     def _command(self, jars: Path, main: str, *options: str) -> list[str]:
         jvm = ["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
