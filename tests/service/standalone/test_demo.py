@@ -27,7 +27,7 @@ def test_the_demo_serves_until_interrupted_and_reuses_what_is_there(tmp_path: Pa
     # A `ray.py` there ends the processes of Ray's own dashboard, which import from the working directory.
     place = Workplace(write_shadows(tmp_path, OURS), "card_fraud")
     with place.running(*DEMO) as child:
-        wait_for(lambda: "[3/7]" in place.log() and bool(place.processes("raylet")), "the search to start")
+        wait_for(lambda: "[3/9]" in place.log() and bool(place.processes("raylet")), "the search to start")
         child.send_signal(signal.SIGINT)
         assert child.wait(180) == 130
     wait_for(lambda: not place.processes(), "every process of the interrupted demo to be gone")
@@ -44,7 +44,7 @@ def test_the_demo_serves_until_interrupted_and_reuses_what_is_there(tmp_path: Pa
 
     with place.running(*DEMO, "--once") as child:
         assert child.wait(300) == 0, place.log()
-    assert place.log().count("reused:") == 5
+    assert place.log().count("reused:") == 6
 
 
 def test_a_taken_port_is_said_before_any_work(tmp_path: Path) -> None:
