@@ -97,7 +97,7 @@ class TopicIngest:
         self._topic.commit(messages)
         self.tally.read += len(messages)
         self.tally.stored(events, outcomes)
-        self._metrics.stored(events, outcomes, len(letters))
+        self._metrics.stored(events, outcomes, len(letters), time.time_ns() // 1000)
 
     def _letter(self, message: TopicMessage, reason: str) -> DeadLetter:
         return DeadLetter(

@@ -19,6 +19,7 @@ from ray_app.control.registry_state import NO_CHAMPION, NOT_ASKED, PREVIOUS_TAG
 from ray_app.control.replica_states import ReplicaStates
 from ray_app.control.rule_change import ChangeRefused
 from ray_app.control.version_set import VersionFacts
+from ray_app.monitoring.recent_events import RecentEvents
 from ray_app.rollout.recent_history import RecentHistory
 from ray_app.rollout.rollout_driver import RolloutDriver
 from ray_app.rollout.version_stats import VersionStats, quantile_ms
@@ -37,6 +38,7 @@ class ControlView:
         metrics_only: the states of replicas that only report metrics.
         rollout_driver: of its rollout; has the statistics and the shadows' verdicts too.
         history: the last minutes of each version.
+        events: the last minutes of each source of events.
         changes: entries of the audit log, oldest first.
         now: monotonic seconds, when this Control started.
         wall: returns seconds since 1970.
@@ -48,6 +50,7 @@ class ControlView:
         metrics_only: ReplicaStates,
         rollout_driver: RolloutDriver,
         history: RecentHistory,
+        events: RecentEvents,
         changes: Callable[[], Iterable[Any]],
         now: float,
         wall: Callable[[], float] = time.time,
@@ -58,6 +61,7 @@ class ControlView:
         self._metrics_only = metrics_only
         self._rollout_driver = rollout_driver
         self._history = history
+        self._events = events
         self._changes = changes
         self._began = now
         self._viewed_at = self._listed_at = -math.inf
@@ -88,6 +92,7 @@ class ControlView:
             "rollout": redacted(self._rollout_driver.plain(control)),
             "refusals": [redacted(refusal._asdict()) for refusal in control.records.refusals],
             "changes": [_plain_change(entry) for entry in list(self._changes())[-_MOST_CHANGES:] if _is_entry(entry)],
+            "events": self._events.plain(),
             "history": self._history.plain(),
         }
 

@@ -34,6 +34,7 @@ from ray_app.control.version_set import PackedBundle, VersionLimits, VersionSet
 from ray_app.deployments.control_metrics import ControlMetrics
 from ray_app.deployments.replica_metrics import ProcessMetrics
 from ray_app.deployments.replica_spec import ReplicaSpec
+from ray_app.monitoring.recent_events import EVENT_COUNTS, RecentEvents
 from ray_app.monitoring.scrape import PAGE, OwnMetrics, ReportedMetrics
 from ray_app.rollout.recent_history import RecentHistory
 from ray_app.rollout.rollout_driver import RolloutDriver
@@ -85,11 +86,13 @@ class ControlPlane:
         self._page = OwnMetrics(NAME, registry)
         self._metrics_only = ReplicaStates(frozenset())
         self._history = RecentHistory()
+        self._events = RecentEvents(dict.fromkeys(window.source for window in reference.windows))
         self._view = ControlView(
             self._control,
             self._metrics_only,
             rollout_driver,
             self._history,
+            self._events,
             lambda: self._audit.recent,
             time.monotonic(),
         )
@@ -206,6 +209,8 @@ class ControlPlane:
             self._control.tick(now)
             self._metrics_only.sweep(now)
             self._history.record(self._control.replicas.extras(VERSION_STATS), now, time.time())
+            fused = self._control.replicas.extras(EVENT_COUNTS)
+            self._events.record({**self._metrics_only.extras(EVENT_COUNTS), **fused}, now)
             self._publish()
             await asyncio.sleep(_TICK_S)
 

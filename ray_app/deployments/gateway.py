@@ -22,7 +22,7 @@ from ray_app.control.messages import FUSED, GATEWAY
 from ray_app.control.replica_agent import ReplicaAgent
 from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.direct_ingress import register
-from ray_app.deployments.replica import replica_id, start_agent, store_problem
+from ray_app.deployments.replica import event_reports, replica_id, start_agent, store_problem
 from ray_app.deployments.replica_metrics import ControlLoopMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stage_connections import connect_stage
@@ -76,7 +76,9 @@ class _Ingress:
         name = type(self).__name__
         metrics.registry.register(ProcessMetrics(replica_id(), name))
         page = OwnMetrics(name, metrics.registry)
-        self._agent = await start_agent(spec, kind, versions, control, {**extras, PAGE: page})
+        self._agent = await start_agent(
+            spec, kind, versions, control, {**extras, **event_reports(parts.features), PAGE: page}
+        )
         if self._agent is not None:
             metrics.registry.register(ControlLoopMetrics(replica_id(), name, self._agent.loop))
         scrape = Scrape(replica_id(), page, (name, *stages, CONTROL), _ask(control, self._agent))

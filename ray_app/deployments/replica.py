@@ -1,4 +1,4 @@
-"""Helpers of all deployments: the replica's id, its agent, its busy share, and the health of its store."""
+"""Helpers of all deployments: the replica's id, its agent, its busy share, its events, the health of its store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ray_app.control.replica_agent import ReplicaAgent, VersionHolder
 from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.stages import FeatureStage
+from ray_app.monitoring.recent_events import EVENT_COUNTS
 
 _BUSY_WINDOW_S = 0.5
 
@@ -37,6 +39,12 @@ async def start_agent(
 def busy() -> Callable[[], float]:
     """Return a function that reads this process's busy share; within half a second it repeats the last reading."""
     return BusyMeter(least_s=_BUSY_WINDOW_S).read
+
+
+def event_reports(features: FeatureStage | None) -> dict[str, Callable[[], Any]]:
+    """Return what a replica that reads and records events itself adds to its reports to Control, by name."""
+    windows = features.windows if isinstance(features, LocalFeatures) else None
+    return {EVENT_COUNTS: windows.counts} if windows is not None else {}
 
 
 def replica_id() -> str:

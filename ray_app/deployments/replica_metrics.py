@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ray_app.control.supervised_loop import SupervisedLoop
+from ray_app.deployments.event_metrics import EventMetrics
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.monitoring.histogram import family
@@ -87,18 +88,8 @@ class StoreMetrics(Collector):
         is_open.add_metric([self._replica], features.is_open)
         text = "Time of a read of many keys from the online store, in seconds."
         seconds = family("rayscore_store_read_seconds", text, ["replica"], {(self._replica,): features.seconds})
-        return [keys, is_open, seconds, *self._of_events()]
-
-    def _of_events(self) -> list[Metric]:
-        windows = self._features.windows
-        if windows is None:
-            return []
-        is_open = GaugeMetricFamily(
-            "rayscore_event_store_open", "1 when the event store could be opened.", labels=["replica"]
-        )
-        is_open.add_metric([self._replica], windows.is_open)
-        text = "Time to record and read the events of many rows, in seconds."
-        return [is_open, family("rayscore_event_fetch_seconds", text, ["replica"], {(self._replica,): windows.seconds})]
+        of_events = EventMetrics(self._replica, features.windows).collect() if features.windows is not None else ()
+        return [keys, is_open, seconds, *of_events]
 
 
 class ModelMetrics(Collector):

@@ -16,7 +16,7 @@ from ray_app.control.messages import MODEL
 from ray_app.control.metrics_reporter import MetricsReporter
 from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.control_client import ControlClient
-from ray_app.deployments.replica import busy, replica_id, start_agent, store_problem
+from ray_app.deployments.replica import busy, event_reports, replica_id, start_agent, store_problem
 from ray_app.deployments.replica_metrics import (
     ControlLoopMetrics,
     LinkMetrics,
@@ -89,7 +89,8 @@ class FeatureFetch(_Stage):
         page = self._open(spec, FeatureServer(features).call, lambda replica: StoreMetrics(replica, features))
         if control is not None:
             client, contract = ControlClient(control), spec.manifest.contract
-            self._reporter = MetricsReporter(replica_id(), contract, spec.rules, client, {PAGE: page, BUSY: busy()})
+            extras = {PAGE: page, BUSY: busy(), **event_reports(features)}
+            self._reporter = MetricsReporter(replica_id(), contract, spec.rules, client, extras)
             self._watch(self._reporter.loop)
 
     async def ping(self) -> str | None:

@@ -10,6 +10,7 @@ from functools import partial
 
 from data.errors import DamagedRow, StoreError, StoreUnavailable
 from data.event_store import EventOutcome, EventStore, RowEvents, RowQuery, open_events
+from data.event_store.event_stats import EventCounts, EventStats
 from data.feature_views.event import Event
 from data.feature_views.online_windows import StoredEvent, WindowPlan
 from data.settings import Settings
@@ -17,6 +18,8 @@ from ray_app.inference.store_opening import StoreOpening
 from ray_app.monitoring.histogram import FINE_SECONDS, Histogram
 from ray_app.prediction import RowWindows
 from tune.registry.bundle import BundleManifest
+
+_EVENTS = (0, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 100_000, 1_000_000)
 
 
 def window_plan(manifest: BundleManifest) -> WindowPlan:
@@ -32,6 +35,7 @@ class EventWindows:
         manifest: of the model: its windows and sources of events.
         limit_s: longest time for one fetch, in seconds.
         retry_s: seconds between two attempts to open the store.
+        clock: returns the time in microseconds since 1970 UTC, by which an event is late.
     """
 
     def __init__(
@@ -40,17 +44,29 @@ class EventWindows:
         manifest: BundleManifest,
         limit_s: float = math.inf,
         retry_s: float = 2.0,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._opening = StoreOpening(open_store, "event store", retry_s)
         self._plan = window_plan(manifest)
         self._limit_s = limit_s
+        self._clock = clock
+        self._stats = {each.source: EventStats() for each in self._plan.slices}
+        self._slice_stats = [self._stats[each.source] for each in self._plan.slices]
         self.seconds = Histogram(FINE_SECONDS)
         """Durations of fetches, recording included, failed ones too."""
+        self.events_read = Histogram(_EVENTS)
+        """Events that were read for a row."""
+        self.failures = 0
+        """Calls of the store that failed."""
 
     @property
     def is_open(self) -> bool:
         """True once the store has been opened."""
         return self._opening.is_open
+
+    def counts(self) -> dict[str, EventCounts]:
+        """What came to the store by this process, by source; and the newest event that it stored or read."""
+        return {source: stats.counts for source, stats in self._stats.items()}
 
     async def fetch(self, queries: Sequence[RowQuery], timeout_s: float = math.inf) -> list[RowWindows]:
         """Record and compute n rows, in order.
@@ -61,12 +77,13 @@ class EventWindows:
         started = time.perf_counter()
         try:
             found = await self._opening.store.fetch(self._plan.slices, queries, min(self._limit_s, timeout_s))
-        except StoreUnavailable:
-            raise
         except StoreError as exc:
-            raise StoreUnavailable(str(exc)) from exc
+            raise self._failed(exc) from exc
         finally:
             self.seconds.observe(time.perf_counter() - started)
+        now_us = self._clock()
+        for query, events in zip(queries, found, strict=True):
+            self._count(query, events, now_us)
         return [self._compute(query, events) for query, events in zip(queries, found, strict=True)]
 
     async def record(self, source: str, events: Sequence[Event]) -> list[EventOutcome]:
@@ -76,11 +93,11 @@ class EventWindows:
             StoreUnavailable: the store did not answer in time, or with an error; recording them again is safe.
         """
         try:
-            return await asyncio.to_thread(self._opening.store.append, source, events)
-        except StoreUnavailable:
-            raise
+            outcomes = await asyncio.to_thread(self._opening.store.append, source, events)
         except StoreError as exc:
-            raise StoreUnavailable(str(exc)) from exc
+            raise self._failed(exc) from exc
+        self._stats[source].stored(events, outcomes, self._clock())
+        return outcomes
 
     async def ping(self) -> None:
         """Raise StoreUnavailable when the store is not open or does not answer."""
@@ -89,6 +106,25 @@ class EventWindows:
     def close(self) -> None:
         """Stop the attempts to open the store, and close it."""
         self._opening.close()
+
+    def _failed(self, exc: StoreError) -> StoreUnavailable:
+        """Count a failure of the store, and return it as one that may be over at the next call."""
+        self.failures += 1
+        return StoreUnavailable(str(exc))
+
+    def _count(self, query: RowQuery, found: RowEvents, now_us: int) -> None:
+        if found.outcomes:
+            # A time that the store set is that of its clock, whatever it is here: such a row is never late.
+            taken_us = found.time_us if query.time_us is None else now_us
+            recorded = (own for own in query.own if own.record)
+            for own, outcome in zip(recorded, found.outcomes, strict=True):
+                self._stats[own.source].count(outcome, found.time_us, found.time_us, taken_us)
+        read = 0
+        for stats, events in zip(self._slice_stats, found.events, strict=True):
+            if events:
+                read += len(events)
+                stats.seen(events[-1][0])
+        self.events_read.observe(read)
 
     def _compute(self, query: RowQuery, found: RowEvents) -> RowWindows:
         newest_us = max((_newest_us(each, found.time_us, query.key) for each in found.events), default=-math.inf)

@@ -1,8 +1,6 @@
 """The last minutes of each version: requests, failures and latencies of every few seconds, in bounded memory.
 
-It takes the cumulative statistics of gateways, and counts each gateway's increase since its previous report. So a
-gateway that is gone or restarts makes no step in the figures, and neither does a restarted Control, whose first
-reports have millions of requests.
+It takes the cumulative statistics of gateways, and counts each gateway's increase since its previous report.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ray_app.monitoring.increases import Increases
 from ray_app.rollout.version_stats import VersionStats, merged, quantile_ms
 
 STEP_S = 5.0
@@ -51,7 +50,7 @@ class RecentHistory:
     def __init__(self, step_s: float = STEP_S, steps: int = STEPS) -> None:
         self._step_s = step_s
         self._began: float | None = None
-        self._before: _Reports = {}
+        self._increases = Increases[VersionStats]()
         self._open: dict[str, VersionStats] = {}
         self._recent: deque[tuple[float, dict[str, VersionStats]]] = deque(maxlen=_RECENT)
         self._steps: deque[HistoryStep] = deque(maxlen=steps)
@@ -66,12 +65,8 @@ class RecentHistory:
             now: monotonic seconds.
             wall: seconds since 1970.
         """
-        for replica, by_version in reports.items():
-            before = self._before.get(replica)
-            if before is not None and by_version is not before:
-                new = {v: stats.since(before[v]) if v in before else stats for v, stats in by_version.items()}
-                self._open = merged([self._open, {v: stats for v, stats in new.items() if stats.requests}])
-        self._before = dict(reports)
+        for new in self._increases.of(reports):
+            self._open = merged([self._open, {v: stats for v, stats in new.items() if stats.requests}])
         if self._began is None:
             self._began = now if reports else None
         elif now - self._began >= self._step_s:

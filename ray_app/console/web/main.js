@@ -8,6 +8,7 @@ import { duration, ms, rate } from "./format.js";
 import { health, tiles, traffic } from "./overview.js";
 import { changes, refusals, replicas } from "./records.js";
 import { rollout, shadows } from "./rollout.js";
+import { sources, span } from "./sources.js";
 import { trafficActions, versions } from "./versions.js";
 
 const EVERY_MS = 2000;
@@ -102,6 +103,11 @@ function render() {
   show(byId("changes"), changes(now));
   show(byId("refusals"), refusals(now));
   show(byId("replicas"), replicas(now));
+  byId("events").hidden = !data.events.length;
+  if (data.events.length) {
+    show(byId("sources"), sources(now));
+    show(byId("events-span"), span(now));
+  }
   show(byId("charts-title"), `Last ${spanOf(data.history, data.at)} minutes`);
   show(byId("watched"), watched(data));
   for (const chart of charts) chart.update(data.history, data.at, colour);

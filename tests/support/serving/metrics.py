@@ -13,8 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from data.errors import StoreUnavailable
-from data.event_store import EventStore
+from data.feature_views.event import Event
 from data.online_store.sqlite import SqliteStore
 from ray_app.control.messages import FUSED, ReplicaReport
 from ray_app.control.supervised_loop import SupervisedLoop
@@ -26,7 +25,6 @@ from ray_app.deployments.replica_metrics import (
     ProcessMetrics,
     StoreMetrics,
 )
-from ray_app.inference.event_windows import EventWindows
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
@@ -40,6 +38,7 @@ from ray_app.transport.handshake import Handshake
 from ray_app.transport.server import LinkServer
 from tests.support.serving.predict_app import run
 from tests.support.serving.rollout_driver import Place, quick
+from tests.support.serving.window_app import swipes_stage
 from tests.support.training.models import card_bundle
 from tune.registry.rollout_spec import RolloutAction
 
@@ -111,17 +110,19 @@ def steered() -> ControlMetrics:
     return ControlMetrics(place.control, place.rollout_driver, lambda: 0)
 
 
-def _no_events() -> EventStore:
-    raise StoreUnavailable("no events")
-
-
 def stage_boards() -> list[Collector]:
     """Those of a feature-fetch and of a model replica."""
     view, digest, model = card_bundle().manifest.view, card_bundle().digest, OnnxModel(card_bundle())
     server = LinkServer(lambda request: request, Handshake(b"secret", "Model", "f"))
-    with TemporaryDirectory() as folder, closing(SqliteStore(Path(folder) / "online.db", view, create=True)) as store:
+    event = Event(b"k", 0, 0, ("c1", "t1", None), b"")
+    with (
+        TemporaryDirectory() as folder,
+        closing(SqliteStore(Path(folder) / "online.db", view, create=True)) as store,
+        swipes_stage(Path(folder) / "events.db") as events,
+    ):
+        run(events.record("swipes", [event]))
         return [
-            StoreMetrics("f1", LocalFeatures(lambda: store, windows=EventWindows(_no_events, card_bundle().manifest))),
+            StoreMetrics("f1", LocalFeatures(lambda: store, windows=events.windows)),
             ModelMetrics("m1", lambda: {"1": digest}, lambda wanted: model),
             LinkMetrics("m1", "Model", server),
             ControlLoopMetrics("m1", "Model", SupervisedLoop("the test", partial(asyncio.sleep, 1.0))),
@@ -131,9 +132,11 @@ def stage_boards() -> list[Collector]:
 def every_metric() -> str:
     """A scrape with every metric of the application in it."""
 
+    stages = stage_boards()
+
     async def scrape() -> str:
         metrics = gateway_metrics()
-        for board in (*stage_boards(), steered()):
+        for board in (*stages, steered()):
             metrics.registry.register(board)
         own = OwnMetrics("Gateway", metrics.registry)
         return (await Scrape("g1", own, ("Gateway", "Model"), None).answer(GET)).body.decode()

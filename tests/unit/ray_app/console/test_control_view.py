@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from data.event_store.event_stats import EventCounts
 from ray_app.console.control_view import ControlView
 from ray_app.console.redaction import redacted
 from ray_app.control.autoscaling import BUSY
@@ -15,6 +16,7 @@ from ray_app.control.registry_state import PREVIOUS_TAG
 from ray_app.control.replica_states import ReplicaStates
 from ray_app.control.rule_change import Origin
 from ray_app.control.version_set import PackedBundle, VersionFacts
+from ray_app.monitoring.recent_events import RecentEvents
 from ray_app.rollout.recent_history import RecentHistory
 from ray_app.rollout.version_stats import VERSION_STATS
 from tests.support.serving.rollout_driver import Place, quick
@@ -30,12 +32,14 @@ class Watched(Place):
         super().__init__()
         self.entries: list[Any] = []
         self.history = RecentHistory()
+        self.events = RecentEvents(["swipes", "reports"])
         self.metrics_only = ReplicaStates(frozenset())
         self.view = ControlView(
             self.control,
             self.metrics_only,
             self.rollout_driver,
             self.history,
+            self.events,
             lambda: self.entries,
             self.now,
             lambda: self.now,
@@ -102,6 +106,17 @@ def test_replicas_without_versions_are_shown_too(place: Watched):
     gateway, fetch = place.shown()["replicas"]
     assert (fetch["replica"], fetch["held"], fetch["epoch"], fetch["busy"]) == ("f1", [], None, 0.25)
     assert gateway["busy"] is None
+
+
+def test_each_source_of_events_is_shown(place: Watched):
+    """Those that windows read, with what replicas have counted; a model without windows has none."""
+    for at in range(8):
+        counts = EventCounts((at, 0, 0, 0, 0), newest_us=at)
+        place.events.record({"f1": {"swipes": counts}}, place.now + at)
+    swipes, reports = place.shown()["events"]
+    assert (swipes["name"], swipes["newest_at"], swipes["late_share"]) == ("swipes", 7e-6, 0.0)
+    assert (reports["name"], reports["newest_at"], reports["late_share"]) == ("reports", None, None)
+    assert RecentEvents([]).plain() == []
 
 
 def test_every_version_has_a_role(place: Watched):
