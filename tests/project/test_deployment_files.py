@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from data.distributed.child_process import child_command
+from data.ingest.ingest_metrics import IngestMetrics
 from data.settings import PREFIX, Settings
 from ray_app.environment.serve_environment import SERVE_ENVIRONMENT
+from tests.support.services.prometheus import RULE_FILES, alert_rules
 from tests.support.serving.metrics import every_metric
 
 if sys.version_info >= (3, 11):
@@ -46,7 +49,8 @@ def copied() -> list[str]:
 
 def exported() -> set[str]:
     """Names of the series that Prometheus stores for the application's metrics."""
-    return set(re.findall(r"^(rayscore_\w+)", every_metric(), re.M))
+    ingest = generate_latest(IngestMetrics("source", "topic").registry).decode()
+    return set(re.findall(r"^(rayscore_\w+)", every_metric() + ingest, re.M))
 
 
 def test_serve_env_is_the_environment_of_the_fast_path() -> None:
@@ -151,11 +155,19 @@ def test_cluster_runs_the_ray_that_the_project_needs() -> None:
     assert env_file("cluster.env")["RAY_AUTH_MODE"] == "token"
 
 
-def test_alerts_are_about_metrics_that_exist() -> None:
+def test_prometheus_has_every_file_of_rules() -> None:
+    """The configuration names the files of rules that are there, and compose mounts each."""
+    named = yaml.safe_load((DEPLOY / "prometheus.yml").read_text("utf-8"))["rule_files"]
+    mounted = {mount.split(":")[0] for mount in SERVICES["prometheus"]["volumes"]}
+    assert named == [path.name for path in RULE_FILES]
+    assert {f"./deploy/{name}" for name in named} <= mounted
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.stem)
+def test_alerts_are_about_metrics_that_exist(path: Path) -> None:
     """An alert asks for series that the application exports, is tried by promtool, and says what to do."""
-    text = (DEPLOY / "alerts.yml").read_text("utf-8")
-    tried = (DEPLOY / "alerts_test.yml").read_text("utf-8")
-    rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    tried = path.with_name(f"{path.stem}_test.yml").read_text("utf-8")
+    rules = alert_rules(path)
     known = exported()
     assert len({rule["alert"] for rule in rules}) == len(rules)
     for rule in rules:

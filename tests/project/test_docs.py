@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import yaml
 from pydantic import BaseModel
 
 from data import __main__ as data
@@ -20,6 +19,7 @@ from data.schema.search import Metric, Range, Search
 from data.schema.use_case import Entity, Split, UseCase, parse_use_case
 from ray_app import __main__ as ray_app
 from ray_app.cli.rayscore import LINE as RAYSCORE
+from tests.support.services.prometheus import RULE_FILES, alert_rules
 from tests.support.serving.metrics import every_metric
 from tests.support.serving.predict_app import ServedApp, build_app, run
 from tests.support.serving.window_app import swipes_app
@@ -244,10 +244,10 @@ def test_metrics():
 
 
 def test_alerts():
-    """The table of alerts has each alert rule with its severity, in the order of the file, and no other."""
+    """The table of alerts has each alert rule with its severity, in the order of the files, and no other."""
     documented = [(names(cells[0])[0], cells[1]) for cells in rows(section(doc("deployment.md"), "Alerts"), "alert")]
-    groups = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text("utf-8"))["groups"]
-    assert documented == [(rule["alert"], rule["labels"]["severity"]) for group in groups for rule in group["rules"]]
+    rules = alert_rules(*RULE_FILES)
+    assert documented == [(rule["alert"], rule["labels"]["severity"]) for rule in rules]
 
 
 def test_statuses():

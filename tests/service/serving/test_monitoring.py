@@ -7,24 +7,19 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.support.environment.processes import listening
 from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
-from tests.support.services.application import Workplace
 from tests.support.services.model_swaps import ANOTHER_GOOD, NAME, Versions
-from tests.support.services.prometheus import Prometheus, promtool, running
+from tests.support.services.prometheus import DEPLOY, RULE_FILES, Prometheus, configuration, promtool, running
 from tests.support.serving.rollout import rollout
 from tune.registry.rollout_spec import ORDER_TAG, RolloutAction, RolloutOrder
 
 pytestmark = pytest.mark.prometheus
 
-DEPLOY = Path(__file__).parents[3] / "deploy"
 BOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "rayscore.json").read_text("utf-8"))
 QUERIES = [target["expr"] for panel in BOARD["panels"] for target in panel.get("targets", ())]
 BODY = {
@@ -40,8 +35,9 @@ BODY = {
 def test_promtool_takes_configuration_and_rules() -> None:
     """promtool finds nothing to say about the configuration and the rules, and each alert fires as its tests say."""
     promtool("check", "config", str(DEPLOY / "prometheus.yml"))
-    promtool("check", "rules", "--lint=all", "--lint-fatal", str(DEPLOY / "alerts.yml"))
-    promtool("test", "rules", str(DEPLOY / "alerts_test.yml"))
+    for rules in RULE_FILES:
+        promtool("check", "rules", "--lint=all", "--lint-fatal", str(rules))
+        promtool("test", "rules", str(rules.with_name(f"{rules.stem}_test.yml")))
 
 
 @pytest.fixture(scope="module")
@@ -58,26 +54,10 @@ def graph(versions: Versions) -> Versions:
 @pytest.fixture(scope="module")
 def prometheus(graph: Versions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that scrapes it by the shipped configuration, each second."""
-    with running(configuration(graph.place), tmp_path_factory.mktemp("prometheus")) as prometheus:
+    with running(
+        configuration(graph.place, DEPLOY / "alerts.yml"), tmp_path_factory.mktemp("prometheus")
+    ) as prometheus:
         yield prometheus
-
-
-def configuration(place: Workplace) -> dict[str, Any]:
-    """The shipped configuration with the addresses of a workplace."""
-    (dashboard,) = [port for pid in place.processes("dashboard/dashboard.py") for port in listening(pid, "127.0.0.1")]
-    haproxy = place.environment["RAY_SERVE_HAPROXY_METRICS_PORT"]
-    text = (DEPLOY / "prometheus.yml").read_text("utf-8")
-    for shipped, here in (
-        ("app:8000", f"127.0.0.1:{place.port}"),
-        ("app:8265", f"127.0.0.1:{dashboard}"),
-        ("}:9101", f"}}:{haproxy}"),
-    ):
-        assert shipped in text
-        text = text.replace(shipped, here)
-    config = yaml.safe_load(text)
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(DEPLOY / "alerts.yml")]
-    return config
 
 
 def predict(graph: Versions, times: int = 20) -> None:

@@ -14,16 +14,48 @@ import httpx
 import yaml
 
 from tests.support.environment.ports import free_port
+from tests.support.environment.processes import listening
 from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
+from tests.support.services.application import Workplace
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+
+
+RULE_FILES = sorted(path for path in DEPLOY.glob("*alerts.yml"))
+"""The files of alert rules."""
+
+
+def alert_rules(*files: Path) -> list[dict[str, Any]]:
+    """The alert rules of files, in their order; recording rules are left out."""
+    groups = [group for file in files for group in yaml.safe_load(file.read_text("utf-8"))["groups"]]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
 
 
 def promtool(*arguments: str, stdin: str | None = None) -> str:
     """Run promtool and return what it says; fail with that when it finds anything wrong."""
-    done = subprocess.run(["promtool", *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["promtool", *arguments], input=stdin, capture_output=True, text=True, timeout=120)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return said
+
+
+def configuration(place: Workplace, *rules: Path) -> dict[str, Any]:
+    """The shipped configuration with the addresses of a workplace, and these files of rules."""
+    (dashboard,) = [port for pid in place.processes("dashboard/dashboard.py") for port in listening(pid, "127.0.0.1")]
+    haproxy = place.environment["RAY_SERVE_HAPROXY_METRICS_PORT"]
+    text = (DEPLOY / "prometheus.yml").read_text("utf-8")
+    for shipped, here in (
+        ("app:8000", f"127.0.0.1:{place.port}"),
+        ("app:8265", f"127.0.0.1:{dashboard}"),
+        ("}:9101", f"}}:{haproxy}"),
+    ):
+        assert shipped in text
+        text = text.replace(shipped, here)
+    config = yaml.safe_load(text)
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = list(map(str, rules))
+    return config
 
 
 class Prometheus:
