@@ -22,6 +22,7 @@ from ray_app.loadtest.http_client.event_loop import run_on_time
 from ray_app.loadtest.http_client.target import parse_url
 from ray_app.loadtest.percentiles import percentiles
 from ray_app.loadtest.plot import write_plot
+from ray_app.loadtest.recording import recorded_sources, require_consent
 from ray_app.loadtest.report import Result, Setup, markdown, write_json, write_markdown
 from ray_app.loadtest.request_bodies import bodies
 from ray_app.loadtest.samples import Samples, kind_of
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--connections", type=_count, default=256, metavar="N", help="most connections (default: %(default)s)")
     add("--timeout", type=_positive, default=5.0, metavar="S", help="give a request up after (default: %(default)g)")
     add("--mix", type=Path, metavar="FILE", help="bodies: JSON lines, or Parquet (default: the service's example)")
+    add("--record", action="store_true", help="also where the service stores the rows that it scores as events")
     add("--slo", metavar="TERMS", help="what to judge by, e.g. p99=5ms,errors=0")
     add("--out", type=Path, metavar="DIR", help="write report.json, report.md and report.png there")
     add("--dashboard", metavar="URL", help="Ray's dashboard, for replicas over time, e.g. http://127.0.0.1:8265")
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code.
 
     Raises:
-        ConfigError: an option is wrong.
+        ConfigError: an option is wrong, or the service stores what it scores and `--record` is not given.
         DataError: the request bodies cannot be read, or the report cannot be written.
         Unreachable: the service does not answer.
     """
@@ -81,7 +83,12 @@ def run(args: argparse.Namespace) -> int:
     slo = parse_slo(args.slo) if args.slo else ()
     target = parse_url(args.url)
     dashboard = parse_url(args.dashboard) if args.dashboard else None
-    request_bodies = bodies(target.document(), args.mix)
+    document = target.document()
+    recorded = recorded_sources(document)
+    require_consent(recorded, target.url, args.record)
+    request_bodies = bodies(document, args.mix)
+    if recorded:
+        err.print(f"each row is stored as an event of {', '.join(recorded)}", markup=False, style="yellow")
     samples = Samples(arrivals(Profile(args.profile), args.rps, args.duration, args.warmup))
     setup = _setup(args, target.url, len(request_bodies))
     plan = LoadPlan(target, request_bodies, args.connections, args.timeout, dashboard)

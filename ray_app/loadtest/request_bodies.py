@@ -17,10 +17,13 @@ from data.sources.parquet import iter_batches, open_source
 from data.transform.event_time import is_time
 from data.transform.json_values import json_keys, json_values
 from data.transform.time_values import json_times
+from ray_app.protocol.openapi_events import ENTITY_TEXT
 
 MAX_BODIES = 100_000
 _ENTITIES = 1000
 _KEY_TEXT = "Key of the online features"
+_PREFIXES = {_KEY_TEXT: "user_", ENTITY_TEXT: "loadtest_"}
+"""What made-up keys begin with, by the field's description: windows must not count them for anybody real."""
 _TYPES = {
     "string": FeatureType.CATEGORY,
     "integer": FeatureType.INTEGER,
@@ -35,7 +38,8 @@ def bodies(document: Mapping[str, Any] | None, mix: Path | None) -> list[bytes]:
     Args:
         document: the service's OpenAPI document; None when it has none.
         mix: JSON lines, each line one body; or Parquet, each row one body with the fields that the service knows. None
-            takes the example of the OpenAPI document, with 1,000 different entities.
+            takes the example of the OpenAPI document, with 1,000 different entities. It has no key, so that each
+            request is an event of its own where rows are recorded, however often its body is sent.
 
     Raises:
         ConfigError: the OpenAPI document is needed and is missing, or does not describe a Row with an example.
@@ -65,12 +69,23 @@ def _row_schema(document: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 def _examples(schema: Mapping[str, Any]) -> list[bytes]:
     example = schema["example"]
-    entity = next((n for n, p in schema["properties"].items() if p.get("description") == _KEY_TEXT), None)
-    if entity is None or entity not in example:
+    prefixes = _entity_prefixes(schema)
+    if not prefixes:
         return [orjson.dumps(example)]
-    text = isinstance(example[entity], str)
-    keys = (f"user_{number}" if text else number for number in range(1, _ENTITIES + 1))
-    return [orjson.dumps({**example, entity: key}) for key in keys]
+    return [
+        orjson.dumps(example | {name: f"{prefix}{at}" if prefix else at for name, prefix in prefixes.items()})
+        for at in range(1, _ENTITIES + 1)
+    ]
+
+
+def _entity_prefixes(schema: Mapping[str, Any]) -> dict[str, str]:
+    """Return the example's fields with an entity's key, each with what its numbers begin with: nothing for integers."""
+    prefixes: dict[str, str] = {}
+    for name, declared in schema["properties"].items():
+        prefix = _PREFIXES.get(declared.get("description"))
+        if prefix is not None and name in schema["example"]:
+            prefixes[name] = prefix if isinstance(schema["example"][name], str) else ""
+    return prefixes
 
 
 def _table(path: Path, schema: Mapping[str, Any]) -> list[bytes]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.schema.feature import Feature, FeatureType, Scalar, Source
 from data.transform.time_values import EXPECTED
-from ray_app.protocol.openapi_events import entity_types, events_operation, window_properties
+from ray_app.protocol.openapi_events import events_operation, example_fields, recorded, window_properties
 from ray_app.protocol.window_fields import WindowFields
 from tune.registry.bundle import BundleManifest
 
@@ -33,7 +33,7 @@ def example(manifest: BundleManifest) -> dict[str, Any]:
         elif feature.source is Source.REQUEST:
             body[feature.name] = _example_value(manifest, feature)
     if manifest.windows:
-        body = {name: 0 if kind == "integer" else "example" for name, kind in entity_types(manifest).items()} | body
+        body = example_fields(manifest) | body
     return body
 
 
@@ -161,6 +161,7 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
         "properties": properties,
         "required": required,
         "additionalProperties": False,
+        **(recorded(manifest) if manifest.windows else {}),
         "example": example(manifest),
     }
 

@@ -9,6 +9,11 @@ from data.transform.time_values import EXPECTED
 from ray_app.protocol.window_fields import own_sources, slice_entities
 from tune.registry.bundle import BundleManifest
 
+ENTITY_TEXT = "Windows count the events of this entity"
+"""Describes the fields of a row with the key of an entity."""
+RECORDED = "x-recorded-events"
+"""Extension of the row's schema: the sources of events that a scored row is stored in."""
+_EXAMPLES = {"string": "example", "boolean": False}
 _TIME: dict[str, Any] = {"oneOf": [{"type": "string"}, {"type": "integer"}]}
 _KEY: dict[str, Any] = {"oneOf": [{"type": "string"}, {"type": "integer"}], "nullable": True}
 
@@ -22,13 +27,29 @@ def entity_types(manifest: BundleManifest) -> dict[str, str]:
     }
 
 
+def example_fields(manifest: BundleManifest) -> dict[str, Any]:
+    """Return made-up values of the fields that windows need: entities and the values of the row's own events."""
+    values = {
+        name: _EXAMPLES.get(value.type, 1)
+        for source in own_sources(manifest).values()
+        for name, value in source.values.items()
+    }
+    return {name: 0 if kind == "integer" else "example" for name, kind in entity_types(manifest).items()} | values
+
+
+def recorded(manifest: BundleManifest) -> dict[str, list[str]]:
+    """Return what the row's schema says of recording: nothing where a scored row is not stored."""
+    names = [name for name, source in own_sources(manifest).items() if source.record]
+    return {RECORDED: names} if names else {}
+
+
 def window_properties(manifest: BundleManifest) -> dict[str, Any]:
     """Return the fields of a row that windows need, beside its features and its key."""
     properties: dict[str, Any] = {}
     for source in own_sources(manifest).values():
         properties |= _values(source)
     for name, kind in entity_types(manifest).items():
-        properties[name] = {"type": kind, "description": "Windows count the events of this entity"}
+        properties[name] = {"type": kind, "description": ENTITY_TEXT}
     if manifest.event_time is not None:
         text = f"{EXPECTED[0].upper()}{EXPECTED[1:]}. Windows are those of this time; left out, of the present."
         properties[manifest.event_time] = {**_TIME, "nullable": True, "description": text}

@@ -22,12 +22,14 @@ from data.errors import ConfigError, DataError
 from data.sources.atomic_output import write_table
 from ray_app.__main__ import main
 from ray_app.loadtest.http_client.target import Target, parse_url
+from ray_app.loadtest.recording import recorded_sources
 from ray_app.loadtest.replica_watch import running
 from ray_app.loadtest.request_bodies import bodies
 from ray_app.protocol.openapi import openapi
 from tests.support.environment.ports import free_port
 from tests.support.load.loadtest import DOCUMENT, always, answer, serving
 from tests.support.serving.predict_app import FULL, build_app, manifest, run
+from tests.support.serving.window_app import swipe, swipes_app, swipes_bundle
 
 QUICK = ("--rps", "20", "--duration", "1", "--warmup", "0.2")
 
@@ -148,6 +150,56 @@ def test_example_of_the_service_varied_over_entities():
     sent = [orjson.loads(body) for body in bodies(openapi(manifest(), "1", 10), None)]
     assert len({row["user_id"] for row in sent}) == 1000
     assert all(row.keys() == sent[0].keys() for row in sent)
+
+
+def test_each_made_up_row_of_a_model_with_windows_is_a_new_event_of_nobody_real(tmp_path: Path):
+    """Entities and values of events are sent, no window and no key: a body sent twice is two events, both recorded."""
+    sent = bodies(openapi(swipes_bundle().manifest, "1", 10), None)
+    rows = [orjson.loads(body) for body in sent]
+    assert {row["card_id"] for row in rows} == {f"loadtest_{at}" for at in range(1, 1001)}
+    assert all(row.keys() == {"card_id", "terminal_id", "amount", "channel"} for row in rows)
+    with swipes_app(tmp_path / "events.db") as served:
+        answers = [run(served.post(row, "/predict?detail=1")).json() for row in (rows[0], rows[0], rows[1])]
+    assert [answer["features"]["card_count_1d"]["value"] for answer in answers] == [0, 1, 0]
+    assert all(answer["recorded"] for answer in answers)
+
+
+def test_rows_of_a_table_keep_their_keys_and_times_as_events(tmp_path: Path):
+    """A table's own key and time are sent, so that its rows are events once, however often they are sent."""
+    write_table(pa.Table.from_pylist([swipe(1, 2), swipe(2, 3)]), tmp_path / "mix.parquet")
+    sent = [orjson.loads(body) for body in bodies(openapi(swipes_bundle().manifest, "1", 10), tmp_path / "mix.parquet")]
+    with swipes_app(tmp_path / "events.db") as served:
+        answers = [run(served.post(row, "/predict?detail=1")).json() for row in (*sent, *sent)]
+    assert [answer["features"]["card_count_1d"]["value"] for answer in answers] == [0, 1, 0, 1]
+
+
+def test_service_that_records_is_loaded_only_with_leave(capsys: pytest.CaptureFixture[str]):
+    """Nothing is sent to a service that would store it, and the reason is one line, until --record says that it may."""
+    asked: list[bytes] = []
+
+    async def note(number: int, body: bytes) -> bytes:
+        asked.append(body)
+        return answer()
+
+    with serving(note, openapi(swipes_bundle().manifest, "1", 10)) as target:
+        assert loadtest(target) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert "stores each row that it scores as an event of 'swipes'" in told
+        assert "--record" in told
+        assert not asked
+        assert loadtest(target, "--record", "--slo", "errors=0") == 0
+        assert "stored as an event of swipes" in capsys.readouterr().err
+    assert asked
+
+
+def test_service_that_does_not_record_says_so():
+    """The document of a model without windows, and of one that records nothing, names no source."""
+    manifest_of_windows = swipes_bundle().manifest
+    silent = {name: source.model_copy(update={"record": False}) for name, source in manifest_of_windows.events.items()}
+    unrecorded = manifest_of_windows.model_copy(update={"events": silent})
+    assert recorded_sources(openapi(manifest_of_windows, "1", 10)) == ("swipes",)
+    for document in (openapi(manifest(), "1", 10), openapi(unrecorded, "1", 10), None, {}, {"components": 3}):
+        assert recorded_sources(document) == ()
 
 
 def test_mix_of_json_lines(tmp_path: Path):
