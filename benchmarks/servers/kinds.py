@@ -15,7 +15,7 @@ from ray_app.environment.serve_environment import serve_environment
 
 GRAPH, FUSED, FASTAPI, XGBOOST, RAY_TUTORIAL = "graph", "fused", "fastapi", "fastapi-xgboost", "ray-tutorial"
 OURS = (GRAPH, FUSED)
-_REPLICA_PORTS = range(8800, 8900)
+REPLICA_PORTS = range(8800, 8900)
 _RAY_VARIABLES = ("RAY_", "RAYSCORE_")
 
 
@@ -126,8 +126,8 @@ def _our_settings(told: Given, var_dir: Path, ports: list[int]) -> dict[str, str
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[0]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[2]),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(_REPLICA_PORTS.start),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(_REPLICA_PORTS.stop),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(REPLICA_PORTS.start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(REPLICA_PORTS.stop),
     }
 
 
