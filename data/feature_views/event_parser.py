@@ -19,6 +19,7 @@ from data.transform.time_values import EXPECTED, time_us
 FUTURE_US = 5 * 60 * 1_000_000
 """How far ahead of this machine's clock the time of an event may be; later it is refused."""
 _INTEGER = "an integer of at most 64 bits"
+_EXPECTED = {"number": "a number", "integer": "an integer", "boolean": "true or false, or 1 or 0"}
 
 
 class ParsedEvent(NamedTuple):
@@ -177,13 +178,11 @@ def parse_value(name: str, declared: EventValue, value: object, errors: list[Inv
 
 
 def _fixed(name: str, declared: EventValue, value: Any, errors: list[InvalidRow]) -> int | None:
-    expected = {"number": "a number", "integer": "an integer", "boolean": "true or false, or 1 or 0"}[declared.type]
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        errors.append(InvalidRow(name, f"expected {expected}, got {json_type(value)}"))
-        return None
-    whole = declared.type == "number" or value == int(value)
-    if not whole or (declared.type == "boolean" and value not in (0, 1)):
-        errors.append(InvalidRow(name, f"expected {expected}, got {json_type(value)}"))
+    wanted = isinstance(value, (int, float)) and math.isfinite(value)
+    if wanted and declared.type != "number":
+        wanted = value == int(value) and (declared.type != "boolean" or value in (0, 1))
+    if not wanted:
+        errors.append(InvalidRow(name, f"expected {_EXPECTED[declared.type]}, got {json_type(value)}"))
         return None
     try:
         scaled = fixed_value(value, declared.places)

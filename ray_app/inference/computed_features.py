@@ -41,13 +41,16 @@ class ComputedFeatures:
         schema = manifest.schema_
         at = {name: index for index, name in enumerate(schema.names)}
         self._schema = schema
-        self._windows = [(at[window.name], transform.encoders[at[window.name]]) for window in manifest.windows]
         self._expressions = [
             _Computed(at[feature.name], transform.encoders[at[feature.name]], Expression(feature.expression or ""))
             for feature in schema.expressions
         ]
         self.read = frozenset(name for each in self._expressions for name in each.expression.names)
         """The features that expressions read."""
+        self._windows = [
+            (at[window.name], transform.encoders[at[window.name]], window.name if window.name in self.read else None)
+            for window in manifest.windows
+        ]
         self._places = {
             name: (at[name], stored_index[at[name]], _default(schema.features[at[name]])) for name in self.read
         }
@@ -67,10 +70,11 @@ class ComputedFeatures:
             windows: its windows; None when they could not be had.
         """
         known: dict[str, float] = {}
-        for value, (at, encoder) in zip(windows.values if windows is not None else (), self._windows, strict=False):
+        values = windows.values if windows is not None else ()
+        for value, (at, encoder, read_as) in zip(values, self._windows, strict=False):
             vector[at] = encoder.encode(value)
-            if isinstance(value, float):
-                known[encoder.feature.name] = value
+            if read_as is not None and isinstance(value, float):
+                known[read_as] = value
         computed: list[float] = []
         for at, encoder, expression in self._expressions:
             value = expression.value({name: self._number(name, row, stored, known) for name in expression.names})
