@@ -24,7 +24,7 @@ from ray_app.environment.ports import free_port
 
 HOST = "127.0.0.1"
 _MARK = "BENCHMARK_RUN"
-_READY_S = 120.0
+_READY_S = 300.0
 _END_S = 20.0
 _LOG_LINES = 30
 
