@@ -97,19 +97,22 @@ def _between_gateways(variables: dict[str, str], workload: WindowWorkload, args:
 
 def _report(args: argparse.Namespace, argv: Sequence[str], store: str, samples: Samples, seen: Seen) -> str:
     """Render the section of `docs/performance.md`."""
-    others = max((figures[OTHERS] for rounds in samples.values() for figures in rounds), default=0.0)
-    text = (
+    parts = [f"## Serving windows: {store}", machine.describe("benchmarks.window_serving", argv, _PACKAGES)]
+    if samples:
+        header = ["service", "load", "figure", SENT, WINDOWS, "difference"]
+        parts += [_compared(args, samples), markdown_table(header, _load_rows(samples))]
+    return "\n\n".join((*parts, markdown_table(["two gateways", "seen"], _seen_rows(seen))))
+
+
+def _compared(args: argparse.Namespace, samples: Samples) -> str:
+    others = max(figures[OTHERS] for rounds in samples.values() for figures in rounds)
+    return (
         f"12 windows over two entities of {windows.OF_EACH} events each and `record`, beside the same model to which "
         f"the values are sent: both services at once, {args.rounds} rounds of {args.seconds:g} s a load, in turn the "
         "one and the other first. A number of connections is a closed loop, a rate an open one, in which latency "
         "counts from when a request was due. *CPU*: of what serves, ms a request. Latencies in ms; medians of the "
         f"rounds. Other programs, the idle service among them, used up to {others:.0%} of the machine."
     )
-    header = ["service", "load", "figure", SENT, WINDOWS, "difference"]
-    parts = [f"## Serving windows: {store}", text, machine.describe("benchmarks.window_serving", argv, _PACKAGES)]
-    if samples:
-        parts.append(markdown_table(header, _load_rows(samples)))
-    return "\n\n".join((*parts, markdown_table(["two gateways", "seen"], _seen_rows(seen))))
 
 
 def _load_rows(samples: Samples) -> list[list[str]]:
