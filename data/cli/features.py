@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from data.cli.options import add_events, add_use_case, events_of, use_case_of
 from data.cli.terminal import counted, err, note_all, progress, say
+from data.distributed.pieces import Pieces, parquet_pieces
+from data.distributed.ray_data import runner
 from data.errors import ConfigError, DataError
-from data.feature_views.event_tables import history_columns, open_events, read_events
-from data.feature_views.point_in_time import PointInTime, point_in_time
+from data.feature_views.event_tables import EventFiles, event_columns, history_columns, open_events, read_events
+from data.feature_views.point_in_time import point_in_time
+from data.feature_views.spread.pipeline import SpreadTableInTime
+from data.feature_views.spread.plan import SpreadPlan
 from data.feature_views.table_mark import holds_stored, marked
 from data.schema.use_case import UseCase
-from data.sources.atomic_output import write_table
+from data.sources.atomic_output import write_table, write_tables
 from data.sources.filesystems import absolute, named, url
+from data.sources.locked_folder import scratch_folder
 from data.sources.parquet import ParquetSource, open_source, read_source
 
 _EXAMPLE = (
     "example: rayscore features july.parquet july_features.parquet --use-case cards.toml --history june.parquet "
     "--events reports=reports.parquet"
 )
-MOST_ROWS = 20_000_000
-"""Rows of all tables together that one run takes, since all of them are in memory at once."""
+MOST_VALUES = 100_000_000
+"""Values (rows times columns) of all tables together that are computed in memory, in some 2 GiB; more are spread."""
+
+
+class Written(NamedTuple):
+    """What was written."""
+
+    rows: int
+    schema: pa.Schema
+    missing: Counter[str]
+    """By column, how many rows have no value."""
+    left_out: Mapping[str, Counter[str]]
+    """By source of events: rows that are no event, by reason."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: the use case declares no such features, or the options do not fit its sources.
-        DataError: a table cannot be read or lacks a column, is too large, or has its features already.
+        DataError: a table cannot be read or lacks a column, or has its features already.
     """
     use_case = use_case_of(args)
     table = open_source(absolute(args.path))
@@ -55,13 +72,8 @@ def run(args: argparse.Namespace) -> int:
     files = open_events(events_of(args), use_case)
     sources = [table, *files.sources]
     check_out(args.out, sources)
-    check_size(sources)
-    with progress("features", table.rows) as advance:
-        events = read_events(files, use_case)
-        found = point_in_time(read_source(table), use_case, events.history, events.others)
-        write_table(found.table, args.out)
-        advance(table.rows)
-    report(args.out, found, use_case)
+    write = _spread if values_of(table, files, use_case) > MOST_VALUES else _in_memory
+    report(args.out, write(table, files, use_case, absolute(args.out)), use_case)
     note_all(line for source in sources for line in source.report)
     return 0
 
@@ -95,24 +107,53 @@ def check_out(out: Path, sources: Iterable[ParquetSource]) -> None:
             raise DataError(f"{out}: is, or lies in, {named(source.path)}, which is read; name another file")
 
 
-def check_size(sources: Iterable[ParquetSource]) -> None:
-    """Raise DataError when tables have more rows together than fit into memory for sure."""
-    rows = {named(source.path): source.rows for source in sources}
-    if sum(rows.values()) > MOST_ROWS:
-        each = ", ".join(f"{name} {count:,}" for name, count in rows.items())
-        raise DataError(
-            f"{sum(rows.values()):,} rows are more than the {MOST_ROWS:,} that are computed at once ({each}); divide "
-            "the table by time, and give each part the rows of its longest window before it as --history"
-        )
+def values_of(table: ParquetSource, files: EventFiles, use_case: UseCase) -> int:
+    """Return how many values all tables have together, with the features that are made."""
+    made = len(use_case.windows) + len(use_case.schema_.expressions)
+    values = table.rows * (len(table.schema.names) + made)
+    if files.history is not None:
+        values += files.history.rows * len(history_columns(use_case))
+    return values + sum(each.rows * len(event_columns(use_case.events[name])) for name, each in files.others.items())
 
 
-def report(out: Path, found: PointInTime, use_case: UseCase) -> None:
+def _in_memory(table: ParquetSource, files: EventFiles, use_case: UseCase, out: Path) -> Written:
+    with progress("features", table.rows) as advance:
+        events = read_events(files, use_case)
+        found = point_in_time(read_source(table), use_case, events.history, events.others)
+        write_table(found.table, out)
+        advance(table.rows)
+    return Written(found.table.num_rows, found.table.schema, _missing(found.table), found.left_out)
+
+
+def _spread(table: ParquetSource, files: EventFiles, use_case: UseCase, out: Path) -> Written:
+    chunks = [chunk for source in (table, *files.sources) for chunk in source.chunks]
+    pieces = Pieces("Tables", chunks, parquet_pieces(table).read, table.rows + files.rows)
+    # The folder is removed when no worker writes to it any more.
+    with scratch_folder(out) as folder, runner(pieces) as run_steps:
+        plan = SpreadPlan(use_case, table, files, folder)
+        spread = SpreadTableInTime(plan, run_steps, progress)
+        missing = Counter[str]()
+
+        def counted_tables() -> Iterator[pa.Table]:
+            for each in spread.tables():
+                missing.update(_missing(each))
+                yield each
+
+        write_tables(counted_tables(), plan.empty.table.schema, out)
+    return Written(table.rows, plan.empty.table.schema, missing, spread.left_out)
+
+
+def _missing(table: pa.Table) -> Counter[str]:
+    return Counter({name: table.column(name).null_count for name in table.column_names})
+
+
+def report(out: Path, written: Written, use_case: UseCase) -> None:
     """Print what was added on stdout, and on stderr which rows are no event."""
-    say(f"{out}: {found.table.num_rows:,} rows")
-    for name, kind in _added(found.table, use_case).items():
-        missing = found.table.column(name).null_count
+    say(f"{out}: {written.rows:,} rows")
+    for name, kind in _added(written.schema, use_case).items():
+        missing = written.missing[name]
         say(f"  {name}: {kind}{f', {missing:,} missing' if missing else ''}")
-    for source, reasons in found.left_out.items():
+    for source, reasons in written.left_out.items():
         _left_out(source, reasons)
 
 
@@ -122,7 +163,7 @@ def _left_out(source: str, reasons: Counter[str]) -> None:
         err.print(f"left out: {rows} of '{source}': {reason}", markup=False, style="yellow")
 
 
-def _added(table: pa.Table, use_case: UseCase) -> Mapping[str, pa.DataType]:
+def _added(schema: pa.Schema, use_case: UseCase) -> Mapping[str, pa.DataType]:
     held = use_case.schema_.online if use_case.materialized is not None else ()
     names = {feature.name for feature in (*use_case.schema_.windows, *use_case.schema_.expressions, *held)}
-    return {field.name: field.type for field in table.schema if field.name in names}
+    return {field.name: field.type for field in schema if field.name in names}

@@ -11,8 +11,7 @@ import pyarrow as pa
 from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import Datasink, WriteResult
 
-from data.distributed.pieces import Pieces, Result
-from data.distributed.ray_data import Runner
+from data.distributed.pieces import Pieces, Result, Runner
 from data.sources.filesystems import absolute
 from data.sources.partial_output import PartialOutput, check_output, open_parts, write_part
 from data.sources.row_origin import origin_of, without_origin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -30,6 +30,20 @@ class Pieces(Generic[Piece]):
     read: Callable[[Piece], Iterable[pa.Table]]
     rows: int | None = None
     """Rows of all pieces, where that is known."""
+
+
+class Runner(Protocol):
+    """Applies a step to every block of some pieces and yields the results, as `ray_data.each_block` does."""
+
+    def __call__(
+        self,
+        pieces: Pieces[Any],
+        step: Callable[[pa.Table], Result],
+        in_order: bool = False,
+        small_results: bool = False,
+    ) -> Iterator[Result]:
+        """Yield `step(block)` for every block."""
+        ...
 
 
 def parquet_pieces(source: ParquetSource, columns: Sequence[str] | None = None) -> Pieces[Chunk]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -23,7 +23,7 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import Block, BlockMetadata
 from ray.exceptions import RayError
 
-from data.distributed.pieces import Piece, Pieces, Result, each_block_here, parquet_pieces
+from data.distributed.pieces import Piece, Pieces, Result, Runner, each_block_here, parquet_pieces
 from data.distributed.ray_cluster import cluster, set_auth_mode
 from data.errors import DataError, RayscoreError
 from data.schema.use_case import UseCase, load_use_case
@@ -107,20 +107,6 @@ def dataset(pieces: Pieces[Any], placement: Placement = ANYWHERE) -> ray.data.Da
         concurrency=placement.concurrency,
         ray_remote_args=_task_options(placement),
     )
-
-
-class Runner(Protocol):
-    """Applies a step to every block of some pieces and yields the results, as `each_block` does."""
-
-    def __call__(
-        self,
-        pieces: Pieces[Any],
-        step: Callable[[pa.Table], Result],
-        in_order: bool = False,
-        small_results: bool = False,
-    ) -> Iterator[Result]:
-        """Yield `step(block)` for every block."""
-        ...
 
 
 @contextmanager

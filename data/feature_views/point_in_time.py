@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,12 +70,54 @@ def with_windows(
             sum does not fit into 64 bits.
     """
     left_out: dict[str, Counter[str]] = {}
-    for name in dict.fromkeys(feature.source for feature in use_case.windows):
-        features = [feature for feature in use_case.windows if feature.source == name]
-        values, left_out[name] = _source_windows(table, use_case, name, features, history, (others or {}).get(name))
-        for feature in features:
-            table = _with_column(table, use_case.features[feature.name], values[feature.name])
+    for name, features in windows_by_source(use_case).items():
+        events = events_of(table, use_case, name, history, (others or {}).get(name))
+        columns, left_out[name] = source_windows(events, table, use_case, features)
+        table = with_columns(table, columns)
     return PointInTime(with_expressions(table, use_case.schema_), left_out)
+
+
+def windows_by_source(use_case: UseCase) -> dict[str, list[WindowFeature]]:
+    """Return the window features of each source of events, in the order of their declaration."""
+    found: dict[str, list[WindowFeature]] = {}
+    for feature in use_case.windows:
+        found.setdefault(feature.source, []).append(feature)
+    return found
+
+
+def source_columns(use_case: UseCase, name: str) -> EventColumns:
+    """Return which columns of its table the events of a source are made of."""
+    source = use_case.events[name]
+    return EventColumns(source, source.key or use_case.key or "", source.time or use_case.event_time or "")
+
+
+def source_windows(
+    events: pa.Table, rows: pa.Table, use_case: UseCase, features: Sequence[WindowFeature]
+) -> tuple[dict[str, pa.Array], Counter[str]]:
+    """Compute windows of one source.
+
+    Args:
+        events: the rows that its events are made of.
+        rows: the n rows whose windows are wanted.
+        use_case: declares both.
+        features: some of the source's windows.
+
+    Returns:
+        By feature its column, of length n; and by reason how many rows are no event.
+
+    Raises:
+        DataError: as `with_windows`.
+    """
+    columns = source_columns(use_case, features[0].source)
+    entities = list(dict.fromkeys(feature.by for feature in features))
+    found = table_events(events, columns, rows, use_case.key, use_case.event_time or "", entities)
+    try:
+        values = windows(found.events, found.moments, features)
+    except OverflowError as exc:
+        raise DataError(str(exc)) from exc
+    words = {f.name: found.events.values[f.of].words for f in features if f.of is not None}
+    made = {name: _column(use_case.features[name], held, words.get(name)) for name, held in values.items()}
+    return made, found.left_out
 
 
 def with_expressions(table: pa.Table, schema: FeatureSchema) -> pa.Table:
@@ -87,7 +129,7 @@ def with_expressions(table: pa.Table, schema: FeatureSchema) -> pa.Table:
     for feature in schema.expressions:
         expression = Expression(feature.expression or "")
         read = {name: numbers(table, schema.features[schema.names.index(name)]) for name in expression.names}
-        table = _with_column(table, feature, expression_column(expression, read))
+        table = with_columns(table, {feature.name: _column(feature, expression_column(expression, read))})
     return table
 
 
@@ -99,42 +141,14 @@ def numbers(table: pa.Table, feature: Feature) -> np.ndarray:
     return values if feature.default is None else np.where(np.isnan(values), float(feature.default), values)
 
 
-def _source_windows(
-    table: pa.Table,
-    use_case: UseCase,
-    name: str,
-    features: list[WindowFeature],
-    history: pa.Table | None,
-    other: pa.Table | None,
-) -> tuple[dict[str, pa.Array | np.ndarray], Counter[str]]:
-    source = use_case.events[name]
-    events = _events_of(table, use_case, name, history, other)
-    columns = EventColumns(source, source.key or use_case.key or "", source.time or use_case.event_time or "")
-    entities = list(dict.fromkeys(feature.by for feature in features))
-    found = table_events(events, columns, table, use_case.key, use_case.event_time or "", entities)
-    try:
-        values = windows(found.events, found.moments, features)
-    except OverflowError as exc:
-        raise DataError(str(exc)) from exc
-    words = {f.name: found.events.values[f.of].words for f in features if f.of is not None}
-    return {
-        feature: _words(codes, words[feature]) if _is_text(use_case, feature) else codes
-        for feature, codes in values.items()
-    }, found.left_out
-
-
-def _is_text(use_case: UseCase, feature: str) -> bool:
-    return use_case.features[feature].type is FeatureType.CATEGORY
-
-
-def _words(codes: np.ndarray, words: tuple[str, ...] | None) -> pa.Array:
-    indices = pa.array(np.where(np.isnan(codes), 0, codes).astype(np.int64), mask=np.isnan(codes))
-    return pa.array(words or (), pa.string()).take(indices) if words else pa.nulls(len(codes), pa.string())
-
-
-def _events_of(
+def events_of(
     table: pa.Table, use_case: UseCase, name: str, history: pa.Table | None, other: pa.Table | None
 ) -> pa.Table:
+    """Return the rows that a source's events are made of: of a table of its own, else the history's, then the table's.
+
+    Raises:
+        DataError: they are not given, or the history does not fit the table.
+    """
     source = use_case.events[name]
     if not source.own:
         if other is None:
@@ -150,15 +164,22 @@ def _events_of(
         raise DataError(f"the history does not fit the table: {exc}") from exc
 
 
-def _with_column(table: pa.Table, feature: Feature, values: np.ndarray | pa.Array) -> pa.Table:
-    column = _column(feature, values) if isinstance(values, np.ndarray) else values
-    if feature.name in table.column_names:
-        return table.set_column(table.column_names.index(feature.name), feature.name, column)
-    return table.append_column(feature.name, column)
+def with_columns(table: pa.Table, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
+    """Return a table with further columns of its length, each in place of any of the same name."""
+    for name, column in columns.items():
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, column)
+        else:
+            table = table.append_column(name, column)
+    return table
 
 
-def _column(feature: Feature, values: np.ndarray) -> pa.Array:
+def _column(feature: Feature, values: np.ndarray, words: tuple[str, ...] | None = None) -> pa.Array:
+    """Return float64 of shape (n,), NaN = missing, as a feature's column; of a category these are codes of words."""
     missing = np.isnan(values)
+    if feature.type is FeatureType.CATEGORY:
+        codes = pa.array(np.where(missing, 0, values).astype(np.int64), mask=missing)
+        return pa.array(words, pa.string()).take(codes) if words else pa.nulls(len(values), pa.string())
     if feature.type is FeatureType.INTEGER:
         return pa.array(np.where(missing, 0, values).astype(np.int64), mask=missing)
     return pa.array(values, pa.float64(), mask=missing)

@@ -1,4 +1,4 @@
-"""Events and moments out of Arrow tables for the offline kernel: fixed-point values, entity codes, the keys' order."""
+"""Events and moments out of Arrow tables for the offline kernel: fixed-point values, entity codes, each key once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from data.errors import DataError
 from data.feature_views.event_entities import entity_codes
+from data.feature_views.event_keys import event_keys, key_ranks, row_keys
 from data.feature_views.kernel.entity_order import stable_order
 from data.feature_views.kernel.event_arrays import Events, Moments, Values
 from data.schema.event_source import EventSource, EventValue
@@ -55,10 +56,53 @@ def table_events(
     Raises:
         DataError: a column is missing or of a type that does not fit, or rows have no time.
     """
+    read = _read(events, columns)
+    codes, row_codes = _entity_codes(events, rows, columns.source, entities)
+    ranks, row_ranks = key_ranks(read.keys, row_keys(rows, row_key))
+    found, left_out = _each_key_once(read.events._replace(entities=codes, key_rank=ranks), read)
+    row_times = _row_times(rows, row_time)
+    if events is rows and not left_out and (columns.key, columns.time) == (row_key, row_time):
+        return TableEvents(found, Moments(found.entities, found.time_us, found.key_rank), left_out)
+    return TableEvents(found, Moments(row_codes, row_times, row_ranks), left_out)
+
+
+def event_places(events: pa.Table, columns: EventColumns) -> tuple[np.ndarray, Counter[str]]:
+    """Return which rows of a table are events, ascending, each key once, and how many of the others for which reason.
+
+    Raises:
+        DataError: a column is missing or of a type that does not fit.
+    """
+    read = _read(events, columns)
+    places = np.arange(events.num_rows)
+    ranks, _ = key_ranks(read.keys, read.keys.slice(0, 0))
+    # The place stands for an entity, which does not matter here.
+    found, left_out = _each_key_once(read.events._replace(entities={"": places}, key_rank=ranks), read)
+    return found.entities[""], left_out
+
+
+def rows_without_time(name: str, count: int) -> DataError:
+    """Return the error of rows whose windows have no end."""
+    return DataError(
+        f"column '{name}': {count:,} rows have no time, and a window ends at the row's time; remove them "
+        "(rayscore validate lists them)"
+    )
+
+
+class _Read(NamedTuple):
+    """What a table says of its k rows as events, but for their entities and the order of their keys."""
+
+    events: Events
+    keys: pa.Array
+    kept: np.ndarray
+    """Places of the rows that are events but for a key that repeats."""
+    left_out: Counter[str]
+
+
+def _read(events: pa.Table, columns: EventColumns) -> _Read:
     source = columns.source
     time_us = event_us(named_column(events, columns.time), columns.time)
     values = {name: _values(events, name, value, source.values) for name, value in _read_values(source).items()}
-    keys = _keys(named_column(events, columns.key), columns.key)
+    keys = event_keys(events, columns.key)
     reasons = {
         f"without {columns.time}": time_us == NO_TIME,
         f"without {columns.key}": _nulls(keys),
@@ -69,17 +113,8 @@ def table_events(
         known_us = event_us(named_column(events, source.known_at), source.known_at)
         reasons[f"without {source.known_at}"] = known_us == NO_TIME
     kept, left_out = _kept(reasons, events.num_rows)
-    codes, row_codes = _entity_codes(events, rows, source, entities)
-    ranks, row_ranks = _key_ranks(keys, _row_keys(rows, row_key))
-    found = Events(codes, time_us, ranks, {name: held for name, (held, _) in values.items()}, known_us, source.delay_us)
-    found = _chosen(found, kept)
-    single, repeated = _each_key_once(found)
-    found = _chosen(found, single)
-    left_out.update(repeated)
-    row_times = _row_times(rows, row_time)
-    if events is rows and not left_out and (columns.key, columns.time) == (row_key, row_time):
-        return TableEvents(found, Moments(found.entities, found.time_us, found.key_rank), left_out)
-    return TableEvents(found, Moments(row_codes, row_times, row_ranks), left_out)
+    held = {name: each for name, (each, _) in values.items()}
+    return _Read(Events({}, time_us, time_us, held, known_us, source.delay_us), keys, kept, left_out)
 
 
 def _read_values(source: EventSource) -> dict[str, EventValue]:
@@ -109,33 +144,11 @@ def _values(
     return Values(fixed.scaled, fixed.missing, value.places), refused
 
 
-def _keys(column: pa.ChunkedArray, name: str) -> pa.Array:
-    """Return keys as int64 where the column holds whole numbers of that size, else as text; null where blank."""
-    kind = column.type
-    if pa.types.is_integer(kind):
-        try:
-            return column.cast(pa.int64()).combine_chunks()
-        except pa.ArrowInvalid as exc:
-            raise DataError(f"column '{name}': a key is a whole number of at most 63 bits, or text: {exc}") from exc
-    text = as_strings(column, name).combine_chunks()
-    blank = blank_mask(column)
-    return pc.call_function("if_else", [pa.array(~blank), text, pa.scalar(None, pa.string())])
-
-
-def _row_keys(rows: pa.Table, row_key: str | None) -> pa.Array:
-    if row_key is None or row_key not in rows.column_names:
-        return pa.nulls(rows.num_rows, pa.int64())
-    return _keys(named_column(rows, row_key), row_key)
-
-
 def _row_times(rows: pa.Table, name: str) -> np.ndarray:
     times = event_us(named_column(rows, name), name)
     absent = int((times == NO_TIME).sum())
     if absent:
-        raise DataError(
-            f"column '{name}': {absent:,} rows have no time, and a window ends at the row's time; remove them "
-            "(rayscore validate lists them)"
-        )
+        raise rows_without_time(name, absent)
     return times
 
 
@@ -153,30 +166,14 @@ def _kept(reasons: dict[str, np.ndarray], rows: int) -> tuple[np.ndarray, Counte
     return np.flatnonzero(open_), counts
 
 
-def _key_ranks(events: pa.Array, rows: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order of keys as int64: whole numbers by size, then text by its bytes, then rows without key."""
-    if events.type == rows.type == pa.int64():
-        ranks = [pc.fill_null(each, np.iinfo(np.int64).max).to_numpy(zero_copy_only=False) for each in (events, rows)]
-        return ranks[0], ranks[1]
-    whole = [each if each.type == pa.int64() else pa.nulls(len(each), pa.int64()) for each in (events, rows)]
-    texts = [each if each.type == pa.string() else pa.nulls(len(each), pa.string()) for each in (events, rows)]
-    number, text = pa.concat_arrays(whole), pa.concat_arrays(texts)
-    number_rank = np.unique(pc.fill_null(number, 0).to_numpy(zero_copy_only=False), return_inverse=True)[1]
-    text_rank = _text_ranks(text) + len(number) + 1
-    rank = np.where(_nulls(number), text_rank, number_rank)
-    return rank[: len(events)], rank[len(events) :]
+def _each_key_once(events: Events, read: _Read) -> tuple[Events, Counter[str]]:
+    """Return the events that stay of those read, and how many do not for which reason."""
+    found = _chosen(events, read.kept)
+    single, repeated = _single(found)
+    return _chosen(found, single), read.left_out + repeated
 
 
-def _text_ranks(texts: pa.StringArray) -> np.ndarray:
-    """Return the order of texts by their bytes, a null after all of them; equal ones have one rank."""
-    encoded = texts.dictionary_encode()
-    order = pc.call_function("sort_indices", [encoded.dictionary]).to_numpy(zero_copy_only=False)
-    ranks = np.append(np.empty(len(order), np.int64), len(order))
-    ranks[order] = np.arange(len(order))
-    return ranks[pc.fill_null(encoded.indices, len(order)).to_numpy(zero_copy_only=False)]
-
-
-def _each_key_once(events: Events) -> tuple[np.ndarray, Counter[str]]:
+def _single(events: Events) -> tuple[np.ndarray, Counter[str]]:
     """Return the events that stay, in the table's order, when of each key one does: that which is known latest.
 
     Of several of one key that are known since the same time the first stays: the others repeat it, or are refused.

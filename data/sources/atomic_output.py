@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,3 +95,10 @@ def write_table(table: pa.Table, path: Path | str) -> None:
     """Write one Parquet file that appears whole or not at all; raises DataError when it cannot be written."""
     with atomic_file(path) as partial:
         pq.write_table(table, partial, compression="zstd")
+
+
+def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path | str) -> None:
+    """Write tables of one schema one after the other as `write_table` writes one, each when it comes."""
+    with atomic_file(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table)

@@ -8,7 +8,6 @@ appears as a whole: on a local disk by a rename; on an object store, which has n
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -24,6 +23,7 @@ from pyarrow import fs
 from data.errors import DataError
 from data.sources.atomic_output import atomic_file, cannot_write, refuse_foreign, replace_folder
 from data.sources.filesystems import base_name, child, named, resolve, sibling, url
+from data.sources.locked_folder import LOCK, locked_folder
 from data.sources.parquet import ParquetSource
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 JOB = b"rayscore.job"
 """Metadata key of the job's fingerprint in the schema of a part."""
 SUCCESS = "_SUCCESS"
-_LOCK = ".lock"
 _REFUSALS = (OSError, pa.ArrowException)
 
 
@@ -63,7 +62,7 @@ class PartialOutput:
         Raises:
             DataError: they cannot be deleted.
         """
-        kept = {*keep, _LOCK}
+        kept = {*keep, LOCK}
         try:
             for info in self._system.get_file_info(fs.FileSelector(self._inner, allow_not_found=True)):
                 if info.base_name not in kept:
@@ -91,7 +90,7 @@ class PartialOutput:
             elif url(self._out):
                 self._move(names)
             else:
-                (self.folder / _LOCK).unlink(missing_ok=True)
+                (self.folder / LOCK).unlink(missing_ok=True)
                 replace_folder(self.folder, self._out)
         except _REFUSALS as exc:
             raise cannot_write(self._out, exc) from exc
@@ -257,34 +256,19 @@ def _true_path(path: Path) -> Path:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Lock the folder against other runs; a kernel lock, freed however this process ends, so none is ever stale.
+    """Lock the folder against other runs.
 
     Behind a URL there are no locks: two runs at once are left to the user to avoid.
     """
-    folder = partial_folder(out)
     if url(out):
         yield
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / _LOCK).open("w")
-    except OSError as exc:
-        raise cannot_write(out, exc) from exc
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise DataError(
-                f"{named(out)}: another run is writing it; wait for its end or name another output"
-            ) from exc
-        except OSError as exc:
-            # Some network file systems have no locks: go on without one, and leave it to the user to avoid two runs.
-            logger.debug("%s cannot be locked: %s", folder, exc)
+    with locked_folder(partial_folder(out), out):
         yield
 
 
 def _remove_if_empty(parts: PartialOutput) -> None:
     if not url(parts.folder):
         with suppress(OSError):
-            if [file.name for file in parts.folder.iterdir()] == [_LOCK]:
+            if [file.name for file in parts.folder.iterdir()] == [LOCK]:
                 shutil.rmtree(parts.folder)

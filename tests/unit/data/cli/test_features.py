@@ -133,10 +133,35 @@ def test_a_table_gets_its_features_once(folder: Path, capsys: pytest.CaptureFixt
     assert "no features to add" in capsys.readouterr().err
 
 
-def test_too_many_rows_are_refused_before_they_are_read(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    """With what to do instead."""
-    monkeypatch.setattr(features, "MOST_ROWS", 6)
-    assert _run("swipes.parquet", "out.parquet", "--events", "logins=logins.parquet") == 2
-    assert "7 rows are more than the 6" in capsys.readouterr().err
+def test_large_tables_are_spread(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """The same file, the same words, and nothing is left beside it."""
+    command = ("swipes.parquet", "out.parquet", "--events", "logins=logins.parquet")
+    assert _run(*command) == 0
+    memory, said = read_table(folder / "out.parquet"), capsys.readouterr()
+    monkeypatch.setattr(features, "MOST_VALUES", 6)
+    assert _run(*command) == 0
+    spread = read_table(folder / "out.parquet")
+    assert spread.equals(memory)
+    assert spread.schema.equals(memory.schema, check_metadata=True)
+    spread_said = capsys.readouterr()
+    assert spread_said.out == said.out
+    assert "left out: 1 row is no event of 'logins': without login\n" in spread_said.err
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "cards.toml",
+        "logins.parquet",
+        "out.parquet",
+        "swipes.parquet",
+    ]
+
+
+def test_spread_that_is_interrupted_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither a part of the output nor what was exchanged on the way to it."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(features, "MOST_VALUES", 6)
+    monkeypatch.setattr(features, "_missing", interrupted)
+    before = sorted(folder.iterdir())
+    assert _run("swipes.parquet", "out.parquet", "--events", "logins=logins.parquet") == 130
+    assert sorted(folder.iterdir()) == before

@@ -1,0 +1,146 @@
+"""A table in time that is spread equals the one that is made in memory, bit for bit, however small its partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.distributed.pieces import each_block_here
+from data.feature_views.event_tables import EventFiles, read_events
+from data.feature_views.point_in_time import PointInTime, point_in_time
+from data.feature_views.spread.pipeline import SpreadTableInTime
+from data.feature_views.spread.plan import SpreadPlan
+from data.schema.use_case import UseCase, parse_use_case
+from data.sources.atomic_output import write_table
+from data.sources.parquet import open_source, read_source
+
+_TEXT = """
+name = "cards"
+label = "y"
+key = "id"
+event_time = "t"
+materialized = { every = "10s", takes = "3s" }
+[entity]
+column = "card"
+ttl = "1h"
+[events.swipes]
+entities = ["card", { columns = ["card", "shop"] }]
+values = { amount = { decimals = 2 }, score = { type = "integer" } }
+[events.reports]
+entities = ["shop"]
+values = ["y"]
+delay = "20s"
+[events.logins]
+entities = ["card"]
+values = { device = { type = "string" } }
+key = "login"
+time = "at"
+known_at = "seen"
+[features]
+amount = { type = "number", default = 4 }
+score = { type = "number", source = "online" }
+kind = { type = "category", source = "online" }
+seen_10s = { aggregate = "count", window = "10s", by = "card", events = "swipes" }
+both = { aggregate = "std", of = "amount", window = "30s", by = "card+shop" }
+shops = { aggregate = "distinct", of = "shop", window = "60s", by = "card", with_current = true }
+mean = { aggregate = "mean", of = "amount", window = "10s", delay = "2s", by = "card", where = "score > 2" }
+risk = { aggregate = "mean", of = "y", window = "30s", by = "shop", default = 0 }
+device = { type = "category", aggregate = "last", of = "device", window = "40s" }
+logins = { aggregate = "since_last", window = "40s", events = "logins" }
+ratio = { expression = "amount / mean + score" }
+"""
+_USE_CASE = parse_use_case(_TEXT, "x")
+
+
+@contextmanager
+def _silent(title: str, rows: int) -> Iterator[Callable[[int], None]]:
+    yield lambda count: None
+
+
+def _spread(use_case: UseCase, table: Path, files: EventFiles, folder: Path, partition_rows: int) -> PointInTime:
+    folder.mkdir()
+    plan = SpreadPlan(use_case, open_source(table), files, folder, partition_rows)
+    spread = SpreadTableInTime(plan, each_block_here, _silent)
+    return PointInTime(pa.concat_tables(list(spread.tables())), spread.left_out)
+
+
+def _swipes(rng: np.random.Generator, rows: int, first: int, hot: bool) -> pa.Table:
+    ids = rng.integers(first, first + max(rows, 1) * 6, rows)
+    cards = np.where(rng.random(rows) < 0.8, "a", "b") if hot else rng.choice(["a", "b", "c", "d", "", "é"], rows)
+    amounts = np.round(rng.normal(0, 50, rows), 3)
+    amounts[rng.random(rows) < 0.05] = 1e300
+    return pa.table(
+        {
+            "id": pa.array(ids, mask=rng.random(rows) < 0.05),
+            "t": pa.array(rng.integers(0, 300, rows) * 1_000_000, pa.timestamp("us")),
+            "note": rng.choice(["x", "y"], rows),
+            "card": pa.array(cards.tolist(), pa.string()),
+            "shop": pa.array(rng.choice(["s", "t", " "], rows).tolist(), pa.string()).dictionary_encode(),
+            "amount": pa.array(amounts, mask=rng.random(rows) < 0.1),
+            "score": pa.array(rng.integers(0, 6, rows), mask=rng.random(rows) < 0.1),
+            "kind": pa.array(rng.choice(["k", "l"], rows).tolist(), pa.string()).dictionary_encode(),
+            "y": rng.integers(0, 2, rows),
+        }
+    )
+
+
+def _logins(rng: np.random.Generator, rows: int) -> pa.Table:
+    at = rng.integers(0, 300, rows)
+    return pa.table(
+        {
+            "login": pa.array([f"l{key}" for key in rng.integers(0, rows * 4, rows)]),
+            "at": pa.array(at * 1_000_000, pa.timestamp("us"), mask=rng.random(rows) < 0.1),
+            "seen": pa.array((at + rng.integers(-5, 50, rows)) * 1_000_000, pa.timestamp("us")),
+            "card": rng.choice(["a", "b", "c"], rows),
+            "device": pa.array(rng.choice(["phone", "tv", ""], rows).tolist(), pa.string()),
+        }
+    )
+
+
+def _write(folder: Path, table: pa.Table, files: int) -> Path:
+    """Write a table as a folder of so many files, each with several row groups."""
+    step = -(-table.num_rows // files)
+    for at in range(files):
+        write_table(table.slice(at * step, step), folder / f"{at}.parquet")
+    return folder
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 60),
+    files=st.integers(1, 3),
+    partition_rows=st.sampled_from([6, 20, 1000]),
+    earlier=st.integers(0, 30),
+    hot=st.booleans(),
+)
+@settings(max_examples=8, deadline=None)
+def test_spread_equals_memory(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    rows: int,
+    files: int,
+    partition_rows: int,
+    earlier: int,
+    hot: bool,
+):
+    """Order, columns, types, metadata and what is left out, with repeated keys, blank entities and slices of time."""
+    rng = np.random.default_rng(seed)
+    folder = tmp_path_factory.mktemp("spread")
+    table = _write(folder / "table", _swipes(rng, rows, 0, hot), files)
+    history = open_source(_write(folder / "history", _swipes(rng, earlier, -50, hot), 2)) if earlier else None
+    logins = open_source(_write(folder / "logins", _logins(rng, 40), 2))
+    events = EventFiles(history, {"logins": logins})
+    held = read_events(events, _USE_CASE)
+    expected = point_in_time(read_source(open_source(table)), _USE_CASE, held.history, held.others)
+    found = _spread(_USE_CASE, table, events, folder / "scratch", partition_rows)
+    assert found.left_out == expected.left_out
+    assert found.table.schema.equals(expected.table.schema, check_metadata=True)
+    for name in expected.table.column_names:
+        assert found.table.column(name).to_pylist() == expected.table.column(name).to_pylist(), name
