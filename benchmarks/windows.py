@@ -3,6 +3,8 @@
 Card transactions with their card, terminal, amount and label lie in memory: as arrays for the kernel, as an Arrow table
 for DuckDB. Counts and means over 1, 7 and 30 days of the card with the row itself, and of the terminal with a week's
 delay, as the fraud-detection handbook defines them. Each measurement is a process of its own; the two are interleaved.
+With --spread, Ray's workers compute them over Parquet files, as `rayscore features` does it for large tables: from the
+files to the rows with their windows, the start of the cluster included.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ import pyarrow as pa
 
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, short, spread, write_section
+from benchmarks.workloads.spread_windows import spread_windows, use_case
 from data.cli.terminal import err, run_cli
 from data.errors import RayscoreError
 from data.feature_views.kernel.event_arrays import Events, Moments, Values
 from data.feature_views.kernel.windows import windows
+from data.feature_views.spread.plan import PARTITION_ROWS
 from data.schema.window_feature import Aggregate, WindowFeature
 
 _PACKAGES = ("numpy", "duckdb", "pyarrow")
@@ -34,6 +38,7 @@ _DAY_US = 86_400_000_000
 _DAYS, _DELAY_DAYS, _COVERED_DAYS = (1, 7, 30), 7, 183
 _ROWS_PER_CARD, _ROWS_PER_TERMINAL = 235, 117
 _SUM_TOLERANCE = 1e-9
+_KERNEL, _SPREAD, _DUCKDB = "kernel", "Ray Data", "DuckDB"
 
 
 class MeasurementFailed(RayscoreError):
@@ -43,9 +48,9 @@ class MeasurementFailed(RayscoreError):
 def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
     if args.measure:
-        print(json.dumps(_measured(args.measure, args.rows, args.threads)))
+        print(json.dumps(_measured(args.measure, args)))
         return 0
-    samples: dict[str, list[dict[str, float]]] = {name: [] for name in _PLANS}
+    samples: dict[str, list[dict[str, float]]] = {name: [] for name in (_SPREAD if args.spread else _KERNEL, _DUCKDB)}
     for round_ in range(args.rounds):
         for name, found in samples.items():
             found.append(_process(name, args))
@@ -65,13 +70,15 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rows", type=lambda text: int(float(text)), default=10_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="threads of the kernel, and of DuckDB")
+    parser.add_argument("--spread", action="store_true", help="by Ray's workers in place of the kernel in memory")
+    parser.add_argument("--partition-rows", type=int, default=PARTITION_ROWS, help="rows of a partition (--spread)")
     parser.add_argument("--out", type=Path, help="Markdown file whose section is written")
-    parser.add_argument("--measure", choices=("kernel", "DuckDB"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=(_KERNEL, _SPREAD, _DUCKDB), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
 def _process(name: str, args: argparse.Namespace) -> dict[str, float]:
-    options = ("--rows", str(args.rows), "--threads", str(args.threads))
+    options = ("--rows", str(args.rows), "--threads", str(args.threads), "--partition-rows", str(args.partition_rows))
     command = [sys.executable, "-m", "benchmarks.windows", "--measure", name, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -79,14 +86,13 @@ def _process(name: str, args: argparse.Namespace) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
-def _measured(name: str, rows: int, threads: int) -> dict[str, float]:
-    table = _transactions(rows)
-    compute = _PLANS[name](table, threads)
+def _measured(name: str, args: argparse.Namespace) -> dict[str, float]:
+    compute = _PLANS[name](_transactions(args.rows), args)
     started = time.perf_counter()
-    sums = compute()
+    found = compute()
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "peak MiB": peak, **sums}
+    return {"seconds": seconds, "peak MiB": found.pop("worker MiB", peak), **found}
 
 
 def _transactions(rows: int) -> dict[str, np.ndarray]:
@@ -101,8 +107,8 @@ def _transactions(rows: int) -> dict[str, np.ndarray]:
     }
 
 
-def _kernel(table: Mapping[str, np.ndarray], threads: int) -> Callable[[], dict[str, float]]:
-    pa.set_cpu_count(threads)
+def _kernel(table: Mapping[str, np.ndarray], args: argparse.Namespace) -> Callable[[], dict[str, float]]:
+    pa.set_cpu_count(args.threads)
     present = np.zeros(len(table["t"]), bool)
     values = {"amount": Values(table["amount"], present, 2), "fraud": Values(table["fraud"], present)}
     entities = {name: table[name] for name in ("card", "terminal")}
@@ -122,10 +128,14 @@ def _features(days: int) -> list[WindowFeature]:
     ]
 
 
-def _duckdb(table: Mapping[str, np.ndarray], threads: int) -> Callable[[], dict[str, float]]:
+def _spread(table: Mapping[str, np.ndarray], args: argparse.Namespace) -> Callable[[], dict[str, float]]:
+    return spread_windows(table, use_case(_DAYS, _DELAY_DAYS), args.threads, args.partition_rows)
+
+
+def _duckdb(table: Mapping[str, np.ndarray], args: argparse.Namespace) -> Callable[[], dict[str, float]]:
     # Whole numbers of cents and microseconds are what its windows take fastest.
     transactions = pa.table(dict(table))
-    connection = duckdb.connect(config={"threads": threads})
+    connection = duckdb.connect(config={"threads": args.threads})
     connection.register("transactions", transactions)
     expressions, frames = [], []
     for days in _DAYS:
@@ -146,19 +156,19 @@ def _duckdb(table: Mapping[str, np.ndarray], threads: int) -> Callable[[], dict[
     return compute
 
 
-_PLANS: dict[str, Callable[[Mapping[str, np.ndarray], int], Callable[[], dict[str, float]]]] = {
-    "kernel": _kernel,
-    "DuckDB": _duckdb,
+_PLANS: dict[str, Callable[[Mapping[str, np.ndarray], argparse.Namespace], Callable[[], dict[str, float]]]] = {
+    _KERNEL: _kernel,
+    _SPREAD: _spread,
+    _DUCKDB: _duckdb,
 }
 
 
 def _check_sums(figures: Mapping[str, Mapping[str, float]]) -> None:
     """Refuse a comparison of different work: terminal windows, which no tie touches, have the same sums."""
-    for name, value in figures["kernel"].items():
-        if name.startswith("terminal") and abs(value - figures["DuckDB"][name]) > abs(value) * _SUM_TOLERANCE:
-            raise MeasurementFailed(
-                f"{name}: the kernel's values add up to {value}, DuckDB's to {figures['DuckDB'][name]}"
-            )
+    ours = next(name for name in figures if name != _DUCKDB)
+    for name, value in figures[ours].items():
+        if name.startswith("terminal") and abs(value - figures[_DUCKDB][name]) > abs(value) * _SUM_TOLERANCE:
+            raise MeasurementFailed(f"{name}: ours add up to {value}, DuckDB's to {figures[_DUCKDB][name]}")
 
 
 def _report(args: argparse.Namespace, argv: Sequence[str], samples: Mapping[str, list[dict[str, float]]]) -> str:
@@ -170,12 +180,12 @@ def _report(args: argparse.Namespace, argv: Sequence[str], samples: Mapping[str,
             short(middle[name]),
             f"{100 * spread(seconds[name]):.0f} %",
             f"{args.rows / middle[name]:,.0f}",
-            short(middle["DuckDB"] / middle[name]),
+            short(middle[_DUCKDB] / middle[name]),
             short(max(figures["peak MiB"] for figures in found)),
         ]
         for name, found in samples.items()
     ]
-    header = ["12 windows", "s", "spread", "rows/s", "times DuckDB's speed", "peak MiB of the process"]
+    header = ["12 windows", "s", "spread", "rows/s", "times DuckDB's speed", "peak MiB of a process"]
     title = f"## Window features over a table of {args.rows:,} rows"
     return "\n\n".join((title, machine.describe("benchmarks.windows", argv, _PACKAGES), markdown_table(header, lines)))
 
