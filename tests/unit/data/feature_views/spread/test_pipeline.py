@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.distributed.pieces import each_block_here
+from data.errors import DataError
 from data.feature_views.event_tables import EventFiles, read_events
 from data.feature_views.point_in_time import PointInTime, point_in_time
 from data.feature_views.spread.pipeline import SpreadTableInTime
@@ -116,11 +117,11 @@ def _write(folder: Path, table: pa.Table, files: int) -> Path:
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(1, 60),
     files=st.integers(1, 3),
-    partition_rows=st.sampled_from([6, 20, 1000]),
+    partition_rows=st.sampled_from([12, 40, 1000]),
     earlier=st.integers(0, 30),
     hot=st.booleans(),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_spread_equals_memory(
     tmp_path_factory: pytest.TempPathFactory,
     seed: int,
@@ -144,3 +145,21 @@ def test_spread_equals_memory(
     assert found.table.schema.equals(expected.table.schema, check_metadata=True)
     for name in expected.table.column_names:
         assert found.table.column(name).to_pylist() == expected.table.column(name).to_pylist(), name
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("t", [None, 100, None, 103]), ("amount", ["a", "b", "c", "d"]), ("card", [1.5, 2.5, 3.5, 4.5])],
+)
+def test_refused_as_in_memory(tmp_path: Path, column: str, values: list):
+    """Rows of all files without time are counted together; types that do not fit are found before rows are read."""
+    swipes = _swipes(np.random.default_rng(0), 4, 0, hot=False)
+    swipes = swipes.set_column(swipes.column_names.index(column), column, pa.array(values))
+    table = _write(tmp_path / "table", swipes, 2)
+    logins = _write(tmp_path / "logins", _logins(np.random.default_rng(0), 4), 1)
+    events = EventFiles(None, {"logins": open_source(logins)})
+    with pytest.raises(DataError) as memory:
+        point_in_time(read_source(open_source(table)), _USE_CASE, None, read_events(events, _USE_CASE).others)
+    with pytest.raises(DataError) as spread:
+        _spread(_USE_CASE, table, events, tmp_path / "scratch", 2)
+    assert str(spread.value) == str(memory.value)
