@@ -24,7 +24,7 @@ from data.settings import Settings
 from tune.registry.registry import Registry
 from tune.skew.log_replay import prove_log
 
-_USE_CASE = "card_fraud"
+_USE_CASE = "sent_cards"
 _ENOUGH = 10_000
 _REPLAY = "skew-proof-"
 """How request ids of the skew proof begin."""

@@ -12,6 +12,7 @@ story=$(mktemp -d "$PWD/var/story.XXXXXX")
 url_port=$(python -c 'from ray_app.environment.ports import free_port; print(free_port())')
 unset RAY_ADDRESS
 export PYTHONPATH="$PWD" PYTHONUNBUFFERED=1 RAY_AUTH_MODE=disabled COLUMNS=120
+export RAYSCORE_USE_CASE="$PWD/benchmarks/workloads/sent_cards.toml"
 export RAYSCORE_VAR_DIR="$story/var" RAYSCORE_HTTP_PORT="$url_port" RAYSCORE_ADMIN_TOKEN="story-$RANDOM$RANDOM$RANDOM"
 export RAYSCORE_GATEWAY_MIN_REPLICAS=2 RAYSCORE_GATEWAY_MAX_REPLICAS=2 RAYSCORE_FEATURE_MAX_REPLICAS=1
 export RAYSCORE_MODEL_MIN_REPLICAS=2 RAYSCORE_MODEL_MAX_REPLICAS=2
