@@ -1,15 +1,17 @@
-"""Requests that the demo sends: two rows of the table as of their time, and two swipes of a new card."""
+"""Requests that the demo sends: two rows of the table as of their times, and two swipes of a new card."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.cli.terminal import err
@@ -18,6 +20,9 @@ from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 
 _SHOWN_WINDOWS = ("card_count_1h", "card_mean_amount_30d", "card_since_last")
+
+_LATEST = 50
+"""Frauds among which the example is looked for."""
 
 
 class ExampleRequest(NamedTuple):
@@ -45,14 +50,14 @@ def send_examples(url: str, use_case: UseCase, table: Path) -> None:
 
 
 def examples(use_case: UseCase, table: Path) -> Iterator[ExampleRequest]:
-    """Yield the requests: the latest fraud of a table and its latest other row, and a new card that is used twice."""
+    """Yield the requests: a fraud of a misused card, the latest row that is none, and a new card that is used twice."""
     columns = request_columns(use_case)
     rows = read_table(table, [*columns, use_case.label])
-    body: dict[str, Any] = {}
-    for title, label in (("a row that was fraud, as of its time", 1), ("a row that was not", 0)):
-        matching = rows.filter(pc.field(use_case.label) == label)
-        body = matching.select(columns).slice(matching.num_rows - 1, 1).to_pylist()[0]
-        yield ExampleRequest(title, {name: _json_value(value) for name, value in body.items()})
+    frauds, others = (rows.filter(pc.field(use_case.label) == label) for label in (1, 0))
+    misused = _misused(frauds.slice(max(frauds.num_rows - _LATEST, 0)), use_case)
+    body = _body(others, columns)
+    yield ExampleRequest("a card that is being misused, as of that time", _body(misused, columns))
+    yield ExampleRequest("a row that was no fraud, as of its time", body)
     # Without key and time it is an event of its own, of this moment, each time that it is sent.
     entity = {use_case.entity.column: "a_new_card"} if use_case.entity else {}
     left_out = (use_case.key, use_case.event_time)
@@ -69,6 +74,21 @@ def request_columns(use_case: UseCase) -> list[str]:
     entity = [use_case.entity.column] if use_case.entity else []
     named = [name for name in (use_case.key, use_case.event_time) if name]
     return list(dict.fromkeys([*named, *entity, *of_events, *sent]))
+
+
+def _misused(frauds: pa.Table, use_case: UseCase) -> pa.Table:
+    """Return the rows of the entity that has the most: of a single fraud, its history tells nothing."""
+    if use_case.entity is None:
+        return frauds
+    entities = frauds.column(use_case.entity.column)
+    counts = Counter(entities.to_pylist())
+    return frauds.filter(pc.field(use_case.entity.column) == max(counts, key=counts.__getitem__))
+
+
+def _body(rows: pa.Table, columns: list[str]) -> dict[str, Any]:
+    """Return the last row as a request."""
+    row = rows.select(columns).slice(rows.num_rows - 1, 1).to_pylist()[0]
+    return {name: _json_value(value) for name, value in row.items()}
 
 
 def _json_value(value: Any) -> Any:
