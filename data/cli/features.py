@@ -87,8 +87,7 @@ def check_table(table: ParquetSource, use_case: UseCase) -> None:
     """
     if not (use_case.windows or use_case.schema_.expressions or use_case.joins_stored):
         raise ConfigError(
-            f"use case '{use_case.name}' has no features to add: no windows, no expressions, and no online features "
-            "with materialized"
+            f"use case '{use_case.name}' has no features to add: no windows, no expressions, and no online features"
         )
     name = named(table.path)
     if marked(table.schema, use_case) or holds_stored(table.schema, use_case, name):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from data.errors import ConfigError, DataError
+from data.errors import DataError
 from data.feature_views.kernel.entity_order import SearchKeys, entity_order
 from data.feature_views.kernel.event_arrays import NO_ENTITY
 from data.schema.batch_schedule import BatchSchedule
@@ -27,14 +27,12 @@ def with_batch_view(table: pa.Table, use_case: UseCase, history: pa.Table | None
         history: earlier rows of the same table, which are stored but get no values.
 
     Raises:
-        ConfigError: online features are declared without a schedule.
         DataError: a column is missing or of a type that does not fit.
     """
     online = use_case.schema_.online
     if not online:
         return table
-    if use_case.materialized is None or use_case.entity is None or use_case.event_time is None:
-        raise ConfigError(f"features.{online[0].name}: an online feature needs materialized, when it is stored")
+    assert use_case.entity is not None and use_case.event_time is not None
     names = [use_case.entity.column, use_case.event_time, *(feature.name for feature in online)]
     stored = _joined(history, table, names)
     found = _stored_row(stored, use_case, table.num_rows)

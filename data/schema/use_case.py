@@ -94,7 +94,8 @@ class UseCase(PolicyTable):
     events: dict[str, EventSource] = Field(default_factory=dict)
     """Sources of the events that window features aggregate, by name."""
     materialized: BatchSchedule | None = None
-    """When the online features are materialized; training joins what the store would have held by it."""
+    """When the online features are materialized, required if there are any; training joins what the store would have
+    held by it."""
     features: dict[str, Feature]
 
     @model_validator(mode="before")
@@ -116,17 +117,28 @@ class UseCase(PolicyTable):
                 raise ValueError(f"features.{name}: the column is already the {roles[name]}")
         if self.entity and self.entity.column in self.features:
             raise ValueError(f"features.{self.entity.column}: the column is already the entity")
-        online = [f.name for f in self.features.values() if f.online]
-        if online and self.entity is None:
-            raise ValueError(f"features.{online[0]}.source: an online feature needs [entity]")
-        if online and self.event_time is None:
-            raise ValueError(f"features.{online[0]}.source: an online feature needs event_time")
         if self.strategy == "time" and self.event_time is None:
             raise ValueError("split.strategy: 'time' needs event_time")
         if self.strategy == "entity" and self.entity is None:
             raise ValueError("split.strategy: 'entity' needs [entity]")
         if self.split.validation + self.split.holdout >= 0.9:
             raise ValueError("split: validation and holdout leave less than a tenth of the rows to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _stored(self) -> UseCase:
+        online = [f.name for f in self.features.values() if f.online]
+        if online and self.entity is None:
+            raise ValueError(f"features.{online[0]}.source: an online feature needs [entity]")
+        if online and self.event_time is None:
+            raise ValueError(f"features.{online[0]}.source: an online feature needs event_time")
+        if online and self.materialized is None:
+            names = ", ".join(f"features.{name}" for name in online)
+            raise ValueError(
+                f"{names}: the store holds the value of an earlier row, and nothing says of which; declare at the top "
+                'when rows are stored, e.g. materialized = { every = "1d", takes = "2h" }; or source = "request" if '
+                "the caller knows the value with the row; or a window over events"
+            )
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from data.settings import Settings
 _CASE = """name = "c{name}"
 label = "y"
 event_time = "t"
+materialized = {{ every = "1d" }}
 entity = {{ column = "e", type = "{kind}" }}
 [features]
 f = {{ type = "number", source = "online" }}

@@ -28,24 +28,23 @@ def _stored(use_case: UseCase, figures: HoldoutEvaluation) -> str:
     if not online:
         return ""
     schedule, own = use_case.materialized, figures.own_values
-    if schedule is None or own is None:
-        return (
-            f"{online}: each row's own values, which the online store does not have yet when the row is scored. The "
-            "figures are better than the service will be, unless the values hardly change; declare `materialized` to "
-            "be told as served."
-        )
+    assert schedule is not None, "online features have a schedule"
     ttl = use_case.entity.ttl if use_case.entity is not None else None
+    said = (
+        f"{online}: what the online store would have held at each row's time, materialized every {schedule.every} and "
+        f"there {schedule.takes} later{f', for at most {ttl}' if ttl else ''}. Training, all figures of this card and "
+        "the gates go by it."
+    )
+    if own is None:
+        return f"{said} The table came with it, so that the rows' own values are not known."
     served = figures.holdout.metrics
     rows = [
         ("**as served**", *(f"{served[name]:.4f}" for name in _COMPARED)),
         ("the row's own values", *(f"{own[name]:.4f}" for name in _COMPARED)),
         ("difference", *(f"{served[name] - own[name]:+.4f}" for name in _COMPARED)),
     ]
-    return (
-        f"{online}: what the online store would have held at each row's time, materialized every {schedule.every} and "
-        f"there {schedule.takes} later{f', for at most {ttl}' if ttl else ''}. Training, all figures of this card and "
-        "the gates go by it. The same model on the holdout:\n\n"
-        + markdown_table(("values of online features", *_COMPARED), rows)
+    return f"{said} The same model on the holdout:\n\n" + markdown_table(
+        ("values of online features", *_COMPARED), rows
     )
 
 

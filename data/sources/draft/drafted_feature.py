@@ -14,6 +14,7 @@ from data.sources.draft.natural_bounds import Bounds, natural_bounds
 from data.sources.draft.nominal_codes import asks_for_code
 
 _WITHIN_ENTITY = 0.1
+_RANGED = ("number", "integer")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -25,6 +26,8 @@ class DraftedFeature:
     name: str
     suspect: Suspect | None
     levels: np.ndarray
+    stored: bool = False
+    """Whether the online store is a source of it."""
 
     def with_copies(self, suspects: list[Suspect]) -> str:
         """Return the line, marked if the column ranks the label alone or is computed from one that does."""
@@ -36,14 +39,14 @@ def draft_feature(column: Column, context: Context, online: bool) -> DraftedFeat
     """Declare a column as a feature; `online` allows the online store as its source."""
     suspect = telltale(column, context)
     found = suspect.levels if suspect else levels(column, context)
-    return DraftedFeature(_feature_line(column, context, online), column.name, suspect, found)
-
-
-def _feature_line(column: Column, context: Context, online: bool) -> str:
     kind = _feature_type(column, context)
-    ranged = kind in ("number", "integer")
-    either = online and ranged and _steady(column, context)
-    parts = [f'type = "{kind}"', 'source = "either"' if either else 'source = "request"']
+    stored = online and kind in _RANGED and _steady(column, context)
+    return DraftedFeature(_feature_line(column, context, kind, stored), column.name, suspect, found, stored)
+
+
+def _feature_line(column: Column, context: Context, kind: str, stored: bool) -> str:
+    ranged = kind in _RANGED
+    parts = [f'type = "{kind}"', 'source = "either"' if stored else 'source = "request"']
     if column.missing:
         parts.append("optional = true")
     code = ranged and asks_for_code(column, context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +69,7 @@ def draft(
         raise DataError(f"{named(path)}: no column is fit to be a feature:\n{left_out}")
     lines = [*(feature.with_copies(found.suspects) for feature in found.kept), *found.left_out]
     roles["key"] = key or found.key
-    head = _head(source, name or _name(path), roles, context)
+    head = [*_head(source, name or _name(path), roles, context), *_schedule(found.kept)]
     text = "\n".join([*head, *_entity_lines(entities), *_feature_head(), *lines, *_tail(context)])
     parse_use_case(text, f"draft for {named(path)}")
     return text
@@ -200,6 +200,13 @@ def _head(source: ParquetSource, name: str, roles: dict[str, str | None], contex
     lines += [f"key = {quoted(roles['key'])}"] if roles["key"] else []
     lines += [f"event_time = {quoted(roles['time'])}"] if roles["time"] else []
     return lines
+
+
+def _schedule(features: Sequence[DraftedFeature]) -> list[str]:
+    """Return when rows are stored, which a use case with features of the online store says."""
+    if not any(feature.stored for feature in features):
+        return []
+    return ['materialized = { every = "1d", takes = "2h" }  # when are rows stored, and how long does it take?']
 
 
 def _key_type(column: Column) -> str:

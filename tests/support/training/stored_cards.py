@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data.schema.feature import Source
 from data.schema.use_case import UseCase, load_use_case
 
 STORED_CARDS = Path(__file__).with_suffix(".toml")
@@ -13,3 +14,11 @@ STORED_CARDS = Path(__file__).with_suffix(".toml")
 def stored_cards() -> UseCase:
     """Return the use case; each call makes another."""
     return load_use_case(STORED_CARDS)
+
+
+def sent_cards(**changed: object) -> UseCase:
+    """Return the use case with every feature sent by the caller, and nothing stored; `changed` are other keys."""
+    declared = stored_cards()
+    features = {name: {**feature.model_dump(), "source": Source.REQUEST} for name, feature in declared.features.items()}
+    alone = {"features": features, "entity": None, "materialized": None}
+    return UseCase.model_validate({**declared.model_dump(), **alone, **changed})

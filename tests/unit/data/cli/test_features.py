@@ -32,6 +32,7 @@ mean = { aggregate = "mean", of = "amount", window = "10s" }
 logins = { aggregate = "count", window = "1m", events = "logins" }
 ratio = { expression = "amount / mean" }
 """
+_PLAIN = 'name = "cards"\nlabel = "y"\n[features]\namount = { type = "number" }\n'
 _SWIPES = pa.table(
     {
         "id": [1, 2, 3, 4],
@@ -129,7 +130,8 @@ def test_a_table_gets_its_features_once(folder: Path, capsys: pytest.CaptureFixt
     assert _run("swipes.parquet", "out.parquet", "--events", "logins=logins.parquet") == 0
     assert _run("out.parquet", "again.parquet", "--events", "logins=logins.parquet") == 2
     assert "has its features already" in capsys.readouterr().err
-    assert run_cli(main, ["features", "swipes.parquet", "again.parquet"]) == 2
+    (folder / "cards.toml").write_text(_PLAIN)
+    assert _run("swipes.parquet", "again.parquet") == 2
     assert "no features to add" in capsys.readouterr().err
 
 

@@ -22,6 +22,7 @@ from data.schema.use_case import load_use_case
 _CASE = """name = "orders"
 label = "y"
 event_time = "at"
+materialized = {{ every = "1d" }}
 entity = {{ column = "user", type = "{}" }}
 [features]
 spent = {{ type = "number", source = "online" }}

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.errors import ConfigError
 from data.feature_views.batch_view import with_batch_view
 from data.schema.use_case import UseCase, parse_use_case
 
@@ -62,13 +60,6 @@ def test_history_is_stored_and_gets_no_row():
     table = _table([("a", 5, 1), ("b", 8, 2), ("a", 15, 3), ("b", 24, 4)])
     whole = with_batch_view(table, _use_case())
     assert with_batch_view(table.slice(2), _use_case(), table.slice(0, 2)).equals(whole.slice(2))
-
-
-def test_without_a_schedule_there_is_no_saying_what_is_stored():
-    """The key that says it is named."""
-    text = _TEXT.replace('materialized = { every = "10s", takes = "3s" }', "")
-    with pytest.raises(ConfigError, match="needs materialized"):
-        with_batch_view(_table([("a", 5, 1)]), _use_case(text))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.none() | st.integers(-5, 60), st.integers(0, 99))))

@@ -18,7 +18,7 @@ from data.schema.use_case import parse_use_case
 from data.sources.parquet import open_source
 from data.transform.event_time import DAY_US
 
-_HEAD = 'name = "orders"\nlabel = "y"\n'
+_HEAD = 'name = "orders"\nlabel = "y"\nmaterialized = { every = "1d" }\n'
 _TOML = (
     _HEAD
     + """event_time = "at"

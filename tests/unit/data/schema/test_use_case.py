@@ -11,7 +11,7 @@ from data.schema.use_case import find_use_case, load_use_case, parse_use_case
 _TEXT = """name = "loans"
 label = "repaid"
 event_time = "asked_at"
-
+materialized = { every = "1d", takes = "2h" }
 [entity]
 column = "customer"
 ttl = "12h"
@@ -81,6 +81,13 @@ age = { type = "number", derive = "age_days", column = "born", as_of = "asked_at
         ("high = 9", "high = inf", "search.space.max_depth.high (line 17): Input should be a finite number"),
         ("low = 3", "low = nan", "search.space.max_depth.low (line 17): Input should be a finite number"),
         ('event_time = "asked_at"', "", "features.income.source: an online feature needs event_time"),
+        (
+            'materialized = { every = "1d", takes = "2h" }',
+            "",
+            "features.income: the store holds the value of an earlier row, and nothing says of which; declare at the "
+            'top when rows are stored, e.g. materialized = { every = "1d", takes = "2h" }; or source = "request" if '
+            "the caller knows the value with the row; or a window over events",
+        ),
         ("income =", "repaid =", "features.repaid: the column is already the label"),
         ("income =", "customer =", "features.customer: the column is already the entity"),
         ('name = "loans"', 'name = "My Loans"', "name (line 1): String should match pattern"),

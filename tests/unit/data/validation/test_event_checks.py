@@ -114,15 +114,3 @@ def test_the_command_checks_the_events_that_it_is_given(tmp_path: Path, capsys):
     assert "r.parquet: events.reports: report: missing: 1 rows, the first 3" in capsys.readouterr().out.replace(
         "\n", " "
     )
-
-
-def test_online_features_without_a_schedule_are_noted(tmp_path: Path):
-    """What the store will not have is said with the remedy, and is no problem."""
-    text = SWIPES.replace("[features]", '[features]\nrisk = { type = "number", source = "online", default = 0 }')
-    table = swipes_table(100).append_column("risk", pa.array(np.zeros(100)))
-    head = 'entity = { column = "card" }\n'
-    said = validated(tmp_path, table, parse_use_case(head + text, "x"))
-    assert said.clean and "risk: a model learns from each row's own value" in said.notes[0]
-    assert 'materialized = { every = "1d", takes = "2h" }' in said.notes[0]
-    declared = parse_use_case('materialized = { every = "1d" }\n' + head + text, "x")
-    assert not validated(tmp_path, table, declared).notes

@@ -28,6 +28,7 @@ _CASE = """
 name = "spending"
 label = "is_fraud"
 event_time = "timestamp"
+materialized = { every = "1m" }
 entity = { column = "user_id", ttl = "30d" }
 [features]
 amount = { type = "number", source = "either" }

@@ -40,6 +40,10 @@ def _stored() -> tuple[UseCase, pa.Table]:
     return parse_use_case(_STORED, "x"), table
 
 
+def _unstored() -> UseCase:
+    return parse_use_case(_STORED.replace(', source = "online"', ""), "x")
+
+
 def _write(folder: Path, table: pa.Table, name: str = "t.parquet") -> Path:
     write_table(table, folder / name)
     return folder / name
@@ -88,14 +92,6 @@ def test_stored_values_are_those_of_earlier_rows_and_expressions_read_them(tmp_p
     assert loaded.own is not None and loaded.own.column("ratio").to_pylist() == [8, 4, 2, 1]
 
 
-def test_without_a_schedule_rows_keep_their_own_values(tmp_path: Path):
-    """What is declared today trains as it did."""
-    use_case, table = _stored()
-    loaded = load_training_table(_write(tmp_path, table), use_case.model_copy(update={"materialized": None}))
-    assert loaded.table.column("trust").equals(table.column("trust"))
-    assert loaded.own is None
-
-
 def test_a_marked_table_is_taken_as_it_is(tmp_path: Path):
     """Windows that were written are not computed again, and need no events beside the table."""
     use_case = swipes_use_case()
@@ -128,7 +124,7 @@ def test_events_that_are_not_given_or_not_needed_are_refused_by_name(tmp_path: P
             EventPaths(None, {"reports": path}),
             "--events reports: events of that name are not needed",
         ),
-        (_stored()[0].model_copy(update={"materialized": None}), EventPaths(path), "--history: nothing is computed"),
+        (_unstored(), EventPaths(path), "--history: nothing is computed"),
     ]:
         table = path if use_case.name == "swipes" else _write(tmp_path, _stored()[1], "s.parquet")
         with pytest.raises(ConfigError, match=said):

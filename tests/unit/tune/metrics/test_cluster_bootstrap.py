@@ -10,7 +10,7 @@ from data.schema.model_policy import Slice
 from data.schema.search import Metric
 from data.schema.use_case import UseCase
 from tests.support.training.models import card_table
-from tests.support.training.stored_cards import stored_cards
+from tests.support.training.stored_cards import sent_cards, stored_cards
 from tests.support.training.training_reports import finish_in_process
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.model_card import TrainingOutcome, write_card
@@ -107,8 +107,7 @@ def test_card_says_what_was_resampled():
     card, figures = told(table, CARDS)
     users = len(set(table["user_id"].to_pylist()[1600:]))
     assert f"resample the {users} different `user_id` of the holdout, each with all its rows" in card
-    lone = CARDS.model_copy(update={"entity": None, "materialized": None})
-    plain, by_rows = told(table, lone)
+    plain, by_rows = told(table, sent_cards())
     assert "resample" not in plain
     assert figures.holdout.metrics == by_rows.holdout.metrics
     assert figures.holdout.intervals != by_rows.holdout.intervals

@@ -106,14 +106,15 @@ def test_the_card_judges_what_the_store_would_have_held():
     assert flat(figures, 0.5)["own_values_pr_auc"] == figures.own_values["pr_auc"]
 
 
-def test_without_a_schedule_the_card_warns():
-    """Online features with their own values are told as better than the service will be."""
-    use_case = stored_use_case().model_copy(update={"materialized": None})
-    source, prepared, trials, model, figures = finish_in_process(stored_table(), use_case, 1)
-    gains = importance(model.booster, prepared.schema.names)
-    said = write_card(use_case, TrainingOutcome(source, prepared, model, figures, best_trial(trials), 1, gains))
-    assert "`trust`: each row's own values, which the online store does not have yet" in said
-    assert figures.own_values is None
+def test_of_a_table_with_stored_values_the_card_compares_nothing():
+    """Where the rows' own values are gone, the figures are as served and stand alone."""
+    source, prepared, trials, model, figures = finished(True)
+    gains, figures = importance(model.booster, prepared.schema.names), figures._replace(own_values=None)
+    outcome = TrainingOutcome(source, prepared, model, figures, best_trial(trials), 2, gains)
+    said = write_card(stored_use_case(), outcome)
+    assert "`trust`: what the online store would have held at each row's time, materialized every 1d" in said
+    assert "The table came with it, so that the rows' own values are not known." in said
+    assert "values of online features" not in said
 
 
 def test_the_bundle_holds_the_windows_and_knows_itself():

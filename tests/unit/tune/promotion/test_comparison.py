@@ -10,7 +10,7 @@ from data.errors import ModelNotFound
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
-from tests.support.training.stored_cards import stored_cards
+from tests.support.training.stored_cards import STORED_CARDS, stored_cards
 from tune.__main__ import main
 from tune.metrics.figures import evaluate
 from tune.promotion.comparison import compare, figure_rows, parameter_rows
@@ -136,6 +136,7 @@ def test_unknown_side_is_told(registry, unknown):
 def test_command_prints_tables_and_writes_the_picture(place, tmp_path, monkeypatch, capsys):
     """`compare` shows parameters, figures and differences, and writes a PNG; another ending is refused."""
     monkeypatch.setenv("RAYSCORE_VAR_DIR", str(place))
+    monkeypatch.setenv("RAYSCORE_USE_CASE", str(STORED_CARDS))
     picture = tmp_path / "both.png"
     assert run_cli(main, ["compare", "1", "2", "--plot", str(picture)]) == 0
     said = capsys.readouterr().out

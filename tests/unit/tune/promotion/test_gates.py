@@ -13,7 +13,7 @@ from data.schema.use_case import Split, UseCase
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
-from tests.support.training.stored_cards import stored_cards
+from tests.support.training.stored_cards import sent_cards, stored_cards
 from tune.promotion.gates import Gate, check_gates
 from tune.promotion.promotion import judge, promote
 from tune.registry.bundle import Bundle
@@ -108,9 +108,7 @@ def test_champion_judged_on_the_same_rows_is_compared():
 
 def test_champion_of_which_it_is_not_known_what_it_learned_from_proves_nothing():
     """Without event times only the very same holdout can be compared, and that is said."""
-    timeless = use_case().model_copy(
-        update={"event_time": None, "materialized": None, "split": Split(strategy="random")}
-    )
+    timeless = sent_cards(event_time=None, split=Split(strategy="random"), gates=use_case().gates)
     champion = train_bundle(card_table(), timeless)
     assert champion.manifest.learned_until_us is None
     row = gate(AGAINST, timeless, card_bundle(), champion)

@@ -80,6 +80,7 @@ def test_draft_is_a_valid_use_case(text):
     assert (use_case.label, use_case.event_time, use_case.key) == ("bought", "when", "order_id")
     assert use_case.entity is not None
     assert use_case.entity.column == "customer"
+    assert use_case.materialized is not None, "what the store may hold has a schedule"
     assert use_case.strategy == "time"
 
 
@@ -202,6 +203,7 @@ def test_without_entity_everything_comes_from_the_request(path):
     """Without an entity there is no online feature, and without a time the split is at random."""
     use_case = parse_use_case(draft(path, "bought"), "draft")
     assert not use_case.schema_.online
+    assert use_case.materialized is None
     assert use_case.strategy == "random"
 
 
