@@ -10,22 +10,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+
 from data.cli.options import add_events, add_source, events_of, use_case_of
-from data.cli.terminal import EXIT_REFUSED, note_all, progress, say
+from data.cli.terminal import EXIT_REFUSED, note, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import runner
-from data.feature_views.event_tables import EventFiles, open_events, read_events, said_of, sources_beside
-from data.feature_views.table_mark import marked
+from data.feature_views.event_tables import EventFiles, EventTables, open_events, read_events, said_of, sources_beside
+from data.feature_views.table_mark import holds_stored, marked
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import atomic_file, write_table
 from data.sources.filesystems import absolute, named
-from data.sources.parquet import ParquetSource, open_source
+from data.sources.parquet import ParquetSource, open_source, read_source
 from data.validation import report, validation
 from data.validation.bad_rows import bad_row_numbers, bad_rows
 from data.validation.column_types import check_source
 from data.validation.event_checks import beside_event_problems
 from data.validation.event_columns import check_event_files
 from data.validation.model_coverage import TrainedModel
+from data.validation.stored_values import MOST_ROWS, StoredValues, stored_columns, stored_values
 
 _EXAMPLE = "example: rayscore validate transactions.parquet --report report.html"
 
@@ -55,7 +58,7 @@ def validate(args: argparse.Namespace, find_model: Callable[[UseCase], TrainedMo
 
     Raises:
         ConfigError: the use case or the report's name is wrong.
-        DataError: the table cannot be read, or lacks a column.
+        DataError: the table cannot be read, lacks a column, or has stored values of other declarations.
         ModelError: as `find_model` raises.
     """
     use_case = use_case_of(args)
@@ -66,7 +69,9 @@ def validate(args: argparse.Namespace, find_model: Callable[[UseCase], TrainedMo
         report.check_name(args.report)
     model = find_model(use_case)
     done = _checked(source, use_case, model)
-    done.whole += _problems_of(events, use_case)
+    tables = read_events(events, use_case)
+    done.whole += _problems_of(events, tables, use_case)
+    done.stored = _stored(source, tables.history, use_case)
     say(report.summary(done))
     if args.report:
         _write_report(args.report, source, done)
@@ -96,9 +101,19 @@ def _open_events(args: argparse.Namespace, source: ParquetSource, use_case: UseC
     return events
 
 
-def _problems_of(events: EventFiles, use_case: UseCase) -> list[str]:
+def _stored(source: ParquetSource, history: pa.Table | None, use_case: UseCase) -> StoredValues | None:
+    """Hold the rows' own values against what the store would have had, where the table has both."""
+    if not use_case.joins_stored or holds_stored(source.schema, use_case, named(source.path)):
+        return None
+    rows = source.rows + (history.num_rows if history is not None else 0)
+    if rows > MOST_ROWS:
+        note(f"what the online store would have held is not looked at: {rows:,} rows are more than {MOST_ROWS:,}")
+        return None
+    return stored_values(read_source(source, stored_columns(use_case)), use_case, history)
+
+
+def _problems_of(events: EventFiles, tables: EventTables, use_case: UseCase) -> list[str]:
     now_us = time.time_ns() // 1000
-    tables = read_events(events, use_case)
     return [
         f"{named(events.others[name].path)}: {text}"
         for name, table in tables.others.items()

@@ -9,6 +9,7 @@ from data.errors import DataError
 from data.validation import coverage_report
 from data.validation.bad_rows import bad_row_numbers
 from data.validation.hits import BAD_ROWS_KEPT
+from data.validation.stored_values import HEADER
 from data.validation.validation import ColumnSummary, Validation
 
 _STYLE = """
@@ -46,6 +47,7 @@ def summary(validation: Validation) -> str:
     lines += [f"  {text}" for text in validation.whole]
     lines += [f"  {column}: {reason}: {count} rows" for column, reason, count, _ in _problems(validation)]
     lines += [f"note: {text}" for text in validation.notes]
+    lines += validation.stored.lines() if validation.stored else []
     if validation.coverage:
         lines += coverage_report.lines(validation, validation.coverage)
     return "\n".join(lines)
@@ -93,6 +95,8 @@ def _sections(validation: Validation) -> list[tuple[str, list[str], _Rows]]:
     if covered := validation.coverage:
         title = f"Against {covered.model.title}"
         sections.append((title, coverage_report.HEADER, coverage_report.rows(validation, covered)))
+    if stored := validation.stored:
+        sections.append((stored.title.capitalize(), HEADER, stored.rows()))
     return [
         *sections,
         ("Label", ["value", "rows", "share"], _labels(validation)),

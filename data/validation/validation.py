@@ -34,6 +34,7 @@ from data.validation.event_checks import own_event_checks
 from data.validation.hits import BAD_ROWS_KEPT, Hits, add_hits, hits_of
 from data.validation.model_coverage import BlockCoverage, ModelCoverage, TrainedModel, cover, merge_coverage
 from data.validation.row_checks import OUT_OF_ORDER, Check, numeric, row_checks, wordy
+from data.validation.stored_values import StoredValues
 
 _REPEATED = "repeats the key of an earlier row"
 
@@ -104,6 +105,8 @@ class Validation:
     bad_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     coverage: ModelCoverage | None = None
     """What a model does not know, where the table is held against one. Blind rows are no bad rows."""
+    stored: StoredValues | None = None
+    """How often the online store would not have held a row's own values; None where nothing is stored."""
 
     @property
     def clean(self) -> bool:
@@ -188,7 +191,6 @@ def merge(
         validation.whole.append(
             f"label '{use_case.label}' has one class only: every row is {next(iter(validation.labels))}"
         )
-    validation.notes += own_values_notes(use_case)
     for name, numbers in merge_numbers(part.numbers for part in parts).items():
         _add_merged(validation, name, numbers, source.schema.field(name).type)
     if model:
@@ -196,18 +198,6 @@ def merge(
         validation.coverage = merge_coverage(model, use_case, covered)
         validation.whole += validation.coverage.problems()
     return validation
-
-
-def own_values_notes(use_case: UseCase) -> list[str]:
-    """Say what a service will not have of the online features that training takes from the row itself, if any."""
-    online = [feature.name for feature in use_case.schema_.online]
-    if not online or use_case.materialized is not None:
-        return []
-    return [
-        f"{', '.join(online)}: a model learns from each row's own value, which the online store does not have when the "
-        "row is scored: it has that of an earlier row, or none. Figures will be better than the service; declare when "
-        'rows are stored, e.g. materialized = { every = "1d", takes = "2h" }, to learn and judge as served'
-    ]
 
 
 def _add_merged(validation: Validation, name: str, numbers: DistinctNumbers, kind: pa.DataType) -> None:
