@@ -13,8 +13,11 @@ from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from data.errors import ConfigError, StoreError
+from data.event_store.tile_work import TileWork
 from data.feature_views.event import Event, OwnEvent
-from data.feature_views.online_windows import Slice, StoredEvent
+from data.feature_views.event_line import StoredEvent
+from data.feature_views.online_windows import Slice
+from data.feature_views.tiles import Tile
 from data.schema.event_source import EventSource
 from data.settings import Settings
 
@@ -26,6 +29,7 @@ __all__ = [
     "OwnEvent",
     "RowEvents",
     "RowQuery",
+    "TileWork",
     "check_storable",
     "is_storable",
     "open_events",
@@ -68,11 +72,18 @@ class RowEvents(NamedTuple):
     outcomes: tuple[EventOutcome, ...]
     """For each own event that was to be recorded, what became of it."""
     events: tuple[Sequence[StoredEvent], ...]
-    """For each slice the stored events up to the row's time, each key once, ascending in time and key."""
+    """For each slice the stored events up to the row's time, each key once, ascending in time and key, but those in
+    tiles."""
+    tiles: tuple[Sequence[Tile], ...] = ()
+    """For each slice the tiles that stand for further events, as `WindowPlan.compute` takes them; () when there are
+    none in any."""
 
 
 class EventStore(Protocol):
     """The events of one use case. Reads take many rows and keep their order."""
+
+    tile_work: TileWork
+    """What tiles were read and made since the store was opened; stays at 0 in a store without tiles."""
 
     async def fetch(
         self, slices: Sequence[Slice], rows: Sequence[RowQuery], timeout_s: float = math.inf

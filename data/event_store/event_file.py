@@ -14,6 +14,7 @@ from typing import NoReturn
 from urllib.parse import quote
 
 from data.errors import StoreError, StoreUnavailable
+from data.event_store import tile_table
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS event_sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
@@ -29,6 +30,7 @@ _TABLES = (
   key BLOB NOT NULL, known_us INTEGER NOT NULL, payload BLOB NOT NULL,
   PRIMARY KEY (source, entity, entity_key, time_us, key)
 ) WITHOUT ROWID""",
+    *tile_table.CREATE,
 )
 _CACHE_KIB = 131_072
 _OUT_OF_REACH = ("locked", "busy", "unable to open", "closed")

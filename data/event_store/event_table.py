@@ -14,11 +14,15 @@ from typing import Any, NamedTuple
 import msgpack
 
 from data.event_store import EventOutcome
+from data.event_store.tile_table import Place, Span, TileTable
 from data.feature_views.event import Event
-from data.feature_views.online_windows import StoredEvent
+from data.feature_views.event_line import StoredEvent
 
 _READ = """SELECT time_us, key, known_us, payload FROM entity_events
 WHERE source = ? AND entity = ? AND entity_key = ? AND time_us > ? AND time_us <= ? ORDER BY time_us, key"""
+_NTH = """SELECT time_us FROM entity_events
+WHERE source = ? AND entity = ? AND entity_key = ? AND time_us >= ? AND time_us < ? ORDER BY time_us, key
+LIMIT 1 OFFSET ?"""
 _FIND = "SELECT time_us, known_us, entities, payload FROM events WHERE source = ? AND key = ?"
 _PUT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)"
 # `met` is a function of ours, called where the key is there already: it notes the place of the event, and is 0.
@@ -29,6 +33,7 @@ _DROP_ENTITY = """DELETE FROM entity_events
 WHERE source = ? AND entity = ? AND entity_key = ? AND time_us = ? AND key = ?"""
 _OLD = "SELECT key FROM events WHERE source = ? AND key > ? AND time_us < ? ORDER BY key LIMIT ?"
 _DROP = "DELETE FROM events WHERE source = ? AND key = ?"
+_TIME_OF = "SELECT time_us FROM events WHERE source = ? AND key = ?"
 _AHEAD_US = 5 * 60 * 1_000_000
 
 _stored = partial(tuple.__new__, StoredEvent)  # a third of what a call of the class costs
@@ -59,6 +64,7 @@ class EventTable:
         self._met: list[int] = []
         self._pack = msgpack.Packer().pack  # `msgpack.packb` makes one for every call
         connection.create_function("met", 1, self._met.append)
+        self.tiles = TileTable(connection)
 
     def read(self, source: str, entity: int, key: str, after_us: int, until_us: int) -> list[StoredEvent]:
         """Return the events of an entity in (after_us, until_us], ascending in time and key."""
@@ -67,6 +73,24 @@ class EventTable:
             return [*map(_stored, self.connection.execute(_READ, span))]
         except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry: no such key can be stored
             return []
+
+    def place(self, source: str, entity: int, key: str, made_by: str) -> Place:
+        """Return the place of an entity's tiles."""
+        return Place(self._numbers[source], entity, key, made_by)
+
+    def read_span(self, place: Place, span: Span) -> list[StoredEvent]:
+        """Return the events of an entity in a span of time, ascending in time and key."""
+        return [*map(_stored, self.connection.execute(_READ, (*place[:3], span.start_us - 1, span.end_us - 1)))]
+
+    def nth_us(self, place: Place, span: Span, number: int) -> int | None:
+        """Return the time of an entity's n-th event in a span, None when it has fewer."""
+        found = self.connection.execute(_NTH, (*place[:3], *span, number - 1)).fetchone()
+        return None if found is None else found[0]
+
+    def time_of(self, source: str, key: bytes) -> int | None:
+        """Return the time of an event, None when there is none of this key."""
+        found = self.connection.execute(_TIME_OF, (self._numbers[source], key)).fetchone()
+        return None if found is None else found[0]
 
     def prepare(self, source: str, events: Sequence[Event]) -> Prepared:
         """Make events ready to be stored by `put_many`."""
@@ -89,6 +113,7 @@ class EventTable:
             taken = [event for at, event in enumerate(prepared.events) if at not in seen]
             entity_rows = self._entity_rows(self._numbers[prepared.source], taken)
         self.connection.executemany(_PUT_ENTITY, entity_rows)
+        self.tiles.unfold(entity_rows)
         for at in met:
             outcomes[at] = self.put(prepared.source, prepared.events[at])[0]
         return outcomes
@@ -114,8 +139,10 @@ class EventTable:
             self._drop_entities(number, event.key, time_us, entities)
         row = (number, event.key, event.time_us, event.known_us, packed, event.payload)
         self.connection.execute(_PUT, row)
-        for entity_row in self._entity_rows(number, (event,)):
+        entity_rows = self._entity_rows(number, (event,))
+        for entity_row in entity_rows:
             self.connection.execute(_PUT_ENTITY, entity_row)
+        self.tiles.unfold(entity_rows)
         return EventOutcome.TAKEN if found is None else EventOutcome.REVISED, event.time_us
 
     def old_keys(self, source: str, before_us: int, after: bytes, limit: int) -> list[bytes]:
@@ -147,9 +174,13 @@ class EventTable:
         self.connection.execute("UPDATE event_clock SET latest_us = ?", (time_us,))
 
     def _drop_entities(self, number: int, key: bytes, time_us: int, entities: bytes) -> None:
-        for at, entity_key in enumerate(msgpack.unpackb(entities)):
-            if entity_key is not None:
-                self.connection.execute(_DROP_ENTITY, (number, at, entity_key, time_us, key))
+        rows = [
+            (number, at, entity_key, time_us, key)
+            for at, entity_key in enumerate(msgpack.unpackb(entities))
+            if entity_key is not None
+        ]
+        self.connection.executemany(_DROP_ENTITY, rows)
+        self.tiles.unfold(rows)
 
     def _entity_rows(self, number: int, events: Sequence[Event]) -> list[tuple[Any, ...]]:
         rows = [

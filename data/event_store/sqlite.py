@@ -18,6 +18,9 @@ from data.event_store.event_file import EventFile, is_locked
 from data.event_store.event_table import EventTable
 from data.event_store.followed_table import FollowedTable
 from data.event_store.log_keeper import LogKeeper
+from data.event_store.tile_folder import TileFolder
+from data.event_store.tile_work import TileWork
+from data.event_store.tiled_slice import TiledSlice, TileRules, read_slice, tile_job
 from data.feature_views.event import Event
 from data.feature_views.online_windows import Slice
 from data.schema.event_source import EventSource
@@ -25,6 +28,7 @@ from data.schema.event_source import EventSource
 _SPIN_S = 0.0005
 _POLL_S = 0.001
 _FEWEST, _MOST = 500, 8_000
+_FOLD_WAIT_S = 0.5
 
 
 class SqliteEvents:
@@ -37,6 +41,9 @@ class SqliteEvents:
     the write lock it waits on the loop's clock, so that other work goes on. A file that is deleted or replaced while
     open (with its -wal and -shm files: they belong to it) is noticed within a second.
 
+    An entity with very many events in a slice gets tiles (`data.feature_views.tiles`): a thread makes them after a read
+    that found too many events, and later reads take them in place of events.
+
     Args:
         path: the database file.
         use_case: name of the use case; part of the name of its sources in the file.
@@ -44,6 +51,7 @@ class SqliteEvents:
         create: create folder, file and tables when they do not exist.
         lock_wait_s: how long a call waits for another writer, in seconds.
         clock: returns the time in microseconds since 1970 UTC, for rows that come without one.
+        rules: which entities have tiles, and how large these are; None for those of `TileRules`.
 
     Raises:
         StoreUnavailable: there is no such file or it cannot be opened.
@@ -59,8 +67,10 @@ class SqliteEvents:
         create: bool = False,
         lock_wait_s: float = 10.0,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        rules: TileRules | None = None,
     ) -> None:
         self._closed = False
+        self.tile_work = TileWork()
         self._keeper: LogKeeper | None = None
         self._file = EventFile(path, lock_wait_s)
         self._names = {name: f"{use_case}.{name}@{source.fingerprint}" for name, source in sources.items()}
@@ -69,6 +79,8 @@ class SqliteEvents:
         self._clock = clock
         self._reading = FollowedTable(self._file, self._names, wait_s=0.0)  # on the event loop
         self._writing = FollowedTable(self._file, self._names, lock_wait_s)
+        self._rules = rules = rules or TileRules()
+        self._folder = TileFolder(FollowedTable(self._file, self._names, _FOLD_WAIT_S), rules, self.tile_work)
         self._write_lock = threading.Lock()
         try:
             if create:
@@ -89,7 +101,7 @@ class SqliteEvents:
         recorded before keeps the time it had.
         """
         check_storable([own.event for row in rows for own in row.own if own.record])
-        places = [(each.source, self._entities[each.source].index(each.entity), each.reach_us) for each in slices]
+        places = [(each, self._entities[each.source].index(each.entity)) for each in slices]
         recording = any(own.record for row in rows for own in row.own)
         try:
             if not recording:
@@ -148,6 +160,7 @@ class SqliteEvents:
     def close(self) -> None:
         """Close the connections and end the thread; calling it twice is fine."""
         self._closed = True
+        self._folder.stop()
         if self._keeper is not None:
             self._keeper.stop()
             self._keeper = None
@@ -200,11 +213,22 @@ class SqliteEvents:
         time_us: int | None,
     ) -> RowEvents:
         now_us = table.next_us(self._clock()) if time_us is None else time_us
-        events = tuple(
-            [] if key is None else table.read(source, entity, key, now_us - reach_us, now_us)
-            for (source, entity, reach_us), key in zip(places, row.entities, strict=True)
-        )
-        return RowEvents(now_us, outcomes, events)
+        found = [
+            TiledSlice([], [], 1) if key is None else self._read_slice(table, place, key, row, now_us)
+            for place, key in zip(places, row.entities, strict=True)
+        ]
+        tiles = tuple(each.tiles for each in found) if any(each.tiles for each in found) else ()
+        return RowEvents(now_us, outcomes, tuple(each.events for each in found), tiles)
+
+    def _read_slice(self, table: EventTable, place: _Place, key: str, row: RowQuery, now_us: int) -> TiledSlice:
+        wanted, entity = place
+        found = read_slice(table, wanted, entity, key, row, now_us)
+        self.tile_work.tiles_read += len(found.tiles)
+        if self._rules.wanted(len(found.events), len(found.tiles), found.spans):
+            job = tile_job(table, wanted, entity, key, now_us, self._clock() - self._rules.settle_us)
+            if job is not None:
+                self._folder.offer(job)
+        return found
 
     def _opened(self, table: FollowedTable) -> EventTable:
         if self._closed:
@@ -217,7 +241,7 @@ class SqliteEvents:
         self._file.fail(action, exc)
 
 
-_Place = tuple[str, int, int]
+_Place = tuple[Slice, int]
 _Result = TypeVar("_Result")
 
 

@@ -12,7 +12,8 @@ from data.errors import DamagedRow, StoreError, StoreUnavailable
 from data.event_store import EventOutcome, EventStore, RowEvents, RowQuery, open_events
 from data.event_store.event_stats import EventCounts, EventStats
 from data.feature_views.event import Event
-from data.feature_views.online_windows import StoredEvent, WindowPlan
+from data.feature_views.event_line import StoredEvent
+from data.feature_views.online_windows import WindowPlan
 from data.settings import Settings
 from ray_app.inference.store_opening import StoreOpening
 from ray_app.monitoring.histogram import FINE_SECONDS, Histogram
@@ -128,9 +129,11 @@ class EventWindows:
 
     def _compute(self, query: RowQuery, found: RowEvents) -> RowWindows:
         newest_us = max((_newest_us(each, found.time_us, query.key) for each in found.events), default=-math.inf)
+        tiles = (tile.last_us for each in found.tiles for tile in each if tile.last_us is not None)
+        newest_us = max(newest_us, max(tiles, default=-math.inf))
         newest = None if math.isinf(newest_us) else int(newest_us)
         try:
-            computed = self._plan.compute(found.events, found.time_us, query.key, query.own)
+            computed = self._plan.compute(found.events, found.time_us, query.key, query.own, found.tiles)
         except DamagedRow:
             missing = [math.nan] * len(self._plan.features)
             return RowWindows(found.time_us, missing, [0] * len(missing), newest, found.outcomes, damaged=True)

@@ -12,7 +12,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import Statement
 
 from data.errors import StoreUnavailable
-from data.event_store import EventOutcome, RowEvents, RowQuery, check_storable, is_storable
+from data.event_store import EventOutcome, RowEvents, RowQuery, TileWork, check_storable, is_storable
 from data.event_store.cassandra.event_rows import CREATE, SET_BY_STORE_US, TABLE, EventRows, events_of
 from data.event_store.cassandra.query_answers import QueryAnswers
 from data.feature_views.event import Event
@@ -76,6 +76,7 @@ class CassandraEvents:
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._closed = True
+        self.tile_work = TileWork()
         self._where = place(settings)
         self._clock = clock
         self._latest_us = 0
