@@ -21,7 +21,7 @@ class EventMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the metric families with their values now."""
-        return [*self._of_store(), *self._of_sources()]
+        return [*self._of_store(), *self._of_tiles(), *self._of_sources()]
 
     def _of_store(self) -> list[Metric]:
         labels, values, windows = ["replica"], [self._replica], self._windows
@@ -38,6 +38,18 @@ class EventMetrics(Collector):
         seconds = family("rayscore_event_fetch_seconds", text, labels, {series: windows.seconds})
         read = family("rayscore_row_events", "Events that were read for a row.", labels, {series: windows.events_read})
         return [is_open, failures, seconds, read]
+
+    def _of_tiles(self) -> Iterable[Metric]:
+        work = self._windows.tile_work
+        for name, text, value in (
+            ("rayscore_event_tiles_read", "Tiles that were read in place of events.", work.tiles_read),
+            ("rayscore_event_tiles_folded", "Tiles that were made.", work.tiles_folded),
+            ("rayscore_event_tiles_events_folded", "Events that were folded into tiles.", work.events_folded),
+            ("rayscore_event_tiles_fold_seconds", "Time spent on making tiles, in seconds.", work.fold_seconds),
+        ):
+            metric = CounterMetricFamily(name, text, labels=["replica"])
+            metric.add_metric([self._replica], value)
+            yield metric
 
     def _of_sources(self) -> list[Metric]:
         labels = ["replica", "source"]

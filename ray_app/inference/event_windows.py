@@ -11,6 +11,7 @@ from functools import partial
 from data.errors import DamagedRow, StoreError, StoreUnavailable
 from data.event_store import EventOutcome, EventStore, RowEvents, RowQuery, open_events
 from data.event_store.event_stats import EventCounts, EventStats
+from data.event_store.tile_work import TileWork
 from data.feature_views.event import Event
 from data.feature_views.event_line import StoredEvent
 from data.feature_views.online_windows import WindowPlan
@@ -64,6 +65,11 @@ class EventWindows:
     def is_open(self) -> bool:
         """True once the store has been opened."""
         return self._opening.is_open
+
+    @property
+    def tile_work(self) -> TileWork:
+        """The work of the store's tiles in this process; nothing while the store is not open."""
+        return self._opening.store.tile_work if self.is_open else TileWork()
 
     def counts(self) -> dict[str, EventCounts]:
         """What came to the store by this process, by source; and the newest event that it stored or read."""

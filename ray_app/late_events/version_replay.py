@@ -110,7 +110,9 @@ class VersionReplay:
             StoreError: the store answered with an error.
         """
         queries = [each.row.query for each in decisions if each.row.query is not None]
-        found = asyncio.run(self._store.fetch(self.plan.slices, queries)) if queries else []
+        # Without tiles: what came late is found among the events themselves.
+        slices = [wanted._replace(tiles=None) for wanted in self.plan.slices]
+        found = asyncio.run(self._store.fetch(slices, queries)) if queries else []
         reviewed = [self._review(*each, now_us) for each in zip(decisions, queries, found, strict=True)]
         return self._scored(reviewed)
 
