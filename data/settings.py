@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     admin_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     """Bearer token of the admin API, at least 16 characters; without one the admin API is disabled."""
     events_token: Annotated[SecretStr, Field(min_length=16)] | None = None
-    """Bearer token of `POST /events`, at least 16 characters; without one it is disabled."""
+    """Bearer token of `POST /events` and of proofs in time, at least 16 characters; without one both are disabled."""
 
     prediction_log_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the answers that the prediction log keeps; 0 and no share of positives: no log."""

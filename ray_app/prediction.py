@@ -16,7 +16,8 @@ class Row(NamedTuple):
 
     `entity` is the key in the online store and `key` the row's own id, None when not sent; `encoded` has one float
     per feature in schema order, None where the request has no value; `values` are the values as they were sent;
-    `query` says what the row's windows need, None for a model without windows.
+    `query` says what the row's windows need, None for a model without windows. `replayed_us` is set for a row that is
+    answered from scratch stores: its time in microseconds since 1970 UTC, at which the age of what is stored is judged.
     """
 
     entity: str | None
@@ -24,6 +25,7 @@ class Row(NamedTuple):
     encoded: list[float | None]
     values: dict[str, Any]
     query: RowQuery | None = None
+    replayed_us: int | None = None
 
     @property
     def records(self) -> bool:

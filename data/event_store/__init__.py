@@ -19,6 +19,7 @@ from data.feature_views.event_line import StoredEvent
 from data.feature_views.online_windows import Slice
 from data.feature_views.tiles import Tile
 from data.schema.event_source import EventSource
+from data.schema.scratch_name import scratch_file
 from data.settings import Settings
 
 _KEY_BYTES = 30_000
@@ -111,6 +112,15 @@ class EventStore(Protocol):
         """Remove a source's events with a time before `before_us`; returns how many, or 0 where the store does it."""
         ...
 
+    def empty(self) -> None:
+        """Remove every event of a scratch store.
+
+        Raises:
+            StoreError: the store is a live one (`data.schema.scratch_name`), which stays as it is.
+            StoreUnavailable: the store could not be reached; emptying it again is safe.
+        """
+        ...
+
     async def ping(self) -> None:
         """Raise StoreUnavailable when the store does not answer."""
         ...
@@ -158,7 +168,7 @@ def open_events(
 
     Args:
         settings: `store` selects the driver; `events_file` or the `cassandra_*` fields locate it.
-        use_case: name of the use case (`UseCase.name`).
+        use_case: name of the use case (`UseCase.name`), or the `scratch_name` of it.
         sources: its sources of events by name.
         keep_us: age, counted from its time, past which no window reads an event, in microseconds (the largest
             `reach_us` of `WindowPlan.slices`); Cassandra drops it then. None keeps events for ever.
@@ -173,7 +183,7 @@ def open_events(
     if settings.store == "sqlite":
         from data.event_store.sqlite import SqliteEvents
 
-        return SqliteEvents(settings.events_path, use_case, sources, create=create)
+        return SqliteEvents(scratch_file(settings.events_path, use_case), use_case, sources, create=create)
     if settings.store == "cassandra":
         from data.event_store.cassandra.store import CassandraEvents
 

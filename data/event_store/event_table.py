@@ -34,6 +34,7 @@ WHERE source = ? AND entity = ? AND entity_key = ? AND time_us = ? AND key = ?""
 _OLD = "SELECT key FROM events WHERE source = ? AND key > ? AND time_us < ? ORDER BY key LIMIT ?"
 _DROP = "DELETE FROM events WHERE source = ? AND key = ?"
 _TIME_OF = "SELECT time_us FROM events WHERE source = ? AND key = ?"
+_EMPTY = "DELETE FROM {} WHERE source IN (SELECT number FROM event_sources WHERE substr(name, 1, ?) = ?)"
 _AHEAD_US = 5 * 60 * 1_000_000
 
 _stored = partial(tuple.__new__, StoredEvent)  # a third of what a call of the class costs
@@ -160,6 +161,12 @@ class EventTable:
                 self.connection.execute(_DROP, (number, key))
                 dropped += 1
         return dropped
+
+    def empty(self, prefix: str) -> None:
+        """Remove the events of all sources whose name in the file begins so, those of other declarations too."""
+        self.tiles.empty(prefix)
+        for table in ("entity_events", "events"):
+            self.connection.execute(_EMPTY.format(table), (len(prefix), prefix))
 
     def next_us(self, clock_us: int) -> int:
         """Return the clock's time, or if it is not later the one after the last that was given out.

@@ -24,6 +24,7 @@ from data.event_store.tiled_slice import TiledSlice, TileRules, read_slice, tile
 from data.feature_views.event import Event
 from data.feature_views.online_windows import Slice
 from data.schema.event_source import EventSource
+from data.schema.scratch_name import require_scratch
 
 _SPIN_S = 0.0005
 _POLL_S = 0.001
@@ -72,6 +73,7 @@ class SqliteEvents:
         self._closed = False
         self.tile_work = TileWork()
         self._keeper: LogKeeper | None = None
+        self._use_case = use_case
         self._file = EventFile(path, lock_wait_s)
         self._names = {name: f"{use_case}.{name}@{source.fingerprint}" for name, source in sources.items()}
         self._entities = {name: [entity.name for entity in source.entities] for name, source in sources.items()}
@@ -149,6 +151,18 @@ class SqliteEvents:
             except sqlite3.Error as exc:
                 self._failed("write", exc)
         return removed
+
+    def empty(self) -> None:
+        """Remove all events of a scratch store; see `EventStore`. Blocks."""
+        require_scratch(self._use_case)
+        with self._write_lock:
+            try:
+                table = self._opened(self._writing)
+                with table.connection:
+                    _begin(table)
+                    table.empty(f"{self._use_case}.")
+            except sqlite3.Error as exc:
+                self._failed("empty", exc)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable or StoreError when the file cannot be read."""

@@ -46,6 +46,10 @@ WHERE line = ? AND start_us >= ? AND end_us <= ? AND start_us < ? ORDER BY start
 _SPANS = """SELECT start_us, end_us FROM tiles
 WHERE line = ?1 AND start_us < ?3 AND end_us > ?2
 AND start_us >= coalesce((SELECT max(start_us) FROM tiles WHERE line = ?1 AND start_us <= ?2), ?2) ORDER BY start_us"""
+_EMPTY = """DELETE FROM tiles WHERE line IN (
+  SELECT line.number FROM tile_lines AS line JOIN event_sources AS source ON source.number = line.source
+  WHERE substr(source.name, 1, ?) = ?
+)"""
 _PUT = "INSERT INTO tiles VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -153,6 +157,11 @@ class TileTable:
     def parts(self, line: int, span: Span) -> list[FoldedTile]:
         """Return the tiles of a line inside of a span."""
         return [FoldedTile(*row) for row in self._connection.execute(_PARTS, (line, *span, span.end_us))]
+
+    def empty(self, prefix: str) -> None:
+        """Remove the tiles of all sources whose name in the file begins so."""
+        if self._exist:
+            self._connection.execute(_EMPTY, (len(prefix), prefix))
 
     def put(self, line: int, tile: FoldedTile) -> None:
         """Store a tile, where the line has none."""

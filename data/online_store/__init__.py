@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from data.errors import ConfigError, StoreError
+from data.schema.scratch_name import scratch_file
 from data.settings import Settings
 
 _KEY_BYTES = 65_535
@@ -72,6 +73,15 @@ class OnlineStore(Protocol):
         """
         ...
 
+    def empty(self) -> None:
+        """Remove every row of a scratch view.
+
+        Raises:
+            StoreError: the view is a live one (`data.schema.scratch_name`), which stays as it is.
+            StoreUnavailable: the store could not be reached; emptying it again is safe.
+        """
+        ...
+
     async def ping(self) -> None:
         """Raise StoreUnavailable when the store does not answer."""
         ...
@@ -116,7 +126,7 @@ def open_store(settings: Settings, view: str, ttl_seconds: int | None = None, *,
 
     Args:
         settings: `store` selects the driver; the `sqlite_*` or `cassandra_*` fields locate it.
-        view: name of the feature view (`UseCase.view`).
+        view: name of the feature view (`UseCase.view`), or the `scratch_name` of it.
         ttl_seconds: age, counted from the event time, past which the store may drop a row and may refuse it as
             expired; None keeps rows for ever.
         create: create the file or table when it does not exist; for writers only.
@@ -130,7 +140,7 @@ def open_store(settings: Settings, view: str, ttl_seconds: int | None = None, *,
     if settings.store == "sqlite":
         from data.online_store.sqlite import SqliteStore
 
-        return SqliteStore(settings.sqlite_path, view, create=create)
+        return SqliteStore(scratch_file(settings.sqlite_path, view), view, create=create)
     if settings.store == "cassandra":
         from data.online_store.cassandra.store import CassandraStore
 

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from data.errors import StoreError, StoreUnavailable
 from data.online_store import Outcome, StoredRow, check_storable, is_storable
+from data.schema.scratch_name import require_scratch
 
 _TABLE = """CREATE TABLE IF NOT EXISTS feature_rows (
   entity TEXT NOT NULL, view TEXT NOT NULL, event_us INTEGER NOT NULL, payload BLOB NOT NULL,
@@ -32,6 +33,7 @@ _WRITE = """INSERT INTO feature_rows (entity, view, event_us, payload) VALUES (?
 ON CONFLICT (entity, view) DO UPDATE SET event_us = excluded.event_us, payload = excluded.payload
 WHERE CASE WHEN excluded.event_us > feature_rows.event_us THEN 1
   ELSE met(?5, excluded.event_us = feature_rows.event_us, excluded.payload = feature_rows.payload) END"""
+_EMPTY = "DELETE FROM feature_rows WHERE view = ?"
 _MATERIALIZE = "write rows first: `rayscore materialize`"
 _READ_WAIT_S = 0.005  # a reader waits on the event loop, so it may wait no longer than this
 _FILE_CHECK_S = 1.0
@@ -123,6 +125,15 @@ class SqliteStore:
             except sqlite3.Error as exc:
                 self._fail("write", exc)
         return outcomes
+
+    def empty(self) -> None:
+        """Remove all rows of a scratch view; see `OnlineStore`. Blocks."""
+        require_scratch(self._view)
+        with self._write_lock:
+            try:
+                self._open_writer().execute(_EMPTY, (self._view,))
+            except sqlite3.Error as exc:
+                self._fail("empty", exc)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable or StoreError when the file cannot be read."""

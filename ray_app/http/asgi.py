@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from data.settings import Settings
+from ray_app.http.bearer_token import BearerToken
 from ray_app.http.content_coding import decompress, read_coding
 from ray_app.http.cors import Cors
 from ray_app.http.disconnect import DisconnectWatch
 from ray_app.http.predict_handler import PredictHandler
-from ray_app.http.request_options import read_options, read_request_id
+from ray_app.http.request_options import SCRATCH, read_options, read_request_id
 from ray_app.inference.model_versions import ModelVersions
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.protocol import json_body, responses
@@ -70,6 +71,9 @@ class PredictApp:
         self._readiness = readiness
         self._routes = routes
         self._body_timeout_s = body_timeout_s
+        self._scratch_token = BearerToken(
+            settings.events_token, f"The header {SCRATCH.decode()}", "RAYSCORE_EVENTS_TOKEN"
+        )
         self._cors = Cors(settings.cors_allowed) if settings.cors_allowed else None
         self._known = {PATH, "/health", "/ready", *routes, *versions.view.champion.pages}
         metrics.watch_queue(lambda: versions.waiting, settings.queue_limit)
@@ -154,6 +158,9 @@ class PredictApp:
         observation = self._handler.begin()
         try:
             options = read_options(headers, scope["query_string"], self._timeout_s, request_id)
+            if options.scratch:
+                observation = None
+                self._scratch_token.require(headers.get(b"authorization", b""))
             body = await self._body(headers, receive, self._settings.max_body_bytes)
             if body is None:
                 return

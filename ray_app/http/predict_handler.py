@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray_app.http.request_options import RequestOptions
+from ray_app.inference.micro_batching import MicroBatcher
 from ray_app.inference.model_versions import LoadedVersion, ModelVersions, VersionsView
 from ray_app.inference.observers import Answered, Failed, Observer
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
@@ -77,12 +78,13 @@ class PredictHandler:
             return await self._answer_many(view, decoded, request_id, options, observation)
         loaded = view.choose(decoded, request_id, options.version)
         try:
-            row = loaded.parser.parse(decoded, options.event_key)
-            (prediction,) = await loaded.batcher.submit((row,), options.timeout_s)
+            row = loaded.parser.parse(decoded, options.event_key, scratch=options.scratch)
+            (prediction,) = await _batcher(loaded, options).submit((row,), options.timeout_s)
         except Exception as exc:
-            self._record_failure(loaded, 1, exc, observation)
+            self._record_failure(loaded, 1, exc, options, observation)
             raise
-        self._metrics.predictions((prediction,))
+        if not options.scratch:
+            self._metrics.predictions((prediction,))
         if observation is not None:
             observation.answered.append((loaded, prediction))
         return loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
@@ -179,27 +181,39 @@ class PredictHandler:
         refused: RefusedItem | None = None
         for index in indices:
             try:
-                rows.append((index, loaded.parser.parse(items[index], f"{options.event_key}.{index}")))
+                key = f"{options.event_key}.{index}"
+                rows.append((index, loaded.parser.parse(items[index], key, scratch=options.scratch)))
             except RefusedItem as exc:
                 replies[index] = {"error": responses.problem(exc, request_id)[1]}
                 refused = refused or exc
         if refused is not None:
-            self._record_failure(loaded, len(indices) - len(rows), refused, observation)
+            self._record_failure(loaded, len(indices) - len(rows), refused, options, observation)
         try:
-            predictions = await loaded.batcher.submit([row for _, row in rows], options.timeout_s) if rows else []
+            asked = [row for _, row in rows]
+            predictions = await _batcher(loaded, options).submit(asked, options.timeout_s) if rows else []
         except Exception as exc:
-            self._record_failure(loaded, len(rows), exc, observation)
+            self._record_failure(loaded, len(rows), exc, options, observation)
             raise
-        self._metrics.predictions(predictions)
+        if not options.scratch:
+            self._metrics.predictions(predictions)
         for (index, _), prediction in zip(rows, predictions, strict=True):
             replies[index] = loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
         if observation is not None:
             observation.answered += [(loaded, prediction) for prediction in predictions]
 
     def _record_failure(
-        self, loaded: LoadedVersion, rows: int, exc: Exception, observation: Observation | None
+        self,
+        loaded: LoadedVersion,
+        rows: int,
+        exc: Exception,
+        options: RequestOptions,
+        observation: Observation | None,
     ) -> None:
-        if isinstance(exc, RefusedItem):
+        if isinstance(exc, RefusedItem) and not options.scratch:
             self._metrics.refused(rows)
         if observation is not None:
             observation.failed.append((loaded, rows, exc))
+
+
+def _batcher(loaded: LoadedVersion, options: RequestOptions) -> MicroBatcher[Row, Prediction]:
+    return loaded.scratch if options.scratch else loaded.batcher

@@ -13,6 +13,8 @@ from ray_app.protocol.responses import HttpProblem
 
 Headers = Mapping[bytes, bytes]
 
+SCRATCH = b"x-rayscore-scratch"
+"""Header of requests that are recorded in and answered from the scratch stores."""
 _TRUE = ("1", "true", "yes")
 _TIMEOUT_DIGITS = 9
 _ATTEMPT = ATTEMPT.encode()
@@ -25,13 +27,14 @@ class RequestOptions(NamedTuple):
 
     `detail`: the answer lists each feature's value and source. `timeout_s`: time limit of the answer, in seconds.
     `version`: the model version that must answer; None leaves the choice to the traffic rules. `event_key`: key of the
-    events of rows that name none.
+    events of rows that name none. `scratch`: the rows are of a proof, recorded in and answered from the scratch stores.
     """
 
     detail: bool
     timeout_s: float
     version: str | None = None
     event_key: str = ""
+    scratch: bool = False
 
 
 def read_options(headers: Headers, query: bytes, limit_s: float, request_id: str = "") -> RequestOptions:
@@ -39,7 +42,7 @@ def read_options(headers: Headers, query: bytes, limit_s: float, request_id: str
 
     Raises:
         HttpProblem: 415, the content type is not JSON in UTF-8; 400, the timeout is not a positive number of
-            milliseconds.
+            milliseconds, or the header of scratch stores is not 1.
     """
     content_type = headers.get(b"content-type", b"")
     require_json(content_type)
@@ -49,6 +52,7 @@ def read_options(headers: Headers, query: bytes, limit_s: float, request_id: str
         _timeout_s(headers, limit_s),
         version.decode("latin-1") if version is not None else None,
         event_key(headers, request_id),
+        SCRATCH in headers and _wants_scratch(headers[SCRATCH]),
     )
 
 
@@ -86,6 +90,13 @@ def require_json(content_type: bytes) -> None:
 
 def _wants_detail(query: bytes) -> bool:
     return bool(query) and parse_qs(query.decode("latin-1")).get("detail", ["0"])[-1].lower() in _TRUE
+
+
+def _wants_scratch(value: bytes) -> bool:
+    if value != b"1":
+        shown = value.decode("latin-1")[:40]
+        raise HttpProblem(400, "Wrong header", f"{SCRATCH.decode()} is 1, or left out; got {shown!r}")
+    return True
 
 
 def _timeout_s(headers: Headers, limit_s: float) -> float:

@@ -147,8 +147,10 @@ class EventWindows:
         return RowWindows(found.time_us, values, counts, newest, found.outcomes)
 
 
-def event_windows(settings: Settings, manifest: BundleManifest) -> EventWindows | None:
+def event_windows(settings: Settings, manifest: BundleManifest, name: str | None = None) -> EventWindows | None:
     """Return the windows of a model in this process, None when it has none.
+
+    `name` is that of the event store, by default the model's.
 
     Raises:
         ConfigError: the settings name no known store.
@@ -156,7 +158,7 @@ def event_windows(settings: Settings, manifest: BundleManifest) -> EventWindows 
     if not manifest.windows:
         return None
     keep_us = max(window.reach_us for window in manifest.windows)
-    opened = partial(open_events, settings, manifest.name, manifest.events, keep_us=keep_us, create=True)
+    opened = partial(open_events, settings, name or manifest.name, manifest.events, keep_us=keep_us, create=True)
     return EventWindows(opened, manifest, settings.feature_timeout_ms / 1000)
 
 

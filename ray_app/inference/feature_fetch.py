@@ -17,6 +17,7 @@ from data.errors import Overloaded, StoreError, StoreUnavailable
 from data.event_store import EventOutcome, RowQuery
 from data.feature_views.event import Event
 from data.online_store import OnlineStore, open_store
+from data.schema.scratch_name import scratch_name
 from data.settings import Settings
 from ray_app.inference import feature_messages as messages
 from ray_app.inference.event_windows import EventWindows, event_windows
@@ -28,6 +29,8 @@ from ray_app.transport.connection_pool import Transport
 from tune.registry.bundle import BundleManifest
 
 Result = TypeVar("Result")
+_PATIENCE_MS = 10_000
+"""How long a read of scratch stores may take: a proof is to find what differs, not what is slow."""
 
 
 class LocalFeatures:
@@ -39,6 +42,7 @@ class LocalFeatures:
         limit_s: longest time for one fetch, in seconds.
         retry_s: seconds between two attempts to open the store.
         windows: the model's windows, None for a model without.
+        open_scratch: makes the same over scratch stores; None where there are none.
     """
 
     def __init__(
@@ -47,10 +51,14 @@ class LocalFeatures:
         limit_s: float = math.inf,
         retry_s: float = 2.0,
         windows: EventWindows | None = None,
+        open_scratch: Callable[[], LocalFeatures] | None = None,
     ) -> None:
         self._opening = StoreOpening(open_store, "online store", retry_s) if open_store is not None else None
         self._limit_s = limit_s
         self.windows = windows
+        self._open_scratch = open_scratch
+        self._scratch: LocalFeatures | None = None
+        self._scratch_opening = asyncio.Lock()
         self.seconds = Histogram(FINE_SECONDS)
         """Durations of reads, failed ones included."""
         self.keys = {"found": 0, "missing": 0, "failed": 0}
@@ -87,6 +95,16 @@ class LocalFeatures:
             raise StoreUnavailable("the model has no windows, and no event store")
         return await self.windows.record(source, events)
 
+    async def scratch(self) -> LocalFeatures:
+        """Return the same over scratch stores, opened at the first call; see `HasScratch`."""
+        if self._open_scratch is None:
+            raise StoreUnavailable("this feature stage has no scratch stores")
+        async with self._scratch_opening:
+            if self._scratch is None:
+                # In a thread: connecting to a store takes long, and live requests are answered here.
+                self._scratch = await asyncio.to_thread(self._open_scratch)
+        return self._scratch
+
     @property
     def is_open(self) -> bool:
         """True once the online store has been opened, or when none is needed."""
@@ -105,6 +123,8 @@ class LocalFeatures:
             self._opening.close()
         if self.windows is not None:
             self.windows.close()
+        if self._scratch is not None:
+            self._scratch.close()
 
     async def _read(self, entities: Sequence[str], timeout_s: float) -> list[bytes | None]:
         if self._opening is None:
@@ -133,11 +153,21 @@ def local_features(settings: Settings, manifest: BundleManifest, limit_s: float 
     Raises:
         ConfigError: the settings name no known store.
     """
-    windows = event_windows(settings, manifest)
-    if manifest.entity is None or not manifest.schema_.online:
-        return LocalFeatures(None, limit_s, windows=windows) if windows is not None else None
-    opened = partial(open_store, settings, manifest.view, manifest.entity.ttl_seconds)
-    return LocalFeatures(opened, limit_s, windows=windows)
+    windows, opened = event_windows(settings, manifest), None
+    if manifest.entity is not None and manifest.schema_.online:
+        opened = partial(open_store, settings, manifest.view, manifest.entity.ttl_seconds)
+    if windows is None and opened is None:
+        return None
+    return LocalFeatures(opened, limit_s, windows=windows, open_scratch=partial(scratch_features, settings, manifest))
+
+
+def scratch_features(settings: Settings, manifest: BundleManifest) -> LocalFeatures:
+    """Return feature fetch over the scratch stores of a model that looks up; its rows may be of any age."""
+    patience = {"feature_timeout_ms": _PATIENCE_MS, "cassandra_read_timeout_ms": _PATIENCE_MS}
+    patient = settings.model_copy(update=patience)
+    windows = event_windows(patient, manifest, scratch_name(manifest.name))
+    opened = partial(open_store, patient, scratch_name(manifest.view)) if manifest.schema_.online else None
+    return LocalFeatures(opened, windows=windows)
 
 
 class FeatureServer:
@@ -152,15 +182,17 @@ class FeatureServer:
         StoreUnavailable is part of the answer, so that the gateway gets its message; as an exception it would count as
         a fault of the replica.
         """
-        asked = messages.unpack(request)
+        asked, features = messages.unpack(request), self._features
+        if isinstance(asked, dict) and messages.SCRATCH in asked:
+            asked, features = asked[messages.SCRATCH], await features.scratch()
         if isinstance(asked, dict) and messages.QUERIES in asked:
             queries = messages.queries_of(asked[messages.QUERIES])
-            return messages.pack_fetched(await self._features.fetch_rows(asked[messages.KEYS], queries))
+            return messages.pack_fetched(await features.fetch_rows(asked[messages.KEYS], queries))
         try:
             if isinstance(asked, dict):
                 events = messages.events_of(asked[messages.EVENTS])
-                return messages.pack([None, await self._features.record(asked[messages.SOURCE], events)])
-            return messages.pack([None, await self._features.fetch(asked)])
+                return messages.pack([None, await features.record(asked[messages.SOURCE], events)])
+            return messages.pack([None, await features.fetch(asked)])
         except StoreUnavailable as exc:
             return messages.pack([str(exc), []])
 
@@ -171,11 +203,17 @@ class RemoteFeatures:
     Args:
         transport: calls some feature-fetch replica.
         timeout_s: longest time for one fetch, in seconds.
+        of_scratch: whether the scratch stores are asked.
     """
 
-    def __init__(self, transport: Transport, timeout_s: float) -> None:
+    def __init__(self, transport: Transport, timeout_s: float, *, of_scratch: bool = False) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
+        self._of_scratch = of_scratch
+
+    async def scratch(self) -> RemoteFeatures:
+        """Return the same over scratch stores; see `HasScratch`."""
+        return RemoteFeatures(self._transport, _PATIENCE_MS / 1000, of_scratch=True)
 
     async def fetch(self, entities: Sequence[str], timeout_s: float = math.inf) -> list[bytes | None]:
         """Fetch packed rows from some replica; see `FeatureStage`.
@@ -207,6 +245,8 @@ class RemoteFeatures:
         return messages.outcomes_of(outcomes)
 
     async def _call(self, asked: object, allowed: float) -> bytes:
+        if self._of_scratch:
+            asked = {messages.SCRATCH: asked}
         try:
             return await self._transport(messages.pack(asked), allowed)
         except asyncio.TimeoutError as exc:

@@ -82,19 +82,22 @@ class FeatureLookup:
         started = time.perf_counter()
         fetched = await self._fetch(keys, rows, budget_s)
         self._metrics.stage(FEATURE_FETCH, time.perf_counter() - started)
-        by_key = {} if isinstance(fetched.stored, Exception) else self._unpack_all(keys, fetched.stored, self._clock())
-        for i in incomplete:
-            lookups[i] = by_key.get(rows[i].entity or "", _FAILED_LOOKUP)
+        if isinstance(fetched.stored, Exception):
+            found = [_FAILED_LOOKUP] * len(incomplete)
+        else:
+            found = self._of_stored([rows[i] for i in incomplete], keys, fetched.stored)
+        for i, lookup in zip(incomplete, found, strict=True):
+            lookups[i] = lookup
         if self._windows is None:
             return lookups
         return [self._with_windows(lookup, fetched, i) for i, lookup in enumerate(lookups)]
 
-    def unpack(self, payload: bytes | None, now: float) -> Lookup:
-        """Return the look-up that a stored row gives; raises DamagedRow when it cannot be read."""
+    def unpack(self, payload: bytes | None, now_us: float) -> Lookup:
+        """Return the look-up that a stored row gives at a time; raises DamagedRow when it cannot be read."""
         online = self._codec.unpack(payload) if payload is not None else None
         if online is None:
             return Lookup(found=False)
-        age = now - online.event_us / 1e6
+        age = (now_us - online.event_us) / 1e6
         if self._ttl_s is not None and age > self._ttl_s:
             return Lookup(found=False)
         return Lookup(online, True, age)
@@ -140,17 +143,25 @@ class FeatureLookup:
         self._metrics.events(windows.outcomes)
         return lookup._replace(windows=windows, degraded=lookup.degraded or windows.damaged)
 
-    def _unpack_all(self, keys: Sequence[str], payloads: Sequence[bytes | None], now: float) -> dict[str, Lookup]:
+    def _of_stored(self, rows: Sequence[Row], keys: Sequence[str], payloads: Sequence[bytes | None]) -> list[Lookup]:
+        """Return the look-up of each row from what was read of the keys."""
+        if rows and rows[0].replayed_us is not None:
+            held = dict(zip(keys, payloads, strict=True))
+            return [self._unpack_alone(key, held[key], row.replayed_us or 0) for row in rows if (key := row.entity)]
+        by_key = self._unpack_all(keys, payloads, self._clock() * 1e6)
+        return [by_key[row.entity or ""] for row in rows]
+
+    def _unpack_all(self, keys: Sequence[str], payloads: Sequence[bytes | None], now_us: float) -> dict[str, Lookup]:
         try:
-            return {key: self.unpack(payload, now) for key, payload in zip(keys, payloads, strict=True)}
+            return {key: self.unpack(payload, now_us) for key, payload in zip(keys, payloads, strict=True)}
         except Exception:  # noqa: BLE001  unpacked again one by one, which finds the damaged row
             pairs = zip(keys, payloads, strict=True)
-            return {key: self._unpack_alone(key, payload, now) for key, payload in pairs}
+            return {key: self._unpack_alone(key, payload, now_us) for key, payload in pairs}
 
-    def _unpack_alone(self, key: str, payload: bytes | None, now: float) -> Lookup:
+    def _unpack_alone(self, key: str, payload: bytes | None, now_us: float) -> Lookup:
         """Unpack one row; a damaged one is counted, logged and returned as a failed look-up."""
         try:
-            return self.unpack(payload, now)
+            return self.unpack(payload, now_us)
         except Exception as exc:  # noqa: BLE001  a stored row may hold any bytes
             self._metrics.lookup_failed(DAMAGED_ROW, 1)
             if key not in self._logged_damaged and len(self._logged_damaged) < _MAX_DAMAGED_LOGGED:

@@ -1,6 +1,7 @@
 """What gateway and feature-fetch replica send each other, as bytes: both ends of the encoding in one place.
 
-A call is a list of keys to read, or a map of one operation's arguments. Floats keep all of their bits.
+A call is a list of keys to read, or a map of one operation's arguments; one for scratch stores is wrapped into a map of
+its own. Floats keep all of their bits.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from ray_app.prediction import RowWindows
 
 KEYS, QUERIES, SOURCE, EVENTS = "keys", "queries", "source", "events"
 """Arguments: keys and queries of `fetch_rows`; source and events of `record`."""
+SCRATCH = "scratch"
+"""In the map of a call for the scratch stores: the call."""
 
 
 def pack(value: object) -> bytes:

@@ -18,6 +18,7 @@ from data.transform.encoding import Transform
 from ray_app.inference.micro_batching import MicroBatcher
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.inference.queue_limit import QueueLimit
+from ray_app.inference.scratch_stage import ScratchStage, scratch_stage
 from ray_app.inference.stages import FeatureStage, ModelStage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.prediction import Prediction, Row
@@ -32,7 +33,8 @@ from tune.registry.traffic_rules import TrafficRules, bucket
 class LoadedVersion:
     """One model version, loaded and warmed up, with all that answering its rows takes.
 
-    `inference` scores a list of rows at once; `batcher` collects the rows of concurrent requests for it.
+    `inference` scores a list of rows at once; `batcher` collects the rows of concurrent requests for it, and `scratch`
+    those of a proof, which are answered from scratch stores.
     """
 
     version: str
@@ -41,6 +43,7 @@ class LoadedVersion:
     parser: RowParser
     inference: InferencePipeline
     batcher: MicroBatcher[Row, Prediction]
+    scratch: MicroBatcher[Row, Prediction]
     renderer: ResponseRenderer
     pages: dict[str, StaticPage]
 
@@ -61,6 +64,16 @@ class VersionParts:
     slow: str | None = None
 
     @cached_property
+    def scratch(self) -> ScratchStage | None:
+        """The feature stage over the scratch stores."""
+        return scratch_stage(self.features)
+
+    @cached_property
+    def uncounted(self) -> GatewayMetrics:
+        """Metrics that nobody sees, for the rows of a proof."""
+        return GatewayMetrics("", "", "")
+
+    @cached_property
     def queue_limit(self) -> QueueLimit:
         """Limit of the queued rows of all versions together."""
         return QueueLimit(self.settings.queue_limit, self.metrics.queue_refused.inc)
@@ -75,7 +88,9 @@ def load_version(parts: VersionParts, version: str, bundle: Bundle) -> LoadedVer
     """
     manifest, settings = bundle.manifest, parts.settings
     transform = Transform(manifest.schema_)
-    inference = InferencePipeline(manifest, transform, parts.features, parts.model(bundle), parts.metrics)
+    model = parts.model(bundle)
+    inference = InferencePipeline(manifest, transform, parts.features, model, parts.metrics)
+    scratch = InferencePipeline(manifest, transform, parts.scratch, model, parts.uncounted)
     batcher = MicroBatcher(
         inference.predict,
         max_batch=settings.max_batch,
@@ -90,6 +105,8 @@ def load_version(parts: VersionParts, version: str, bundle: Bundle) -> LoadedVer
         RowParser(manifest, transform),
         inference,
         batcher,
+        # One batch at a time, so that the rows of a long array see those before them.
+        MicroBatcher(scratch.predict, max_batch=settings.max_batch, slots=lambda: 1, limit=parts.queue_limit),
         ResponseRenderer(manifest, transform, version),
         build_pages(manifest, version, settings.max_items, parts.slow),
     )
@@ -217,6 +234,7 @@ class ModelVersions:
         """Close every version's batcher: batches under way finish, queued rows fail with Overloaded."""
         for loaded in tuple(self._loaded.values()):
             await loaded.batcher.close()
+            await loaded.scratch.close()
 
     def _replace_view(self, rules: TrafficRules) -> None:
         self.view = VersionsView(rules, self._loaded)

@@ -136,10 +136,10 @@ class InferencePipeline:
         found = entity_keys(named_column(table, self._entity.column), self._entity)
         keys = found.keys.take(pa.array(incomplete)).to_pylist()
         payloads = await self._features.fetch([key or "" for key in keys])
-        now, stored = self._clock(), {}
+        now_us, stored = self._clock() * 1e6, {}
         for row, key, payload in zip(incomplete.tolist(), keys, payloads, strict=True):
             try:
-                online = self._lookup.unpack(payload, now).online
+                online = self._lookup.unpack(payload, now_us).online
             except DamagedRow as exc:
                 raise DamagedRow(f"entity {key!r}: {exc}; materialize it again") from exc
             if online is not None:

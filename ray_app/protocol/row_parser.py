@@ -42,6 +42,7 @@ class RowParser:
         )
         self._entity = manifest.entity
         self._key = manifest.key
+        self._time = manifest.event_time
         self._derived = tuple(
             (at, encoder) for at, encoder in enumerate(transform.encoders) if encoder.feature.derive is not None
         )
@@ -59,12 +60,13 @@ class RowParser:
         events = (self._windows.names if self._windows is not None else frozenset()) - self._not_sent
         self._known = sent | entity | events | ({self._key} if self._key else set())
 
-    def parse(self, item: Any, event_key: str = "") -> Row:
+    def parse(self, item: Any, event_key: str = "", *, scratch: bool = False) -> Row:
         """Return the row of one decoded JSON object.
 
         Args:
             item: the object.
             event_key: key of the row's events when it names none.
+            scratch: whether the row is answered from scratch stores, as of its time, which it must have.
 
         Raises:
             RefusedItem: it is no object, or fields are unknown, missing or wrong; names each of them.
@@ -72,7 +74,8 @@ class RowParser:
         if not isinstance(item, dict):
             raise RefusedItem([InvalidRow(None, f"expected an object with the features, got {json_type(item)}")])
         errors: list[InvalidRow] = []
-        if not item.keys() <= self._known:
+        replayed_us = self._replayed_us(item, errors) if scratch else None
+        if not item.keys() <= self._known and not (scratch and item.keys() - self._known == {self._time}):
             errors += self._unknown_fields(item)
         entity = self._parse_entity(item, errors)
         encoded = self._encode(item, errors)
@@ -82,7 +85,17 @@ class RowParser:
         query = self._windows.parse(item, event_key, errors) if self._windows is not None else None
         if errors:
             raise RefusedItem(errors)
-        return Row(entity, key, encoded, item, query)
+        return Row(entity, key, encoded, item, query, replayed_us)
+
+    def _replayed_us(self, item: dict[str, Any], errors: list[InvalidRow]) -> int | None:
+        """Return the time as of which a row is answered; one without is an error."""
+        if self._time is None:
+            errors.append(InvalidRow(None, "the model has no event time, as of which scratch stores answer"))
+            return None
+        replayed_us = parse_time(self._time, item.get(self._time), errors)
+        if replayed_us is None and is_blank(item.get(self._time)):
+            errors.append(InvalidRow(self._time, "is required: scratch stores answer as of the row's time"))
+        return replayed_us
 
     def _encode(self, item: dict[str, Any], errors: list[InvalidRow]) -> list[float | None]:
         encoded: list[float | None] = []

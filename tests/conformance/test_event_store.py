@@ -23,6 +23,7 @@ from data.event_store import EventOutcome, EventStore, OwnEvent, RowEvents, RowQ
 from data.feature_views.event import Event, EventCodec, event_key
 from data.feature_views.online_windows import Slice, StoredEvent, WindowPlan
 from data.schema.event_source import EventSource
+from data.schema.scratch_name import scratch_name
 from data.schema.window_feature import Aggregate, WindowFeature
 from data.settings import Settings
 
@@ -312,6 +313,7 @@ from data.event_store import OwnEvent, RowQuery, open_events
 from data.feature_views.event import Event, event_key
 from data.feature_views.online_windows import Slice
 from data.schema.event_source import EventSource
+from data.schema.scratch_name import scratch_name
 from data.settings import Settings
 
 said = json.loads(sys.argv[1])
@@ -380,6 +382,7 @@ import json, sys
 from data.event_store import open_events
 from data.feature_views.event import Event, event_key
 from data.schema.event_source import EventSource
+from data.schema.scratch_name import scratch_name
 from data.settings import Settings
 
 said = json.loads(sys.argv[1])
@@ -459,3 +462,20 @@ def test_unknown_driver_is_a_config_error():
     unknown = Settings.model_construct(store="redis")
     with pytest.raises(ConfigError, match="known: sqlite, cassandra"):
         open_events(unknown, "v", CARDS)
+
+
+def test_only_a_scratch_store_is_emptied(open_: Open):
+    """Emptied, a scratch store takes the same events again; the live store refuses, and keeps what it has."""
+    name = f"cards_{uuid.uuid4().hex[:8]}"
+    live, scratch = open_(name), open_(scratch_name(name))
+    for store in (live, scratch):
+        store.append("swipes", [swipe(1, NOW)])
+    scratch.append("swipes", [swipe(2, NOW)])
+    assert seen(live, NOW, "c") == [stored(swipe(1, NOW))]
+    scratch.empty()
+    assert seen(scratch, NOW, "c") == [[]]
+    scratch.append("swipes", [swipe(2, NOW)])
+    assert seen(scratch, NOW, "c") == [stored(swipe(2, NOW))]
+    with pytest.raises(StoreError, match="is live and cannot be emptied"):
+        live.empty()
+    assert seen(live, NOW, "c") == [stored(swipe(1, NOW))]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from data.errors import ConfigError, StoreError, StoreUnavailable
 from data.online_store import OnlineStore, Outcome, StoredRow, open_store
+from data.schema.scratch_name import scratch_name
 from data.settings import Settings
 
 ODD_KEYS = [
@@ -327,3 +328,19 @@ def test_unknown_driver_is_a_config_error():
     unknown = Settings.model_construct(store="redis")
     with pytest.raises(ConfigError, match="known: sqlite, cassandra"):
         open_store(unknown, "v@1")
+
+
+def test_only_a_scratch_view_is_emptied(open_: Open):
+    """Emptied, a scratch view takes rows of any time again; the live view refuses, and keeps what it has."""
+    name = f"cards@{uuid.uuid4().hex[:8]}"
+    live, scratch = open_(name), open_(scratch_name(name))
+    for store, payload in ((live, b"live"), (scratch, b"scratch")):
+        store.put_many([StoredRow("u1", 2_000_000, payload)])
+    assert (get(live, "u1"), get(scratch, "u1")) == ([b"live"], [b"scratch"])
+    scratch.empty()
+    assert get(scratch, "u1") == [None]
+    scratch.put_many([StoredRow("u1", 1_000_000, b"earlier")])
+    assert get(scratch, "u1") == [b"earlier"]
+    with pytest.raises(StoreError, match="is live and cannot be emptied"):
+        live.empty()
+    assert get(live, "u1") == [b"live"]

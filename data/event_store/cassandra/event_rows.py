@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from cassandra.query import Statement
 
 TABLE = "entity_events"
-CREATE = """CREATE TABLE IF NOT EXISTS {}.{} (
+CREATE = """CREATE TABLE IF NOT EXISTS {} (
   source text, entity text, entity_key text, bucket bigint, time_us bigint, key blob, known_us bigint, payload blob,
   PRIMARY KEY ((source, entity, entity_key, bucket), time_us, key)
 ) WITH compaction = {{'class': 'UnifiedCompactionStrategy', 'scaling_parameters': 'T4'}}
 AND compression = {{'class': 'LZ4Compressor', 'chunk_length_in_kb': 16}}
 AND speculative_retry = 'MIN(99p,10ms)'"""
-_READ = """SELECT time_us, key, known_us, payload FROM {}.{}
+_READ = """SELECT time_us, key, known_us, payload FROM {}
 WHERE source = ? AND entity = ? AND entity_key = ? AND bucket IN ? AND time_us > ? AND time_us <= ?"""
-_WRITE = """INSERT INTO {}.{} (source, entity, entity_key, bucket, time_us, key, known_us, payload)
+_WRITE = """INSERT INTO {} (source, entity, entity_key, bucket, time_us, key, known_us, payload)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?"""
 _BUCKET_US = 4 * 86_400 * 1_000_000
 _BUCKETS_A_QUERY = 16
@@ -48,7 +48,7 @@ class EventRows:
 
     Args:
         session: a connected driver session.
-        keyspace: the keyspace of the table.
+        table: the table, with its keyspace.
         use_case: name of the use case; part of the name of its sources in the table.
         sources: the sources of events by name.
         keep_us: how long a row stays, in microseconds, counted from the later of its time and its writing; None for
@@ -56,10 +56,10 @@ class EventRows:
     """
 
     def __init__(
-        self, session: Session, keyspace: str, use_case: str, sources: Mapping[str, EventSource], keep_us: int | None
+        self, session: Session, table: str, use_case: str, sources: Mapping[str, EventSource], keep_us: int | None
     ) -> None:
-        self._read = session.prepare(_READ.format(keyspace, TABLE))
-        self._write = session.prepare(_WRITE.format(keyspace, TABLE))
+        self._read = session.prepare(_READ.format(table))
+        self._write = session.prepare(_WRITE.format(table))
         for statement in (self._read, self._write):
             statement.is_idempotent = True
             statement.fetch_size = None  # no paging: a second page would be a second round trip

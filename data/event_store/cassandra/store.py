@@ -27,9 +27,10 @@ from data.online_store.cassandra.driver import (
     translated,
     wait_connected,
 )
-from data.online_store.cassandra.tables import check_table, make_table
+from data.online_store.cassandra.tables import check_table, make_table, truncate
 from data.online_store.cassandra.writes import send_all
 from data.schema.event_source import EventSource
+from data.schema.scratch_name import require_scratch, scratch_table
 from data.settings import Settings
 
 _UNDER_WAY = 2048
@@ -77,6 +78,7 @@ class CassandraEvents:
     ) -> None:
         self._closed = True
         self.tile_work = TileWork()
+        self._use_case = use_case
         self._where = place(settings)
         self._clock = clock
         self._latest_us = 0
@@ -86,10 +88,12 @@ class CassandraEvents:
         try:
             self._session: Session = self._cluster.connect()
             wait_connected(self._cluster, self._session, settings.cassandra_datacenter)
+            table = scratch_table(TABLE, use_case)
+            self._table = f"{settings.cassandra_keyspace}.{table}"
             if create:
-                make_table(self._cluster, self._session, settings, CREATE.format(settings.cassandra_keyspace, TABLE))
-            check_table(self._cluster, settings, TABLE, "opened for writing, it is made")
-            self._rows = EventRows(self._session, settings.cassandra_keyspace, use_case, sources, keep_us)
+                make_table(self._cluster, self._session, settings, CREATE.format(self._table))
+            check_table(self._cluster, settings, table, "opened for writing, it is made")
+            self._rows = EventRows(self._session, self._table, use_case, sources, keep_us)
         except BaseException as exc:
             self._cluster.shutdown()
             if isinstance(exc, DRIVER_ERRORS):
@@ -134,6 +138,12 @@ class CassandraEvents:
         """Do nothing: the cluster drops events by their time to live."""
         self._check_open()
         return 0
+
+    def empty(self) -> None:
+        """Remove all events of a scratch store, which has a table of its own; see `EventStore`. Blocks."""
+        self._check_open()
+        require_scratch(self._use_case)
+        truncate(self._session, self._where, self._table)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable when no replica answers a read."""

@@ -26,9 +26,10 @@ from data.online_store.cassandra.driver import (
     wait_connected,
 )
 from data.online_store.cassandra.reads import Reader, ReadStatements
-from data.online_store.cassandra.tables import check_table, make_table
+from data.online_store.cassandra.tables import check_table, make_table, truncate
 from data.online_store.cassandra.token_routing import TokenReplicas
 from data.online_store.cassandra.writes import Writer, WriteStatements
+from data.schema.scratch_name import require_scratch, scratch_table
 from data.settings import Settings
 
 TABLE = "feature_rows_v2"
@@ -66,7 +67,9 @@ class CassandraStore:
 
     def __init__(self, settings: Settings, view: str, ttl_seconds: int | None = None, *, create: bool = False) -> None:
         self._closed = True
+        self._view = view
         self._keyspace = settings.cassandra_keyspace
+        self._table = scratch_table(TABLE, view)
         self._datacenter = settings.cassandra_datacenter
         self._where = place(settings)
         self._cluster = make_cluster(settings)
@@ -75,8 +78,8 @@ class CassandraStore:
             wait_connected(self._cluster, self._session, self._datacenter)
             self._metadata = cast(Metadata, self._cluster.metadata)
             if create:
-                make_table(self._cluster, self._session, settings, _CREATE.format(self._keyspace, TABLE))
-            check_table(self._cluster, settings, TABLE, "write rows first: `rayscore materialize`")
+                make_table(self._cluster, self._session, settings, _CREATE.format(self._keyspace, self._table))
+            check_table(self._cluster, settings, self._table, "write rows first: `rayscore materialize`")
             self._replicas = TokenReplicas(self._metadata, self._keyspace, self._datacenter)
             reads = ReadStatements(self._prepare(_READ), self._prepare(_READ_SOME))
             self._reader = Reader(self._session, reads, view, self._replicas, settings)
@@ -134,6 +137,12 @@ class CassandraStore:
         check_storable(rows)
         return self._writer.put(rows)
 
+    def empty(self) -> None:
+        """Remove all rows of a scratch view, which has a table of its own; see `OnlineStore`. Blocks."""
+        self._check_open()
+        require_scratch(self._view)
+        truncate(self._session, self._where, f"{self._keyspace}.{self._table}")
+
     async def ping(self) -> None:
         """Raise StoreUnavailable when no replica answers a read."""
         await self.get_many(["ping"])
@@ -157,7 +166,7 @@ class CassandraStore:
             raise StoreUnavailable(f"the online store {self._where} is closed")
 
     def _prepare(self, query: str) -> PreparedStatement:
-        statement = self._session.prepare(query.format(self._keyspace, TABLE))
+        statement = self._session.prepare(query.format(self._keyspace, self._table))
         statement.is_idempotent = True
         statement.fetch_size = None  # no paging: a query is bounded, and a second page would be a second round trip
         return statement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from data.errors import StoreUnavailable
-from data.online_store.cassandra.driver import place
+from data.online_store.cassandra.driver import DRIVER_ERRORS, place, translated
 from data.settings import Settings
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _KEYSPACE = "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy', '{}': {}}}"
 _DDL_TIMEOUT_S = 15.0
+_TRUNCATE_TIMEOUT_S = 60.0
 
 
 def make_table(cluster: Cluster, session: Session, settings: Settings, create_table: str) -> None:
@@ -50,3 +51,23 @@ def check_table(cluster: Cluster, settings: Settings, table: str, remedy: str) -
     if keyspace is None or table not in (keyspace.tables or {}):
         name = f"{settings.cassandra_keyspace}.{table}"
         raise StoreUnavailable(f"{place(settings)} has no table {name}; {remedy}")
+
+
+def truncate(session: Session, where: str, table: str) -> None:
+    """Remove all rows of a table.
+
+    Not by deletes: a deleted row of the past would hide what is written with a time of the past later.
+
+    Args:
+        session: a connected session.
+        where: the cluster, for messages.
+        table: the table, with its keyspace.
+
+    Raises:
+        StoreUnavailable: a node is down, or did not answer in time.
+        StoreError: the cluster refused.
+    """
+    try:
+        session.execute(f"TRUNCATE {table}", timeout=_TRUNCATE_TIMEOUT_S)
+    except DRIVER_ERRORS as exc:
+        raise translated("empty", where, exc) from exc
