@@ -105,6 +105,10 @@ class ServiceError(RayscoreError):
     """A running service does not answer, or answers with an error."""
 
 
+class ServiceUnreachable(ServiceError):
+    """A running service does not answer, or says that it cannot now: asking again may help."""
+
+
 class TrainingFailed(RayscoreError):
     """The search or the distributed fit was lost or refused; nothing was registered."""
 

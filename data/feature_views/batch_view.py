@@ -42,7 +42,7 @@ def with_batch_view(table: pa.Table, use_case: UseCase, history: pa.Table | None
     return table
 
 
-def _as_of(time_us: np.ndarray, schedule: BatchSchedule) -> np.ndarray:
+def as_of(time_us: np.ndarray, schedule: BatchSchedule) -> np.ndarray:
     """Return up to when rows are in the store at n times, in microseconds since 1970 UTC."""
     return (time_us - schedule.takes_us) // schedule.every_us * schedule.every_us
 
@@ -70,7 +70,7 @@ def _stored_row(stored: pa.Table, use_case: UseCase, rows: int) -> np.ndarray:
     own_entity, own_time = entity[-rows:] if rows else entity[:0], time[-rows:] if rows else time[:0]
     timed = own_time != NO_TIME
     moments = np.where(timed, own_time, 0)
-    until = SearchKeys(entity[order], time[order]).count(own_entity, _as_of(moments, use_case.materialized), "right")
+    until = SearchKeys(entity[order], time[order]).count(own_entity, as_of(moments, use_case.materialized), "right")
     at = order[np.maximum(until - 1, 0)] if len(order) else np.zeros(rows, np.int64)
     held = (until > 0) & timed & (own_entity >= 0)
     held &= entity[at] == own_entity if len(order) else False

@@ -60,6 +60,15 @@ class EventColumns(NamedTuple):
         columns = (_values(self.key[part]), self.time_us[part].tolist(), self.known_us[part].tolist())
         return list(map(Event._make, zip(*columns, entities, _values(self.payload[part]), strict=True)))
 
+    def taken(self, numbers: np.ndarray) -> list[Event]:
+        """Return the events of some numbers, int64 of shape (m,), in their order."""
+        at = pa.array(numbers)
+        entities = tuple(keys.take(at) for keys in self.entities)
+        chosen = EventColumns(
+            self.key.take(at), self.time_us[numbers], self.known_us[numbers], entities, self.payload.take(at)
+        )
+        return chosen.events(0, len(numbers))
+
 
 class RowsRead(NamedTuple):
     """What became of the rows of one table."""

@@ -10,11 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 from rich.table import Table
 
-from data.cli.options import add_use_case
+from data.cli.options import add_events, add_use_case, events_of
 from data.cli.terminal import EXIT_REFUSED, note_all, progress, say, show_table
 from data.errors import ConfigError
 from data.schema.use_case import UseCase
 from data.sources.parquet import open_source, read_source
+from tune.cli import skew_in_time
 from tune.cli.context import open_context
 from tune.promotion.promotion import Prove, read_holdout
 from tune.registry.bundle import Bundle
@@ -23,6 +24,7 @@ from tune.registry.traffic_rules import CHAMPION
 from tune.skew.diagnosis import diagnose
 from tune.skew.expected_online_values import stored_values
 from tune.skew.http_replay import ReplayPace, prove
+from tune.skew.in_time_comparison import InTimeProof
 from tune.skew.log_replay import prove_log
 from tune.skew.row_comparison import SHOWN, FieldDifference, RowMismatch, SkewProof
 from tune.skew.service_client import ServiceClient
@@ -56,6 +58,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--stored", type=Path, metavar="PATH", help="Parquet that was materialized: online values are held against it"
     )
     parser.add_argument(
+        "--in-time",
+        action="store_true",
+        help="replay events and rows in order through the service's scratch stores, and compare every bit",
+    )
+    add_events(parser)
+    parser.add_argument(
         "--rate",
         type=float,
         default=_DEFAULT_RATE,
@@ -70,6 +78,9 @@ def prover(args: argparse.Namespace, url: str | None, use_case: UseCase) -> Prov
     Raises:
         ConfigError: an option is out of range or goes with another one only, or `url` is not a URL.
     """
+    if args.in_time:
+        return skew_in_time.prover(args, url, use_case)
+    _refuse_events(args)
     rows = args.rows if args.rows is not None else use_case.gates.skew_rows or DEFAULT_ROWS
     if rows < 1:
         raise ConfigError(f"--rows {rows}: expected 1 or more")
@@ -83,6 +94,12 @@ def prover(args: argparse.Namespace, url: str | None, use_case: UseCase) -> Prov
     # Opened here for its check of the URL: a wrong one is refused before any model is loaded.
     with closing(ServiceClient(url)):
         return _by_replay(args, url, rows, use_case)
+
+
+def _refuse_events(args: argparse.Namespace) -> None:
+    paths = events_of(args)
+    if paths.history is not None or paths.others:
+        raise ConfigError(f"--{'events' if paths.others else 'history'}: belongs to a proof in time; add --in-time")
 
 
 def _refuse_options(args: argparse.Namespace, options: tuple[str, ...]) -> None:
@@ -124,7 +141,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("name a running service with --url, or a prediction log with --log")
     model_name = args.model or (CHAMPION if args.url is None else _served_version(args.url, use_case))
     model = context.registry.resolve(use_case.name, model_name)
-    holdout = pa.table({}) if args.data or args.log else read_holdout(context.registry, model)
+    elsewhere = args.log or (args.data and not args.in_time)
+    holdout = pa.table({}) if elsewhere else read_holdout(context.registry, model)
     proof = make(model, holdout)
     print_proof(proof, model.bundle)
     return 0 if proof.passed else EXIT_REFUSED
@@ -137,13 +155,18 @@ def _served_version(url: str, use_case: UseCase) -> str:
 
 def print_proof(proof: SkewProof, bundle: Bundle) -> None:
     """Print what was compared; when rows differ, the first ten field by field, and the likely causes."""
+    in_time = proof if isinstance(proof, InTimeProof) else None
     where = ", ".join(f"{count:,} from {source}" for source, count in sorted(proof.fields.items()))
     say(f"version {proof.version}: {proof.summary}; {proof.fields.total():,} values" + (f": {where}" if where else ""))
+    for line in skew_in_time.disturbances(in_time) if in_time else ():
+        say(line)
     if proof.first_refusal:
         say(f"refused, the first: {proof.first_refusal}")
     for mismatch in proof.mismatches[:SHOWN]:
         _print_mismatch(mismatch)
-    for finding in diagnose(proof.mismatches, bundle):
+    for line in in_time.causes if in_time else ():
+        say(line)
+    for finding in () if in_time else diagnose(proof.mismatches, bundle):
         touched = f" ({', '.join(finding.features)})" if finding.features else ""
         of = f"{finding.rows:,} of the {len(proof.mismatches):,} rows looked at"
         say(f"it looks like this: {finding.kind.value}{touched}, {of}; {finding.example}")

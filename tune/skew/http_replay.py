@@ -88,12 +88,13 @@ def _exchange(
         elif answer.get("degraded"):
             comparer.proof.degraded += 1
         else:
-            compared.append((at, _served(answer)))
+            compared.append((at, served_row(answer)))
     places = [at for at, _ in compared]
     comparer.compare(matrix[places], [sent[at] for at in places], [served for _, served in compared])
 
 
-def _served(answer: dict[str, Any]) -> ServedRow:
+def served_row(answer: dict[str, Any]) -> ServedRow:
+    """Return an answer of the service with its detail."""
     features = {
         name: UsedValue(shown.get("value"), str(shown.get("source")), bool(shown.get("unseen")))
         for name, shown in answer["features"].items()

@@ -207,19 +207,19 @@ class RowComparer:
         body = sent.body or {}
         value = body.get(feature.name) if feature.derive is None else derive_sent(feature, body)
         stored = {} if self._stored is None else self._stored.get(sent.entity or "", {})
-        implied = _float32(encoder.encode(used.value))
+        implied = as_float32(encoder.encode(used.value))
         online = implied if scored is None else scored
         if not encoder.is_missing(value):
             offline_value, offline, expected = value, code, (ValueSource.REQUEST,)
         elif feature.online and self._stored is not None:
             offline_value = stored.get(feature.name)
-            offline = _float32(encoder.encode(offline_value))
+            offline = as_float32(encoder.encode(offline_value))
             expected = (ValueSource.DEFAULT if offline_value is None else ValueSource.ONLINE,)
         elif feature.online:
             offline_value, offline, expected = used.value, implied, (ValueSource.ONLINE, ValueSource.DEFAULT)
         else:
-            offline_value, offline, expected = feature.default, _float32(encoder.missing), (ValueSource.DEFAULT,)
-        fault = _fault(encoder, used, online, offline, expected)
+            offline_value, offline, expected = feature.default, as_float32(encoder.missing), (ValueSource.DEFAULT,)
+        fault = fault_of(encoder, used, online, offline, expected)
         return FieldDifference(feature.name, value, used, online, offline_value, offline, fault)
 
 
@@ -240,7 +240,9 @@ def refuse_in_time(schema: FeatureSchema, version: str) -> None:
     if expressions:
         reasons.append(f"{', '.join(expressions)} (expressions): they are neither sent nor stored")
     if reasons:
-        raise ConfigError(f"version {version} cannot be compared row by row: {'; '.join(reasons)}; promote without it")
+        raise ConfigError(
+            f"version {version} cannot be compared row by row: {'; '.join(reasons)}; prove it in time (--in-time)"
+        )
 
 
 def same_score(one: float, other: float) -> bool:
@@ -248,7 +250,16 @@ def same_score(one: float, other: float) -> bool:
     return abs(one - other) <= SCORE_TOLERANCE
 
 
-def _fault(encoder: FeatureEncoder, used: UsedValue, online: float, offline: float, expected: tuple[str, ...]) -> str:
+def fault_of(encoder: FeatureEncoder, used: UsedValue, online: float, offline: float, expected: Sequence[str]) -> str:
+    """Return what is wrong with a value that the service used, empty when nothing is.
+
+    Args:
+        encoder: of the feature.
+        used: the value.
+        online: its code.
+        offline: the code that training has.
+        expected: the words of the sources that it may come from.
+    """
     if used.source not in expected:
         return f"taken from {used.source}, not from {' or '.join(expected)}"
     if used.value is not None and used.unseen is not None and used.unseen != encoder.unseen(used.value):
@@ -258,6 +269,7 @@ def _fault(encoder: FeatureEncoder, used: UsedValue, online: float, offline: flo
     return ""
 
 
-def _float32(value: float) -> float:
+def as_float32(value: float) -> float:
+    """Return a number as the model sees it."""
     # The encoder returns a Python float; a logged or encoded vector has been rounded to float32.
     return float(np.float32(value))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from data.errors import ConfigError, ServiceError
+from data.errors import ConfigError, ServiceError, ServiceUnreachable
 from data.schema.feature import Scalar
 
 _TIMEOUT_S = 10.0
@@ -36,18 +36,21 @@ class ServiceClient:
     Args:
         url: URL of the service, e.g. http://127.0.0.1:8000; a path before `/predict` is kept.
         version: the version that must answer; None for whichever answers by default.
+        scratch_token: the service's token for events: rows are asked from its scratch stores; None asks the live ones.
 
     Raises:
         ConfigError: the URL is not one of HTTP.
     """
 
-    def __init__(self, url: str, version: str | None = None) -> None:
+    def __init__(self, url: str, version: str | None = None, scratch_token: str | None = None) -> None:
         base = url.rstrip("/").removesuffix("/predict")
         if not base.startswith(("http://", "https://")):
             raise ConfigError(f"{url}: expected the URL of a running service, such as http://127.0.0.1:8000")
         self.url = base
         self.version = version
         headers = {"x-model-version": version} if version else {}
+        if scratch_token is not None:
+            headers |= {"x-rayscore-scratch": "1", "authorization": f"Bearer {scratch_token}"}
         self._client = httpx.Client(headers=headers, timeout=_TIMEOUT_S)
 
     def close(self) -> None:
@@ -74,15 +77,22 @@ class ServiceClient:
         """Send rows as one request and return an answer for each; a refused row's answer has the key `error`.
 
         Raises:
-            ServiceError: nobody answers, the request as a whole is refused, or another version answers.
+            ServiceUnreachable: nobody answers, or the service is too busy for long.
+            ServiceError: the request as a whole is refused, or another version answers.
         """
-        sent = {"json": bodies, "params": {"detail": "1"}, "headers": {"x-request-id": request_id}}
-        answers = self._send("POST", "/predict", sent)
+        answers = self._send("POST", "/predict", _asked(bodies, request_id))
         if not isinstance(answers, list) or len(answers) != len(bodies):
             raise ServiceError(f"{self.url}/predict: {len(bodies)} rows were sent, and not as many answers came")
         for answer in answers:
             self._check(answer)
         return answers
+
+    def ask_one(self, body: dict[str, Scalar], request_id: str) -> dict[str, Any]:
+        """Send a row by itself and return its answer, which has the key `error` when the row is refused; see `ask`."""
+        response = self._try("POST", "/predict", _asked(body, request_id))
+        decoded = self._decoded(response, "/predict") if response.status_code != 422 else {"error": _decoded(response)}
+        self._check(decoded)
+        return decoded
 
     def roll_back(self, token: str, attempt: str) -> RolledBack:
         """Roll the service back by its admin API: drop live challengers, or else return to the previous champion.
@@ -117,10 +127,13 @@ class ServiceClient:
 
     def _send(self, method: str, path: str, request: dict[str, Any]) -> Any:
         """Send a request, repeated while the service is busy, and return the decoded answer."""
-        response = self._try(method, path, request)
+        return self._decoded(self._try(method, path, request), path)
+
+    def _decoded(self, response: httpx.Response, path: str) -> Any:
         if response.status_code != 200:
             hint = f"; {_HOW_TO_ASK}" if response.status_code == 404 and self.version else ""
-            raise ServiceError(f"{self.url}{path}: {_problem(response)}{hint}")
+            error = ServiceUnreachable if response.status_code in _BUSY else ServiceError
+            raise error(f"{self.url}{path}: {_problem(response)}{hint}")
         decoded = _decoded(response)
         if decoded is None:
             raise ServiceError(f"{self.url}{path} does not answer in JSON; is another program there?")
@@ -135,10 +148,14 @@ class ServiceClient:
                 time.sleep(_FIRST_PAUSE_S * 2**turn)
                 response = self._client.request(method, self.url + path, **request)
         except (httpx.TransportError, httpx.InvalidURL) as exc:
-            raise ServiceError(
+            raise ServiceUnreachable(
                 f"{self.url} does not answer ({type(exc).__name__}: {exc}); is `serve run ray_app:graph` running?"
             ) from exc
         return response
+
+
+def _asked(rows: object, request_id: str) -> dict[str, Any]:
+    return {"json": rows, "params": {"detail": "1"}, "headers": {"x-request-id": request_id}}
 
 
 def _decoded(response: httpx.Response) -> Any:
