@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -19,16 +20,16 @@ from tune.registry.bundle import Bundle
 from tune.registry.traffic_rules import TrafficRules
 
 
-def timed_swipes(rows: int = 700, seed: int = 5) -> pa.Table:
-    """Swipes of two weeks by few cards at few terminals, some in the same instant, with keys in no order of time."""
+def timed_swipes(rows: int = 700, seed: int = 5, cards: int = 25, terminals: int = 9) -> pa.Table:
+    """Swipes of two weeks by some cards at some terminals, some in the same instant, with keys in no order of time."""
     rng = np.random.default_rng(seed)
     minutes = np.sort(rng.integers(-10 * 1440, 4 * 1440, rows))
     return pa.table(
         {
             "swipe_id": rng.permutation(rows),
             "swiped_at": [START + timedelta(minutes=int(each)) for each in minutes],
-            "card_id": [f"c{card}" for card in rng.integers(0, 25, rows)],
-            "terminal_id": [f"t{terminal}" for terminal in rng.integers(0, 9, rows)],
+            "card_id": [f"c{card}" for card in rng.integers(0, cards, rows)],
+            "terminal_id": [f"t{terminal}" for terminal in rng.integers(0, terminals, rows)],
             "amount": np.round(rng.lognormal(3, 1, rows), 2),
             "channel": [("web", "chip", None)[at] for at in rng.integers(0, 3, rows)],
             "is_fraud": (rng.random(rows) < 0.2).astype(np.int64),
@@ -63,3 +64,12 @@ def service_in_time(settings: Settings, bundle: Bundle, version: str = VERSION) 
 def scratch_events(var: Path) -> Path:
     """The file of the scratch events in a var folder."""
     return var / "events.scratch.db"
+
+
+def remove_newest(file: Path) -> int:
+    """Remove the latest event from a store by hand; return its key."""
+    with closing(sqlite3.connect(file, timeout=10)) as connection, connection:
+        (key,) = connection.execute("SELECT key FROM events ORDER BY time_us DESC LIMIT 1").fetchone()
+        connection.execute("DELETE FROM events WHERE key = ?", (key,))
+        connection.execute("DELETE FROM entity_events WHERE key = ?", (key,))
+    return int.from_bytes(key[1:], "big") - 2**63

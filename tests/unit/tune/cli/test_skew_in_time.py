@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from data.cli.terminal import EXIT_ERROR, EXIT_REFUSED, run_cli
 from data.settings import load_settings
 from data.sources.atomic_output import write_table
 from tests.support.serving.window_app import EVENTS_TOKEN, START, SWIPES, swipes_bundle, swipes_table
-from tests.support.training.in_time import scratch_events, service_in_time, timed_reports, timed_swipes
+from tests.support.training.in_time import remove_newest, scratch_events, service_in_time, timed_reports, timed_swipes
 from tests.support.training.registry import new_registry
 from tune.__main__ import main
 from tune.cli import skew_in_time
@@ -94,7 +92,7 @@ def test_lost_event_is_a_refusal_that_names_it(words, url, folder, monkeypatch, 
         def lose(rows: int) -> None:
             advance(rows)
             if not removed:
-                removed.append(_lose(scratch_events(folder / "var")))
+                removed.append(remove_newest(scratch_events(folder / "var")))
 
         return real(*given, advance=lose, **more)
 
@@ -103,13 +101,6 @@ def test_lost_event_is_a_refusal_that_names_it(words, url, folder, monkeypatch, 
     said = " ".join(capsys.readouterr().out.split())
     assert "no proof: serving does not compute what training computed" in said
     assert "missing of events swipes of " in said and f" {removed[0]} of " in said
-
-
-def _lose(file: Path) -> int:
-    with closing(sqlite3.connect(file, timeout=10)) as connection, connection:
-        (key,) = connection.execute("SELECT key FROM events ORDER BY time_us DESC LIMIT 1").fetchone()
-        connection.execute("DELETE FROM entity_events WHERE key = ?", (key,))
-    return int.from_bytes(key[1:], "big") - 2**63
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from data.schema.use_case import UseCase, parse_use_case
 from data.settings import Settings
 from tests.support.serving.predict_app import VERSION
 from tests.support.serving.window_app import EVENTS_TOKEN, START, swipes_bundle, swipes_use_case
-from tests.support.training.in_time import scratch_events, service_in_time, timed_reports, timed_swipes
+from tests.support.training.in_time import remove_newest, scratch_events, service_in_time, timed_reports, timed_swipes
 from tests.support.training.models import train_bundle
 from tune.registry.bundle import Bundle
 from tune.skew.in_time_comparison import InTimeProof
@@ -102,7 +102,7 @@ def test_removed_event_is_named(tmp_path: Path):
 
     def remove(rows: int) -> None:
         if not removed:
-            removed.append(_remove_newest(scratch_events(tmp_path)))
+            removed.append(remove_newest(scratch_events(tmp_path)))
 
     proof = proof_of(tmp_path, found, remove)
     assert proof.differing > 0 and not proof.passed
@@ -110,15 +110,6 @@ def test_removed_event_is_named(tmp_path: Path):
     pairs = zip(proof.places, proof.mismatches, strict=True)
     said = [line for at, mismatch in pairs for line in explained.explain(at, mismatch)]
     assert any("missing of events swipes" in line and f" {removed[0]} of " in line for line in said), said
-
-
-def _remove_newest(file: Path) -> int:
-    """Remove one recorded event from the scratch store by hand; return its key."""
-    with closing(sqlite3.connect(file, timeout=10)) as connection, connection:
-        (key,) = connection.execute("SELECT key FROM events ORDER BY time_us DESC LIMIT 1").fetchone()
-        connection.execute("DELETE FROM events WHERE key = ?", (key,))
-        connection.execute("DELETE FROM entity_events WHERE key = ?", (key,))
-    return int.from_bytes(key[1:], "big") - 2**63
 
 
 def test_batch_view_is_that_of_the_time(tmp_path: Path):
