@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -101,18 +102,7 @@ def whole_page(graph: Versions) -> str:
 @pytest.mark.ray
 def test_every_query_of_the_board_has_data(graph: Versions, prometheus: Prometheus) -> None:
     """With a little traffic each query of each panel gives figures."""
-    missing: list[str] = []
-
-    def all_there() -> bool:
-        predict(graph)
-        queries = [query.replace("$__rate_interval", "30s") for query in QUERIES]
-        missing[:] = [query for query in queries if not prometheus.query(query)]
-        return not missing
-
-    try:
-        wait_for(all_there, "data for every query", 120)
-    except AssertionError:
-        pytest.fail(f"no data for {missing}")
+    prometheus.wait_for_data(QUERIES, partial(predict, graph))
     assert len(QUERIES) > 60
 
 

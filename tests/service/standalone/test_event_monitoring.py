@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -67,18 +68,7 @@ def traffic(place: Workplace) -> None:
 
 def test_every_query_of_the_board_has_data(place: Workplace, prometheus: Prometheus):
     """With a little traffic, and an ingest that is scraped, each query of each panel gives figures."""
-    missing: list[str] = []
-
-    def all_there() -> bool:
-        traffic(place)
-        queries = [query.replace("$__rate_interval", "30s") for query in QUERIES]
-        missing[:] = [query for query in queries if not prometheus.query(query)]
-        return not missing
-
-    try:
-        wait_for(all_there, "data for every query", 120)
-    except AssertionError:
-        pytest.fail(f"no data for {missing}")
+    prometheus.wait_for_data(QUERIES, partial(traffic, place))
     assert len(QUERIES) > 25
 
 

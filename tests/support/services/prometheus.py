@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 
 from tests.support.environment.ports import free_port
@@ -74,6 +75,21 @@ class Prometheus:
         """What an expression gives now, NaN left out."""
         values = [float(each["value"][1]) for each in self.get("query", query=expression)["result"]]
         return [value for value in values if not math.isnan(value)]
+
+    def wait_for_data(self, queries: Sequence[str], traffic: Callable[[], None]) -> None:
+        """Make traffic until each query of a board gives figures; fails with those that do not."""
+        missing: list[str] = []
+
+        def all_there() -> bool:
+            traffic()
+            asked = [query.replace("$__rate_interval", "30s") for query in queries]
+            missing[:] = [query for query in asked if not self.query(query)]
+            return not missing
+
+        try:
+            wait_for(all_there, "data for every query", 120)
+        except AssertionError:
+            pytest.fail(f"no data for {missing}")
 
     @property
     def is_ready(self) -> bool:
