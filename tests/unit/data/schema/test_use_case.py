@@ -5,8 +5,8 @@ import re
 import pytest
 
 from data.errors import ConfigError
-from data.schema.feature import FeatureType
-from data.schema.use_case import find_use_case, load_use_case, parse_use_case
+from data.schema.feature import FeatureType, Source
+from data.schema.use_case import SHIPPED, find_use_case, load_use_case, parse_use_case
 
 _TEXT = """name = "loans"
 label = "repaid"
@@ -28,12 +28,14 @@ max_depth = { low = 3, high = 9, integer = true }
 """
 
 
-def test_shipped_use_case_loads():
-    """The shipped use case is valid and has online features."""
-    use_case = load_use_case("card_fraud")
-    assert use_case.label == "is_fraud"
-    assert "cardholder_age" in [feature.name for feature in use_case.schema_.online]
-    assert use_case.view.startswith("card_fraud@")
+def test_shipped_use_cases_load():
+    """The shipped use cases are valid: one has windows and online features, in the other the caller sends all."""
+    cards, sent = (load_use_case(name) for name in SHIPPED)
+    assert cards.label == sent.label == "is_fraud"
+    assert "cardholder_age" in [feature.name for feature in cards.schema_.online]
+    assert cards.view.startswith("card_fraud@")
+    assert {window.by for window in cards.windows} == {"user_id", "terminal_id"}
+    assert {feature.source for feature in sent.features.values()} == {Source.REQUEST}
 
 
 def test_file_is_read_with_its_defaults(tmp_path):

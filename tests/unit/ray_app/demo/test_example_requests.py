@@ -42,7 +42,7 @@ def test_the_service_takes_each_of_them(table: pa.Table, sent: list[ExampleReque
 
 
 def test_rows_are_as_of_their_time_and_the_new_card_of_now(table: pa.Table, sent: list[ExampleRequest]):
-    """Two rows come with key and time, the one of the card with the most frauds of late; two swipes of one card do not."""
+    """Two rows come with key and time, one of the card with the most frauds of late; two swipes of a card do not."""
     misused, other, first, second = (example.body for example in sent)
     rows = {row["transaction_id"]: row for row in table.to_pylist()}
     assert (rows[misused["transaction_id"]]["is_fraud"], rows[other["transaction_id"]]["is_fraud"]) == (1, 0)
