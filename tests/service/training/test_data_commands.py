@@ -43,11 +43,10 @@ def test_from_generation_to_the_online_row(folder, ray_cluster, capsys):
     shown = json.loads(capsys.readouterr().out)
     frame = read_table("var/t").to_pandas()
     latest = frame[frame["user_id"] == "user_5"].iloc[-1]
-    assert shown["values"]["cardholder_age"] == latest["cardholder_age"]
-    assert shown["values"]["velocity_last_24h"] == latest["velocity_last_24h"]
+    assert shown["values"] == {"cardholder_age": latest["cardholder_age"]}
     assert shown["event_time"].startswith(latest["timestamp"].isoformat()[:23])
     assert _run("get", "user_5") == 0
-    assert "device_trust_score" in capsys.readouterr().out
+    assert "cardholder_age" in capsys.readouterr().out
 
 
 @pytest.mark.ray
