@@ -47,7 +47,7 @@ class InTimeTable:
         last: of those the last so many; None for all.
 
     Raises:
-        ConfigError: the use case has other windows than the model, or online features without a schedule.
+        ConfigError: the use case has other windows than the model, or no event time.
         DataError: there are no such rows, rows lack key or time, keys repeat with other content, or a column does not
             fit.
     """
@@ -203,12 +203,6 @@ def _check_declared(use_case: UseCase, manifest: BundleManifest) -> None:
     windows = tuple(sorted(use_case.windows, key=lambda window: window.name))
     if windows != manifest.windows or dict(use_case.events) != dict(manifest.events):
         raise ConfigError(f"use case '{use_case.name}' declares other windows or events than the version has")
-    if use_case.schema_.online and not use_case.joins_stored:
-        online = ", ".join(feature.name for feature in use_case.schema_.online)
-        raise ConfigError(
-            f"{online}: what the store holds at a row's time is not known; declare when it is materialized, such as "
-            'materialized = { every = "1d", takes = "2h" }'
-        )
 
 
 def _check_keys(left_out: Mapping[str, Counter[str]], use_case: UseCase) -> None:

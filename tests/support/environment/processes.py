@@ -32,10 +32,18 @@ def cpu_ticks(pid: int) -> int:
 def ended(pid: int) -> bool:
     """Whether a process has ended and its files are closed.
 
-    `/proc/PID/exe` is gone before that: a pipe to the process then still takes what nobody will read.
+    `/proc/PID/exe` is gone before that, and the first thread may be a zombie while another has the files open: a pipe
+    to the process then still takes what nobody will read.
     """
     fields = _fields(pid)
-    return not fields or fields[0] in "ZX"
+    return not fields or (fields[0] in "ZX" and _threads(pid) <= 1)
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except FileNotFoundError:
+        return 0
 
 
 def _below(pid: int) -> bool:

@@ -144,7 +144,3 @@ def test_what_cannot_be_replayed_is_said():
     other = parse_use_case(STORED, "visits.toml")
     with pytest.raises(ConfigError, match="declares other windows or events than the version"):
         InTimeTable(table, other, manifest, events, SINCE_US)
-    unscheduled = parse_use_case(STORED.replace("materialized", "# materialized"), "visits.toml")
-    plain = manifest.model_copy(update={"schema_": unscheduled.schema_, "events": {}})
-    with pytest.raises(ConfigError, match="last_amount: what the store holds at a row's time is not known; declare"):
-        InTimeTable(table, unscheduled, plain, events, SINCE_US)

@@ -173,7 +173,8 @@ def test_draft_of_the_generated_table_has_nothing_to_ask(tmp_path):
     text = draft(tmp_path, "is_fraud", "user_id", "timestamp")
     assert "CAREFUL" not in text
     assert "a code or" not in text
-    shipped, drafted = load_use_case("card_fraud").features, parse_use_case(text, "draft").features
+    shipped = {each.name: each for each in load_use_case("card_fraud").features.values() if not each.is_computed}
+    drafted = parse_use_case(text, "draft").features
     assert drafted.keys() == shipped.keys()
     bounds = {name: (feature.min, feature.max) for name, feature in drafted.items()}
     # Nobody sees from the values that an age is not below zero.
