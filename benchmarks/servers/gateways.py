@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from ray_app.loadtest.http_client.http_response import parse
 
 _ROLE = "Gateway"
 _TIMEOUT_S = 10.0
+_SECOND_S = 60.0
 _LISTENS = "0A"
 
 
@@ -54,7 +56,10 @@ def connected(server: Server, count: int = 2) -> Iterator[list[Connection]]:
     Raises:
         ServerFailed: it has not two gateways.
     """
-    ports = [port for pid in sorted(server.pids) if server.role(pid) == _ROLE for port in _ports(pid)]
+    # Ready means that one gateway answers; the other may still be on its way.
+    deadline = time.monotonic() + _SECOND_S
+    while len(ports := _gateway_ports(server)) != 2 and time.monotonic() < deadline:
+        time.sleep(0.5)
     if len(ports) != 2:
         raise ServerFailed(f"expected two gateways, each on a port of its own; found {ports}\n{server.log_end}")
     with ExitStack() as stack:
@@ -62,6 +67,10 @@ def connected(server: Server, count: int = 2) -> Iterator[list[Connection]]:
         for each in opened:
             stack.callback(each.close)
         yield opened
+
+
+def _gateway_ports(server: Server) -> list[int]:
+    return [port for pid in sorted(server.pids) if server.role(pid) == _ROLE for port in _ports(pid)]
 
 
 def _ports(pid: int) -> list[int]:

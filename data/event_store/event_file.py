@@ -27,12 +27,13 @@ _TABLES = (
 ) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS entity_events (
   source INTEGER NOT NULL, entity INTEGER NOT NULL, entity_key TEXT NOT NULL, time_us INTEGER NOT NULL,
-  key BLOB NOT NULL, known_us INTEGER NOT NULL, payload BLOB NOT NULL,
+  key BLOB NOT NULL, event BLOB NOT NULL,
   PRIMARY KEY (source, entity, entity_key, time_us, key)
 ) WITHOUT ROWID""",
     *tile_table.CREATE,
 )
 _CACHE_KIB = 131_072
+_EARLIER = "SELECT 1 FROM pragma_table_info('entity_events') WHERE name = 'payload'"
 _OUT_OF_REACH = ("locked", "busy", "unable to open", "closed")
 
 
@@ -69,6 +70,7 @@ class EventFile:
 
         Raises:
             StoreUnavailable: it is not a file.
+            StoreError: an earlier version made it.
             sqlite3.Error: what else is wrong with it.
         """
         if not self.path.is_file():
@@ -81,7 +83,11 @@ class EventFile:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute("PRAGMA journal_size_limit = 0")
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        except sqlite3.Error:
+            if connection.execute(_EARLIER).fetchone() is not None:
+                raise StoreError(
+                    f"{self.path} was made by an earlier version: move it away, and ingest its events again"
+                )
+        except (sqlite3.Error, StoreError):
             connection.close()
             raise
         return connection

@@ -73,6 +73,15 @@ def test_missing_file_is_not_made(file: Path):
     assert not file.parent.exists()
 
 
+def test_a_file_of_an_earlier_version(store: SqliteEvents, file: Path):
+    """A file whose events lie in other columns is refused, with what to do."""
+    store.close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("ALTER TABLE entity_events RENAME COLUMN event TO payload")
+    with pytest.raises(StoreError, match="by an earlier version: move it away, and ingest its events again"):
+        SqliteEvents(file, "cards", SOURCES, create=True)
+
+
 def test_database_without_tables(file: Path):
     """Another program's database is not taken for a store."""
     file.parent.mkdir()
