@@ -213,8 +213,9 @@ class EventTable:
     def _entity_rows(self, number: int, events: Sequence[Event]) -> list[tuple[Any, ...]]:
         pack = self._pack
         rows = [
-            (number, at, entity_key, time_us, key, pack((time_us, key, known_us, payload)))
+            (number, at, entity_key, time_us, key, packed)
             for key, time_us, known_us, entities, payload in events
+            for packed in (pack((time_us, key, known_us, payload)),)
             for at, entity_key in enumerate(entities)
             if entity_key is not None
         ]

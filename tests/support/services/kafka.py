@@ -33,6 +33,8 @@ from tests.support.services.java_program import JavaProgram
 _FILES = Path(__file__).parent / "kafka_broker"
 _PROGRAM = JavaProgram("Kafka", "4.1.2", _FILES / "pom.xml", range(17, 100), "17 or later")
 _CLUSTER_ID = "rayscoreTestsCluster01"
+_QUEUED = 50_000
+"""Messages that the producer holds at once; beyond 100,000 it refuses one."""
 _START_S = 240.0
 _READY = "Kafka Server started"
 USER, PASSWORD = "ingest", "sixteen letters or more"
@@ -100,10 +102,10 @@ class Broker:
     def send(self, topic: str, messages: Sequence[bytes]) -> None:
         """Send messages, over the topic's partitions in turn, and wait until the broker has them."""
         producer = Producer({"bootstrap.servers": self.address, "linger.ms": 5, "enable.idempotence": True})
-        for message in messages:
-            producer.produce(topic, message)
-            producer.poll(0)
-        assert producer.flush(_START_S) == 0
+        for start in range(0, len(messages), _QUEUED):
+            for message in messages[start : start + _QUEUED]:
+                producer.produce(topic, message)
+            assert producer.flush(_START_S) == 0
 
     @contextlib.contextmanager
     def door(self, port: int) -> Iterator[None]:
