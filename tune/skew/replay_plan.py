@@ -161,7 +161,8 @@ def _wanted(table: InTimeTable, name: str, events: EventColumns) -> np.ndarray:
     reach_us = max(window.reach_us for window in table.manifest.windows if window.source == name)
     within = (events.time_us > table.time_us[0] - reach_us) & (events.known_us <= table.time_us[-1])
     if name in table.recorded:
-        within &= ~np.isin(np.array(events.key.to_pylist(), object), table.sent_keys)
+        sent = set(table.sent_keys.tolist())
+        within &= np.array([key not in sent for key in events.key.to_pylist()], bool)
     return within
 
 
