@@ -104,13 +104,6 @@ class TileTable:
         except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry: no such key can be stored
             return []
 
-    def may_be_hot(self, place: Place) -> bool:
-        """Return False of an entity that has no tiles, without a query where `unfold` has just looked for them.
-
-        After a repeat, of which `unfold` is not told, it may be out of date: then events are read in place of tiles.
-        """
-        return not self._connection.in_transaction or place[:3] in self._hot
-
     def make_lines(self, place: Place) -> list[int]:
         """Return the lines of an entity, made when it has none; those of other declarations are dropped then."""
         if not (lines := self.lines(place)) and self._exist:

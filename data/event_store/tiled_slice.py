@@ -71,7 +71,7 @@ def read_slice(table: EventTable, wanted: Slice, entity: int, key: str, row: Row
         time_us: its time in force.
     """
     place = table.place(wanted.source, entity, key, wanted.tiles.fingerprint if wanted.tiles else "")
-    lines = table.tiles.lines(place) if wanted.tiles and table.tiles.may_be_hot(place) else []
+    lines = table.tiles.lines(place) if wanted.tiles else []
     if not wanted.tiles or not lines:
         return TiledSlice(table.read(wanted.source, entity, key, time_us - wanted.reach_us, time_us), [], 1)
     with _snapshot(table.connection):
