@@ -1,21 +1,17 @@
-"""Which events a decision did not see: those without which its windows have the values that were logged.
-
-No store says when it got an event. So the events of each entity are left out in turn, one after another in time at
-once, fewest first, until every window has its logged value again.
-"""
+"""Which events a decision did not see: those without which its windows have the values that were logged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from data.feature_views.event import shown_key
+from data.feature_views.explaining_events import SeenWindows
 from data.feature_views.online_windows import Slice, StoredEvent, WindowPlan
 from data.schema.window_feature import WindowFeature
 from ray_app.late_events.version_replay import LateDecision, same_value
 
-_MOST_TRIED = 5_000
-"""Most runs of events that are left out in turn for one entity; each costs tens of microseconds."""
+_Keys = tuple[int | str, ...]
 
 
 class MissingEvents(NamedTuple):
@@ -25,7 +21,7 @@ class MissingEvents(NamedTuple):
     entity: str
     """The entity's columns, joined by +."""
     entity_key: str
-    keys: tuple[int | str, ...]
+    keys: _Keys
     """Keys of the events that were not there; empty when several would explain it, or nothing does."""
     number: int
     """How many events were not there; 0 when leaving out no such run explains what was logged."""
@@ -35,7 +31,7 @@ def missing_events(late: LateDecision) -> list[MissingEvents]:
     """Return what a decision did not see, for each entity that a window with another value counts."""
     plan = WindowPlan(late.manifest.windows, late.manifest.events)
     changed = {each.name for each in late.changed}
-    runs: dict[int, list[tuple[int | str, ...]]] = {}
+    runs: dict[int, list[_Keys]] = {}
     for number, part in enumerate(plan.slices):
         windows = [each for each in late.windows if (each.source, each.by) == (part.source, part.entity)]
         if not changed.isdisjoint(each.name for each in windows):
@@ -47,9 +43,7 @@ def missing_events(late: LateDecision) -> list[MissingEvents]:
     ]
 
 
-def _missing(
-    part: Slice, entity_key: str, runs: list[tuple[int | str, ...]], told: set[tuple[str, tuple[int | str, ...]]]
-) -> MissingEvents:
+def _missing(part: Slice, entity_key: str, runs: list[_Keys], told: set[tuple[str, _Keys]]) -> MissingEvents:
     """What was missing of one entity. Of several runs that explain it, the one that explains another entity, too."""
     likely = [run for run in runs if (part.source, run) in told]
     keys = likely[0] if len(likely) == 1 else ()
@@ -60,21 +54,13 @@ def _explaining(
     late: LateDecision, windows: Sequence[WindowFeature], events: Sequence[StoredEvent]
 ) -> list[Sequence[StoredEvent]]:
     """Return the shortest runs of events without which windows of one entity have the values that were logged."""
-    plan = WindowPlan(windows, late.manifest.events)
-    found: list[Sequence[StoredEvent]] = []
-    for tried, (first, end) in enumerate(_runs(len(events))):
-        if tried >= _MOST_TRIED or (found and end - first > len(found[0])):
-            break
-        rest = [*events[:first], *events[end:]]
-        values = plan.compute([rest], late.logged.time_us, late.query.key, late.query.own)
-        served = [late.logged.served[each.name] for each in plan.features]
-        if all(same_value(before, each.value) for before, each in zip(served, values, strict=True)):
-            found.append(events[first:end])
-    return found
-
-
-def _runs(length: int) -> Iterator[tuple[int, int]]:
-    """Yield the ends of all runs of places, shortest first."""
-    for size in range(1, length + 1):
-        for first in range(length - size + 1):
-            yield first, first + size
+    served, query = late.logged.served, late.query
+    seen = SeenWindows(
+        windows,
+        late.manifest.events,
+        late.logged.time_us,
+        query.key,
+        lambda name, value: same_value(served[name], value),
+        query.own,
+    )
+    return seen.missing_runs(events)

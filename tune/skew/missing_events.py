@@ -1,10 +1,9 @@
-"""Which event a service missed, or counted too early: found by computing a row's windows without it, or with it."""
+"""Which events a service missed, or counted too early, in words for each row of a proof whose windows differ."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
-from itertools import groupby, islice
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +11,9 @@ import pyarrow.compute as pc
 
 from data.feature_views.event import event_key, shown_key
 from data.feature_views.event_columns import EventColumns
-from data.feature_views.online_windows import StoredEvent, WindowPlan
-from data.schema.event_source import EventEntity, EventSource
+from data.feature_views.event_line import StoredEvent
+from data.feature_views.explaining_events import SeenWindows
+from data.schema.event_source import EventEntity
 from data.schema.feature import Scalar
 from data.schema.window_feature import WindowFeature
 from data.transform.event_time import iso_time
@@ -21,8 +21,6 @@ from data.transform.table_columns import named_column
 from tune.skew.in_time_table import InTimeTable
 from tune.skew.row_comparison import RowMismatch
 
-_MOST_TRIED = 500
-"""Most events of one entity that are tried, the newest first."""
 _MOST_NAMED = 3
 
 
@@ -60,69 +58,39 @@ class _Line:
     """The events of one row's entity, and the windows over them."""
 
     def __init__(self, table: InTimeTable, at: int, source: str, by: str, windows: Sequence[WindowFeature]) -> None:
-        self._declared: EventSource = table.manifest.events[source]
-        self._source, self._by = source, by
-        self._plan = WindowPlan(windows, table.manifest.events)
+        declared = table.manifest.events[source]
+        self._windows, self._sources = windows, table.manifest.events
         self._defaults = {f.name: f.default for f in table.manifest.schema_.features}
         self._time_us = int(table.time_us[at])
         self._key = _row_key(table, at)
-        entity = self._declared.entity(by) or EventEntity(name=by, columns=(by,))
-        self._entity_key = table.entity_keys(entity)[at]
-        number = [each.name for each in self._declared.entities].index(by)
-        self._events = _events_of(table.events[source], number, self._entity_key)
+        entity = declared.entity(by) or EventEntity(name=by, columns=(by,))
+        entity_key = table.entity_keys(entity)[at]
+        self._name = f"{source} of {by} {entity_key}"
+        number = [each.name for each in declared.entities].index(by)
+        self._events = _events_of(table.events[source], number, entity_key)
 
     def cause(self, online: Mapping[str, Scalar | None]) -> str:
         """Return in words which event explains what was seen online."""
-        of = f"{self._source} of {self._by} {self._entity_key}"
-        for found, text in self._theories(online):
-            if found:
-                more = f", or {len(found) - _MOST_NAMED:,} others" if len(found) > _MOST_NAMED else ""
-                return f"{text.format(of=of)} {', or '.join(map(_named, found[:_MOST_NAMED]))}{more}"
-        return f"no single event of {of} explains it"
 
-    def _theories(self, online: Mapping[str, Scalar | None]) -> Iterator[tuple[list[StoredEvent], str]]:
-        tried = self._seen[-_MOST_TRIED:]
-        explains = self._explainer(online)
-        yield [each for each in tried if explains(self._without({each}))], "missing of events {of}:"
-        ends = (set(tried[-count:]) for count in range(2, len(tried) + 1))
-        run = next((end for end in ends if explains(self._without(end))), set())
-        yield sorted(run)[:1], f"the last {len(run):,} events are missing of {{of}}, from"
-        ahead = list(islice(self._ahead, _MOST_TRIED))
-        yield [each for each in ahead if explains(self._with(each))], "counted too early of events {of}:"
+        def is_seen(name: str, value: float | str) -> bool:
+            # An answer shows the default where there is no value.
+            return (self._defaults[name] if value != value else value) == online.get(name)
 
-    def _explainer(self, online: Mapping[str, Scalar | None]) -> Callable[[Sequence[StoredEvent]], bool]:
-        def explains(events: Sequence[StoredEvent]) -> bool:
-            found = self._plan.compute([events], self._time_us, self._key)
-            return all(
-                self._shown(window.name, each.value) == online.get(window.name)
-                for window, each in zip(self._plan.features, found, strict=True)
-            )
+        windows = SeenWindows(self._windows, self._sources, self._time_us, self._key, is_seen)
+        near = [each for each in self._events if each.time_us > self._time_us - windows.reach_us]
+        events = [each for each in near if self._counts(each)]
+        if runs := windows.missing_runs(events):
+            firsts, number = _named([run[0] for run in runs]), len(runs[0])
+            if number == 1:
+                return f"missing of events {self._name}: {firsts}"
+            return f"{number:,} events one after another are missing of {self._name}, from {firsts}"
+        if early := windows.counted_early(events, (each for each in near if not self._counts(each))):
+            return f"counted too early of events {self._name}: {_named(early)}"
+        return f"no single event of {self._name} explains it"
 
-        return explains
-
-    def _shown(self, name: str, value: float | str) -> Scalar | None:
-        """What an answer shows of a window: the default where there is no value."""
-        return self._defaults[name] if value != value else value
-
-    @cached_property
-    def _seen(self) -> list[StoredEvent]:
-        """The events that are known at the row's time and not later than the row, in order."""
-        here = (self._time_us, self._key)
-        return [each for each in self._events if each[:2] <= here and each.known_us <= self._time_us]
-
-    @property
-    def _ahead(self) -> Iterator[StoredEvent]:
-        seen = set(self._seen)
-        reach_us = self._plan.slices[0].reach_us
-        return (each for each in self._events if each not in seen and each.time_us > self._time_us - reach_us)
-
-    def _without(self, left_out: set[StoredEvent]) -> list[StoredEvent]:
-        return [each for each in self._seen if each not in left_out]
-
-    def _with(self, early: StoredEvent) -> list[StoredEvent]:
-        """The events with one more, as if it had happened, and been known, just before the row."""
-        before_us = min(early.time_us, self._time_us - 1 - self._declared.delay_us)
-        return sorted([*self._seen, early._replace(time_us=before_us, known_us=self._time_us)])
+    def _counts(self, event: StoredEvent) -> bool:
+        """Whether an event is known at the row's time, and not later than the row."""
+        return event[:2] <= (self._time_us, self._key) and event.known_us <= self._time_us
 
 
 def _row_key(table: InTimeTable, at: int) -> bytes:
@@ -140,5 +108,9 @@ def _events_of(events: EventColumns, entity: int, key: str | None) -> list[Store
     return sorted({StoredEvent(each.time_us, each.key, each.known_us, each.payload) for each in taken})
 
 
-def _named(event: StoredEvent) -> str:
-    return f"{shown_key(event.key)} of {iso_time(event.time_us)}"
+def _named(events: Sequence[StoredEvent]) -> str:
+    """Return each of some events in words, but for more than a few of them."""
+    words = [f"{shown_key(each.key)} of {iso_time(each.time_us)}" for each in events[:_MOST_NAMED]]
+    if len(events) > _MOST_NAMED:
+        words.append(f"{len(events) - _MOST_NAMED:,} others")
+    return ", or ".join(words)
