@@ -21,7 +21,7 @@ from data.sources.partial_output import PartialOutput, open_parts, partial_folde
 from ray_app.batch.finished_blocks import finished_blocks, refused_path, total, unfinished
 from ray_app.batch.refused_rows import BlockCounts
 from ray_app.batch.scoring import ALL, KEYS, PROBABILITY, ScoringJob, part_name, plan, refused_name, score_rows
-from ray_app.control.served_models import find_champion
+from ray_app.control.replicas.served_models import find_champion
 from tune.registry.bundle import Bundle
 
 _EXAMPLES = """examples:

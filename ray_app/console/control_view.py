@@ -12,13 +12,13 @@ from typing import Any
 
 from ray_app.console.redaction import redacted
 from ray_app.control.admin_actions import rolled_back
-from ray_app.control.autoscaling import BUSY
 from ray_app.control.controller import Controller
 from ray_app.control.messages import METRICS_ONLY
-from ray_app.control.registry_state import NO_CHAMPION, NOT_ASKED, PREVIOUS_TAG
-from ray_app.control.replica_states import ReplicaStates
+from ray_app.control.replicas.autoscaling import BUSY
 from ray_app.control.rule_change import ChangeRefused
-from ray_app.control.version_set import VersionFacts
+from ray_app.control.state.registry_state import NO_CHAMPION, NOT_ASKED, PREVIOUS_TAG
+from ray_app.control.state.replica_states import ReplicaStates
+from ray_app.control.state.version_set import VersionFacts
 from ray_app.monitoring.recent_events import RecentEvents
 from ray_app.rollout.recent_history import RecentHistory
 from ray_app.rollout.rollout_driver import RolloutDriver

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.errors import ConfigError, faults
 from ray_app.control.controller import Controller
-from ray_app.control.registry_state import PREVIOUS_TAG, with_champion
 from ray_app.control.rule_change import ChangeRefused, Origin, RuleChange
+from ray_app.control.state.registry_state import PREVIOUS_TAG, with_champion
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules, Version, parse_rules
 
 _MOST_ATTEMPTS = 100

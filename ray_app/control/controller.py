@@ -13,10 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ray_app.control.change_records import ChangeRecords
 from ray_app.control.messages import Directive, ReplicaReport
-from ray_app.control.registry_state import PREVIOUS_TAG, PendingWrites, RegistrySnapshot, RegistryState, same_rules
-from ray_app.control.replica_states import ReplicaStates
 from ray_app.control.rule_change import (
     REGISTRY,
     ChangeConflict,
@@ -26,7 +23,16 @@ from ray_app.control.rule_change import (
     RuleChange,
     require_servable,
 )
-from ray_app.control.version_set import PackedBundle, VersionSet
+from ray_app.control.state.change_records import ChangeRecords
+from ray_app.control.state.registry_state import (
+    PREVIOUS_TAG,
+    PendingWrites,
+    RegistrySnapshot,
+    RegistryState,
+    same_rules,
+)
+from ray_app.control.state.replica_states import ReplicaStates
+from ray_app.control.state.version_set import PackedBundle, VersionSet
 from tune.registry.traffic_rules import TRAFFIC_TAG, TrafficRules
 
 _SETTLE_S = 1.5

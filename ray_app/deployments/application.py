@@ -17,7 +17,7 @@ from data.distributed.cluster_address import ADDRESS, LOCAL, GivenAddress
 from data.distributed.ray_cluster import connect, set_auth_mode
 from data.errors import ConfigError
 from data.settings import Settings, load_settings
-from ray_app.control.served_models import find_served
+from ray_app.control.replicas.served_models import find_served
 from ray_app.deployments import cluster_environment, http_listener
 from ray_app.deployments.control import control
 from ray_app.deployments.graph_builder import build

@@ -28,9 +28,9 @@ from ray_app.control.audit_log import AuditLog
 from ray_app.control.controller import Controller
 from ray_app.control.messages import METRICS_ONLY, Directive, ReplicaReport
 from ray_app.control.registry_source import RegistrySource
-from ray_app.control.replica_states import FUSED_KINDS, GRAPH_KINDS, ReplicaStates
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Outcome, RuleChange
-from ray_app.control.version_set import PackedBundle, VersionLimits, VersionSet
+from ray_app.control.state.replica_states import FUSED_KINDS, GRAPH_KINDS, ReplicaStates
+from ray_app.control.state.version_set import PackedBundle, VersionLimits, VersionSet
 from ray_app.deployments.control_metrics import ControlMetrics
 from ray_app.deployments.replica_metrics import ProcessMetrics
 from ray_app.deployments.replica_spec import ReplicaSpec

@@ -27,7 +27,7 @@ class ControlClient:
         )
 
     async def next_directive(self, report: ReplicaReport, known: tuple[str, int]) -> Directive | None:
-        """Report, and wait for a directive; see `ray_app.control.replica_agent.ControlConnection`."""
+        """Report, and wait for a directive; see `ray_app.control.replicas.replica_agent.ControlConnection`."""
         return await _call(self._next_directive.remote(report, known))
 
     async def report(self, report: ReplicaReport) -> None:

@@ -17,9 +17,9 @@ from ray.serve.handle import DeploymentHandle
 
 from data.errors import ControlUnavailable
 from ray_app.console.routes import ConsoleRoutes
-from ray_app.control.autoscaling import BUSY, BusyMeter
 from ray_app.control.messages import FUSED, GATEWAY
-from ray_app.control.replica_agent import ReplicaAgent
+from ray_app.control.replicas.autoscaling import BUSY, BusyMeter
+from ray_app.control.replicas.replica_agent import ReplicaAgent
 from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.direct_ingress import register
 from ray_app.deployments.replica import event_reports, replica_id, start_agent, store_problem
@@ -105,7 +105,7 @@ class _Ingress:
             log.close()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Autoscaling input, read by `ray_app.control.autoscaling`: the busy share of this process."""
+        """Autoscaling input, read by `ray_app.control.replicas.autoscaling`: the busy share of this process."""
         return {BUSY: self._meter.read()}
 
     async def check_health(self) -> None:

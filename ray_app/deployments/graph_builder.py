@@ -18,7 +18,7 @@ from ray_app.deployments.stages import FeatureFetch, Model
 from ray_app.transport.request_router import ROUTER_PATH
 
 _INGRESS_ONGOING = 2000
-_POLICY = "ray_app.control.autoscaling:BusyShareAutoscaling"
+_POLICY = "ray_app.control.replicas.autoscaling:BusyShareAutoscaling"
 
 
 def build(spec: ReplicaSpec, control: Application | None = None, *, fused: bool = False) -> Application:

@@ -9,8 +9,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from data.errors import RayscoreError
-from ray_app.control.autoscaling import BUSY, BusyMeter
-from ray_app.control.replica_agent import ReplicaAgent, VersionHolder
+from ray_app.control.replicas.autoscaling import BUSY, BusyMeter
+from ray_app.control.replicas.replica_agent import ReplicaAgent, VersionHolder
 from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.inference.feature_fetch import LocalFeatures

@@ -11,9 +11,9 @@ from prometheus_client.registry import Collector
 from ray.serve.handle import DeploymentHandle
 
 from data.errors import ConfigError
-from ray_app.control.autoscaling import BUSY, IN_FLIGHT, BusyMeter
 from ray_app.control.messages import MODEL
-from ray_app.control.metrics_reporter import MetricsReporter
+from ray_app.control.replicas.autoscaling import BUSY, IN_FLIGHT, BusyMeter
+from ray_app.control.replicas.metrics_reporter import MetricsReporter
 from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.replica import busy, event_reports, replica_id, start_agent, store_problem
@@ -74,7 +74,7 @@ class _Stage:
         return {HOST: host, PORT: await self._links.start(host)}
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Autoscaling input, read by `ray_app.control.autoscaling`: busy share, and calls in flight over links."""
+        """Input of `ray_app.control.replicas.autoscaling`: busy share, and calls in flight over links."""
         return {BUSY: self._meter.read(), IN_FLIGHT: float(self._links.in_flight)}
 
 

@@ -179,7 +179,7 @@ def test_what_is_named_in_text_is_there():
     named = {name for file in sources() for name in named_in_text(ast.parse(file.read_text("utf-8")))}
     modules = [name.partition(":") for name in named]
     assert [name for name, _, what in modules if not hasattr(import_module(name), what)] == []
-    assert {"ray_app.control.autoscaling", "tune.registry.model_versions"} <= {name for name, _, _ in modules}
+    assert {"ray_app.control.replicas.autoscaling", "tune.registry.model_versions"} <= {name for name, _, _ in modules}
 
 
 def imported(file: Path) -> set[str]:

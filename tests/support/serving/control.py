@@ -6,10 +6,10 @@ from typing import Any
 
 from ray_app.control.controller import Controller
 from ray_app.control.messages import GATEWAY, MODEL, ReplicaReport
-from ray_app.control.registry_state import TRAFFIC_TAG, RegistrySnapshot
-from ray_app.control.replica_states import GRAPH_KINDS, ReplicaStates
 from ray_app.control.rule_change import Origin, RuleChange
-from ray_app.control.version_set import PackedBundle, VersionLimits, VersionSet
+from ray_app.control.state.registry_state import TRAFFIC_TAG, RegistrySnapshot
+from ray_app.control.state.replica_states import GRAPH_KINDS, ReplicaStates
+from ray_app.control.state.version_set import PackedBundle, VersionLimits, VersionSet
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules
 
 ADMIN = Origin("admin", "10.0.0.1", "test")

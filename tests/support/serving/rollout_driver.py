@@ -7,9 +7,9 @@ import pytest
 
 from ray_app.control.controller import Controller
 from ray_app.control.messages import FUSED, ReplicaReport
-from ray_app.control.registry_state import RegistrySnapshot
-from ray_app.control.replica_states import FUSED_KINDS, ReplicaStates
-from ray_app.control.version_set import PackedBundle, VersionLimits, VersionSet
+from ray_app.control.state.registry_state import RegistrySnapshot
+from ray_app.control.state.replica_states import FUSED_KINDS, ReplicaStates
+from ray_app.control.state.version_set import PackedBundle, VersionLimits, VersionSet
 from ray_app.rollout.rollout_driver import RolloutDriver
 from ray_app.rollout.version_stats import VERSION_STATS, VersionStats
 from tests.support.serving.rollout import rollout

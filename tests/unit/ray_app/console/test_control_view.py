@@ -10,12 +10,12 @@ import pytest
 from data.event_store.event_stats import EventCounts
 from ray_app.console.control_view import ControlView
 from ray_app.console.redaction import redacted
-from ray_app.control.autoscaling import BUSY
 from ray_app.control.messages import METRICS_ONLY, ReplicaReport
-from ray_app.control.registry_state import PREVIOUS_TAG
-from ray_app.control.replica_states import ReplicaStates
+from ray_app.control.replicas.autoscaling import BUSY
 from ray_app.control.rule_change import Origin
-from ray_app.control.version_set import PackedBundle, VersionFacts
+from ray_app.control.state.registry_state import PREVIOUS_TAG
+from ray_app.control.state.replica_states import ReplicaStates
+from ray_app.control.state.version_set import PackedBundle, VersionFacts
 from ray_app.monitoring.recent_events import RecentEvents
 from ray_app.rollout.recent_history import RecentHistory
 from ray_app.rollout.version_stats import VERSION_STATS

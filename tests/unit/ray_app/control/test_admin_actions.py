@@ -10,10 +10,10 @@ from data.errors import ConfigError
 from ray_app.control.admin_actions import AdminActions, begin, rolled_back
 from ray_app.control.controller import Controller
 from ray_app.control.messages import FUSED, ReplicaReport
-from ray_app.control.registry_state import PREVIOUS_TAG
-from ray_app.control.replica_states import FUSED_KINDS, ReplicaStates
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Outcome, RuleChange
-from ray_app.control.version_set import PackedBundle, VersionLimits, VersionSet
+from ray_app.control.state.registry_state import PREVIOUS_TAG
+from ray_app.control.state.replica_states import FUSED_KINDS, ReplicaStates
+from ray_app.control.state.version_set import PackedBundle, VersionLimits, VersionSet
 from tune.registry.traffic_rules import Challenger, Mode, TrafficRules
 
 LIVE = Challenger(version="2", weight=20)

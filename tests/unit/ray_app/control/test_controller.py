@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_app.control.messages import GATEWAY, MODEL, ReplicaReport
-from ray_app.control.registry_state import TRAFFIC_TAG
-from ray_app.control.replica_states import GRAPH_KINDS, SILENT_S, ReplicaStates
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Outcome
+from ray_app.control.state.registry_state import TRAFFIC_TAG
+from ray_app.control.state.replica_states import GRAPH_KINDS, SILENT_S, ReplicaStates
 from tests.support.serving.control import ADMIN, GRACE_S, Replica, World, packed_bundle, rules
 from tune.registry.traffic_rules import TrafficRules
 

@@ -8,7 +8,7 @@ import pytest
 
 from data.errors import PromotionConflict
 from ray_app.control.registry_source import RegistrySource
-from ray_app.control.registry_state import PREVIOUS_TAG, PendingWrites
+from ray_app.control.state.registry_state import PREVIOUS_TAG, PendingWrites
 from tests.support.services.application import Workplace
 from tests.support.services.model_swaps import NAME, Versions
 from tests.support.training.models import card_bundle

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ray_app.control.autoscaling import BUSY, IN_FLIGHT, BusyMeter, BusyShareAutoscaling
+from ray_app.control.replicas.autoscaling import BUSY, IN_FLIGHT, BusyMeter, BusyShareAutoscaling
 
 
 @dataclass

@@ -10,7 +10,7 @@ from data.cli.terminal import err
 from data.errors import ConfigError, ModelError, ModelNotFound, RegistryUnavailable
 from data.schema.use_case import load_use_case
 from data.settings import Settings
-from ray_app.control.registry_state import with_champion
+from ray_app.control.state.registry_state import with_champion
 from tune.registry.bundle import Bundle
 from tune.registry.registry import Registry, ResolvedModel
 from tune.registry.traffic_rules import TRAFFIC_TAG, TrafficRules, parse_rules

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from data.settings import Settings
-from ray_app.control.served_models import find_served
+from ray_app.control.replicas.served_models import find_served
 from tests.support.services.application import Workplace
 from tests.support.services.model_swaps import GOOD, NAME, OTHER_CONTRACT, Versions
 from tune.registry.traffic_rules import BUCKETS, CHAMPION, TRAFFIC_TAG, Challenger, TrafficRules

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ray_app.control.registry_state import PREVIOUS_TAG, TRAFFIC_TAG
 from ray_app.control.rule_change import ChangeConflict, Outcome
+from ray_app.control.state.registry_state import PREVIOUS_TAG, TRAFFIC_TAG
 from tests.support.serving.control import World, rules
 from tune.registry.traffic_rules import BUCKETS
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from data.errors import ControlUnavailable
-from ray_app.control import metrics_reporter as module
 from ray_app.control.messages import GATEWAY, METRICS_ONLY, MODEL, ReplicaReport
-from ray_app.control.metrics_reporter import MetricsReporter
-from ray_app.control.replica_states import GRAPH_KINDS, SILENT_S, ReplicaStates
+from ray_app.control.replicas import metrics_reporter as module
+from ray_app.control.replicas.metrics_reporter import MetricsReporter
+from ray_app.control.state.replica_states import GRAPH_KINDS, SILENT_S, ReplicaStates
 from tests.support.serving.predict_app import run, until
 from tune.registry.traffic_rules import TrafficRules
 

@@ -10,7 +10,7 @@ import pytest
 
 from data.errors import BundleError, ControlUnavailable
 from ray_app.control.messages import MODEL, Directive, ReplicaReport
-from ray_app.control.replica_agent import ReplicaAgent
+from ray_app.control.replicas.replica_agent import ReplicaAgent
 from tests.support.serving.predict_app import run, until
 from tune.registry.traffic_rules import TrafficRules
 
