@@ -131,7 +131,7 @@ def test_listing_the_commands_loads_none():
     code = "from ray_app.cli.rayscore import LINE\ntry: LINE.main(sys.argv[1:])\nexcept SystemExit: pass"
     listed = loaded(f"import sys\n{code}", "--help")
     assert listed.isdisjoint({*HEAVY, "numpy", "pyarrow", "pydantic"})
-    assert listed.isdisjoint({"data.cli.generate", "tune.cli.search", "ray_app.cli.score"})
+    assert listed.isdisjoint({"data.cli.commands.generate", "tune.cli.search", "ray_app.cli.score"})
     assert loaded(f"import sys\n{code}", "rollout", "--help").isdisjoint({*HEAVY, "numpy", "pyarrow"} - {"httpx"})
 
 

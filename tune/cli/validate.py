@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.cli import validate
+from data.cli.commands import validate
 from data.cli.terminal import note
 from data.errors import ModelError, ModelNotFound
 from data.schema.use_case import UseCase

@@ -1,1 +1,1 @@
-"""Control's part in the replicas: the agent in each of them, what they measure, what they serve and how many there are."""
+"""Control's part in the replicas: the agent in each, what it measures, what it serves, how many there are."""

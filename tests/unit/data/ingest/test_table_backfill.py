@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.cli.ingest import report
+from data.cli.commands.ingest import report
 from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import DataError
 from data.event_store import EventOutcome, EventStore, open_events

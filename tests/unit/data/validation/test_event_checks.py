@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.cli.validate import run
+from data.cli.commands.validate import run
 from data.distributed.pieces import each_block_here, parquet_pieces
 from data.schema.use_case import UseCase, parse_use_case
 from data.sources.atomic_output import write_table

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from data.cli.validate import run
+from data.cli.commands.validate import run
 from data.feature_views.point_in_time import point_in_time
 from data.schema.use_case import UseCase, parse_use_case
 from data.sources.atomic_output import write_table

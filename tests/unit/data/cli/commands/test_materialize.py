@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.cli.materialize import report
+from data.cli.commands.materialize import report
 from data.online_store.entity_tally import EntityTotals
 from data.online_store.left_out import LeftOut, LeftOutRows, Reason
 from data.online_store.materialization import Materialized

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from data.__main__ import main
-from data.cli import features
+from data.cli.commands import features
 from data.cli.terminal import run_cli
 from data.sources.atomic_output import write_table
 from data.sources.parquet import read_table
