@@ -18,9 +18,10 @@ from data.distributed.ray_cluster import connect, set_auth_mode
 from data.errors import ConfigError
 from data.settings import Settings, load_settings
 from ray_app.control.replicas.served_models import find_served
-from ray_app.deployments import cluster_environment, http_listener
+from ray_app.deployments import cluster_environment
 from ray_app.deployments.control import control
 from ray_app.deployments.graph_builder import build
+from ray_app.deployments.ingress import http_listener
 from ray_app.deployments.replica_spec import make_replica_spec
 from ray_app.environment import serve_environment
 

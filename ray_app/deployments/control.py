@@ -31,8 +31,8 @@ from ray_app.control.registry_source import RegistrySource
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Outcome, RuleChange
 from ray_app.control.state.replica_states import FUSED_KINDS, GRAPH_KINDS, ReplicaStates
 from ray_app.control.state.version_set import PackedBundle, VersionLimits, VersionSet
-from ray_app.deployments.control_metrics import ControlMetrics
-from ray_app.deployments.replica_metrics import ProcessMetrics
+from ray_app.deployments.metrics.control_metrics import ControlMetrics
+from ray_app.deployments.metrics.replica_metrics import ProcessMetrics
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.monitoring.recent_events import EVENT_COUNTS, RecentEvents
 from ray_app.monitoring.scrape import PAGE, OwnMetrics, ReportedMetrics

@@ -21,9 +21,9 @@ from ray_app.control.messages import FUSED, GATEWAY
 from ray_app.control.replicas.autoscaling import BUSY, BusyMeter
 from ray_app.control.replicas.replica_agent import ReplicaAgent
 from ray_app.deployments.control_client import ControlClient
-from ray_app.deployments.direct_ingress import register
+from ray_app.deployments.ingress.direct_ingress import register
+from ray_app.deployments.metrics.replica_metrics import ControlLoopMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
 from ray_app.deployments.replica import event_reports, replica_id, start_agent, store_problem
-from ray_app.deployments.replica_metrics import ControlLoopMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stage_connections import connect_stage
 from ray_app.environment.serve_environment import slow_reason

@@ -11,8 +11,8 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.schema import LoggingConfig
 
 from data.settings import Settings
-from ray_app.deployments.direct_ingress import ENVIRONMENT as DIRECT_INGRESS_ENVIRONMENT
 from ray_app.deployments.gateway import Fused, Gateway
+from ray_app.deployments.ingress.direct_ingress import ENVIRONMENT as DIRECT_INGRESS_ENVIRONMENT
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stages import FeatureFetch, Model
 from ray_app.transport.request_router import ROUTER_PATH

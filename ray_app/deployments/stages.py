@@ -16,14 +16,14 @@ from ray_app.control.replicas.autoscaling import BUSY, IN_FLIGHT, BusyMeter
 from ray_app.control.replicas.metrics_reporter import MetricsReporter
 from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.control_client import ControlClient
-from ray_app.deployments.replica import busy, event_reports, replica_id, start_agent, store_problem
-from ray_app.deployments.replica_metrics import (
+from ray_app.deployments.metrics.replica_metrics import (
     ControlLoopMetrics,
     LinkMetrics,
     ModelMetrics,
     ProcessMetrics,
     StoreMetrics,
 )
+from ray_app.deployments.replica import busy, event_reports, replica_id, start_agent, store_problem
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stage_connections import link_host
 from ray_app.inference.feature_fetch import FeatureServer, local_features

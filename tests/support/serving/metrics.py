@@ -17,8 +17,8 @@ from data.feature_views.event import Event
 from data.online_store.sqlite import SqliteStore
 from ray_app.control.messages import FUSED, ReplicaReport
 from ray_app.control.supervised_loop import SupervisedLoop
-from ray_app.deployments.control_metrics import ControlMetrics
-from ray_app.deployments.replica_metrics import (
+from ray_app.deployments.metrics.control_metrics import ControlMetrics
+from ray_app.deployments.metrics.replica_metrics import (
     ControlLoopMetrics,
     LinkMetrics,
     ModelMetrics,

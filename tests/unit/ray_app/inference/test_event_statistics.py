@@ -12,7 +12,7 @@ import pytest
 
 from data.errors import StoreError, StoreUnavailable
 from data.event_store.sqlite import SqliteEvents
-from ray_app.deployments.event_metrics import EventMetrics
+from ray_app.deployments.metrics.event_metrics import EventMetrics
 from ray_app.inference.event_windows import EventWindows
 from ray_app.inference.feature_fetch import LocalFeatures
 from tests.support.serving.metrics import samples, text

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 
 from ray_app.http.asgi import PATH, PredictApp, Receive, Scope, Send
 
-ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "ray_app.deployments.direct_ingress:middlewares"}
+ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "ray_app.deployments.ingress.direct_ingress:middlewares"}
 """Environment variables of a replica by which Serve calls `middlewares` when the replica's HTTP server starts."""
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]

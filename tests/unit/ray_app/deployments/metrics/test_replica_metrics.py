@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from data.errors import StoreUnavailable
 from ray_app.control.supervised_loop import SupervisedLoop
-from ray_app.deployments.replica_metrics import LinkMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
+from ray_app.deployments.metrics.replica_metrics import LinkMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
 from ray_app.deployments.stages import FeatureFetch, Model
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.inference.onnx_model import OnnxModel

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ray_app.control.messages import FUSED, ReplicaReport
-from ray_app.deployments.control_metrics import ControlMetrics
+from ray_app.deployments.metrics.control_metrics import ControlMetrics
 from ray_app.rollout.shadow_comparison import SHADOWS, ShadowComparison
 from tests.support.serving.metrics import samples, text
 from tests.support.serving.rollout_driver import Place, quick

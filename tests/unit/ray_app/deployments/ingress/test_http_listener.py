@@ -9,7 +9,7 @@ import pytest
 
 from data.errors import ConfigError
 from data.settings import Settings
-from ray_app.deployments.http_listener import check_free, check_no_other_host, check_same
+from ray_app.deployments.ingress.http_listener import check_free, check_no_other_host, check_same
 from ray_app.environment.serve_environment import FIXED_PORTS
 from tests.support.environment.ports import free_port
 

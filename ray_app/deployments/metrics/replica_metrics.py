@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ray_app.control.supervised_loop import SupervisedLoop
-from ray_app.deployments.event_metrics import EventMetrics
+from ray_app.deployments.metrics.event_metrics import EventMetrics
 from ray_app.inference.feature_fetch import LocalFeatures
 from ray_app.inference.onnx_model import OnnxModel
 from ray_app.monitoring.histogram import family

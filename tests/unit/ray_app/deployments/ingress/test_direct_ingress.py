@@ -11,8 +11,8 @@ import httpx
 import uvicorn
 from prometheus_client import generate_latest
 
-from ray_app.deployments import direct_ingress
-from ray_app.deployments.direct_ingress import DirectIngress, middlewares, register
+from ray_app.deployments.ingress import direct_ingress
+from ray_app.deployments.ingress.direct_ingress import DirectIngress, middlewares, register
 from ray_app.http.asgi import Receive, Scope, Send
 from tests.support.load.http_requests import GatedModel
 from tests.support.serving.predict_app import FULL, ServedApp, build_app, run, until
