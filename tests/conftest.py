@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.features.feature_fetch import LocalFeatures
 from tests.support.environment.programs import pytest_runtest_setup as pytest_runtest_setup
 from tests.support.environment.workers import interrupt
 from tests.support.environment.workers import pytest_collection_modifyitems as pytest_collection_modifyitems

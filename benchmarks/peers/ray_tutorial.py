@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from benchmarks.peers.given import given
 from benchmarks.peers.scoring import Answers, OnlineFeatures, Stored, request_model
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tune.registry.bundle import Bundle
 
 _OPTIONS = {"num_cpus": 0.2}

@@ -29,7 +29,7 @@ marks.append(time.perf_counter())
 from ray_app.deployments.replica_spec import ReplicaSpec
 marks.append(time.perf_counter())
 from pathlib import Path
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tune.registry.bundle import Bundle
 packed = Path(sys.argv[1]).read_bytes()
 marks.append(time.perf_counter())

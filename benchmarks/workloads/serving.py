@@ -14,7 +14,7 @@ from benchmarks.workloads.stored_cards import stored_cards
 from data.online_store import StoredRow
 from data.online_store.row_codec import RowCodec
 from data.online_store.sqlite import SqliteStore
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.training.models import card_table, train_bundle
 from tune.registry.bundle import Bundle
 

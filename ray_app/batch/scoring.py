@@ -27,9 +27,9 @@ from data.transform.table_columns import free_name
 from ray_app.batch.job_fingerprint import job_fingerprint
 from ray_app.batch.refused_rows import REASONS, BlockCounts, Refusals, refusals
 from ray_app.batch.table_windows import table_windows
-from ray_app.inference.feature_fetch import local_features
-from ray_app.inference.model_scoring import LocalModel
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.features.feature_fetch import local_features
+from ray_app.inference.models.model_scoring import LocalModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from tune.registry.bundle import Bundle, BundleManifest

@@ -10,7 +10,7 @@ from data.errors import BundleError, PromotionConflict
 from data.settings import Settings
 from ray_app.control.state.registry_state import PendingWrites, RegistrySnapshot
 from ray_app.control.state.version_set import PackedBundle, VersionFacts
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tune.registry.bundle import BundleManifest
 from tune.registry.registry import Registry
 

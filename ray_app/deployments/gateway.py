@@ -31,11 +31,11 @@ from ray_app.http.admin import AdminRoutes, Forward
 from ray_app.http.asgi import PredictApp, Readiness
 from ray_app.http.events import EventLimits, EventRoutes
 from ray_app.http.predict_handler import PredictHandler
-from ray_app.inference.feature_fetch import RemoteFeatures, local_features
-from ray_app.inference.model_scoring import LocalModel, RemoteModel, is_absent_version
+from ray_app.inference.features.feature_fetch import RemoteFeatures, local_features
 from ray_app.inference.model_versions import ModelVersions, VersionParts, VersionsView, load_version
+from ray_app.inference.models.model_scoring import LocalModel, RemoteModel, is_absent_version
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.observers import Observer
-from ray_app.inference.onnx_model import OnnxModel
 from ray_app.inference.stages import window_stage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.monitoring.scrape import CONTROL, PAGE, Ask, OwnMetrics, ReportedMetrics, Scrape

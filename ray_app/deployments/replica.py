@@ -13,7 +13,7 @@ from ray_app.control.replicas.autoscaling import BUSY, BusyMeter
 from ray_app.control.replicas.replica_agent import ReplicaAgent, VersionHolder
 from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.replica_spec import ReplicaSpec
-from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.features.feature_fetch import LocalFeatures
 from ray_app.inference.stages import FeatureStage
 from ray_app.monitoring.recent_events import EVENT_COUNTS
 

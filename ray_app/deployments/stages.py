@@ -26,9 +26,9 @@ from ray_app.deployments.metrics.replica_metrics import (
 from ray_app.deployments.replica import busy, event_reports, replica_id, start_agent, store_problem
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stage_connections import link_host
-from ray_app.inference.feature_fetch import FeatureServer, local_features
-from ray_app.inference.model_cache import ModelCache
-from ray_app.inference.model_scoring import ModelServer
+from ray_app.inference.features.feature_fetch import FeatureServer, local_features
+from ray_app.inference.models.model_cache import ModelCache
+from ray_app.inference.models.model_scoring import ModelServer
 from ray_app.monitoring.scrape import PAGE, OwnMetrics
 from ray_app.transport.request_router import HOST, PORT
 from ray_app.transport.server import Handler, LinkServer

@@ -19,8 +19,8 @@ from data.online_store.row_codec import OnlineRow
 from data.schema.feature import FeatureType
 from data.transform.encoding import Transform, as_floats, named_column
 from data.transform.entity_key import entity_keys
-from ray_app.inference.computed_features import ComputedFeatures
-from ray_app.inference.feature_lookup import FeatureLookup
+from ray_app.inference.features.computed_features import ComputedFeatures
+from ray_app.inference.features.feature_lookup import FeatureLookup
 from ray_app.inference.stages import FeatureStage, ModelStage
 from ray_app.monitoring.gateway_metrics import MODEL, GatewayMetrics
 from ray_app.prediction import Lookup, Prediction, Row

@@ -15,9 +15,9 @@ from data.feature_views.event import shown_key
 from data.feature_views.online_windows import StoredEvent, WindowValue
 from data.schema.window_feature import WindowFeature
 from data.transform.encoding import Transform
-from ray_app.inference.computed_features import ComputedFeatures
-from ray_app.inference.event_windows import window_plan
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.features.computed_features import ComputedFeatures
+from ray_app.inference.features.event_windows import window_plan
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.late_events.logged_decision import DecisionReader, LoggedDecision, Unread
 from ray_app.prediction import RowWindows
 from tune.registry.bundle import Bundle, BundleManifest

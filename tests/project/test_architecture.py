@@ -43,7 +43,7 @@ LEAVES = (
     "ray_app.environment.serve_environment",
     "ray_app.inference.pipeline",
     "ray_app.protocol.pages",
-    "ray_app.inference.onnx_model",
+    "ray_app.inference.models.onnx_model",
     "ray_app.inference.stages",
 )
 
@@ -70,8 +70,8 @@ from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.protocol.pages import build_pages
 from ray_app.protocol.row_parser import RowParser
-from ray_app.inference.onnx_model import OnnxModel
-from ray_app.inference.model_scoring import LocalModel
+from ray_app.inference.models.onnx_model import OnnxModel
+from ray_app.inference.models.model_scoring import LocalModel
 from tune.registry.bundle import Bundle
 import ray_app.http.asgi
 

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from data.event_store import EventOutcome
-from ray_app.inference.event_windows import EventWindows
+from ray_app.inference.features.event_windows import EventWindows
 from ray_app.monitoring.histogram import family
 
 

@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.metrics.event_metrics import EventMetrics
-from ray_app.inference.feature_fetch import LocalFeatures
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.features.feature_fetch import LocalFeatures
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.monitoring.histogram import family
 from ray_app.transport.server import REFUSALS, UNANSWERED, LinkServer
 

@@ -12,7 +12,7 @@ from data.schema.model_policy import Calibration
 from data.settings import load_settings
 from data.sources.atomic_output import write_table
 from data.transform.encoding import Transform
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.training.models import card_table
 from tests.support.training.registry import new_registry
 from tests.support.training.stored_cards import STORED_CARDS

@@ -9,8 +9,8 @@ from typing import Any
 from data.online_store.row_codec import RowCodec
 from data.schema.feature import Scalar
 from data.transform.encoding import Transform
-from ray_app.inference.model_scoring import LocalModel
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.model_scoring import LocalModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.inference.stages import FeatureStage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics

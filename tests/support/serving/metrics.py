@@ -25,8 +25,8 @@ from ray_app.deployments.metrics.replica_metrics import (
     ProcessMetrics,
     StoreMetrics,
 )
-from ray_app.inference.feature_fetch import LocalFeatures
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.features.feature_fetch import LocalFeatures
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.monitoring.scrape import OwnMetrics, Scrape
 from ray_app.monitoring.text_format import merged, packed, rendered

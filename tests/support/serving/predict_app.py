@@ -25,12 +25,12 @@ from ray_app.http.admin import AdminRoutes
 from ray_app.http.asgi import PredictApp
 from ray_app.http.events import EventLimits, EventRoutes
 from ray_app.http.predict_handler import PredictHandler
-from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.features.feature_fetch import LocalFeatures
 from ray_app.inference.micro_batching import MicroBatcher
-from ray_app.inference.model_scoring import LocalModel
 from ray_app.inference.model_versions import ModelVersions, VersionParts, load_version
+from ray_app.inference.models.model_scoring import LocalModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.observers import Observer
-from ray_app.inference.onnx_model import OnnxModel
 from ray_app.inference.stages import FeatureStage, ModelStage, window_stage
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.monitoring.scrape import PATH, OwnMetrics, Scrape

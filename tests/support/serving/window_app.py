@@ -17,8 +17,8 @@ from data.event_store import EventStore
 from data.event_store.sqlite import SqliteEvents
 from data.feature_views.point_in_time import with_windows
 from data.schema.use_case import UseCase, parse_use_case
-from ray_app.inference.event_windows import EventWindows
-from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.features.event_windows import EventWindows
+from ray_app.inference.features.feature_fetch import LocalFeatures
 from tests.support.serving.predict_app import ServedApp, build_app
 from tests.support.training.models import train_bundle
 from tune.registry.bundle import Bundle

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.settings import Settings
-from ray_app.inference.feature_fetch import local_features
+from ray_app.inference.features.feature_fetch import local_features
 from tests.support.serving.predict_app import VERSION, build_app
 from tests.support.serving.window_app import EVENTS_TOKEN, START
 from tests.support.training.skew import listening

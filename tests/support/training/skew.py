@@ -18,8 +18,8 @@ import uvicorn
 
 from data.schema.feature_schema import FeatureSchema
 from data.transform.encoding import Transform
-from ray_app.inference.model_scoring import LocalModel
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.model_scoring import LocalModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.serving.predict_app import ServedApp, build_app, local_store, write_store
 from tests.support.training.models import card_bundle, card_table
 from tune.registry.bundle import Bundle

@@ -33,9 +33,9 @@ from benchmarks.results.serving_report import SATURATED, Load, Outcome, section
 from benchmarks.workloads.serving import prepare
 from data.online_store.sqlite import SqliteStore
 from data.transform.encoding import Transform
-from ray_app.inference.feature_fetch import LocalFeatures
-from ray_app.inference.model_scoring import LocalModel
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.features.feature_fetch import LocalFeatures
+from ray_app.inference.models.model_scoring import LocalModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.protocol.row_parser import RowParser

@@ -18,7 +18,7 @@ from data.sources.parquet import open_source
 from data.transform.encoding import Transform
 from ray_app.batch import scoring
 from ray_app.batch.scoring import part_name, plan, refused_name, score_rows
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.serving.predict_app import ServedApp, build_app, local_store, manifest, run, write_store
 from tests.support.training.models import card_bundle, card_table
 from tune.registry.bundle import Bundle

@@ -21,7 +21,7 @@ from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source
 from data.transform.encoding import Transform
 from ray_app.batch.scoring import part_name, plan, refused_name, score_rows
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.swipes import SWIPES, swipes_table
 from tune.registry.bundle import Bundle

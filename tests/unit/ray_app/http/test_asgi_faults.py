@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.features.feature_fetch import LocalFeatures
 from ray_app.transport.client import CallFailed
 from tests.support.load.http_requests import JSON, GatedModel, ask, problem
 from tests.support.serving.predict_app import (

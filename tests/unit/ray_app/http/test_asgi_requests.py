@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.features.feature_fetch import LocalFeatures
 from tests.support.load.http_requests import JSON, MIB, ask, exchange, problem
 from tests.support.serving.predict_app import (
     ROW,

@@ -15,7 +15,7 @@ from data.online_store.row_codec import RowCodec
 from data.schema.feature import Scalar
 from data.schema.scratch_name import scratch_name
 from data.settings import Settings
-from ray_app.inference.feature_fetch import FeatureServer, LocalFeatures, RemoteFeatures, local_features
+from ray_app.inference.features.feature_fetch import FeatureServer, LocalFeatures, RemoteFeatures, local_features
 from ray_app.inference.observers import Answered, Failed
 from tests.support.serving.predict_app import ROW, STORED, ServedApp, build_app, manifest, run
 from tests.support.serving.window_app import EVENTS_TOKEN, START, swipe, swipes_bundle

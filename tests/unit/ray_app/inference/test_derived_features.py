@@ -19,8 +19,8 @@ from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source
 from data.transform.encoding import Transform
 from ray_app.batch.scoring import part_name, plan, refused_name, score_rows
-from ray_app.inference.model_scoring import LocalModel
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.model_scoring import LocalModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.loadtest.request_bodies import bodies
 from ray_app.monitoring.gateway_metrics import GatewayMetrics

@@ -13,8 +13,8 @@ import pytest
 from data.errors import StoreError, StoreUnavailable
 from data.event_store.sqlite import SqliteEvents
 from ray_app.deployments.metrics.event_metrics import EventMetrics
-from ray_app.inference.event_windows import EventWindows
-from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.features.event_windows import EventWindows
+from ray_app.inference.features.feature_fetch import LocalFeatures
 from tests.support.serving.metrics import samples, text
 from tests.support.serving.predict_app import ServedApp, build_app, run
 from tests.support.serving.window_app import EVENTS_TOKEN, START, report, swipe, swipes_bundle

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from data.errors import ModelNotFound
-from ray_app.inference.model_cache import ModelCache
+from ray_app.inference.models.model_cache import ModelCache
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.observers import Answered, Failed
-from ray_app.inference.onnx_model import OnnxModel
 from tests.support.load.http_requests import GatedModel, problem
 from tests.support.serving.metrics import samples, text
 from tests.support.serving.predict_app import FULL, ServedApp, build_app, run, until

@@ -10,8 +10,8 @@ import pytest
 from data.schema.feature import Source
 from data.schema.feature_schema import FeatureSchema
 from data.transform.encoding import Transform
-from ray_app.inference.model_scoring import LocalModel
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.model_scoring import LocalModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.protocol.row_parser import RowParser

@@ -9,7 +9,7 @@ import pytest
 from data.errors import DataError, StoreUnavailable
 from data.schema.use_case import Entity
 from data.transform.encoding import Transform
-from ray_app.inference.model_scoring import LocalModel
+from ray_app.inference.models.model_scoring import LocalModel
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from tests.support.serving.inference_path import (

@@ -26,9 +26,9 @@ from data.errors import (
 from data.online_store import OnlineStore
 from data.online_store.sqlite import SqliteStore
 from data.settings import Settings
-from ray_app.inference.feature_fetch import FeatureServer, LocalFeatures, RemoteFeatures, local_features
-from ray_app.inference.model_scoring import LocalModel, ModelServer, RemoteModel, is_absent_version
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.features.feature_fetch import FeatureServer, LocalFeatures, RemoteFeatures, local_features
+from ray_app.inference.models.model_scoring import LocalModel, ModelServer, RemoteModel, is_absent_version
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.transport.connection_pool import Address, LinkPool, Transport
 from ray_app.transport.handshake import Handshake
 from ray_app.transport.server import Handler, LinkServer

@@ -19,7 +19,7 @@ from data.__main__ import LINE
 from data.cli.terminal import run_cli
 from data.online_store.sqlite import SqliteStore
 from data.schema.use_case import parse_use_case
-from ray_app.inference.feature_fetch import LocalFeatures
+from ray_app.inference.features.feature_fetch import LocalFeatures
 from tests.support.serving.predict_app import build_app, run
 from tests.support.training.models import card_table, train_bundle
 from tune.registry.bundle import Bundle

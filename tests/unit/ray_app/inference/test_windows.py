@@ -20,11 +20,11 @@ from data.event_store.sqlite import SqliteEvents
 from data.feature_views.event import Event
 from data.online_store import OnlineStore
 from data.transform.encoding import Transform
-from ray_app.inference import feature_messages
-from ray_app.inference.event_windows import EventWindows
-from ray_app.inference.feature_fetch import FeatureServer, LocalFeatures, RemoteFeatures
-from ray_app.inference.model_scoring import LocalModel
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.features import feature_messages
+from ray_app.inference.features.event_windows import EventWindows
+from ray_app.inference.features.feature_fetch import FeatureServer, LocalFeatures, RemoteFeatures
+from ray_app.inference.models.model_scoring import LocalModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.inference.stages import FetchedRows
 from ray_app.monitoring.gateway_metrics import GatewayMetrics

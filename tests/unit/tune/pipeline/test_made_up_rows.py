@@ -15,7 +15,7 @@ from data.schema.feature import Feature, FeatureType
 from data.schema.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.protocol.openapi import example
 from ray_app.protocol.pages import build_pages
 from tests.support.training.models import card_bundle, card_table, train_bundle

@@ -11,7 +11,7 @@ import pytest
 from data.errors import ConfigError
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.training.models import train_bundle
 from tests.support.training.swipes import swipes_table, swipes_use_case
 from tests.support.training.training_reports import Finished, finish_in_process

@@ -14,8 +14,8 @@ from data.errors import StoreUnavailable
 from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.metrics.replica_metrics import LinkMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
 from ray_app.deployments.stages import FeatureFetch, Model
-from ray_app.inference.feature_fetch import LocalFeatures
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.features.feature_fetch import LocalFeatures
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.transport.client import CallFailed, LinkRefused, open_link
 from ray_app.transport.handshake import Handshake
 from ray_app.transport.server import REFUSALS, LinkServer

@@ -19,10 +19,10 @@ from data.feature_views.event import Event
 from data.online_store import OnlineStore, open_store
 from data.schema.scratch_name import scratch_name
 from data.settings import Settings
-from ray_app.inference import feature_messages as messages
-from ray_app.inference.event_windows import EventWindows, event_windows
+from ray_app.inference.features import feature_messages as messages
+from ray_app.inference.features.event_windows import EventWindows, event_windows
+from ray_app.inference.features.store_opening import StoreOpening
 from ray_app.inference.stages import FetchedRows
-from ray_app.inference.store_opening import StoreOpening
 from ray_app.monitoring.histogram import FINE_SECONDS, Histogram
 from ray_app.prediction import RowWindows
 from ray_app.transport.connection_pool import Transport

@@ -16,7 +16,7 @@ from data.feature_views.event import Event
 from data.feature_views.event_line import StoredEvent
 from data.feature_views.online_windows import WindowPlan
 from data.settings import Settings
-from ray_app.inference.store_opening import StoreOpening
+from ray_app.inference.features.store_opening import StoreOpening
 from ray_app.monitoring.histogram import FINE_SECONDS, Histogram
 from ray_app.prediction import RowWindows
 from tune.registry.bundle import BundleManifest

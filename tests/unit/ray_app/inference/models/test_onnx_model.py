@@ -12,7 +12,7 @@ from data.errors import BundleError, ModelError, SchemaMismatch
 from data.schema.feature import Feature, FeatureType
 from data.schema.feature_schema import FeatureSchema
 from data.transform.encoding import Transform
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.training.models import card_bundle, card_table
 from tune.registry.bundle import Bundle, Probe
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from data.errors import DeadlineExceeded, VersionUnavailable
-from ray_app.inference.onnx_model import OnnxModel
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.transport.connection_pool import Transport
 
 _HEADER = struct.Struct("<8sI")

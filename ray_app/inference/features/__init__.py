@@ -1,0 +1,1 @@
+"""Features of the rows of a micro-batch: fetched from the stores, windows over events, expressions."""
