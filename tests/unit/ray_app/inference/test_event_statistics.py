@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data.errors import StoreError, StoreUnavailable
+from data.errors import StoreError
 from data.event_store.sqlite import SqliteEvents
 from ray_app.deployments.metrics.event_metrics import EventMetrics
 from ray_app.inference.features.event_windows import EventWindows
 from ray_app.inference.features.feature_fetch import LocalFeatures
+from tests.support.environment.waiting import wait_for
 from tests.support.serving.metrics import samples, text
 from tests.support.serving.predict_app import ServedApp, build_app, run
 from tests.support.serving.window_app import EVENTS_TOKEN, START, report, swipe, swipes_bundle
@@ -31,13 +34,11 @@ def at(minutes_ago: float) -> str:
 class Watched:
     """The application, and what its replica exports of events; its store's clock can be set."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lock_wait_s: float = 10.0) -> None:
         self.ahead_us = 0
         manifest = swipes_bundle().manifest
-        file, sources = folder / "events.db", manifest.events
-        self.windows = EventWindows(
-            lambda: SqliteEvents(file, manifest.name, sources, create=True, clock=self.clock), manifest
-        )
+        file, options = folder / "events.db", {"create": True, "clock": self.clock, "lock_wait_s": lock_wait_s}
+        self.windows = EventWindows(lambda: SqliteEvents(file, manifest.name, manifest.events, **options), manifest)
         self.served: ServedApp = build_app(
             LocalFeatures(None, windows=self.windows), bundle=swipes_bundle(), events_token=EVENTS_TOKEN
         )
@@ -136,19 +137,50 @@ def test_the_newest_event_that_others_stored_is_seen(watched: Watched, tmp_path:
     assert watched.shown()[NEWEST, "source=swipes"] == START.timestamp() + 8 * 60
 
 
-@pytest.mark.parametrize("failure", [StoreUnavailable("gone"), StoreError("damaged")], ids=str)
-def test_failures_of_the_store_are_counted(watched: Watched, failure: StoreError, monkeypatch: pytest.MonkeyPatch):
+@contextmanager
+def deleted(file: Path) -> Iterator[None]:
+    """The store's files are gone."""
+    for path in file.parent.glob(f"{file.name}*"):
+        path.unlink()
+    yield
+
+
+@contextmanager
+def damaged(file: Path) -> Iterator[None]:
+    """Another file that is no database has the place of the store's."""
+    with deleted(file):
+        file.write_bytes(b"no database " * 1000)
+        yield
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Another process writes, and does not end."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def answers(windows: EventWindows) -> bool:
+    """Whether the store is there."""
+    try:
+        run(windows.ping())
+    except StoreError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("failure", [deleted, damaged, locked])
+def test_failures_of_the_store_are_counted(tmp_path: Path, failure: Callable[[Path], AbstractContextManager[None]]):
     """Each call that fails, of whatever kind, is counted; answers go on, and events are to be sent again."""
-
-    def fails(*given: Any, **named: Any) -> Any:
-        raise failure
-
-    for call in ("fetch", "append"):
-        monkeypatch.setattr(SqliteEvents, call, fails)
-    answer = watched.predict(swipe(1, 0))
-    assert (answer["degraded"], answer["recorded"]) == (True, False)
-    assert watched.send("reports", report(1, 0, True))["status"] == 503
-    shown = watched.shown()
+    watched = Watched(tmp_path, lock_wait_s=0.05)
+    with closing(watched.windows), failure(tmp_path / "events.db"):
+        if failure is not locked:
+            wait_for(lambda: not answers(watched.windows), "the store to notice what became of its file")
+        answer = watched.predict(swipe(1, 0))
+        assert (answer["degraded"], answer["recorded"]) == (True, False)
+        assert watched.send("reports", report(1, 0, True))["status"] == 503
+        shown = watched.shown()
     assert shown["rayscore_event_store_failures_total", ""] == 2
     assert shown["rayscore_source_events_total", "outcome=taken,source=swipes"] == 0
 
