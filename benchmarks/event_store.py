@@ -34,6 +34,7 @@ _PACKAGES = ("numpy", "msgpack", "cassandra-driver")
 _DAY = 86_400_000_000
 _CALL = 50_000
 _HOT, _OF_EACH = 5, 200
+_TILES_S, _TILES_POLL_S = 600.0, 2.0
 _SOURCES = {
     "transactions": EventSource.model_validate(
         {"entities": ["card", "terminal"], "values": {"amount": {"decimals": 2}}, "record": True}
@@ -142,11 +143,10 @@ def _hot(store: EventStore, events: int, count: int, rate: float) -> list[list[s
     name, first_us = f"{events:,} events of one terminal", time.time_ns() // 1000 - 30 * _DAY
     rows = [[f"{name}, appended a second", f"{_append_hot(store, first_us, events, 0):,.0f}"]]
     query = RowQuery(event_key("~"), None, ("hot",))
-    start, before = time.perf_counter(), -1
+    start = time.perf_counter()
     first = asyncio.run(store.fetch(_HOT_PLAN.slices, [query]))[0]
     rows.append([f"{name}, first read (all events), s", f"{time.perf_counter() - start:.2f}"])
-    while before != (before := store.tile_work.tiles_folded) or not before:
-        time.sleep(2)
+    _wait_for_tiles(store)
     tiled = asyncio.run(store.fetch(_HOT_PLAN.slices, [query._replace(time_us=first.time_us)]))[0]
     compute = partial(_HOT_PLAN.compute, time_us=first.time_us, key=query.key)
     if compute(first.events) != compute(tiled.events, tiles=tiled.tiles):
@@ -159,6 +159,15 @@ def _hot(store: EventStore, events: int, count: int, rate: float) -> list[list[s
     late = _append_hot(store, first_us + 1, 5_000, events)
     rows.append([f"{name}, late ones appended a second, with tiles", f"{late:,.0f}"])
     return rows
+
+
+def _wait_for_tiles(store: EventStore) -> None:
+    """Wait until the store makes no more tiles of what was read."""
+    deadline, made = time.monotonic() + _TILES_S, 0
+    while made != (made := store.tile_work.tiles_folded) or not made:
+        if time.monotonic() > deadline:
+            raise ConfigError(f"the tiles of the hot terminal were not made within {_TILES_S:g} s: give it fewer --hot")
+        time.sleep(_TILES_POLL_S)
 
 
 def _append_hot(store: EventStore, first_us: int, count: int, first_key: int) -> float:

@@ -30,7 +30,7 @@ _PAYLOAD_BYTES = 120
 _READ = 'SELECT entity, payload FROM {}.{} WHERE entity = ? AND "view" = ?'
 _WARM_S = 20.0
 _WARM_READERS = 8
-_BACK_S = 60.0
+_BACK_S, _POLL_S = 60.0, 0.05
 _STEADY_READS = 300
 
 Read = Callable[[Sequence[str]], Awaitable[list[bytes | None]]]
@@ -227,11 +227,20 @@ def _awaited(session: Session, statement: PreparedStatement, key: str) -> asynci
 async def _check(stored: Stored, ways: dict[str, Read]) -> None:
     """Every way must give the same rows for the first keys."""
     asked = stored.keys[:64]
-    ours: list[bytes | None] = []
-    while not ours:
-        with suppress(StoreUnavailable):
-            ours = await ways[OURS](asked)
+    ours = await _first_answer(ways[OURS], asked)
     for name in (SINGLES, CONCURRENT):
         found = await ways[name](asked)
         if found != ours or None in found:
             raise ReadsFailed(f"{name} gave other rows than {OURS}")
+
+
+async def _first_answer(read: Read, asked: Sequence[str]) -> list[bytes | None]:
+    """Read until the cluster answers in time."""
+    deadline = time.monotonic() + _BACK_S
+    while True:
+        try:
+            return await read(asked)
+        except StoreUnavailable as exc:
+            if time.monotonic() > deadline:
+                raise ReadsFailed(f"the cluster did not answer within {_BACK_S:g} s: {exc}") from exc
+            await asyncio.sleep(_POLL_S)
