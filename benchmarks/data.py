@@ -23,11 +23,12 @@ import pyarrow.parquet as pq
 
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
-from benchmarks.workloads import stored_cards
+from benchmarks.workloads.card_files import write_cards
 from data.cli.terminal import err, run_cli
 from data.errors import RayscoreError
 from tests.support.services.cassandra import Node
 from tests.support.training.models import card_table, train_bundle
+from tests.support.training.stored_cards import stored_cards
 
 _PACKAGES = ("ray", "pyarrow", "numpy", "onnxruntime", "cassandra-driver")
 _PROGRESS = re.compile(r"^(\w[\w ]*): ([\d,]+)(?: of [\d,]+)? rows, ([\d,]+) rows/s, ([\d.]+) s$", re.MULTILINE)
@@ -44,8 +45,8 @@ def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as name, _cassandra(args.cassandra, name) as node:
         folder = Path(name)
-        train_bundle(card_table(20_000), stored_cards.stored_cards(), 100).save(folder / "bundle")
-        stored_cards.write(folder / "cards", args.rows, 4)
+        train_bundle(card_table(20_000), stored_cards(), 100).save(folder / "bundle")
+        write_cards(folder / "cards", args.rows, 4)
         samples: Samples = {}
         for round_ in range(args.rounds):
             for title, figures in _round(folder, args.rows, round_, node):

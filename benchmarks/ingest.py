@@ -26,21 +26,10 @@ from benchmarks.results.figures import markdown_table, medians, short, spread, w
 from data.cli.terminal import run_cli
 from data.errors import RayscoreError
 from tests.support.services.kafka import Broker
+from tests.support.training.cards_in_time import INGESTED_CARDS
 
 _PACKAGES = ("confluent-kafka", "pyarrow", "numpy")
 _PROGRESS = re.compile(r"^ingest: ([\d,]+)(?: of [\d,]+)? \w+, ([\d,]+) \w+/s, ([\d.]+) s$", re.MULTILINE)
-_USE_CASE = """
-name = "cards"
-label = "is_fraud"
-key = "transaction_id"
-event_time = "timestamp"
-[events.transactions]
-entities = ["user_id", "terminal_id"]
-values = { amount = { decimals = 2 } }
-[features]
-amount = { type = "number" }
-card_count_30d = { aggregate = "count", window = "30d", by = "user_id" }
-"""
 _USERS, _TERMINALS = 5_000, 10_000
 
 
@@ -53,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     samples: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as name:
         folder = Path(name)
-        (folder / "cards.toml").write_text(_USE_CASE)
+        (folder / "cards.toml").write_text(INGESTED_CARDS)
         table = _table(args.events)
         pq.write_table(table, folder / "t.parquet", row_group_size=250_000)
         broker = Broker(folder / "kafka").start()

@@ -27,7 +27,7 @@ import pyarrow as pa
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
 from benchmarks.servers import processes
-from benchmarks.workloads import stored_cards
+from benchmarks.workloads.card_files import write_cards
 from data.cli.terminal import err, run_cli
 from data.distributed.pieces import each_block_here, parquet_pieces
 from data.distributed.ray_cluster import cluster
@@ -37,6 +37,7 @@ from data.transform.encoding import Transform
 from ray_app.__main__ import main as ray_app
 from ray_app.batch.scoring import ScoringJob, plan, score_rows
 from tests.support.training.models import train_bundle
+from tests.support.training.stored_cards import stored_cards
 from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
 
 _PACKAGES = ("ray", "pyarrow", "numpy", "onnxruntime")
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ[_MARK] = str(os.getpid())
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.", dir=args.scratch) as name:
         folder = Path(name)
-        source = args.data or stored_cards.write(folder / "table", args.rows, 8)
+        source = args.data or write_cards(folder / "table", args.rows, 8)
         bundle = args.bundle or _trained(folder / "bundle", source, args.trees, args.depth)
         samples: dict[str, list[Figures]] = {}
         started = time.perf_counter()
@@ -174,7 +175,7 @@ def _peak_mib(pid: int) -> float:
 
 
 def _trained(folder: Path, source: Path, trees: int, depth: int) -> Path:
-    table, use_case = read_table(source, limit=_TRAIN_ROWS), stored_cards.stored_cards()
+    table, use_case = read_table(source, limit=_TRAIN_ROWS), stored_cards()
     bundle = train_bundle(table, use_case, trees, max_depth=depth, learning_rate=0.1)
     bundle.save(folder)
     return folder

@@ -20,12 +20,12 @@ import xgboost
 
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
-from benchmarks.workloads.stored_cards import stored_cards
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster, free_cpus
 from data.schema.search import Search
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table
+from tests.support.training.stored_cards import stored_cards
 from tune.dataset.encoded_examples import PreparedDataset, prepare
 from tune.dataset.training_table import load_training_table
 from tune.search.asha import rungs

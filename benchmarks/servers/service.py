@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.workloads.stored_cards import STORED_CARDS, stored_cards
 from tests.support.services.application import Workplace, serve_command
 from tests.support.training.models import card_table, train_bundle
+from tests.support.training.stored_cards import STORED_CARDS, stored_cards
 
 _LINKS = re.compile(r'^rayscore_open_links\{deployment="(\w+)".*\} (\d+)', re.M)
 _TRAIN_ROWS = 20_000

@@ -15,13 +15,13 @@ import httpx
 
 from benchmarks.servers import processes
 from benchmarks.workloads.cassandra_reads import warm
-from benchmarks.workloads.stored_cards import STORED_CARDS, stored_cards
 from data.errors import RayscoreError
 from data.online_store.cassandra.store import CassandraStore
 from data.settings import Settings
 from tests.support.services.application import Workplace, serve_command
 from tests.support.services.cassandra import Node
 from tests.support.training.models import card_table, train_bundle
+from tests.support.training.stored_cards import STORED_CARDS, stored_cards
 
 WARM_UP_S = 3.0
 _TRAIN_ROWS = 20_000

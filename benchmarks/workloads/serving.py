@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.scoring import Scorer
-from benchmarks.workloads.stored_cards import stored_cards
 from data.online_store import StoredRow
 from data.online_store.row_codec import RowCodec
 from data.online_store.sqlite import SqliteStore
 from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.training.models import card_table, train_bundle
+from tests.support.training.stored_cards import stored_cards
 from tune.registry.bundle import Bundle
 
 _DAY_US = 86_400_000_000

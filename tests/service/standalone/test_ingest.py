@@ -23,19 +23,8 @@ import pytest
 from tests.support.environment.ports import free_port
 from tests.support.environment.waiting import wait_for
 from tests.support.services.kafka import PASSWORD, USER, Broker
+from tests.support.training.cards_in_time import INGESTED_CARDS
 
-USE_CASE = """
-name = "cards"
-label = "is_fraud"
-key = "transaction_id"
-event_time = "timestamp"
-[events.transactions]
-entities = ["user_id", "terminal_id"]
-values = { amount = { decimals = 2 } }
-[features]
-amount = { type = "number" }
-card_count_30d = { aggregate = "count", window = "30d", by = "user_id" }
-"""
 _LINE = re.compile(
     r"^transactions: ([\d,]+) events? taken, ([\d,]+) repeated, 0 revised, 0 superseded, 0 conflicts$", re.M
 )
@@ -46,7 +35,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "cards.toml").write_text(USE_CASE)
+        (folder / "cards.toml").write_text(INGESTED_CARDS)
 
     @contextmanager
     def running(self, *words: str, **settings: str) -> Iterator[subprocess.Popen[str]]:

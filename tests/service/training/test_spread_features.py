@@ -23,15 +23,13 @@ from data.feature_views.spread.plan import SpreadPlan
 from data.schema.use_case import parse_use_case
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source, read_source
+from tests.support.training.cards_in_time import CARDS_HEAD
 
 pytestmark = pytest.mark.ray
 
 _USE_CASE = parse_use_case(
-    """
-name = "cards"
-label = "y"
-key = "id"
-event_time = "t"
+    CARDS_HEAD
+    + """
 [events.swipes]
 entities = ["card", "terminal"]
 values = { amount = { decimals = 2 } }

@@ -1,4 +1,4 @@
-"""The use case of the tests: card transactions with features that may come from the online store."""
+"""The use case of tests and benchmarks: card transactions with features that may come from the online store."""
 
 from __future__ import annotations
 

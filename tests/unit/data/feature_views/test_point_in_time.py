@@ -9,12 +9,11 @@ from data.errors import DataError
 from data.feature_views.point_in_time import point_in_time, with_windows
 from data.feature_views.table_mark import holds_stored, marked
 from data.schema.use_case import UseCase, parse_use_case
+from tests.support.training.cards_in_time import CARDS_HEAD
 
-_TEXT = """
-name = "cards"
-label = "y"
-key = "id"
-event_time = "t"
+_TEXT = (
+    CARDS_HEAD
+    + """
 [events.swipes]
 entities = ["card", { columns = ["card", "shop"] }]
 values = { amount = { decimals = 2 } }
@@ -31,6 +30,7 @@ mean = { aggregate = "mean", of = "amount", window = "10s", by = "card", with_cu
 device = { type = "category", aggregate = "last", of = "device", window = "1h" }
 ratio = { expression = "amount / mean" }
 """
+)
 
 
 @pytest.fixture

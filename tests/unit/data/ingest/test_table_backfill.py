@@ -22,13 +22,11 @@ from data.ingest.table_backfill import backfill, reader
 from data.schema.use_case import parse_use_case
 from data.settings import Settings
 from data.sources.parquet import open_source
+from tests.support.training.cards_in_time import CARDS_HEAD
 
 USE_CASE = parse_use_case(
-    """
-name = "cards"
-label = "y"
-key = "id"
-event_time = "t"
+    CARDS_HEAD
+    + """
 [events.swipes]
 entities = ["card"]
 values = ["amount"]

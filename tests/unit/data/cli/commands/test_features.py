@@ -12,12 +12,11 @@ from data.cli.commands import features
 from data.cli.terminal import run_cli
 from data.sources.atomic_output import write_table
 from data.sources.parquet import read_table
+from tests.support.training.cards_in_time import CARDS_HEAD
 
-_USE_CASE = """
-name = "cards"
-label = "y"
-key = "id"
-event_time = "t"
+_USE_CASE = (
+    CARDS_HEAD
+    + """
 [events.swipes]
 entities = ["card"]
 values = ["amount"]
@@ -32,6 +31,7 @@ mean = { aggregate = "mean", of = "amount", window = "10s" }
 logins = { aggregate = "count", window = "1m", events = "logins" }
 ratio = { expression = "amount / mean" }
 """
+)
 _PLAIN = 'name = "cards"\nlabel = "y"\n[features]\namount = { type = "number" }\n'
 _SWIPES = pa.table(
     {

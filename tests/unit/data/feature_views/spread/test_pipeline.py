@@ -21,12 +21,11 @@ from data.feature_views.spread.plan import SpreadPlan
 from data.schema.use_case import UseCase, parse_use_case
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source, read_source
+from tests.support.training.cards_in_time import CARDS_HEAD
 
-_TEXT = """
-name = "cards"
-label = "y"
-key = "id"
-event_time = "t"
+_TEXT = (
+    CARDS_HEAD
+    + """
 materialized = { every = "10s", takes = "3s" }
 [entity]
 column = "card"
@@ -57,6 +56,7 @@ device = { type = "category", aggregate = "last", of = "device", window = "40s" 
 logins = { aggregate = "since_last", window = "40s", events = "logins" }
 ratio = { expression = "amount / mean + score" }
 """
+)
 _USE_CASE = parse_use_case(_TEXT, "x")
 
 

@@ -17,17 +17,17 @@ from data.feature_views.spread.time_slices import SliceByTime
 from data.schema.use_case import parse_use_case
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source
+from tests.support.training.cards_in_time import CARDS_HEAD
 
-_USE_CASE = """
-name = "cards"
-label = "y"
-key = "id"
-event_time = "t"
+_USE_CASE = (
+    CARDS_HEAD
+    + """
 [events.swipes]
 entities = ["card"]
 [features]
 seen = { aggregate = "count", window = "WINDOW", events = "swipes" }
 """
+)
 _ROWS = 1_000
 
 
