@@ -1,21 +1,14 @@
 """Drafting a use case: what becomes a feature, what is left out and why."""
 
-from decimal import Decimal
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from data.errors import DataError
 from data.schema.use_case import load_use_case, parse_use_case
 from data.sources.draft.use_case_draft import draft
-from data.sources.parquet import open_source
 from data.sources.synthetic_transactions import GenerationPlan, shards, tables
-from data.transform.float32_identity import distinct_numbers
-from data.validation.column_types import check_learned, check_source
 
 _N = 2000
 
@@ -236,108 +229,6 @@ def test_table_without_features_is_refused(tmp_path):
     pq.write_table(pa.table({"x": [7, 7], "y": [0, 1]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match='no column is fit to be a feature:\nleft out: "x": always "7"'):
         draft(tmp_path / "a.parquet", "y")
-
-
-_cells = st.sampled_from(
-    [
-        (pa.int64(), st.integers(-(2**63), 2**63 - 1) | st.integers(0, 3)),
-        (pa.uint64(), st.integers(2**63, 2**64 - 1)),
-        (pa.int8(), st.integers(-3, 3)),
-        (pa.float64(), st.floats() | st.integers(2**24, 2**24 + 9).map(float)),
-        (pa.float32(), st.floats(width=32)),
-        (pa.bool_(), st.booleans()),
-        (pa.string(), st.text(max_size=3) | st.sampled_from(["1.5", "02", "yes"])),
-        (pa.large_string(), st.sampled_from(["a", "2024-01-01"])),
-        (pa.dictionary(pa.int32(), pa.string()), st.sampled_from(["a", "b"])),
-        (pa.decimal128(20, 0), st.integers(0, 10**19).map(Decimal)),
-        (pa.decimal128(8, 2), st.integers(0, 999).map(Decimal)),
-        (pa.date32(), st.dates()),
-        (pa.timestamp("us"), st.datetimes()),
-        (pa.duration("ms"), st.integers(0, 9)),
-        (pa.time64("us"), st.times()),
-        (pa.binary(), st.binary(max_size=2)),
-        (pa.list_(pa.int8()), st.lists(st.integers(0, 3), max_size=2)),
-        (pa.struct({"a": pa.int8()}), st.just({"a": 1})),
-        (pa.map_(pa.string(), pa.int8()), st.just([("k", 1)])),
-        (pa.null(), st.none()),
-    ]
-)
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.data(), st.integers(2, 60), st.integers(1, 4))
-def test_any_table_is_drafted_or_refused_in_one_line_a_column(tmp_path_factory, data, rows, count):
-    """Whatever the columns hold: each is a feature or left out, once, and the draft can be trained on."""
-    columns = {"y": pa.array([row % 2 for row in range(rows)])}
-    for number in range(count):
-        kind, cells = data.draw(_cells)
-        values = data.draw(st.lists(cells | st.none(), min_size=rows, max_size=rows))
-        columns[f"c{number}"] = pa.array(values, kind)
-    file = tmp_path_factory.mktemp("any") / "t.parquet"
-    pq.write_table(pa.table(columns), file)
-    try:
-        text = draft(file, "y")
-    except DataError as exc:
-        assert all(f'left out: "c{number}": ' in str(exc) for number in range(count))
-        return
-    use_case = parse_use_case(text, "draft")
-    kept = [name for name in columns if name in use_case.schema_.columns]
-    left_out = [name for name in columns if f'# left out: "{name}": ' in text]
-    assert sorted([*kept, *left_out]) == sorted({*columns} - {"y"})
-    check_learned(open_source(file), use_case)
-    assert not any(
-        each.mostly_lost for each in distinct_numbers(pa.table(columns), use_case.features.values()).values()
-    )
-
-
-_BASE = {"y": [0, 1] * 50, "x": np.arange(100) % 7 + 0.5, "at": np.arange(100) * 86_400}
-
-
-def drafted(folder, **columns):
-    """The use case drafted for a small table in which `who` is the entity and `id` the key, and the table."""
-    file, keys = folder / "t.parquet", {"who": ["a"] * 100, "id": [*map(str, range(100))]}
-    pq.write_table(pa.table({**_BASE, **keys, **columns}), file)
-    return parse_use_case(draft(file, "y", "who", "at", "id"), "t.toml"), open_source(file)
-
-
-@pytest.mark.parametrize(
-    ("keys", "key_type"),
-    [
-        (pa.array(np.arange(100) % 9), "integer"),
-        (pa.array([None if i % 9 == 0 else float(i % 9) for i in range(100)]), "integer"),
-        (pa.array([Decimal(i % 9) for i in range(100)]), "integer"),
-        (pa.array([f"{i % 9:03d}" for i in range(100)]), "string"),
-        (pa.array(np.arange(100) % 9).dictionary_encode(), "integer"),
-        (pa.array([True, False] * 50), "string"),
-    ],
-    ids=lambda value: str(getattr(value, "type", value)),
-)
-def test_drafted_entity_fits_its_column(tmp_path, keys, key_type):
-    """Whole numbers of any type are integer keys, other keys strings; the table fits what is drafted for it."""
-    use_case, source = drafted(tmp_path, who=keys)
-    assert use_case.entity is not None
-    assert use_case.entity.type == key_type
-    check_source(source, use_case)
-
-
-@pytest.mark.parametrize(
-    ("columns", "words"),
-    [
-        ({"who": [1.5] * 100}, "t.parquet: column 'who' holds double, expected strings or integers .* as integers or"),
-        ({"who": [[1]] * 100}, "t.parquet: column 'who' holds list<.*expected strings or integers"),
-        ({"who": [b"a"] * 100}, "t.parquet: column 'who' holds binary.* in hexadecimal"),
-        ({"who": pa.nulls(100)}, "t.parquet: column 'who' is blank in every row"),
-        ({"who": ["", " "] * 50}, "t.parquet: column 'who' is blank in every row"),
-        ({"id": np.arange(100.0)}, "t.parquet: column 'id' holds double, expected strings or integers"),
-        ({"y": [0, 2] * 50}, "t.parquet: label 'y' must hold 0 and 1"),
-        ({"y": [""] * 100}, "t.parquet: label 'y' must hold 0 and 1.* missing in every row"),
-        ({"at": ["soon"] * 100}, "t.parquet: column 'at': not ISO 8601 times"),
-    ],
-)
-def test_column_that_cannot_have_its_role_is_refused(tmp_path, columns, words):
-    """A column that cannot be the key, entity, label or time is refused with the file, not written into a draft."""
-    with pytest.raises(DataError, match=words):
-        drafted(tmp_path, **columns)
 
 
 @pytest.mark.parametrize("role", ["entity", "key"])
