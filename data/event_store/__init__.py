@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 from data.errors import ConfigError, StoreError
 from data.event_store.tile_work import TileWork
 from data.feature_views.event import Event, OwnEvent
-from data.feature_views.event_line import StoredEvent
 from data.feature_views.online_windows import Slice
+from data.feature_views.stored_events import StoredEvents
 from data.feature_views.tiles import Tile
 from data.schema.event_source import EventSource
 from data.schema.scratch_name import scratch_file
@@ -72,7 +72,7 @@ class RowEvents(NamedTuple):
     """The row's time in force. Of a row that was recorded before, the time it had then."""
     outcomes: tuple[EventOutcome, ...]
     """For each own event that was to be recorded, what became of it."""
-    events: tuple[Sequence[StoredEvent], ...]
+    events: tuple[StoredEvents, ...]
     """For each slice the stored events up to the row's time, each key once, ascending in time and key, but those in
     tiles."""
     tiles: tuple[Sequence[Tile], ...] = ()

@@ -27,13 +27,13 @@ _TABLES = (
 ) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS entity_events (
   source INTEGER NOT NULL, entity INTEGER NOT NULL, entity_key TEXT NOT NULL, time_us INTEGER NOT NULL,
-  key BLOB NOT NULL, event BLOB NOT NULL,
+  key BLOB NOT NULL, packed BLOB NOT NULL,
   PRIMARY KEY (source, entity, entity_key, time_us, key)
 ) WITHOUT ROWID""",
     *tile_table.CREATE,
 )
 _CACHE_KIB = 131_072
-_EARLIER = "SELECT 1 FROM pragma_table_info('entity_events') WHERE name = 'payload'"
+_EARLIER = "SELECT 1 FROM pragma_table_info('entity_events') WHERE name IN ('event', 'payload')"
 _OUT_OF_REACH = ("locked", "busy", "unable to open", "closed")
 
 

@@ -1,33 +1,34 @@
 """The tables of a SQLite event store: an event once by its key, and once for each of its entities in the order of time.
 
 Reading a window touches the second alone, whose rows lie one after the other; the first tells what is there already.
-In the second an event is one packed column, so that SQLite hands over a whole slice as one value: a hundred rows of
-four columns, one by one, cost three times as much.
+In the second an event is one packed column, so that SQLite hands over a whole slice as one value, and one call unpacks
+it: a hundred rows of four columns, one by one, cost several times as much.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgpack
 
+from data.errors import DamagedRow
 from data.event_store import EventOutcome
 from data.event_store.tile_table import Place, Span, TileTable
 from data.feature_views.event import Event
-from data.feature_views.event_line import StoredEvent
+from data.feature_views.stored_events import NO_EVENTS, EventPacker, StoredEvents
 
 _SLICE = """FROM entity_events
 WHERE source = ? AND entity = ? AND entity_key = ? AND time_us > ? AND time_us <= ?"""
-_READ = f"SELECT count(*), CAST(group_concat(event, '') AS BLOB) {_SLICE}"
-_READ_ROWS = f"SELECT event {_SLICE}"
+_READ = f"SELECT count(*), CAST(group_concat(packed, '') AS BLOB) {_SLICE}"
+_READ_ROWS = f"SELECT packed {_SLICE}"
 _NTH = """SELECT time_us FROM entity_events
 WHERE source = ? AND entity = ? AND entity_key = ? AND time_us >= ? AND time_us < ? ORDER BY time_us, key
 LIMIT 1 OFFSET ?"""
 _FIND = "SELECT time_us, known_us, entities, payload FROM events WHERE source = ? AND key = ?"
+_TAKE = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?)"
 _PUT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)"
 # `met` is a function of ours, called where the key is there already: it notes the place of the event, and is 0.
 _ADD = """INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -40,12 +41,12 @@ _DROP = "DELETE FROM events WHERE source = ? AND key = ?"
 _TIME_OF = "SELECT time_us FROM events WHERE source = ? AND key = ?"
 _EMPTY = "DELETE FROM {} WHERE source IN (SELECT number FROM event_sources WHERE substr(name, 1, ?) = ?)"
 _AHEAD_US = 5 * 60 * 1_000_000
+_NEXT = f"max(?1, CASE WHEN latest_us <= ?1 + {_AHEAD_US} THEN latest_us + 1 ELSE ?1 END)"
+_NEXT_US = f"SELECT {_NEXT} FROM event_clock"
+_GIVE_OUT = f"UPDATE event_clock SET latest_us = {_NEXT} RETURNING latest_us"
 
 _JOINED = bytes(range(7))
 _JOINS = "SELECT CAST(group_concat(part, '') AS BLOB) FROM (SELECT ? AS part UNION ALL SELECT ?)"
-_ARRAY_32 = b"\xdd"
-
-_stored = partial(tuple.__new__, StoredEvent)  # a third of what a call of the class costs
 
 
 class Prepared(NamedTuple):
@@ -59,17 +60,27 @@ class Prepared(NamedTuple):
     """Rows of the second table in its order."""
 
 
+class FiledSource(NamedTuple):
+    """A source of events as a file has it."""
+
+    name: str
+    """What it is called there."""
+    width: int
+    """Number of values of an event (`EventCodec.names`)."""
+
+
 class EventTable:
     """The events in the tables of one connection. Whoever calls it has the transaction.
 
     Args:
         connection: an open connection.
-        names: what each source is called in the file, by name; one that the file does not have is added.
+        sources: the sources by name; one that the file does not have is added.
     """
 
-    def __init__(self, connection: sqlite3.Connection, names: Mapping[str, str]) -> None:
+    def __init__(self, connection: sqlite3.Connection, sources: Mapping[str, FiledSource]) -> None:
         self.connection = connection
-        self._numbers = {source: self._number(name) for source, name in names.items()}
+        self._numbers = {source: self._number(filed.name) for source, filed in sources.items()}
+        self._packers = {self._numbers[source]: EventPacker(filed.width) for source, filed in sources.items()}
         self._met: list[int] = []
         self._pack = msgpack.Packer().pack  # `msgpack.packb` makes one for every call
         connection.create_function("met", 1, self._met.append)
@@ -77,19 +88,19 @@ class EventTable:
         self._joins = connection.execute(_JOINS, (_JOINED[:4], _JOINED[4:])).fetchone()[0] == _JOINED
         self.tiles = TileTable(connection)
 
-    def read(self, source: str, entity: int, key: str, after_us: int, until_us: int) -> list[StoredEvent]:
-        """Return the events of an entity in (after_us, until_us], ascending in time and key."""
+    def read(self, source: str, entity: int, key: str, after_us: int, until_us: int) -> StoredEvents:
+        """Return the events of an entity in (after_us, until_us]."""
         try:
             return self._read(self._numbers[source], entity, key, after_us, until_us)
         except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry: no such key can be stored
-            return []
+            return NO_EVENTS
 
     def place(self, source: str, entity: int, key: str, made_by: str) -> Place:
         """Return the place of an entity's tiles."""
         return Place(self._numbers[source], entity, key, made_by)
 
-    def read_span(self, place: Place, span: Span) -> list[StoredEvent]:
-        """Return the events of an entity in a span of time, ascending in time and key."""
+    def read_span(self, place: Place, span: Span) -> StoredEvents:
+        """Return the events of an entity in a span of time."""
         return self._read(*place[:3], span.start_us - 1, span.end_us - 1)
 
     def nth_us(self, place: Place, span: Span, number: int) -> int | None:
@@ -137,8 +148,10 @@ class EventTable:
             timed: False when the store has set its time: then another time is no other content.
         """
         number, packed = self._numbers[source], self._pack(event.entities)
-        found = self.connection.execute(_FIND, (number, event.key)).fetchone()
-        if found is not None:
+        row = (number, event.key, event.time_us, event.known_us, packed, event.payload)
+        found = None
+        if not self.connection.execute(_TAKE, row).rowcount:
+            found = self.connection.execute(_FIND, (number, event.key)).fetchone()
             time_us, known_us, entities, payload = found
             same = payload == event.payload and entities == packed
             if same and ((time_us, known_us) == (event.time_us, event.known_us) or not timed):
@@ -147,11 +160,9 @@ class EventTable:
                 older = event.known_us < known_us
                 return EventOutcome.SUPERSEDED if older else EventOutcome.CONFLICT, time_us
             self._drop_entities(number, event.key, time_us, entities)
-        row = (number, event.key, event.time_us, event.known_us, packed, event.payload)
-        self.connection.execute(_PUT, row)
+            self.connection.execute(_PUT, row)
         entity_rows = self._entity_rows(number, (event,))
-        for entity_row in entity_rows:
-            self.connection.execute(_PUT_ENTITY, entity_row)
+        self.connection.executemany(_PUT_ENTITY, entity_rows)
         self.tiles.unfold(entity_rows)
         return EventOutcome.TAKEN if found is None else EventOutcome.REVISED, event.time_us
 
@@ -182,24 +193,23 @@ class EventTable:
 
         One that was given out while the clock was ahead by more than 5 minutes does not count any more.
         """
-        latest_us = self.connection.execute("SELECT latest_us FROM event_clock").fetchone()[0]
-        return max(clock_us, latest_us + 1) if latest_us <= clock_us + _AHEAD_US else clock_us
+        return self.connection.execute(_NEXT_US, (clock_us,)).fetchone()[0]
 
-    def give_out(self, time_us: int) -> None:
-        """Note a time as given out: `next_us` returns later ones from now on, in every process."""
-        self.connection.execute("UPDATE event_clock SET latest_us = ?", (time_us,))
+    def give_out(self, clock_us: int) -> int:
+        """Return what `next_us` returns, and give it out: later ones come from now on, in every process."""
+        return self.connection.execute(_GIVE_OUT, (clock_us,)).fetchall()[0][0]
 
-    def _read(self, *span: int | str) -> list[StoredEvent]:
+    def _read(self, number: int, *rest: int | str) -> StoredEvents:
+        span = (number, *rest)
         if self._joins:
             count, packed = self.connection.execute(_READ, span).fetchone()
         else:
             parts = self.connection.execute(_READ_ROWS, span).fetchall()
             count, packed = len(parts), b"".join(part for (part,) in parts)
-        if not count:
-            return []
-        found = msgpack.unpackb(_ARRAY_32 + count.to_bytes(4, "big") + packed, use_list=False)
-        # They come in the order of the table, which SQL does not promise: to look costs next to nothing.
-        return sorted(map(_stored, found))
+        try:
+            return self._packers[number].unpack(count, packed) if count else NO_EVENTS
+        except DamagedRow as exc:
+            raise sqlite3.DatabaseError(str(exc)) from exc
 
     def _drop_entities(self, number: int, key: bytes, time_us: int, entities: bytes) -> None:
         rows = [
@@ -211,11 +221,11 @@ class EventTable:
         self.tiles.unfold(rows)
 
     def _entity_rows(self, number: int, events: Sequence[Event]) -> list[tuple[Any, ...]]:
-        pack = self._pack
+        pack = self._packers[number].pack
         rows = [
             (number, at, entity_key, time_us, key, packed)
             for key, time_us, known_us, entities, payload in events
-            for packed in (pack((time_us, key, known_us, payload)),)
+            for packed in (pack(time_us, key, known_us, payload),)
             for at, entity_key in enumerate(entities)
             if entity_key is not None
         ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from data.errors import StoreUnavailable
 from data.event_store.event_file import EventFile
-from data.event_store.event_table import EventTable
+from data.event_store.event_table import EventTable, FiledSource
 
 _FILE_CHECK_S = 1.0
 _OPEN_WAIT_S = 0.1  # the last to close a file, and the first to open it after a crash, hold it for a moment
@@ -19,13 +19,13 @@ class FollowedTable:
 
     Args:
         file: the event store's file.
-        names: what each source is called in the file, by name.
+        sources: the sources by name.
         wait_s: how long a statement waits for another writer, in seconds.
     """
 
-    def __init__(self, file: EventFile, names: Mapping[str, str], wait_s: float) -> None:
+    def __init__(self, file: EventFile, sources: Mapping[str, FiledSource], wait_s: float) -> None:
         self._file = file
-        self._names = names
+        self._sources = sources
         self._wait_s = wait_s
         self._table: EventTable | None = None
         self._inode: int | None = None
@@ -69,7 +69,7 @@ class FollowedTable:
         try:
             connection = self._file.connect(max(self._wait_s, _OPEN_WAIT_S))
             try:
-                self._table = EventTable(connection, self._names)
+                self._table = EventTable(connection, self._sources)
                 connection.execute(f"PRAGMA busy_timeout = {round(self._wait_s * 1000)}")
             except sqlite3.Error:
                 connection.close()

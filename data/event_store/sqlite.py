@@ -15,14 +15,15 @@ from typing import NoReturn, TypeVar
 from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, RowEvents, RowQuery, check_storable
 from data.event_store.event_file import EventFile, is_locked
-from data.event_store.event_table import EventTable
+from data.event_store.event_table import EventTable, FiledSource
 from data.event_store.followed_table import FollowedTable
 from data.event_store.log_keeper import LogKeeper
 from data.event_store.tile_folder import TileFolder
 from data.event_store.tile_work import TileWork
 from data.event_store.tiled_slice import TiledSlice, TileRules, read_slice, tile_job
-from data.feature_views.event import Event
+from data.feature_views.event import Event, EventCodec
 from data.feature_views.online_windows import Slice
+from data.feature_views.stored_events import NO_EVENTS
 from data.schema.event_source import EventSource
 from data.schema.scratch_name import require_scratch
 
@@ -75,14 +76,17 @@ class SqliteEvents:
         self._keeper: LogKeeper | None = None
         self._use_case = use_case
         self._file = EventFile(path, lock_wait_s)
-        self._names = {name: f"{use_case}.{name}@{source.fingerprint}" for name, source in sources.items()}
+        filed = {
+            name: FiledSource(f"{use_case}.{name}@{source.fingerprint}", len(EventCodec(source).names))
+            for name, source in sources.items()
+        }
         self._entities = {name: [entity.name for entity in source.entities] for name, source in sources.items()}
         self._lock_wait_s = lock_wait_s
         self._clock = clock
-        self._reading = FollowedTable(self._file, self._names, wait_s=0.0)  # on the event loop
-        self._writing = FollowedTable(self._file, self._names, lock_wait_s)
+        self._reading = FollowedTable(self._file, filed, wait_s=0.0)  # on the event loop
+        self._writing = FollowedTable(self._file, filed, lock_wait_s)
         self._rules = rules = rules or TileRules()
-        self._folder = TileFolder(FollowedTable(self._file, self._names, _FOLD_WAIT_S), rules, self.tile_work)
+        self._folder = TileFolder(FollowedTable(self._file, filed, _FOLD_WAIT_S), rules, self.tile_work)
         self._write_lock = threading.Lock()
         try:
             if create:
@@ -203,6 +207,7 @@ class SqliteEvents:
             await asyncio.sleep(0.0 if time.monotonic() < start + _SPIN_S else _POLL_S)
 
     def _read_all(self, table: EventTable, places: Sequence[_Place], rows: Sequence[RowQuery]) -> list[RowEvents]:
+        table.tiles.look()
         return [self._read(table, places, row, (), row.time_us) for row in rows]
 
     def _record_and_read(self, table: EventTable, places: Sequence[_Place], row: RowQuery) -> RowEvents:
@@ -210,12 +215,11 @@ class SqliteEvents:
         if row.time_us is not None:
             outcomes = tuple(table.put(own.source, own.event)[0] for own in recorded)
             return self._read(table, places, row, outcomes, row.time_us)
-        time_us, outcomes = table.next_us(self._clock()), ()
+        time_us, outcomes = table.give_out(self._clock()), ()
         for own in recorded:
             event = own.event._replace(time_us=time_us, known_us=time_us)
             outcome, time_us = table.put(own.source, event, timed=False)
             outcomes = (*outcomes, outcome)
-        table.give_out(time_us)
         return self._read(table, places, row, outcomes, time_us)
 
     def _read(
@@ -228,7 +232,7 @@ class SqliteEvents:
     ) -> RowEvents:
         now_us = table.next_us(self._clock()) if time_us is None else time_us
         found = [
-            TiledSlice([], [], 1) if key is None else self._read_slice(table, place, key, row, now_us)
+            TiledSlice(NO_EVENTS, [], 1) if key is None else self._read_slice(table, place, key, row, now_us)
             for place, key in zip(places, row.entities, strict=True)
         ]
         tiles = tuple(each.tiles for each in found) if any(each.tiles for each in found) else ()
@@ -262,6 +266,7 @@ _Result = TypeVar("_Result")
 def _begin(table: EventTable) -> EventTable:
     """Begin a transaction that may write: a deferred one would find out at its first write that it may not."""
     table.connection.execute("BEGIN IMMEDIATE")
+    table.tiles.look()
     return table
 
 

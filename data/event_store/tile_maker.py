@@ -78,8 +78,8 @@ class TileMaker:
             payload = job.plan.fold(events)
         except DamagedRow:
             return end_us  # Read as an event, it is reported.
-        known_us = max((event.known_us for event in events), default=_NEVER_US)
-        table.tiles.put(line, FoldedTile(*span, events[-1].time_us if events else None, known_us, payload))
+        known_us = max(events.known, default=_NEVER_US)
+        table.tiles.put(line, FoldedTile(*span, events.times[-1] if events else None, known_us, payload))
         self._work.tiles_folded += 1
         self._work.events_folded += len(events)
         return end_us
@@ -111,6 +111,7 @@ class TileMaker:
         try:
             with table.connection:
                 table.connection.execute("BEGIN IMMEDIATE")
+                table.tiles.look()
                 result = call()
         finally:
             seconds = time.perf_counter() - start

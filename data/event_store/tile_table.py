@@ -95,14 +95,22 @@ class TileTable:
         self._hot: set[tuple[int, int, str]] = set()
         self._latest = 0
 
+    def look(self) -> None:
+        """See which entities are hot: to be called in each transaction that writes, and before reading without one.
+
+        The number of the last line says whether there are new ones, without a look for each event and each read.
+        """
+        self._exist = self._exist or self._connection.execute(_EXIST).fetchone() is not None
+        latest = self._connection.execute(_LATEST).fetchone() if self._exist else None
+        if latest is not None and latest[0] != self._latest:
+            self._hot.update(self._connection.execute(_NEW_LINES, (self._latest,)))
+            self._latest = latest[0]
+
     def lines(self, place: Place) -> list[int]:
-        """Return the lines of an entity, the coarsest first; nothing when it is not hot."""
-        if not self._exist:
+        """Return the lines of an entity, the coarsest first; nothing when it was not hot at the last `look`."""
+        if place[:3] not in self._hot:
             return []
-        try:
-            return [number for (number,) in self._connection.execute(_FIND, place)]
-        except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry: no such key can be stored
-            return []
+        return [number for (number,) in self._connection.execute(_FIND, place)]
 
     def make_lines(self, place: Place) -> list[int]:
         """Return the lines of an entity, made when it has none; those of other declarations are dropped then."""
@@ -111,6 +119,7 @@ class TileTable:
                 self._connection.execute("DELETE FROM tiles WHERE line = ?", (other,))
                 self._connection.execute("DELETE FROM tile_lines WHERE number = ?", (other,))
             self._connection.executemany(_ADD_LINE, [(*place, level) for level in range(LEVELS)])
+            self.look()
             lines = self.lines(place)
         return lines
 
@@ -120,16 +129,9 @@ class TileTable:
         Args:
             events: source, entity, key of the entity and time of each, whatever follows.
         """
-        self._exist = self._exist or self._connection.execute(_EXIST).fetchone() is not None
-        latest = self._connection.execute(_LATEST).fetchone() if self._exist else None
-        if latest is None:
-            return
-        # The number of the last line says whether there are new hot entities, without a look for each event.
-        if latest[0] != self._latest:
-            self._hot.update(self._connection.execute(_NEW_LINES, (self._latest,)))
-            self._latest = latest[0]
-        hot = self._hot
-        self._connection.executemany(_UNFOLD, [event[:4] for event in events if (*event[:3],) in hot])
+        if self._hot:
+            hot = [event[:4] for event in events if (*event[:3],) in self._hot]
+            self._connection.executemany(_UNFOLD, hot)
 
     def cover(self, lines: Sequence[int], spans: Sequence[Span], known_us: int) -> tuple[list[Tile], list[Span]]:
         """Return the tiles inside of spans that are known at a time, and what they leave of the spans, both in order.

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from data.event_store import RowQuery
 from data.event_store.event_table import EventTable
 from data.event_store.tile_table import LEVELS, Place, Span
-from data.feature_views.event_line import StoredEvent
 from data.feature_views.online_windows import Slice
+from data.feature_views.stored_events import StoredEvents
 from data.feature_views.tiles import Tile, TilePlan
 
 
@@ -51,7 +51,7 @@ class TileJob(NamedTuple):
 class TiledSlice(NamedTuple):
     """What was read of one entity."""
 
-    events: list[StoredEvent]
+    events: StoredEvents
     """Ascending in time and key."""
     tiles: list[Tile]
     """In the order of time, each in place of the events in it."""
@@ -80,7 +80,7 @@ def read_slice(table: EventTable, wanted: Slice, entity: int, key: str, row: Row
         spans = _divided(wanted.tiles, wanted.reach_us, time_us, instants)
         tiles, left = table.tiles.cover(lines, [span for span in spans if span.start_us not in instants], time_us)
         left += [span for span in spans if span.start_us in instants]
-        events = [event for span in _joined(sorted(left)) for event in table.read_span(place, span)]
+        events = StoredEvents.joined([table.read_span(place, span) for span in _joined(sorted(left))])
     return TiledSlice(events, tiles, len(spans))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from data.feature_views.event import EventCodec
+from data.feature_views.stored_events import StoredEvents
 from data.schema.event_source import EventSource
 from data.schema.expression import COMPARE, Condition
 from data.schema.window_feature import WindowFeature
@@ -14,30 +15,18 @@ from data.schema.window_feature import WindowFeature
 Scaled = int | str | None
 
 
-class StoredEvent(NamedTuple):
-    """One event as a store returns it, of one entity of one source."""
-
-    time_us: int
-    key: bytes
-    known_us: int
-    payload: bytes
-
-
 class EventLine:
     """The events of one entity in order, unpacked when a value is first looked at."""
 
-    def __init__(self, rows: Sequence[StoredEvent], codec: EventCodec) -> None:
-        self.rows = rows
-        self.times = [row[0] for row in rows]
+    def __init__(self, events: StoredEvents, codec: EventCodec) -> None:
+        self.times, self.keys, self.known = events.times, events.keys, events.known
+        self._events = events
         self._codec = codec
-        self._columns: list[tuple[Scaled, ...]] | None = None
         self._chosen: dict[tuple[Condition | None, int | None], ChosenEvents] = {}
 
     def column(self, at: int) -> Sequence[Scaled]:
         """Return one value of every event; raises DamagedRow when an event cannot be unpacked."""
-        if self._columns is None:
-            self._columns = self._codec.columns([row[3] for row in self.rows])
-        return self._columns[at]
+        return self._events.columns(self._codec)[at]
 
     def span(self, first_us: int, end_us: int) -> tuple[int, int]:
         """Return the places of the events later than one time and up to another."""
@@ -91,7 +80,7 @@ class EventChoice:
         """Find the events that meet the condition and have the value, of those that are known at a time."""
         places = None
         if self._known_late:
-            places = [at for at, row in enumerate(line.rows) if row[2] <= time_us]
+            places = [at for at, known_us in enumerate(line.known) if known_us <= time_us]
         for column, test in self._tests:
             values = line.column(column)
             places = [at for at in _all(places, line) if values[at] is not None and test(values[at])]
@@ -104,7 +93,7 @@ class EventChoice:
 
 
 def _all(places: Sequence[int] | None, line: EventLine) -> Sequence[int]:
-    return range(len(line.rows)) if places is None else places
+    return range(len(line.times)) if places is None else places
 
 
 def _tests(where: Condition | None, source: EventSource, names: Sequence[str]) -> list:

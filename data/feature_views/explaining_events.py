@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from data.feature_views.event import OwnEvent
-from data.feature_views.event_line import StoredEvent
 from data.feature_views.online_windows import WindowPlan
+from data.feature_views.stored_events import StoredEvent
 from data.schema.event_source import EventSource
 from data.schema.window_feature import WindowFeature
 

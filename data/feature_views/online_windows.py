@@ -7,15 +7,14 @@ same events give the same bits.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from data.feature_views import aggregates
 from data.feature_views.event import EventCodec, OwnEvent
-from data.feature_views.event_line import EventChoice, EventLine, StoredEvent
+from data.feature_views.event_line import EventChoice, EventLine
 from data.feature_views.partial_aggregates import FOLD_VALUES, PARTIAL_OF
+from data.feature_views.stored_events import StoredEvent, StoredEvents
 from data.feature_views.tiles import Tile, TileLine, TilePlan, held_between, window_cuts
 from data.schema.event_source import EventSource, EventValue
 from data.schema.window_feature import Aggregate, WindowFeature
@@ -84,9 +83,10 @@ class WindowPlan:
         Raises:
             DamagedRow: the values of an event that is read cannot be unpacked.
         """
+        slices = [*map(StoredEvents.of, events)]
         if own:
-            events = self._with_own(events, time_us, own)
-        lines = [EventLine(*each) for each in zip(events, self._codecs, strict=True)]
+            slices = self._with_own(slices, time_us, own)
+        lines = [EventLine(*each) for each in zip(slices, self._codecs, strict=True)]
         if not any(tiles):
             return [window.compute(lines[at], time_us, key) for window, at in self._windows]
         tiled = [
@@ -100,19 +100,15 @@ class WindowPlan:
             for window, at in self._windows
         ]
 
-    def _with_own(
-        self, events: Sequence[Sequence[StoredEvent]], time_us: int, own: Sequence[OwnEvent]
-    ) -> list[Sequence[StoredEvent]]:
-        merged = list(events)
+    def _with_own(self, slices: list[StoredEvents], time_us: int, own: Sequence[OwnEvent]) -> list[StoredEvents]:
         for source, event, _ in own:
             known_us = time_us + max(event.known_us - event.time_us, 0)
             stored = StoredEvent(time_us, event.key, known_us, event.payload)
             for number, entity in self._own_slices.get(source, ()):
-                rows = merged[number]
-                if event.entities[entity] is not None and event.key not in map(itemgetter(1), rows):
-                    at = bisect_left(rows, stored)
-                    merged[number] = [*rows[:at], stored, *rows[at:]]
-        return merged
+                events = slices[number]
+                if event.entities[entity] is not None and event.key not in events.keys:
+                    slices[number] = events.with_event(stored, self._codecs[number])
+        return slices
 
 
 class _Window:
@@ -160,7 +156,7 @@ class _Window:
         first, end = line.span(time_us - feature.reach_us, time_us)
         # Of events at the same instant those count whose key is not above the row's own.
         while end and line.times[end - 1] == time_us:
-            other = line.rows[end - 1][1]
+            other = line.keys[end - 1]
             if other < key or (feature.with_current and other == key):
                 break
             end -= 1

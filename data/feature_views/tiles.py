@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 import msgpack
 
 from data.feature_views.event import EventCodec
-from data.feature_views.event_line import EventChoice, EventLine, StoredEvent
+from data.feature_views.event_line import EventChoice, EventLine
 from data.feature_views.partial_aggregates import PARTIAL_OF, Held, Partial, finished, fold, merge
+from data.feature_views.stored_events import StoredEvent, StoredEvents
 from data.schema.event_source import EventSource
 from data.schema.expression import Condition
 from data.schema.window_feature import WindowFeature
@@ -80,7 +81,7 @@ class TilePlan:
         Raises:
             DamagedRow: the values of an event cannot be unpacked.
         """
-        line = EventLine(events, self._codec)
+        line = EventLine(StoredEvents.of(events), self._codec)
         parts = []
         for choice, partials in zip(self._choices, self._partials, strict=True):
             held = held_between(line, choice, 0, len(events), float("inf"))

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from data.feature_views.event import shown_key
 from data.feature_views.explaining_events import SeenWindows
-from data.feature_views.online_windows import Slice, StoredEvent, WindowPlan
+from data.feature_views.online_windows import Slice, WindowPlan
+from data.feature_views.stored_events import StoredEvent
 from data.schema.window_feature import WindowFeature
 from ray_app.late_events.version_replay import LateDecision, same_value
 

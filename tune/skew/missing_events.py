@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from data.feature_views.event import event_key, shown_key
 from data.feature_views.event_columns import EventColumns
-from data.feature_views.event_line import StoredEvent
 from data.feature_views.explaining_events import SeenWindows
+from data.feature_views.stored_events import StoredEvent
 from data.schema.event_source import EventEntity
 from data.schema.feature import Scalar
 from data.schema.window_feature import WindowFeature

@@ -17,7 +17,8 @@ from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement, BatchType
 
 from data.feature_views.event import Event
-from data.feature_views.online_windows import Slice, StoredEvent, fold_by_key
+from data.feature_views.online_windows import Slice, fold_by_key
+from data.feature_views.stored_events import StoredEvent, StoredEvents
 from data.online_store.cassandra.writes import longest_ttl
 from data.schema.event_source import EventSource
 
@@ -120,8 +121,8 @@ class _Row(NamedTuple):
     values: tuple[Any, ...]
 
 
-def events_of(answers: Iterable[Iterable[tuple[int, bytes, int, bytes]]]) -> list[StoredEvent]:
+def events_of(answers: Iterable[Iterable[tuple[int, bytes, int, bytes]]]) -> StoredEvents:
     """Return the events that queries found, ascending in time and key, each key once."""
     found = fold_by_key(StoredEvent(*row) for rows in answers for row in rows)
     # That of an event whose time the store has set is its time; the others' is never before it.
-    return [event if event[2] >= event[0] else event._replace(known_us=event[0]) for event in found]
+    return StoredEvents.of([each if each[2] >= each[0] else each._replace(known_us=each[0]) for each in found])

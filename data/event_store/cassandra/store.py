@@ -16,7 +16,8 @@ from data.event_store import EventOutcome, RowEvents, RowQuery, TileWork, check_
 from data.event_store.cassandra.event_rows import CREATE, SET_BY_STORE_US, TABLE, EventRows, events_of
 from data.event_store.cassandra.query_answers import QueryAnswers
 from data.feature_views.event import Event
-from data.feature_views.online_windows import Slice, StoredEvent
+from data.feature_views.online_windows import Slice
+from data.feature_views.stored_events import StoredEvents
 from data.online_store.cassandra.async_bridge import InFlight
 from data.online_store.cassandra.driver import (
     DRIVER_ERRORS,
@@ -188,7 +189,7 @@ class CassandraEvents:
 
     async def _read(
         self, slices: Sequence[Slice], rows: Sequence[RowQuery], timeout_s: float
-    ) -> list[list[list[StoredEvent]]]:
+    ) -> list[list[StoredEvents]]:
         """Return for each row, for each slice, the events up to the row's time."""
         queries = [
             [] if key is None or not is_storable(key) else self._rows.reads(wanted, key, row.time_us or 0)
@@ -203,7 +204,7 @@ class CassandraEvents:
         return await QueryAnswers(self._session, self._under_way, READ_PROFILE).gather(statements, timeout_s)
 
 
-def _recorded_before(row: RowQuery, timed: RowQuery, found: Sequence[Sequence[StoredEvent]]) -> int | None:
+def _recorded_before(row: RowQuery, timed: RowQuery, found: Sequence[StoredEvents]) -> int | None:
     """Return the time at which a row that comes without one was recorded before, None when it was not."""
     if row.time_us is not None:
         return None

@@ -13,8 +13,8 @@ from data.event_store import EventOutcome, EventStore, RowEvents, RowQuery, open
 from data.event_store.event_stats import EventCounts, EventStats
 from data.event_store.tile_work import TileWork
 from data.feature_views.event import Event
-from data.feature_views.event_line import StoredEvent
 from data.feature_views.online_windows import WindowPlan
+from data.feature_views.stored_events import StoredEvents
 from data.settings import Settings
 from ray_app.inference.features.store_opening import StoreOpening
 from ray_app.monitoring.histogram import FINE_SECONDS, Histogram
@@ -130,7 +130,7 @@ class EventWindows:
         for stats, events in zip(self._slice_stats, found.events, strict=True):
             if events:
                 read += len(events)
-                stats.seen(events[-1][0])
+                stats.seen(events.times[-1])
         self.events_read.observe(read)
 
     def _compute(self, query: RowQuery, found: RowEvents) -> RowWindows:
@@ -162,8 +162,8 @@ def event_windows(settings: Settings, manifest: BundleManifest, name: str | None
     return EventWindows(opened, manifest, settings.feature_timeout_ms / 1000)
 
 
-def _newest_us(line: Sequence[StoredEvent], time_us: int, key: bytes) -> float:
-    for event in reversed(line):
-        if (event.time_us, event.key) != (time_us, key):
-            return event.time_us
+def _newest_us(events: StoredEvents, time_us: int, key: bytes) -> float:
+    for other_us, other in zip(reversed(events.times), reversed(events.keys), strict=True):
+        if (other_us, other) != (time_us, key):
+            return other_us
     return -math.inf

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from data.event_store import EventStore, OwnEvent, RowEvents, RowQuery
 from data.feature_views.event import Event, EventCodec, event_key
-from data.feature_views.online_windows import Slice, StoredEvent
+from data.feature_views.online_windows import Slice
+from data.feature_views.stored_events import StoredEvent
 from data.schema.event_source import EventSource
 
 SECOND = 1_000_000

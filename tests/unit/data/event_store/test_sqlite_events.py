@@ -77,7 +77,7 @@ def test_a_file_of_an_earlier_version(store: SqliteEvents, file: Path):
     """A file whose events lie in other columns is refused, with what to do."""
     store.close()
     with closing(sqlite3.connect(file)) as connection:
-        connection.execute("ALTER TABLE entity_events RENAME COLUMN event TO payload")
+        connection.execute("ALTER TABLE entity_events RENAME COLUMN packed TO event")
     with pytest.raises(StoreError, match="by an earlier version: move it away, and ingest its events again"):
         SqliteEvents(file, "cards", SOURCES, create=True)
 

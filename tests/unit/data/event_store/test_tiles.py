@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from data.errors import DamagedRow
 from data.event_store import OwnEvent, RowEvents, RowQuery
 from data.event_store.event_file import EventFile
+from data.event_store.event_table import FiledSource
 from data.event_store.followed_table import FollowedTable
 from data.event_store.sqlite import SqliteEvents
 from data.event_store.tile_maker import TileMaker, tile_groups
@@ -98,8 +99,10 @@ def computed(row: RowQuery, found: RowEvents) -> list[str]:
 def folded(file: Path, card: str, first_us: int, end_us: int, rules: TileRules = SMALL) -> TileWork:
     """Make the tiles of a card in a span of time, for every source."""
     work = TileWork()
-    names = {name: f"tiles.{name}@{source.fingerprint}" for name, source in SOURCES.items()}
-    with closing(FollowedTable(EventFile(file, 10.0), names, 10.0)) as following:
+    filed = {
+        name: FiledSource(f"tiles.{name}@{source.fingerprint}", len(CODEC.names)) for name, source in SOURCES.items()
+    }
+    with closing(FollowedTable(EventFile(file, 10.0), filed, 10.0)) as following:
         for each in PLAN.slices:
             assert each.tiles is not None
             place = following.get().place(each.source, 0, card, each.tiles.fingerprint)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.feature_views.event import EventCodec, event_key
-from data.feature_views.event_line import StoredEvent
 from data.feature_views.explaining_events import SeenWindows
 from data.feature_views.online_windows import WindowPlan
+from data.feature_views.stored_events import StoredEvent
 from data.schema.event_source import EventSource
 from data.schema.window_feature import Aggregate, WindowFeature
 
