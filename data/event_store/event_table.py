@@ -34,6 +34,7 @@ _PUT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)"
 _ADD = """INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 ON CONFLICT (source, key) DO UPDATE SET key = excluded.key WHERE met(?7)"""
 _PUT_ENTITY = "INSERT OR REPLACE INTO entity_events VALUES (?, ?, ?, ?, ?, ?)"
+_ADD_ENTITY = "INSERT OR IGNORE INTO entity_events VALUES (?, ?, ?, ?, ?, ?)"
 _DROP_ENTITY = """DELETE FROM entity_events
 WHERE source = ? AND entity = ? AND entity_key = ? AND time_us = ? AND key = ?"""
 _OLD = "SELECT key FROM events WHERE source = ? AND key > ? AND time_us < ? ORDER BY key LIMIT ?"
@@ -47,17 +48,6 @@ _GIVE_OUT = f"UPDATE event_clock SET latest_us = {_NEXT} RETURNING latest_us"
 
 _JOINED = bytes(range(7))
 _JOINS = "SELECT CAST(group_concat(part, '') AS BLOB) FROM (SELECT ? AS part UNION ALL SELECT ?)"
-
-
-class Prepared(NamedTuple):
-    """Events of one source made ready for `EventTable.put_many`, outside of a transaction."""
-
-    source: str
-    events: Sequence[Event]
-    rows: list[tuple[Any, ...]]
-    """Rows of the first table in the order of their keys, each with the event's place."""
-    entity_rows: list[tuple[Any, ...]]
-    """Rows of the second table in its order."""
 
 
 class FiledSource(NamedTuple):
@@ -88,6 +78,11 @@ class EventTable:
         self._joins = connection.execute(_JOINS, (_JOINED[:4], _JOINED[4:])).fetchone()[0] == _JOINED
         self.tiles = TileTable(connection)
 
+    def begin(self) -> None:
+        """Begin a transaction that may write: a deferred one would find out at its first write that it may not."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        self.tiles.look()
+
     def read(self, source: str, entity: int, key: str, after_us: int, until_us: int) -> StoredEvents:
         """Return the events of an entity in (after_us, until_us]."""
         try:
@@ -113,31 +108,49 @@ class EventTable:
         found = self.connection.execute(_TIME_OF, (self._numbers[source], key)).fetchone()
         return None if found is None else found[0]
 
-    def prepare(self, source: str, events: Sequence[Event]) -> Prepared:
-        """Make events ready to be stored by `put_many`."""
-        number, pack = self._numbers[source], self._pack
-        rows = [
-            (number, key, time_us, known_us, pack(entities), payload, at)
-            for at, (key, time_us, known_us, entities, payload) in enumerate(events)
-        ]
-        rows.sort(key=itemgetter(1))  # In the order of the table neighbours share pages.
-        return Prepared(source, events, rows, self._entity_rows(number, events))
+    def data_version(self) -> int:
+        """Return a number that changes when another connection has committed."""
+        return self.connection.execute("PRAGMA data_version").fetchone()[0]
 
-    def put_many(self, prepared: Prepared) -> list[EventOutcome]:
-        """Store events; return what became of each, in order. Only keys that are there already are looked at."""
+    def key_rows(self, source: str, events: Sequence[tuple[int, Event]]) -> list[tuple[Any, ...]]:
+        """Return the rows of events, each with its place, for `add_keys`."""
+        number, pack = self._numbers[source], self._pack
+        return [
+            (number, key, time_us, known_us, pack(entities), payload, at)
+            for at, (key, time_us, known_us, entities, payload) in events
+        ]
+
+    def add_keys(self, rows: Sequence[tuple[Any, ...]]) -> list[int]:
+        """Store the events whose key is not there, without their rows of entities; return the places of the others."""
         self._met.clear()
-        self.connection.executemany(_ADD, prepared.rows)
-        outcomes = [EventOutcome.TAKEN] * len(prepared.events)
-        entity_rows, met = prepared.entity_rows, sorted(self._met)
-        if met:
-            seen = set(met)
-            taken = [event for at, event in enumerate(prepared.events) if at not in seen]
-            entity_rows = self._entity_rows(self._numbers[prepared.source], taken)
-        self.connection.executemany(_PUT_ENTITY, entity_rows)
-        self.tiles.unfold(entity_rows)
-        for at in met:
-            outcomes[at] = self.put(prepared.source, prepared.events[at])[0]
-        return outcomes
+        self.connection.executemany(_ADD, rows)
+        return self._met.copy()
+
+    def holds(self, source: str, event: Event) -> bool:
+        """Return whether an event is there as it is."""
+        found = self.connection.execute(_FIND, (self._numbers[source], event.key)).fetchone()
+        return found == (event.time_us, event.known_us, self._pack(event.entities), event.payload)
+
+    def entity_rows(self, source: str, events: Sequence[Event]) -> list[tuple[Any, ...]]:
+        """Return the rows that events have for each of their entities, in the order of their table but for time."""
+        return self._entity_rows(self._numbers[source], events)
+
+    def has_event(self, row: tuple[Any, ...]) -> bool:
+        """Return whether the event of one of the rows of `entity_rows` is there as it is."""
+        number, at, entity_key, _, key, packed = row
+        found = self.connection.execute(_FIND, (number, key)).fetchone()
+        if found is None:
+            return False
+        time_us, known_us, entities, payload = found
+        same = self._packers[number].pack(time_us, key, known_us, payload) == packed
+        return same and msgpack.unpackb(entities)[at] == entity_key
+
+    def add_entity_rows(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Store rows of events that are there, unless they are, too."""
+        before = self.connection.total_changes
+        self.connection.executemany(_ADD_ENTITY, rows)
+        if self.connection.total_changes != before:
+            self.tiles.unfold(rows)
 
     def put(self, source: str, event: Event, *, timed: bool = True) -> tuple[EventOutcome, int]:
         """Store one event; return what became of it and the time under which the table has its key.
@@ -155,6 +168,8 @@ class EventTable:
             time_us, known_us, entities, payload = found
             same = payload == event.payload and entities == packed
             if same and ((time_us, known_us) == (event.time_us, event.known_us) or not timed):
+                # A process that was killed may have stored its key alone.
+                self.add_entity_rows(self._entity_rows(number, (event._replace(time_us=time_us, known_us=known_us),)))
                 return EventOutcome.REPEATED, time_us
             if event.known_us <= known_us:
                 older = event.known_us < known_us

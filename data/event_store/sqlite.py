@@ -14,6 +14,7 @@ from typing import NoReturn, TypeVar
 
 from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, RowEvents, RowQuery, check_storable
+from data.event_store.event_append import EventAppend
 from data.event_store.event_file import EventFile, is_locked
 from data.event_store.event_table import EventTable, FiledSource
 from data.event_store.followed_table import FollowedTable
@@ -29,7 +30,7 @@ from data.schema.scratch_name import require_scratch
 
 _SPIN_S = 0.0005
 _POLL_S = 0.001
-_FEWEST, _MOST = 500, 8_000
+_FEWEST = 500
 _FOLD_WAIT_S = 0.5
 
 
@@ -121,25 +122,17 @@ class SqliteEvents:
     def append(self, source: str, events: Sequence[Event]) -> list[EventOutcome]:
         """Store events; see `EventStore`. Blocks; not on the thread of `fetch`.
 
-        Many events are stored in several transactions. They are large while nobody else writes, and small otherwise, so
-        that a row that is recorded at the same time waits for some milliseconds.
+        Many events are stored in several transactions, so that a row that is recorded at the same time waits for some
+        milliseconds.
         """
         check_storable(events)
-        outcomes: list[EventOutcome] = []
+        if not events:
+            return []
         with self._write_lock:
             try:
-                table = self._opened(self._writing)
-                size, version = _FEWEST, _data_version(table)
-                while len(outcomes) < len(events):
-                    prepared = table.prepare(source, events[len(outcomes) : len(outcomes) + size])
-                    with table.connection:
-                        _begin(table)
-                        before, version = version, _data_version(table)
-                        outcomes += table.put_many(prepared)
-                    size = min(2 * size, _MOST) if before == version else _FEWEST
+                return EventAppend(self._opened(self._writing), source, events).run()
             except sqlite3.Error as exc:
                 self._failed("write", exc)
-        return outcomes
 
     def expire(self, source: str, before_us: int) -> int:
         """Remove a source's events before a time, in small transactions; see `EventStore`. Blocks."""
@@ -268,8 +261,3 @@ def _begin(table: EventTable) -> EventTable:
     table.connection.execute("BEGIN IMMEDIATE")
     table.tiles.look()
     return table
-
-
-def _data_version(table: EventTable) -> int:
-    """Return a number that changes when another connection has committed."""
-    return table.connection.execute("PRAGMA data_version").fetchone()[0]

@@ -22,7 +22,7 @@ from data.sources.filesystems import base_name, named
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import origin_of, without_origin
 
-_APPEND_EVENTS = 50_000
+_APPEND_EVENTS = 100_000
 """Events that are handed to the store at once: it makes its transactions larger while nobody else writes."""
 
 

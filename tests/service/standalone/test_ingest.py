@@ -114,6 +114,7 @@ def test_a_backfill_that_was_killed_is_repeated_whole(place: Place):
     assert place.run(str(place.folder / "t.parquet")) == (rows - before, before)
     assert place.run(str(place.folder / "t.parquet")) == (0, rows)
     assert len(place.stored()) == len(set(place.stored())) == rows
+    assert place.entity_rows() == 2 * rows
 
 
 @pytest.mark.kafka
