@@ -19,11 +19,12 @@ from data.feature_views.online_windows import Slice
 from data.feature_views.stored_events import StoredEvents
 from data.feature_views.tiles import Tile
 from data.schema.event_source import EventSource
-from data.schema.scratch_name import scratch_file
+from data.schema.scratch_name import is_scratch, scratch_file
 from data.settings import Settings
 
 _KEY_BYTES = 30_000
 _TIME_LIMIT = 2**62
+_DAY_US = 86_400_000_000
 __all__ = [
     "EventOutcome",
     "EventStore",
@@ -32,6 +33,7 @@ __all__ = [
     "RowQuery",
     "TileWork",
     "check_storable",
+    "events_max_age_us",
     "is_storable",
     "open_events",
 ]
@@ -86,6 +88,11 @@ class EventStore(Protocol):
     tile_work: TileWork
     """What tiles were read and made since the store was opened; stays at 0 in a store without tiles."""
 
+    @property
+    def expired(self) -> int:
+        """Events that this process removed for their age since it opened the store; 0 where the cluster drops them."""
+        ...
+
     async def fetch(
         self, slices: Sequence[Slice], rows: Sequence[RowQuery], timeout_s: float = math.inf
     ) -> list[RowEvents]:
@@ -106,10 +113,6 @@ class EventStore(Protocol):
             StoreUnavailable: the store could not be reached in time; appending the events again is safe.
             StoreError: an event that no store can hold, or the store answered with an error.
         """
-        ...
-
-    def expire(self, source: str, before_us: int) -> int:
-        """Remove a source's events with a time before `before_us`; returns how many, or 0 where the store does it."""
         ...
 
     def empty(self) -> None:
@@ -156,6 +159,16 @@ def check_storable(events: Sequence[Event]) -> None:
                 raise StoreError(f"event {event.key!r:.80}: entity {entity!r:.80} is not UTF-8, or is too long")
 
 
+def events_max_age_us(settings: Settings, keep_us: int | None) -> int | None:
+    """Return the age past which the SQLite store removes events, in microseconds; None: it removes none.
+
+    Never before a day more than `keep_us`, the age past which no window reads an event: a row may come with a time.
+    """
+    if keep_us is None or not settings.events_max_age_days:
+        return None
+    return max(round(settings.events_max_age_days * _DAY_US), keep_us + _DAY_US)
+
+
 def open_events(
     settings: Settings,
     use_case: str,
@@ -171,7 +184,8 @@ def open_events(
         use_case: name of the use case (`UseCase.name`), or the `scratch_name` of it.
         sources: its sources of events by name.
         keep_us: age, counted from its time, past which no window reads an event, in microseconds (the largest
-            `reach_us` of `WindowPlan.slices`); Cassandra drops it then. None keeps events for ever.
+            `reach_us` of `WindowPlan.slices`); Cassandra drops it then, SQLite as `events_max_age_us` says. None keeps
+            events for ever.
         create: create the file or table when it does not exist.
 
     Raises:
@@ -183,7 +197,11 @@ def open_events(
     if settings.store == "sqlite":
         from data.event_store.sqlite import SqliteEvents
 
-        return SqliteEvents(scratch_file(settings.events_path, use_case), use_case, sources, create=create)
+        # Who only reads removes nothing, and the rows of a proof are as old as its table.
+        removes = create and not is_scratch(use_case)
+        max_age_us = events_max_age_us(settings, keep_us) if removes else None
+        file = scratch_file(settings.events_path, use_case)
+        return SqliteEvents(file, use_case, sources, create=create, max_age_us=max_age_us)
     if settings.store == "cassandra":
         from data.event_store.cassandra.store import CassandraEvents
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from data.event_store import EventOutcome
@@ -40,7 +40,7 @@ class EventAppend:
 
     def run(self) -> list[EventOutcome]:
         """Store the events; return what became of each, in order."""
-        with transaction(self._table) if self._atomic else contextlib.nullcontext():
+        with self._table.transaction() if self._atomic else contextlib.nullcontext():
             before = self._table.data_version()
             self._add_keys()
             self._add_entity_rows(before)
@@ -112,17 +112,9 @@ class _Pace:
             store(made)
             return
         time.sleep(max(0.0, self._free_at - time.perf_counter()))
-        with transaction(self._table):
+        with self._table.transaction():
             start = time.perf_counter()
             store(made)
         end = time.perf_counter()
         self._free_at = end + _FREE_S
         self._size = min(2 * self._size, max(_FEWEST, int(self._size * _HELD_S / (end - start))), _MOST)
-
-
-@contextlib.contextmanager
-def transaction(table: EventTable) -> Iterator[None]:
-    """Begin a transaction that may write, and commit it."""
-    with table.connection:
-        table.begin()
-        yield

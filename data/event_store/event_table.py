@@ -8,7 +8,8 @@ it: a hundred rows of four columns, one by one, cost several times as much.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ _PUT_ENTITY = "INSERT OR REPLACE INTO entity_events VALUES (?, ?, ?, ?, ?, ?)"
 _ADD_ENTITY = "INSERT OR IGNORE INTO entity_events VALUES (?, ?, ?, ?, ?, ?)"
 _DROP_ENTITY = """DELETE FROM entity_events
 WHERE source = ? AND entity = ? AND entity_key = ? AND time_us = ? AND key = ?"""
-_OLD = "SELECT key FROM events WHERE source = ? AND key > ? AND time_us < ? ORDER BY key LIMIT ?"
+_AGES = "SELECT key, time_us < ? FROM events WHERE source = ? AND key > ? ORDER BY key LIMIT ?"
 _DROP = "DELETE FROM events WHERE source = ? AND key = ?"
 _TIME_OF = "SELECT time_us FROM events WHERE source = ? AND key = ?"
 _EMPTY = "DELETE FROM {} WHERE source IN (SELECT number FROM event_sources WHERE substr(name, 1, ?) = ?)"
@@ -82,6 +83,13 @@ class EventTable:
         """Begin a transaction that may write: a deferred one would find out at its first write that it may not."""
         self.connection.execute("BEGIN IMMEDIATE")
         self.tiles.look()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Begin a transaction that may write, and commit it; an exception rolls it back."""
+        with self.connection:
+            self.begin()
+            yield
 
     def read(self, source: str, entity: int, key: str, after_us: int, until_us: int) -> StoredEvents:
         """Return the events of an entity in (after_us, until_us]."""
@@ -181,10 +189,9 @@ class EventTable:
         self.tiles.unfold(entity_rows)
         return EventOutcome.TAKEN if found is None else EventOutcome.REVISED, event.time_us
 
-    def old_keys(self, source: str, before_us: int, after: bytes, limit: int) -> list[bytes]:
-        """Return keys of events before a time, in order, from the first after a key."""
-        found = self.connection.execute(_OLD, (self._numbers[source], after, before_us, limit))
-        return [key for (key,) in found]
+    def ages(self, source: str, before_us: int, after: bytes, limit: int) -> list[tuple[bytes, bool]]:
+        """Return the next keys after one, in order, each with whether its event is before a time."""
+        return self.connection.execute(_AGES, (before_us, self._numbers[source], after, limit)).fetchall()
 
     def drop(self, source: str, keys: Sequence[bytes], before_us: int) -> int:
         """Remove those events of some keys that are before a time; return how many."""

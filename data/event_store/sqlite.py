@@ -15,6 +15,7 @@ from typing import NoReturn, TypeVar
 from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, RowEvents, RowQuery, check_storable
 from data.event_store.event_append import EventAppend
+from data.event_store.event_expiry import EventExpiry
 from data.event_store.event_file import EventFile, is_locked
 from data.event_store.event_table import EventTable, FiledSource
 from data.event_store.followed_table import FollowedTable
@@ -30,7 +31,6 @@ from data.schema.scratch_name import require_scratch
 
 _SPIN_S = 0.0005
 _POLL_S = 0.001
-_FEWEST = 500
 _FOLD_WAIT_S = 0.5
 
 
@@ -55,6 +55,7 @@ class SqliteEvents:
         lock_wait_s: how long a call waits for another writer, in seconds.
         clock: returns the time in microseconds since 1970 UTC, for rows that come without one.
         rules: which entities have tiles, and how large these are; None for those of `TileRules`.
+        max_age_us: age past which a thread removes an event, counted from its time, in microseconds; None: none is.
 
     Raises:
         StoreUnavailable: there is no such file or it cannot be opened.
@@ -71,6 +72,7 @@ class SqliteEvents:
         lock_wait_s: float = 10.0,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
         rules: TileRules | None = None,
+        max_age_us: int | None = None,
     ) -> None:
         self._closed = False
         self.tile_work = TileWork()
@@ -88,6 +90,10 @@ class SqliteEvents:
         self._writing = FollowedTable(self._file, filed, lock_wait_s)
         self._rules = rules = rules or TileRules()
         self._folder = TileFolder(FollowedTable(self._file, filed, _FOLD_WAIT_S), rules, self.tile_work)
+        self._expiry: EventExpiry | None = None
+        if max_age_us is not None:
+            following = FollowedTable(self._file, filed, lock_wait_s)
+            self._expiry = EventExpiry(following, sources, max_age_us, clock)
         self._write_lock = threading.Lock()
         try:
             if create:
@@ -95,9 +101,16 @@ class SqliteEvents:
             self._writing.get()  # First, since it may wait: a source that is new to the file is written to it.
             self._reading.get()
             self._keeper = LogKeeper(self._file)
+            if self._expiry is not None:
+                self._expiry.start()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def expired(self) -> int:
+        """Events removed for their age; see `EventStore`."""
+        return 0 if self._expiry is None else self._expiry.removed
 
     async def fetch(
         self, slices: Sequence[Slice], rows: Sequence[RowQuery], timeout_s: float = math.inf
@@ -134,29 +147,13 @@ class SqliteEvents:
             except sqlite3.Error as exc:
                 self._failed("write", exc)
 
-    def expire(self, source: str, before_us: int) -> int:
-        """Remove a source's events before a time, in small transactions; see `EventStore`. Blocks."""
-        removed, after = 0, b""
-        with self._write_lock:
-            try:
-                table = self._opened(self._writing)
-                while keys := table.old_keys(source, before_us, after, _FEWEST):
-                    with table.connection:
-                        _begin(table)
-                        removed += table.drop(source, keys, before_us)
-                    after = keys[-1]
-            except sqlite3.Error as exc:
-                self._failed("write", exc)
-        return removed
-
     def empty(self) -> None:
         """Remove all events of a scratch store; see `EventStore`. Blocks."""
         require_scratch(self._use_case)
         with self._write_lock:
             try:
                 table = self._opened(self._writing)
-                with table.connection:
-                    _begin(table)
+                with table.transaction():
                     table.empty(f"{self._use_case}.")
             except sqlite3.Error as exc:
                 self._failed("empty", exc)
@@ -172,6 +169,8 @@ class SqliteEvents:
         """Close the connections and end the thread; calling it twice is fine."""
         self._closed = True
         self._folder.stop()
+        if self._expiry is not None:
+            self._expiry.stop()
         if self._keeper is not None:
             self._keeper.stop()
             self._keeper = None
@@ -257,7 +256,5 @@ _Result = TypeVar("_Result")
 
 
 def _begin(table: EventTable) -> EventTable:
-    """Begin a transaction that may write: a deferred one would find out at its first write that it may not."""
-    table.connection.execute("BEGIN IMMEDIATE")
-    table.tiles.look()
+    table.begin()
     return table

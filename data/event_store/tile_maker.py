@@ -109,9 +109,7 @@ class TileMaker:
         """Return what a call does in a transaction, then leave the file to others for as long as it took."""
         start = time.perf_counter()
         try:
-            with table.connection:
-                table.connection.execute("BEGIN IMMEDIATE")
-                table.tiles.look()
+            with table.transaction():
                 result = call()
         finally:
             seconds = time.perf_counter() - start

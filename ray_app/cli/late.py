@@ -15,7 +15,7 @@ from rich.table import Table
 
 from data.cli.options import add_use_case, positive
 from data.cli.terminal import counted, err, note, progress, say, say_json, show_table
-from data.event_store import open_events
+from data.event_store import events_max_age_us, open_events
 from data.feature_views.event import shown_key
 from data.prediction_log.file_summary import FileSummary, read_each, summaries
 from data.prediction_log.files import LogFile
@@ -128,7 +128,8 @@ def _opener(settings: Settings, opened: ExitStack) -> Callable[[str], VersionRep
             return None
         keep_us = max(window.reach_us for window in manifest.windows)
         store = opened.enter_context(closing(open_events(settings, name, manifest.events, keep_us=keep_us)))
-        return VersionReplay(bundle, store, keep_us if settings.store == "cassandra" else None)
+        kept_us = keep_us if settings.store == "cassandra" else events_max_age_us(settings, keep_us)
+        return VersionReplay(bundle, store, kept_us)
 
     return open_version
 

@@ -107,17 +107,6 @@ def test_event_time_beyond_64_bits(open_: Open):
         open_().append("swipes", [swipe(1, 2**63)])
 
 
-def test_events_that_are_too_old_can_be_removed(open_: Open, looks: bool):
-    """What lies before a time is removed, where the store does not do it by itself; the rest stays."""
-    store = open_()
-    events = [swipe(at, NOW + at, shop="s") for at in range(1200)]
-    store.append("swipes", events)
-    assert store.expire("swipes", NOW + 1100) == (1100 if looks else 0)
-    if looks:
-        assert seen(store, NOW + HOUR - 1, "c", "s", slices=(CARD, SHOP)) == [stored(*events[1100:])] * 2
-        assert store.append("swipes", events[:1]) == [EventOutcome.TAKEN]
-
-
 def test_ping_and_close(open_: Open):
     """An open store answers ping; a closed one raises on every call, and closing again is fine."""
     store = open_()

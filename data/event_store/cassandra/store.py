@@ -79,6 +79,7 @@ class CassandraEvents:
     ) -> None:
         self._closed = True
         self.tile_work = TileWork()
+        self.expired = 0
         self._use_case = use_case
         self._where = place(settings)
         self._clock = clock
@@ -134,11 +135,6 @@ class CassandraEvents:
         check_storable(events)
         send_all(self._session, self._where, list(self._rows.batches(source, events)), lambda _: None)
         return [EventOutcome.TAKEN] * len(events)
-
-    def expire(self, source: str, before_us: int) -> int:
-        """Do nothing: the cluster drops events by their time to live."""
-        self._check_open()
-        return 0
 
     def empty(self) -> None:
         """Remove all events of a scratch store, which has a table of its own; see `EventStore`. Blocks."""

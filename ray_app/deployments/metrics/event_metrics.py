@@ -37,7 +37,9 @@ class EventMetrics(Collector):
         text = "Time to record and read the events of many rows, in seconds."
         seconds = family("rayscore_event_fetch_seconds", text, labels, {series: windows.seconds})
         read = family("rayscore_row_events", "Events that were read for a row.", labels, {series: windows.events_read})
-        return [is_open, failures, seconds, read]
+        expired = CounterMetricFamily("rayscore_events_expired", "Events removed for their age.", labels=labels)
+        expired.add_metric(values, windows.expired)
+        return [is_open, failures, seconds, read, expired]
 
     def _of_tiles(self) -> Iterable[Metric]:
         work = self._windows.tile_work

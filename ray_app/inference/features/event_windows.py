@@ -71,6 +71,11 @@ class EventWindows:
         """The work of the store's tiles in this process; nothing while the store is not open."""
         return self._opening.store.tile_work if self.is_open else TileWork()
 
+    @property
+    def expired(self) -> int:
+        """Events that this process removed for their age."""
+        return self._opening.store.expired if self.is_open else 0
+
     def counts(self) -> dict[str, EventCounts]:
         """What came to the store by this process, by source; and the newest event that it stored or read."""
         return {source: stats.counts for source, stats in self._stats.items()}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data.event_store import EventOutcome
 from data.event_store.event_append import EventAppend
 from data.event_store.event_file import EventFile
-from data.event_store.event_table import EventTable
+from data.event_store.event_table import EventTable, FiledSource
 from data.feature_views.event import Event, EventCodec, event_key
 from data.schema.event_source import EventEntity, EventSource
 
@@ -21,6 +21,7 @@ SOURCE = EventSource(
     entities=(EventEntity(name="card", columns=("card",)), EventEntity(name="shop", columns=("shop",)))
 )
 CODEC = EventCodec(SOURCE)
+FILED = {"one by one": FiledSource("a", len(CODEC.names)), "at once": FiledSource("b", len(CODEC.names))}
 TABLES = ("events", "entity_events")
 
 
@@ -30,7 +31,7 @@ def table(tmp_path: Path) -> Iterator[EventTable]:
     file = EventFile(tmp_path / "events.db", 10.0)
     file.create()
     with closing(file.connect(10.0)) as connection:
-        yield EventTable(connection, {"one by one": "a", "at once": "b"})
+        yield EventTable(connection, FILED)
 
 
 def made(key: int, time_us: int = 0, known_us: int = 0, shop: str | None = "s") -> Event:
@@ -41,7 +42,7 @@ def made(key: int, time_us: int = 0, known_us: int = 0, shop: str | None = "s") 
 def rows(table: EventTable, name: str) -> list[list[tuple]]:
     """What both tables hold of a source, but for its number."""
     numbered = {name: number for number, name in table.connection.execute("SELECT * FROM event_sources")}
-    number = numbered[{"one by one": "a", "at once": "b"}[name]]
+    number = numbered[FILED[name].name]
     return [
         [row[1:] for row in table.connection.execute(f"SELECT * FROM {each} WHERE source = ?", (number,))]
         for each in TABLES
@@ -90,7 +91,7 @@ def test_what_others_change_meanwhile_stays(table: EventTable, tmp_path: Path):
         if len(begun) == 2:
             begun.append("meanwhile")
             with closing(EventFile(tmp_path / "events.db", 10.0).connect(10.0)) as connection:
-                other = EventTable(connection, {"at once": "b"})
+                other = EventTable(connection, FILED)
                 assert other.put("at once", made(0, known_us=9, shop="t"))[0] is EventOutcome.REVISED
                 assert other.drop("at once", [event_key(1)], 1) == 1
 

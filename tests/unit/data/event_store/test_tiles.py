@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from data.errors import DamagedRow
 from data.event_store import OwnEvent, RowEvents, RowQuery
 from data.event_store.event_file import EventFile
-from data.event_store.event_table import FiledSource
+from data.event_store.event_table import EventTable, FiledSource
 from data.event_store.followed_table import FollowedTable
 from data.event_store.sqlite import SqliteEvents
 from data.event_store.tile_maker import TileMaker, tile_groups
@@ -46,6 +46,7 @@ SOURCES = {
 }
 SECOND = 1_000_000
 CODEC = EventCodec(SOURCES["plain"])
+FILED = {name: FiledSource(f"tiles.{name}@{source.fingerprint}", len(CODEC.names)) for name, source in SOURCES.items()}
 SMALL = TileRules(hot=4, events=2, fan_out=2, settle_us=0)
 NEVER = TileRules(hot=10**9, events=10**9, fan_out=10**9)
 
@@ -99,10 +100,7 @@ def computed(row: RowQuery, found: RowEvents) -> list[str]:
 def folded(file: Path, card: str, first_us: int, end_us: int, rules: TileRules = SMALL) -> TileWork:
     """Make the tiles of a card in a span of time, for every source."""
     work = TileWork()
-    filed = {
-        name: FiledSource(f"tiles.{name}@{source.fingerprint}", len(CODEC.names)) for name, source in SOURCES.items()
-    }
-    with closing(FollowedTable(EventFile(file, 10.0), filed, 10.0)) as following:
+    with closing(FollowedTable(EventFile(file, 10.0), FILED, 10.0)) as following:
         for each in PLAN.slices:
             assert each.tiles is not None
             place = following.get().place(each.source, 0, card, each.tiles.fingerprint)
@@ -145,11 +143,18 @@ def test_tiles_change_no_bit(tmp_path_factory: pytest.TempPathFactory, data: st.
         elif step == "fold":
             folded(file, card, base + data.draw(_TIMES) - SECOND, moment)
         elif step == "expire":
-            store.expire("plain", base + data.draw(_TIMES) // 2)
+            _expire(file, base + data.draw(_TIMES) // 2)
         else:
             _check_row(store, card, base, moment, f"{card}/{data.draw(st.integers(0, 41))}")
     for at in range(6, 25, 6):
         _check_row(store, card, base, base + at * SECOND, f"{card}/{data.draw(st.integers(0, 41))}")
+
+
+def _expire(file: Path, before_us: int) -> None:
+    with closing(EventFile(file, 10.0).connect(10.0)) as connection:
+        table = EventTable(connection, FILED)
+        with table.transaction():
+            table.drop("plain", [key for key, old in table.ages("plain", before_us, b"", 10_000) if old], before_us)
 
 
 def _append(store: SqliteEvents, card: str, base: int, drawn: Sequence[tuple[int, int, int, int | None, int]]) -> None:
