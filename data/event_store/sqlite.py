@@ -143,9 +143,17 @@ class SqliteEvents:
             return []
         with self._write_lock:
             try:
-                return EventAppend(self._opened(self._writing), source, events).run()
+                table = self._opened(self._writing)
+                outcomes = EventAppend(table, source, events).run()
             except sqlite3.Error as exc:
                 self._failed("write", exc)
+            # What was written to a file that is gone by now is not stored.
+            self._writing.look_again()
+            if self._opened(self._writing) is not table:
+                raise StoreUnavailable(
+                    f"the event store {self._file.path} was replaced while events were written to it"
+                )
+        return outcomes
 
     def empty(self) -> None:
         """Remove all events of a scratch store; see `EventStore`. Blocks."""

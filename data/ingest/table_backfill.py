@@ -67,39 +67,42 @@ def read_block(block: pa.Table, table: str, inputs: Sequence[EventInput], now_us
 
 
 def backfill(
-    blocks: Iterable[list[SourceRows]], store: EventStore, advance: Callable[[int], None]
-) -> dict[str, EventTally]:
+    blocks: Iterable[list[SourceRows]],
+    store: EventStore,
+    advance: Callable[[int], None],
+    tallies: dict[str, EventTally],
+) -> None:
     """Store the events of blocks as they come.
 
     Args:
         blocks: what `read_block` returned of each, in the order of the table.
         store: an open event store.
         advance: called with the number of rows of a source that were done since its last call.
-
-    Returns:
-        By source what became of every row.
+        tallies: gets by source what became of every row, also of those before an error.
 
     Raises:
         StoreUnavailable: the store could not be reached; the run may be repeated.
     """
-    tallies: dict[str, EventTally] = {}
     for block in blocks:
         for part in block:
             tally = tallies.setdefault(part.name, EventTally())
-            tally.read += part.rows
             tally.without.update(part.read.without)
             for reason, rows in part.left_out.items():
                 tally.leave_out(reason, rows)
-            advance(part.rows - part.read.events.length)
+            _done(part.rows - part.read.events.length, tally, advance)
             _append(part, store, tally, advance)
-    return tallies
 
 
 def _append(part: SourceRows, store: EventStore, tally: EventTally, advance: Callable[[int], None]) -> None:
     for start in range(0, part.read.events.length, _APPEND_EVENTS):
         events = part.read.events.events(start, _APPEND_EVENTS)
         tally.stored(events, store.append(part.name, events))
-        advance(len(events))
+        _done(len(events), tally, advance)
+
+
+def _done(rows: int, tally: EventTally, advance: Callable[[int], None]) -> None:
+    tally.read += rows
+    advance(rows)
 
 
 def _named(read: RowsRead, name: Callable[[int], str]) -> dict[str, LeftOutRows]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -122,16 +123,32 @@ def _ingest_table(args: argparse.Namespace, path: Path) -> int:
     source = open_source(absolute(path))
     columns = list(dict.fromkeys(name for each in inputs for name in each.columns))
     pieces = parquet_pieces(source, columns)
-    with (
-        closing(_open_store(use_case, keep_all=args.all)) as store,
-        runner(pieces) as run_steps,
-        progress("ingest", source.rows * len(inputs), "events") as advance,
-    ):
-        blocks = run_steps(pieces, table_backfill.reader(source, inputs, now_us), in_order=True)
-        tallies = table_backfill.backfill(blocks, store, advance)
-    report(named(path), ("row", "rows"), tallies)
+    tallies: dict[str, EventTally] = {}
+    try:
+        with (
+            closing(_open_store(use_case, keep_all=args.all)) as store,
+            runner(pieces) as run_steps,
+            progress("ingest", source.rows * len(inputs), "events") as advance,
+            _no_collection(),
+        ):
+            blocks = run_steps(pieces, table_backfill.reader(source, inputs, now_us), in_order=True)
+            table_backfill.backfill(blocks, store, advance, tallies)
+    finally:
+        # What was stored before an error or Ctrl-C stays, and is counted.
+        if tallies:
+            report(named(path), ("row", "rows"), tallies)
     note_all(source.report)
     return 0
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Look for no circles of objects: events, which are many, make none, and looking takes a tenth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _ingest_topic(args: argparse.Namespace, address: KafkaAddress) -> int:

@@ -220,6 +220,19 @@ def test_deleted_file_is_noticed(store: SqliteEvents, file: Path):
     assert count(store) == 1
 
 
+def test_a_file_that_goes_while_it_is_written_to(store: SqliteEvents, file: Path):
+    """Events that went into a file which is gone when the call ends are not said to be stored."""
+
+    class Removing(list):
+        def __getitem__(self, at):
+            for path in file.parent.iterdir():
+                path.unlink()
+            return super().__getitem__(at)
+
+    with pytest.raises(StoreUnavailable, match=r"events\.db is gone"):
+        store.append("swipes", Removing(MANY[:3]))
+
+
 def test_full_disk(store: SqliteEvents, file: Path):
     """When the file cannot grow the call fails and stores nothing of its transaction; later it succeeds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -18,7 +18,7 @@ from data.errors import DataError
 from data.event_store import EventOutcome, EventStore, open_events
 from data.ingest.event_input import event_inputs
 from data.ingest.event_tally import EventTally
-from data.ingest.table_backfill import backfill, reader
+from data.ingest.table_backfill import SourceRows, backfill, reader
 from data.schema.use_case import parse_use_case
 from data.settings import Settings
 from data.sources.parquet import open_source
@@ -73,7 +73,8 @@ def _run(path: Path, store: EventStore) -> dict[str, EventTally]:
     def advance(count: int) -> None:
         done[0] += count
 
-    tallies = backfill(blocks, store, advance)
+    tallies: dict[str, EventTally] = {}
+    backfill(blocks, store, advance, tallies)
     assert done[0] == sum(each.read for each in tallies.values()) == source.rows * len(inputs)
     return tallies
 
@@ -122,3 +123,18 @@ def test_a_column_that_cannot_be_events_names_the_file(tmp_path: Path, store: Ev
     """And what the column holds."""
     with pytest.raises(DataError, match=r"t.parquet: column 'amount' holds string, expected numbers"):
         _run(_table(tmp_path, amount=["1", "2", "3", "4"]), store)
+
+
+def test_what_came_before_an_error_is_counted(tmp_path: Path, store: EventStore):
+    """A table that cannot be read to its end leaves the counts of what was stored until then."""
+    source, inputs = open_source(_table(tmp_path)), event_inputs(USE_CASE, None)
+    tallies: dict[str, EventTally] = {}
+
+    def blocks() -> Iterator[list[SourceRows]]:
+        yield from each_block_here(parquet_pieces(source), reader(source, inputs, NOW_US))
+        raise DataError("t.parquet: cut short")
+
+    with pytest.raises(DataError, match="cut short"):
+        backfill(blocks(), store, lambda _: None, tallies)
+    assert {each.read for each in tallies.values()} == {4}
+    assert all(each.outcomes[EventOutcome.TAKEN] + each.left_out_count == 4 for each in tallies.values())
