@@ -25,6 +25,7 @@ from data.settings import Settings
 _KEY_BYTES = 30_000
 _TIME_LIMIT = 2**62
 _DAY_US = 86_400_000_000
+_LOOK_BACK_US = 7 * _DAY_US
 __all__ = [
     "EventOutcome",
     "EventStore",
@@ -160,13 +161,17 @@ def check_storable(events: Sequence[Event]) -> None:
 
 
 def events_max_age_us(settings: Settings, keep_us: int | None) -> int | None:
-    """Return the age past which the SQLite store removes events, in microseconds; None: it removes none.
+    """Return the age past which the store removes events, in microseconds; None: it removes none.
 
-    Never before a day more than `keep_us`, the age past which no window reads an event: a row may come with a time.
+    Never before a day more than `keep_us`, the age past which no window reads an event: a row may come with a time. By
+    default SQLite removes none, and Cassandra those a week older: with the events of the longest window alone no
+    decision of the past could be made again (`rayscore late`), since its windows begin where none are left.
     """
-    if keep_us is None or not settings.events_max_age_days:
+    if keep_us is None:
         return None
-    return max(round(settings.events_max_age_days * _DAY_US), keep_us + _DAY_US)
+    if settings.events_max_age_days:
+        return max(round(settings.events_max_age_days * _DAY_US), keep_us + _DAY_US)
+    return keep_us + _LOOK_BACK_US if settings.store == "cassandra" else None
 
 
 def open_events(
@@ -184,8 +189,7 @@ def open_events(
         use_case: name of the use case (`UseCase.name`), or the `scratch_name` of it.
         sources: its sources of events by name.
         keep_us: age, counted from its time, past which no window reads an event, in microseconds (the largest
-            `reach_us` of `WindowPlan.slices`); Cassandra drops it then, SQLite as `events_max_age_us` says. None keeps
-            events for ever.
+            `reach_us` of `WindowPlan.slices`); events are removed as `events_max_age_us` says. None keeps them for ever.
         create: create the file or table when it does not exist.
 
     Raises:
@@ -205,5 +209,5 @@ def open_events(
     if settings.store == "cassandra":
         from data.event_store.cassandra.store import CassandraEvents
 
-        return CassandraEvents(settings, use_case, sources, keep_us, create=create)
+        return CassandraEvents(settings, use_case, sources, events_max_age_us(settings, keep_us), create=create)
     raise ConfigError(f"RAYSCORE_STORE: no store '{settings.store}'; known: sqlite, cassandra")

@@ -128,8 +128,7 @@ def _opener(settings: Settings, opened: ExitStack) -> Callable[[str], VersionRep
             return None
         keep_us = max(window.reach_us for window in manifest.windows)
         store = opened.enter_context(closing(open_events(settings, name, manifest.events, keep_us=keep_us)))
-        kept_us = keep_us if settings.store == "cassandra" else events_max_age_us(settings, keep_us)
-        return VersionReplay(bundle, store, kept_us)
+        return VersionReplay(bundle, store, events_max_age_us(settings, keep_us))
 
     return open_version
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from data.event_store import EventStore
 from data.event_store.sqlite import SqliteEvents
 from data.transform.encoding import Transform
 from ray_app.late_events.log_review import LogReview
@@ -29,6 +30,7 @@ def serve_swipes(
     late: Sequence[dict[str, Any]] = (),
     reports: Sequence[dict[str, Any]] = (),
     entity_key: bytes | None = None,
+    open_store: Callable[[], EventStore] | None = None,
 ) -> list[dict[str, Any]]:
     """Ask for each of `sent`, one after the other; then store what comes late. Returns the answers.
 
@@ -39,11 +41,12 @@ def serve_swipes(
         late: swipes that nobody asked for, known to the store when all are answered.
         reports: reports that come as late.
         entity_key: key to hash entities in the log with.
+        open_store: opens an event store in place of the file.
     """
     bundle = swipes_bundle()
     written = PredictionLog("gateway-1", bundle.manifest, LogOptions(log, Sampling(1.0, 0.0), entity_key))
     given = {"rules": RULES, "bundles": {VERSION: bundle}, "observers": [written], "events_token": EVENTS_TOKEN}
-    with swipes_app(file, **given) as served:
+    with swipes_app(file, open_store, **given) as served:
         answers = run(_ask(served, sent))
         for source, events in (("swipes", late), ("reports", reports)):
             if events:

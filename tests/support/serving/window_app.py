@@ -126,9 +126,9 @@ def swipes_stage(
 
 
 @contextmanager
-def swipes_app(file: Path, **settings: Any) -> Iterator[ServedApp]:
-    """The application over an event store in a file."""
-    with swipes_stage(file) as stage:
+def swipes_app(file: Path, open_store: Callable[[], EventStore] | None = None, **settings: Any) -> Iterator[ServedApp]:
+    """The application over an event store in a file, or over another one."""
+    with swipes_stage(file, open_store) as stage:
         yield build_app(stage, bundle=swipes_bundle(), **settings)
 
 
