@@ -70,14 +70,14 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="rayscore-benchmark.") as folder, ExitStack() as stack:
         settings = Settings(store="sqlite", var_dir=Path(folder))
         if args.cassandra:
-            node = Node(Path(folder)).start()
+            node = Node(Path(folder) / "node", optimizing=True).start()
             stack.callback(node.kill)
             settings = node.settings()
         store = stack.enter_context(
             closing(open_events(settings, "benchmark", _SOURCES, keep_us=60 * _DAY, create=True))
         )
         rows = [*_appended(store, args.events), *asyncio.run(_recorded(store, args.rows, args.rate))]
-        if args.hot and not args.cassandra:
+        if args.hot:
             rows += _hot(store, args.hot, args.rows, args.rate)
     table = markdown_table(["what", "figure"], rows)
     text = f"## Event store: {settings.store}\n\n{_PLAN_TEXT}"
@@ -92,7 +92,7 @@ _PLAN_TEXT = (
     f"Events of 5,000 cards at 10,000 terminals are appended in calls of {_CALL:,}, in the order of time. Then single "
     f"rows of cards and terminals with {_OF_EACH} events and more are recorded and read, and their "
     f"{len(_PLAN.features)} windows computed, at the given rate. Last, the same of one terminal with very many events "
-    f"in 30 days and {len(_HOT_PLAN.features)} windows of 1, 7 and 30 days, once its tiles are made (SQLite)."
+    f"in 30 days and {len(_HOT_PLAN.features)} windows of 1, 7 and 30 days, once its tiles are made."
 )
 
 

@@ -189,7 +189,7 @@ def open_events(
         use_case: name of the use case (`UseCase.name`), or the `scratch_name` of it.
         sources: its sources of events by name.
         keep_us: age, counted from its time, past which no window reads an event, in microseconds (the largest
-            `reach_us` of `WindowPlan.slices`); events are removed as `events_max_age_us` says. None keeps them for ever.
+            `reach_us` of `WindowPlan.slices`); removed as `events_max_age_us` says. None keeps events for ever.
         create: create the file or table when it does not exist.
 
     Raises:

@@ -21,8 +21,11 @@ from data.event_store.event_table import EventTable, FiledSource
 from data.event_store.followed_table import FollowedTable
 from data.event_store.log_keeper import LogKeeper
 from data.event_store.tile_folder import TileFolder
+from data.event_store.tile_maker import TileMaker
+from data.event_store.tile_rules import TileJob, TileRules
+from data.event_store.tile_table import Place
 from data.event_store.tile_work import TileWork
-from data.event_store.tiled_slice import TiledSlice, TileRules, read_slice, tile_job
+from data.event_store.tiled_slice import TiledSlice, read_slice, tile_job
 from data.feature_views.event import Event, EventCodec
 from data.feature_views.online_windows import Slice
 from data.feature_views.stored_events import NO_EVENTS
@@ -89,7 +92,8 @@ class SqliteEvents:
         self._reading = FollowedTable(self._file, filed, wait_s=0.0)  # on the event loop
         self._writing = FollowedTable(self._file, filed, lock_wait_s)
         self._rules = rules = rules or TileRules()
-        self._folder = TileFolder(FollowedTable(self._file, filed, _FOLD_WAIT_S), rules, self.tile_work)
+        self._folding = FollowedTable(self._file, filed, _FOLD_WAIT_S)  # in the thread that makes tiles
+        self._folder = TileFolder[Place](self._make_tiles, (sqlite3.Error,))
         self._expiry: EventExpiry | None = None
         if max_age_us is not None:
             following = FollowedTable(self._file, filed, lock_wait_s)
@@ -177,6 +181,7 @@ class SqliteEvents:
         """Close the connections and end the thread; calling it twice is fine."""
         self._closed = True
         self._folder.stop()
+        self._folding.close()
         if self._expiry is not None:
             self._expiry.stop()
         if self._keeper is not None:
@@ -247,6 +252,9 @@ class SqliteEvents:
             if job is not None:
                 self._folder.offer(job)
         return found
+
+    def _make_tiles(self, job: TileJob[Place], pause: Callable[[float], object]) -> int:
+        return TileMaker(self._folding, self._rules, self.tile_work, pause).make(job)
 
     def _opened(self, table: FollowedTable) -> EventTable:
         if self._closed:

@@ -7,20 +7,18 @@ later removes it. Two processes may fold the same entity: each finds what the ot
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 from data.errors import DamagedRow
 from data.event_store.event_table import EventTable
 from data.event_store.followed_table import FollowedTable
-from data.event_store.tile_table import FoldedTile, Span, TileTable, gaps
+from data.event_store.tile_rules import TileJob, TileRules
+from data.event_store.tile_spans import NEVER_US, FoldedTile, Span, gaps, merged_us, tile_groups
+from data.event_store.tile_table import Place, TileTable
 from data.event_store.tile_work import TileWork
-from data.event_store.tiled_slice import TileJob, TileRules
 from data.feature_views.tiles import TilePlan
-
-_NEVER_US = -(2**63)
 
 
 class TileMaker:
@@ -41,7 +39,7 @@ class TileMaker:
         self._work = work
         self._pause = pause
 
-    def make(self, job: TileJob) -> int:
+    def make(self, job: TileJob[Place]) -> int:
         """Make the tiles that a job's span lacks; return how many.
 
         Raises:
@@ -57,7 +55,7 @@ class TileMaker:
             self._merge(table, job, lines[at], lines[at + 1])
         return self._work.tiles_folded - before
 
-    def _fold_events(self, table: EventTable, job: TileJob, line: int) -> None:
+    def _fold_events(self, table: EventTable, job: TileJob[Place], line: int) -> None:
         for gap in gaps(job.span, table.tiles.spans(line, job.span)):
             # What ends where a tile begins is folded to its end; elsewhere further events are to come.
             closed, at = gap.end_us < job.span.end_us, gap.start_us
@@ -65,7 +63,7 @@ class TileMaker:
                 left = Span(at, gap.end_us)
                 at = self._timed(table, partial(self._fold, table, job, line, left, closed))
 
-    def _fold(self, table: EventTable, job: TileJob, line: int, left: Span, closed: bool) -> int | None:
+    def _fold(self, table: EventTable, job: TileJob[Place], line: int, left: Span, closed: bool) -> int | None:
         """Fold the first events of a span; return the end of their tile, None when there is nothing more to fold."""
         if table.tiles.spans(line, left):
             return None
@@ -78,20 +76,20 @@ class TileMaker:
             payload = job.plan.fold(events)
         except DamagedRow:
             return end_us  # Read as an event, it is reported.
-        known_us = max(events.known, default=_NEVER_US)
+        known_us = max(events.known, default=NEVER_US)
         table.tiles.put(line, FoldedTile(*span, events.times[-1] if events else None, known_us, payload))
         self._work.tiles_folded += 1
         self._work.events_folded += len(events)
         return end_us
 
-    def _end_us(self, table: EventTable, job: TileJob, left: Span, closed: bool) -> int | None:
+    def _end_us(self, table: EventTable, job: TileJob[Place], left: Span, closed: bool) -> int | None:
         """Return where the first tile of a span ends, None when there are too few events for one."""
         if closed and table.nth_us(job.place, left, 2 * self._rules.events) is None:
             return left.end_us
         last_us = table.nth_us(job.place, left, self._rules.events)
         return None if last_us is None else last_us + 1
 
-    def _merge(self, table: EventTable, job: TileJob, line: int, below: int) -> None:
+    def _merge(self, table: EventTable, job: TileJob[Place], line: int, below: int) -> None:
         made, parts = table.tiles.spans(line, job.span), table.tiles.spans(below, job.span)
         for span in tile_groups(parts, made, self._rules.fan_out):
             self._timed(table, partial(self._merge_one, table.tiles, job.plan, line, below, span))
@@ -100,9 +98,7 @@ class TileMaker:
         parts = tiles.parts(below, span)
         if tiles.spans(line, span) or any(gaps(span, parts)):
             return  # Another process was first, or an event came that took a part away.
-        last_us = max((part.last_us for part in parts if part.last_us is not None), default=None)
-        payload = plan.merge([part.payload for part in parts])
-        tiles.put(line, FoldedTile(*span, last_us, max(part.known_us for part in parts), payload))
+        tiles.put(line, FoldedTile(*span, *merged_us(parts), plan.merge([part.payload for part in parts])))
         self._work.tiles_folded += 1
 
     def _timed(self, table: EventTable, call: Callable[[], _Result]) -> _Result:
@@ -119,39 +115,3 @@ class TileMaker:
 
 
 _Result = TypeVar("_Result")
-
-
-def tile_groups(parts: Sequence[Span], made: Sequence[Span], fan_out: int) -> Iterator[Span]:
-    """Yield the spans of the tiles that are to be made of adjoining tiles which are in none yet.
-
-    Those before a tile that is there are all taken, at most twice `fan_out` together; of those at the end only as many
-    as fill a tile, since further ones are to come.
-
-    Args:
-        parts: tiles of the level below, in order.
-        made: tiles that are there, in order.
-        fan_out: how many tiles make one.
-    """
-    for run, closed in _runs(parts, made):
-        at = 0
-        while len(run) - at >= (2 * fan_out if closed else fan_out):
-            yield Span(run[at].start_us, run[at + fan_out - 1].end_us)
-            at += fan_out
-        if closed and at < len(run):
-            yield Span(run[at].start_us, run[-1].end_us)
-
-
-def _runs(parts: Sequence[Span], made: Sequence[Span]) -> Iterator[tuple[list[Span], bool]]:
-    """Yield the tiles in none yet, in runs that adjoin, each with whether one that is made adjoins its end."""
-    starts, run = [span.start_us for span in made], []
-    for part in parts:
-        at = bisect_right(starts, part.start_us) - 1
-        inside = at >= 0 and made[at].end_us >= part.end_us
-        adjoins = bool(run) and run[-1].end_us == part.start_us
-        if run and (inside or not adjoins):
-            yield run, inside and adjoins
-            run = []
-        if not inside:
-            run.append(part)
-    if run:
-        yield run, False

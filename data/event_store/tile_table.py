@@ -8,12 +8,12 @@ tile that is there has all its events, and what is missing is read from the leve
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from data.event_store.tile_rules import LEVELS
+from data.event_store.tile_spans import FoldedTile, Span, gaps
 from data.feature_views.tiles import Tile
-
-LEVELS = 3
 
 CREATE = (
     # A number is never given out again: whoever holds one of a line that was dropped finds no tiles, not another's.
@@ -61,24 +61,6 @@ class Place(NamedTuple):
     entity_key: str
     made_by: str
     """Fingerprint of the `TilePlan`."""
-
-
-class Span(NamedTuple):
-    """A span of time, [start_us, end_us)."""
-
-    start_us: int
-    end_us: int
-
-
-class FoldedTile(NamedTuple):
-    """A tile as the table holds it."""
-
-    start_us: int
-    end_us: int
-    last_us: int | None
-    known_us: int
-    """When the last of its events became known; before any time when it has none."""
-    payload: bytes
 
 
 class TileTable:
@@ -168,14 +150,3 @@ class TileTable:
     def put(self, line: int, tile: FoldedTile) -> None:
         """Store a tile, where the line has none."""
         self._connection.execute(_PUT, (line, *tile))
-
-
-def gaps(span: Span, tiles: Sequence[Tile] | Sequence[Span] | Sequence[FoldedTile]) -> Iterator[Span]:
-    """Yield what tiles, in order, leave of a span."""
-    at = span.start_us
-    for tile in tiles:
-        if at < tile.start_us:
-            yield Span(at, tile.start_us)
-        at = max(at, tile.end_us)
-    if at < span.end_us:
-        yield Span(at, span.end_us)

@@ -8,44 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from data.event_store import RowQuery
 from data.event_store.event_table import EventTable
-from data.event_store.tile_table import LEVELS, Place, Span
+from data.event_store.tile_rules import TileJob
+from data.event_store.tile_spans import Span, divided, joined
+from data.event_store.tile_table import Place
 from data.feature_views.online_windows import Slice
 from data.feature_views.stored_events import StoredEvents
-from data.feature_views.tiles import Tile, TilePlan
-
-
-class TileRules(NamedTuple):
-    """Which entities have tiles, and how large these are."""
-
-    hot: int = 512
-    """An entity with more events than this in a slice gets tiles."""
-    events: int = 128
-    """Events in a tile of level 0: at least so many, less than twice as many, but that an instant is never divided."""
-    fan_out: int = 16
-    """Tiles in one of the level above, less than twice as many."""
-    settle_us: int = 1_000_000
-    """An event younger than this, in microseconds, is in no tile yet: others may come before it."""
-
-    def wanted(self, events: int, tiles: int, spans: int) -> bool:
-        """Return whether more tiles would save work, from what was read for so many spans of time, 1 without tiles."""
-        if spans == 1:
-            return events > self.hot
-        # At the ends of a span a tile of each level is read by its parts; behind the last tile are some events, too.
-        return events > self.events * (spans + 2) or tiles > 4 * self.fan_out * LEVELS * spans
-
-
-class TileJob(NamedTuple):
-    """A span of time of one entity that is to have tiles."""
-
-    place: Place
-    plan: TilePlan
-    span: Span
+from data.feature_views.tiles import Tile
 
 
 class TiledSlice(NamedTuple):
@@ -77,38 +50,21 @@ def read_slice(table: EventTable, wanted: Slice, entity: int, key: str, row: Row
     with _snapshot(table.connection):
         own = (table.time_of(each.source, each.event.key) for each in row.own if each.source == wanted.source)
         instants = {time_us, *(each for each in own if each is not None)}
-        spans = _divided(wanted.tiles, wanted.reach_us, time_us, instants)
+        spans = divided(wanted.tiles, wanted.reach_us, time_us, instants)
         tiles, left = table.tiles.cover(lines, [span for span in spans if span.start_us not in instants], time_us)
         left += [span for span in spans if span.start_us in instants]
-        events = StoredEvents.joined([table.read_span(place, span) for span in _joined(sorted(left))])
+        events = StoredEvents.joined([table.read_span(place, span) for span in joined(sorted(left))])
     return TiledSlice(events, tiles, len(spans))
 
 
-def tile_job(table: EventTable, wanted: Slice, entity: int, key: str, time_us: int, until_us: int) -> TileJob | None:
+def tile_job(
+    table: EventTable, wanted: Slice, entity: int, key: str, time_us: int, until_us: int
+) -> TileJob[Place] | None:
     """Return what is to be folded of a slice to read it from tiles, up to a time; None when there is nothing."""
     span = Span(time_us - wanted.reach_us + 1, min(time_us + 1, until_us))
     if wanted.tiles is None or span.start_us >= span.end_us:
         return None
     return TileJob(table.place(wanted.source, entity, key, wanted.tiles.fingerprint), wanted.tiles, span)
-
-
-def _divided(plan: TilePlan, reach_us: int, time_us: int, instants: set[int]) -> list[Span]:
-    """Return the spans that a slice has between the ends of its windows; each of some instants is one by itself."""
-    first, end = time_us - reach_us + 1, time_us + 1
-    ends = {time_us + cut for cut in plan.cuts} | instants | {instant + 1 for instant in instants}
-    inside = sorted(each for each in ends if first < each < end)
-    return [Span(*each) for each in pairwise([first, *inside, end])]
-
-
-def _joined(spans: Sequence[Span]) -> list[Span]:
-    """Return spans, in order, with those that adjoin made one."""
-    found: list[Span] = []
-    for span in spans:
-        if found and found[-1].end_us == span.start_us:
-            found[-1] = Span(found[-1].start_us, span.end_us)
-        else:
-            found.append(span)
-    return found
 
 
 @contextlib.contextmanager

@@ -54,13 +54,12 @@ def computed(store: EventStore, time_us: int, *, tiled: bool = True) -> list[Win
     return PLAN.compute(found.events, found.time_us, row.key, row.own, found.tiles)
 
 
-def test_a_hot_entity_and_a_late_event(store: EventStore, store_settings: Settings):
-    """Once tiles are made, where the store makes them, and after a late event the windows are those of all events."""
+def test_a_hot_entity_and_a_late_event(store: EventStore):
+    """Once tiles are made and after a late event the windows are those of all events."""
     store.append("swipes", [swipe(at, NOW - 20 * HOUR + at * 20 * HOUR // MANY) for at in range(1, MANY)])
     expected = computed(store, NOW, tiled=False)
     assert computed(store, NOW) == expected
-    if store_settings.store == "sqlite":
-        wait_for(lambda: bool(computed(store, NOW)) and store.tile_work.tiles_read > 0, "the tiles to be read")
+    wait_for(lambda: bool(computed(store, NOW)) and store.tile_work.tiles_read > 0, "the tiles to be read")
     for late in range(5):
         assert computed(store, NOW) == computed(store, NOW, tiled=False)
         store.append("swipes", [swipe(MANY + late, NOW - late * 4 * HOUR - 1)])

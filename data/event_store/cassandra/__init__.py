@@ -1,1 +1,1 @@
-"""The event store in a Cassandra cluster: store, statements, and what many queries answer."""
+"""The event store in a Cassandra cluster: store, statements, tiles of hot entities, and what many queries answer."""

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement, BatchType
 
+from data.event_store.cassandra.late_marks import EntityPlace
+from data.event_store.tile_spans import Span
 from data.feature_views.event import Event
-from data.feature_views.online_windows import Slice, fold_by_key
+from data.feature_views.online_windows import fold_by_key
 from data.feature_views.stored_events import StoredEvent, StoredEvents
 from data.online_store.cassandra.writes import longest_ttl
 from data.schema.event_source import EventSource
@@ -34,7 +36,10 @@ CREATE = """CREATE TABLE IF NOT EXISTS {} (
 AND compression = {{'class': 'LZ4Compressor', 'chunk_length_in_kb': 16}}
 AND speculative_retry = 'MIN(99p,10ms)'"""
 _READ = """SELECT time_us, key, known_us, payload FROM {}
-WHERE source = ? AND entity = ? AND entity_key = ? AND bucket IN ? AND time_us > ? AND time_us <= ?"""
+WHERE source = ? AND entity = ? AND entity_key = ? AND bucket IN ? AND time_us >= ? AND time_us < ? LIMIT ?"""
+_PAGE = """SELECT time_us, key, known_us, payload FROM {}
+WHERE source = ? AND entity = ? AND entity_key = ? AND bucket = ? AND (time_us, key) > (?, ?) AND (time_us) < (?)
+LIMIT ?"""
 _WRITE = """INSERT INTO {} (source, entity, entity_key, bucket, time_us, key, known_us, payload)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?"""
 _BUCKET_US = 4 * 86_400 * 1_000_000
@@ -59,28 +64,41 @@ class EventRows:
     def __init__(
         self, session: Session, table: str, use_case: str, sources: Mapping[str, EventSource], keep_us: int | None
     ) -> None:
-        self._read = session.prepare(_READ.format(table))
-        self._write = session.prepare(_WRITE.format(table))
-        for statement in (self._read, self._write):
+        statements: list[Any] = [session.prepare(text.format(table)) for text in (_READ, _PAGE, _WRITE)]
+        self._read, self._page, self._write = statements
+        for statement in statements:
             statement.is_idempotent = True
             statement.fetch_size = None  # no paging: a second page would be a second round trip
-        # What was written at the consistency of writes is seen by every later read, whichever replica answers.
-        self._read.consistency_level = ConsistencyLevel.LOCAL_QUORUM  # pyright: ignore[reportAttributeAccessIssue]
-        self._names = {name: f"{use_case}.{name}@{source.fingerprint}" for name, source in sources.items()}
-        self._entities = {name: [entity.name for entity in source.entities] for name, source in sources.items()}
+            # What was written at the consistency of writes is seen by every later read, whichever replica answers.
+            statement.consistency_level = ConsistencyLevel.LOCAL_QUORUM
+        self.names = {name: f"{use_case}.{name}@{source.fingerprint}" for name, source in sources.items()}
+        self.entities = {name: [entity.name for entity in source.entities] for name, source in sources.items()}
         self._keep_us = keep_us
 
-    def reads(self, wanted: Slice, entity_key: str, until_us: int) -> list[Statement]:
-        """Return the queries for the events of one entity up to a time."""
-        after_us = until_us - wanted.reach_us
-        buckets = list(range((after_us + 1) // _BUCKET_US, until_us // _BUCKET_US + 1))
-        place = (self._names[wanted.source], wanted.entity, entity_key)
-        parts = (buckets[at : at + _BUCKETS_A_QUERY] for at in range(0, len(buckets), _BUCKETS_A_QUERY))
-        return [self._read.bind((*place, part, after_us, until_us)) for part in parts]
+    def place(self, source: str, entity: str, entity_key: str) -> EntityPlace:
+        """Return an entity as the tables name it."""
+        return EntityPlace(self.names[source], entity, entity_key)
+
+    def parts(self, span: Span) -> list[Sequence[int]]:
+        """Return the partitions of a span, as many together as a query may ask for."""
+        buckets = self.buckets(span)
+        return [buckets[at : at + _BUCKETS_A_QUERY] for at in range(0, len(buckets), _BUCKETS_A_QUERY)]
+
+    def read(self, place: EntityPlace, buckets: Sequence[int], span: Span, limit: int) -> Statement:
+        """Return the query for at most `limit` events of some partitions of an entity in a span."""
+        return self._read.bind((*place, [*buckets], *span, limit))
+
+    def buckets(self, span: Span) -> range:
+        """Return the partitions of an entity that have the events of a span, in the order of time."""
+        return range(span.start_us // _BUCKET_US, (span.end_us - 1) // _BUCKET_US + 1)
+
+    def page(self, place: EntityPlace, bucket: int, after: tuple[int, bytes], end_us: int, limit: int) -> Statement:
+        """Return the query for the first events of a partition after a time and key, up to a time, in their order."""
+        return self._page.bind((*place, bucket, *after, end_us, limit))
 
     def ping(self) -> list[Statement]:
         """Return a query that any table of events answers."""
-        return [self._read.bind(("ping", "", "", [0], 0, 0))]
+        return [self._read.bind(("ping", "", "", [0], 0, 0, 1))]
 
     def writes(self, source: str, event: Event) -> list[Statement]:
         """Return the statements that store one event."""
@@ -92,14 +110,18 @@ class EventRows:
         for _, together in groupby(rows, key=itemgetter(0)):
             same = list(together)
             for start in range(0, len(same), _ROWS_A_BATCH):
+                part = same[start : start + _ROWS_A_BATCH]
+                if len(part) == 1:  # in the order of time few entities have two of them together
+                    yield self._write.bind(part[0].values)
+                    continue
                 batch = BatchStatement(BatchType.UNLOGGED)
                 batch.is_idempotent = True
-                for row in same[start : start + _ROWS_A_BATCH]:
+                for row in part:
                     batch.add(self._write.bind(row.values))
                 yield batch
 
     def _rows(self, source: str, events: Iterable[Event]) -> Iterator[_Row]:
-        name, entities, now_us = self._names[source], self._entities[source], time.time_ns() // 1000
+        name, entities, now_us = self.names[source], self.entities[source], time.time_ns() // 1000
         for event in events:
             bucket, ttl_s = event.time_us // _BUCKET_US, self._ttl(event.time_us, now_us)
             stamp = event.time_us if event.known_us == SET_BY_STORE_US else event.known_us

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
@@ -13,11 +15,22 @@ from cassandra.query import Statement
 
 from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, RowEvents, RowQuery, TileWork, check_storable, is_storable
-from data.event_store.cassandra.event_rows import CREATE, SET_BY_STORE_US, TABLE, EventRows, events_of
+from data.event_store.cassandra import event_rows, hot_list, late_marks, tile_rows
+from data.event_store.cassandra.event_rows import SET_BY_STORE_US, EventRows
+from data.event_store.cassandra.hot_entities import HotEntities
+from data.event_store.cassandra.hot_list import HotList
+from data.event_store.cassandra.late_marks import MarkRows
+from data.event_store.cassandra.late_writes import SETTLE_US, LateWrites, Steps
 from data.event_store.cassandra.query_answers import QueryAnswers
+from data.event_store.cassandra.shelf_maker import ShelfMaker, Statements
+from data.event_store.cassandra.slice_reads import PlainRead, SliceQuery, TiledRead
+from data.event_store.cassandra.tile_rows import HotPlace, TileRows
+from data.event_store.tile_folder import TileFolder
+from data.event_store.tile_rules import TileJob, TileRules
+from data.event_store.tile_spans import Span
 from data.feature_views.event import Event
 from data.feature_views.online_windows import Slice
-from data.feature_views.stored_events import StoredEvents
+from data.feature_views.stored_events import NO_EVENTS
 from data.online_store.cassandra.async_bridge import InFlight
 from data.online_store.cassandra.driver import (
     DRIVER_ERRORS,
@@ -36,6 +49,8 @@ from data.settings import Settings
 
 _UNDER_WAY = 2048
 _WRITE_TIMEOUT_S = 2.0
+_LONG_READ_S = 15.0
+_TABLES = (event_rows, late_marks, tile_rows, hot_list)
 
 
 class CassandraEvents:
@@ -60,6 +75,8 @@ class CassandraEvents:
             later; None for ever.
         create: create keyspace and table when they do not exist.
         clock: returns the time in microseconds since 1970 UTC, for rows that come without one.
+        rules: which entities have tiles, and how large these are; None for those of `TileRules`, but that an event is
+            in none for a minute.
 
     Raises:
         StoreUnavailable: no contact point answers, or keyspace or table is missing; the message says what.
@@ -76,8 +93,10 @@ class CassandraEvents:
         *,
         create: bool = False,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        rules: TileRules | None = None,
     ) -> None:
         self._closed = True
+        self._rules = rules = rules or TileRules(settle_us=SETTLE_US)
         self.tile_work = TileWork()
         self.expired = 0
         self._use_case = use_case
@@ -90,18 +109,23 @@ class CassandraEvents:
         try:
             self._session: Session = self._cluster.connect()
             wait_connected(self._cluster, self._session, settings.cassandra_datacenter)
-            table = scratch_table(TABLE, use_case)
-            self._table = f"{settings.cassandra_keyspace}.{table}"
-            if create:
-                make_table(self._cluster, self._session, settings, CREATE.format(self._table))
-            check_table(self._cluster, settings, table, "opened for writing, it is made")
-            self._rows = EventRows(self._session, self._table, use_case, sources, keep_us)
+            self._tables = [self._table(settings, each.TABLE, each.CREATE, create=create) for each in _TABLES]
+            events, marks, tiles, hot = self._tables
+            self._rows = EventRows(self._session, events, use_case, sources, keep_us)
+            self._marks = MarkRows(self._session, marks, keep_us, clock)
+            self._hot = HotList(self._session, hot, keep_us, clock)
+            tiled = TileRows(self._session, tiles, keep_us, clock)
         except BaseException as exc:
             self._cluster.shutdown()
             if isinstance(exc, DRIVER_ERRORS):
                 check_datacenter(self._cluster, settings)
                 raise translated("open", self._where, exc) from exc
             raise
+        self._late = LateWrites(self._hot, self._marks, self._rows.names, self._rows.entities, clock)
+        self._entities = HotEntities()
+        statements = Statements(self._rows, self._marks, tiled, self._hot)
+        self._maker = ShelfMaker(self._session, statements, self._entities, rules, self.tile_work, clock)
+        self._folder = TileFolder[HotPlace](self._maker.make, DRIVER_ERRORS)
         self._closed = False
 
     async def fetch(
@@ -125,7 +149,7 @@ class CassandraEvents:
         except DRIVER_ERRORS as exc:
             raise translated("read", self._where, exc) from exc
         return [
-            RowEvents(row.time_us or 0, _outcomes(row, repeated=at in again), tuple(each))
+            _row_events(row, found=each, repeated=at in again)
             for at, (row, each) in enumerate(zip(placed, found, strict=True))
         ]
 
@@ -133,14 +157,15 @@ class CassandraEvents:
         """Store events at LOCAL_QUORUM; see `EventStore`. Blocks. Failed writes are repeated, with fewer at once."""
         self._check_open()
         check_storable(events)
-        send_all(self._session, self._where, list(self._rows.batches(source, events)), lambda _: None)
+        self._send(self._late.steps([(source, event) for event in events], list(self._rows.batches(source, events))))
         return [EventOutcome.TAKEN] * len(events)
 
     def empty(self) -> None:
         """Remove all events of a scratch store, which has a table of its own; see `EventStore`. Blocks."""
         self._check_open()
         require_scratch(self._use_case)
-        truncate(self._session, self._where, self._table)
+        for table in self._tables:
+            truncate(self._session, self._where, table)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable when no replica answers a read."""
@@ -154,6 +179,7 @@ class CassandraEvents:
         """Close every connection and end the driver's threads; calling it twice is fine."""
         if not self._closed:
             self._closed = True
+            self._folder.stop()
             self._cluster.shutdown()
 
     def __reduce__(self) -> NoReturn:
@@ -168,11 +194,21 @@ class CassandraEvents:
         if self._closed:
             raise StoreUnavailable(f"the event store {self._where} is closed")
 
+    def _table(self, settings: Settings, name: str, create_table: str, *, create: bool) -> str:
+        """Return a table with its keyspace; it is made with `create`."""
+        name = scratch_table(name, self._use_case)
+        table = f"{settings.cassandra_keyspace}.{name}"
+        if create:
+            make_table(self._cluster, self._session, settings, create_table.format(table))
+        check_table(self._cluster, settings, name, "opened for writing, it is made")
+        return table
+
     def _next_us(self) -> int:
         self._latest_us = max(self._clock(), self._latest_us + 1)
         return self._latest_us
 
     async def _record(self, rows: Sequence[RowQuery], placed: Sequence[RowQuery], timeout_s: float) -> None:
+        events: list[tuple[str, Event]] = []
         statements: list[Statement] = []
         for row, timed in zip(rows, placed, strict=True):
             for own in row.own:
@@ -180,32 +216,119 @@ class CassandraEvents:
                     event = own.event
                     if row.time_us is None:
                         event = event._replace(time_us=timed.time_us or 0, known_us=SET_BY_STORE_US)
+                    events.append((own.source, event))
                     statements += self._rows.writes(own.source, event)
-        await QueryAnswers(self._session, self._under_way, EXEC_PROFILE_DEFAULT).gather(statements, timeout_s)
+        if not events:
+            return
+        steps, found = self._late.steps(events, statements), None
+        while (step := _next(steps, found)) is not None:
+            answers = QueryAnswers(self._session, self._under_way, EXEC_PROFILE_DEFAULT)
+            found = [row for rows in await answers.gather(step, timeout_s) for row in rows or ()]
+
+    def _send(self, steps: Steps) -> None:
+        found: list[Any] | None = None
+        while (step := _next(steps, found)) is not None:
+            found = []
+            send_all(self._session, self._where, [*step], found.extend)
 
     async def _read(
         self, slices: Sequence[Slice], rows: Sequence[RowQuery], timeout_s: float
-    ) -> list[list[StoredEvents]]:
-        """Return for each row, for each slice, the events up to the row's time."""
-        queries = [
-            [] if key is None or not is_storable(key) else self._rows.reads(wanted, key, row.time_us or 0)
+    ) -> list[list[SliceRead | None]]:
+        """Return for each row, for each slice, what was read up to the row's time; None where it names no entity."""
+        deadline = time.monotonic() + timeout_s
+        found = [
+            None if key is None or not is_storable(key) else self._slice_read(self._slice_query(wanted, key, row))
             for row in rows
             for wanted, key in zip(slices, row.entities, strict=True)
         ]
-        answers = iter(await self._ask([each for some in queries for each in some], min(timeout_s, self._timeout_s)))
-        found = [events_of([next(answers) for _ in some]) for some in queries]
+        while asked := [(at, each) for at, each in enumerate(found) if each is not None and each.statements]:
+            statements = [every for _, each in asked for every in each.statements]
+            most_s = _LONG_READ_S if any(each.long for _, each in asked) else self._timeout_s
+            answers = iter(await self._ask(statements, min(deadline - time.monotonic(), most_s)))
+            for at, each in asked:
+                each.take([next(answers) for _ in each.statements])
+                if each.over:
+                    found[at] = await self._read_again(each, deadline)
+        for each in found:
+            if each is not None:
+                self._offer(each)
         return [found[at * len(slices) : (at + 1) * len(slices)] for at in range(len(rows))]
 
-    async def _ask(self, statements: Sequence[Statement], timeout_s: float) -> list[Iterable[Any]]:
+    def _slice_query(self, wanted: Slice, key: str, row: RowQuery) -> SliceQuery:
+        place = HotPlace(
+            self._rows.place(wanted.source, wanted.entity, key), wanted.tiles.fingerprint if wanted.tiles else ""
+        )
+        own = tuple(own.event.key for own in row.own if own.source == wanted.source)
+        return SliceQuery(place, wanted.tiles, wanted.reach_us, row.time_us or 0, own)
+
+    def _slice_read(self, query: SliceQuery) -> SliceRead:
+        if query.plan is None:
+            return PlainRead(self._rows, query, few=False)
+        entity = self._entities.get(query.place)
+        if entity is None:
+            return PlainRead(self._rows, query, few=True)
+        return TiledRead(self._rows, self._marks, entity, query, query.plan)
+
+    async def _read_again(self, read: SliceRead, deadline: float) -> SliceRead:
+        """Return another way to read a slice, after one that found too many events or tiles that are none any more."""
+        if isinstance(read, TiledRead):
+            self._entities.drop(read.query.place)
+            return self._slice_read(read.query)
+        job = self._job(read.query)
+        if job is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.to_thread(self._maker.load, job), deadline - time.monotonic())
+            self._folder.offer(job)
+        if self._entities.get(read.query.place) is not None:
+            return self._slice_read(read.query)
+        return PlainRead(self._rows, read.query, few=False)
+
+    def _offer(self, read: SliceRead) -> None:
+        """Have tiles made where they would save work."""
+        self.tile_work.tiles_read += len(read.tiles)
+        if read.query.plan is not None and self._rules.wanted(len(read.events), len(read.tiles), read.spans):
+            job = self._job(read.query)
+            if job is not None:
+                self._folder.offer(job)
+
+    def _job(self, query: SliceQuery) -> TileJob[HotPlace] | None:
+        span = Span(query.span.start_us, min(query.span.end_us, self._clock() - self._rules.settle_us))
+        if query.plan is None or span.start_us >= span.end_us:
+            return None
+        return TileJob(query.place, query.plan, span)
+
+    async def _ask(self, statements: Sequence[Statement], timeout_s: float) -> list[Sequence[Any]]:
         return await QueryAnswers(self._session, self._under_way, READ_PROFILE).gather(statements, timeout_s)
 
 
-def _recorded_before(row: RowQuery, timed: RowQuery, found: Sequence[StoredEvents]) -> int | None:
+SliceRead = PlainRead | TiledRead
+
+
+def _next(steps: Steps, found: list[Any] | None) -> Sequence[Statement] | None:
+    """Return the next statements of a write, None when it is done."""
+    try:
+        return next(steps) if found is None else steps.send(found)
+    except StopIteration:
+        return None
+
+
+def _row_events(row: RowQuery, found: Sequence[SliceRead | None], *, repeated: bool) -> RowEvents:
+    tiles = tuple([] if each is None else each.tiles for each in found)
+    return RowEvents(
+        row.time_us or 0,
+        _outcomes(row, repeated=repeated),
+        tuple(NO_EVENTS if each is None else each.events for each in found),
+        tiles if any(tiles) else (),
+    )
+
+
+def _recorded_before(row: RowQuery, timed: RowQuery, found: Sequence[SliceRead | None]) -> int | None:
     """Return the time at which a row that comes without one was recorded before, None when it was not."""
     if row.time_us is not None:
         return None
     keys = {own.event.key for own in row.own if own.record}
-    times = {event.time_us for events in found for event in events if event.key in keys} if keys else set()
+    read = (event for each in found if each is not None and keys for event in each.events)
+    times = {event.time_us for event in read if event.key in keys}
     return min(times - {timed.time_us}, default=None)
 
 

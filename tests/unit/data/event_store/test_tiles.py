@@ -23,10 +23,11 @@ from data.event_store.event_file import EventFile
 from data.event_store.event_table import EventTable, FiledSource
 from data.event_store.followed_table import FollowedTable
 from data.event_store.sqlite import SqliteEvents
-from data.event_store.tile_maker import TileMaker, tile_groups
-from data.event_store.tile_table import Place, Span, TileTable
+from data.event_store.tile_maker import TileMaker
+from data.event_store.tile_rules import TileJob, TileRules
+from data.event_store.tile_spans import Span, tile_groups
+from data.event_store.tile_table import Place, TileTable
 from data.event_store.tile_work import TileWork
-from data.event_store.tiled_slice import TileJob, TileRules
 from data.feature_views.event import Event, EventCodec, event_key
 from data.feature_views.kernel.event_arrays import Events, Moments, Values
 from data.feature_views.kernel.windows import windows
