@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cassandra.query import Statement
 
 _TILES_A_PART = 256
-_TIMEOUT_S = 15.0
+_TIMEOUT_S = 5.0
 _REGISTER_AGAIN_S = 12 * 3600.0
 _YOUNG_US = 10 * 1_000_000
 
