@@ -13,6 +13,7 @@ from data.event_store.event_file import EventFile
 SYNC_EVERY_S = 1.0
 """What a power cut can lose: the commits of so many seconds, and of the sync that is under way."""
 _LONG_LOG_BYTES = 64 * 2**20
+_ROUNDS, _FEW_PAGES = 3, 250
 _LOCK_WAIT_S = 0.05
 """How long the log is locked at most for those who still read an older part of it; then it stays long for a second."""
 
@@ -56,8 +57,14 @@ class LogKeeper:
 
     def _shorten(self) -> None:
         with contextlib.closing(self._file.connect(_LOCK_WAIT_S)) as connection:
-            # Most of it without the write lock; then the little that was committed meanwhile, with it.
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            # Most of it without the write lock; then the little that was committed meanwhile, with it. Where that is much,
+            # as in a backfill, it waits for the next second: a row that is recorded would wait for the disk.
+            for _ in range(_ROUNDS):
+                _, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if pages - moved <= _FEW_PAGES:
+                    break
+            else:
+                return
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             # The first commit of a new log waits for a sync of its header, so it is made here.
             connection.execute("UPDATE event_clock SET latest_us = latest_us")
