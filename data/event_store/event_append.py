@@ -41,7 +41,7 @@ class EventAppend:
     def run(self) -> list[EventOutcome]:
         """Store the events; return what became of each, in order."""
         with self._table.transaction() if self._atomic else contextlib.nullcontext():
-            before = self._table.data_version()
+            before = self._table.removals()
             self._add_keys()
             self._add_entity_rows(before)
             self._put_contested()
@@ -66,14 +66,14 @@ class EventAppend:
                 self._contested.setdefault(event.key, []).append(at)
 
     def _add_entity_rows(self, before: int) -> None:
-        """Store the rows of all events but the contested; `before` is the data version when the keys were not there."""
+        """Store the rows of all events but the contested; `before` is `removals` from before the keys were."""
         left = {at for places in self._contested.values() for at in places}
         chosen = [event for at, event in enumerate(self._events) if at not in left] if left else self._events
         rows = self._table.entity_rows(self._source, chosen)
 
         def add(part: Sequence[tuple]) -> None:
             # Another process may have revised or removed an event meanwhile.
-            changed = self._table.data_version() != before
+            changed = self._table.removals() != before
             self._table.add_entity_rows([row for row in part if self._table.has_event(row)] if changed else part)
 
         self._pace.each(rows, lambda part: part, add)

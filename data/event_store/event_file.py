@@ -30,6 +30,8 @@ _TABLES = (
   key BLOB NOT NULL, packed BLOB NOT NULL,
   PRIMARY KEY (source, entity, entity_key, time_us, key)
 ) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS event_removals (number INTEGER PRIMARY KEY, removals INTEGER NOT NULL)",
+    "INSERT OR IGNORE INTO event_removals VALUES (0, 0)",
     *tile_table.CREATE,
 )
 _CACHE_KIB = 131_072

@@ -116,9 +116,9 @@ class EventTable:
         found = self.connection.execute(_TIME_OF, (self._numbers[source], key)).fetchone()
         return None if found is None else found[0]
 
-    def data_version(self) -> int:
-        """Return a number that changes when another connection has committed."""
-        return self.connection.execute("PRAGMA data_version").fetchone()[0]
+    def removals(self) -> int:
+        """Return a number that changes when an event is revised or removed, by whichever process."""
+        return self.connection.execute("SELECT removals FROM event_removals").fetchone()[0]
 
     def key_rows(self, source: str, events: Sequence[tuple[int, Event]]) -> list[tuple[Any, ...]]:
         """Return the rows of events, each with its place, for `add_keys`."""
@@ -240,6 +240,7 @@ class EventTable:
             if entity_key is not None
         ]
         self.connection.executemany(_DROP_ENTITY, rows)
+        self.connection.execute("UPDATE event_removals SET removals = removals + 1")
         self.tiles.unfold(rows)
 
     def _entity_rows(self, number: int, events: Sequence[Event]) -> list[tuple[Any, ...]]:

@@ -57,8 +57,8 @@ class LogKeeper:
 
     def _shorten(self) -> None:
         with contextlib.closing(self._file.connect(_LOCK_WAIT_S)) as connection:
-            # Most of it without the write lock; then the little that was committed meanwhile, with it. Where that is much,
-            # as in a backfill, it waits for the next second: a row that is recorded would wait for the disk.
+            # Most of it without the write lock; then the little that was committed meanwhile, with it. While that is
+            # much, as in a backfill, it is left for the next second: rows that are recorded would wait for the disk.
             for _ in range(_ROUNDS):
                 _, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if pages - moved <= _FEW_PAGES:
