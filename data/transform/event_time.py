@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
+from functools import reduce
+from operator import and_
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +23,9 @@ DAY_US = 86_400_000_000
 # Arrow parses strings with a zone offset only into a type with a zone, those without only into a type without, and no
 # more digits of a second than the unit has: so each type is tried.
 _STRING_TIMES = (pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
+_ALL_FORMS = (1 << len(_STRING_TIMES)) - 1
+_ZONED_FORMS = sum(1 << at for at, kind in enumerate(_STRING_TIMES) if kind.tz)
+_ZONED = r"[T ]\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 
 def event_us(column: pa.ChunkedArray, name: str) -> np.ndarray:
@@ -46,6 +52,40 @@ def event_us(column: pa.ChunkedArray, name: str) -> np.ndarray:
     else:
         values = _int64(column.cast(pa.timestamp("us")).cast(pa.int64()), name)
     return np.where(column.is_null().to_numpy(zero_copy_only=False), NO_TIME, values)
+
+
+def time_forms(column: pa.ChunkedArray, name: str) -> int:
+    """Return by which of the forms of ISO 8601 a part of a column can be read, a bit each; all for what is no text.
+
+    Parts that `event_us` takes one by one are one column that it takes when `check_forms` takes all of their forms.
+
+    Raises:
+        DataError: by none of them.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return time_forms(column.cast(kind.value_type), name)
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return _ALL_FORMS
+    texts = blank_as_null(column)
+    forms = sum(1 << at for at, each in enumerate(_STRING_TIMES) if _casts(texts, each))
+    if not forms:
+        _parse_times(column, name)
+    return forms
+
+
+def check_forms(name: str, parts: Iterable[int]) -> None:
+    """Check the `time_forms` of the parts of one column.
+
+    Raises:
+        DataError: no form fits all of them.
+    """
+    given = [forms for forms in parts if forms != _ALL_FORMS]
+    if reduce(and_, given, _ALL_FORMS):
+        return
+    if len({bool(forms & _ZONED_FORMS) for forms in given}) > 1:
+        raise _zones_differ(name)
+    raise DataError(f"column '{name}': not ISO 8601 times: digits below a microsecond, and years that have none")
 
 
 def moment(microseconds: int) -> str:
@@ -84,7 +124,25 @@ def _parse_times(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
             return column.cast(kind)
         except pa.ArrowInvalid as exc:
             problem = problem or exc
+    zoned = pc.call_function("match_substring_regex", [column], pc.MatchSubstringOptions(_ZONED))
+    if len(pc.call_function("unique", [zoned.drop_null()])) > 1:
+        raise _zones_differ(name) from problem
     raise DataError(f"column '{name}': not ISO 8601 times: {problem}") from problem
+
+
+def _casts(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    try:
+        column.cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _zones_differ(name: str) -> DataError:
+    return DataError(
+        f"column '{name}': some of its times name a zone and others none, such as 2024-05-31T14:30:00Z and "
+        "2024-05-31T14:30:00; write all of them alike"
+    )
 
 
 def _int64(column: pa.ChunkedArray, name: str) -> np.ndarray:

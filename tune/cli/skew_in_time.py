@@ -73,15 +73,16 @@ def _by_replay(args: argparse.Namespace, url: str, use_case: UseCase, settings: 
     token = settings.events_token.get_secret_value() if settings.events_token else ""
 
     def make(model: ResolvedModel, holdout: pa.Table) -> InTimeProof:
-        table = _table(args, use_case, model, _begin_us(holdout, use_case))
-        labels = read_labels(table.rows, use_case.label, args.data)
         bundle = model.bundle
-        with (
-            closing(ScratchStores(settings, use_case, bundle.manifest)) as stores,
-            closing(ServiceClient(url, model.version, token)) as service,
-            progress("skew proof in time", table.count) as advance,
-        ):
-            proof = prove_in_time(bundle, table, labels, service, stores, advance=advance)
+        # First, as another proof that is under way is found by it, before minutes are spent on the table.
+        with closing(ScratchStores(settings, use_case, bundle.manifest)) as stores:
+            table = _table(args, use_case, model, _begin_us(holdout, use_case))
+            labels = read_labels(table.rows, use_case.label, args.data)
+            with (
+                closing(ServiceClient(url, model.version, token)) as service,
+                progress("skew proof in time", table.count) as advance,
+            ):
+                proof = prove_in_time(bundle, table, labels, service, stores, advance=advance)
         explained = MissingEvents(table)
         pairs = list(zip(proof.places, proof.mismatches, strict=True))[:SHOWN]
         proof.causes = [line for at, mismatch in pairs for line in explained.explain(at, mismatch)]

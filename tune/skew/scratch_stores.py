@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +19,13 @@ from data.settings import Settings
 from data.transform.event_time import event_us
 from data.transform.table_columns import named_column
 from tune.registry.bundle import BundleManifest
+from tune.skew.proof_lock import proof_lock
 
 _AT_ONCE = 50_000
 
 
 class ScratchStores:
-    """The scratch stores that a model needs, empty to begin with; close them after use.
+    """The scratch stores that a model needs, empty to begin with, for one proof at a time; close them after use.
 
     Args:
         settings: those of the service.
@@ -32,13 +33,15 @@ class ScratchStores:
         manifest: of the model.
 
     Raises:
-        StoreError: a store cannot be opened or emptied.
+        StoreError: another proof of the use case is under way, or a store cannot be opened or emptied.
     """
 
     def __init__(self, settings: Settings, use_case: UseCase, manifest: BundleManifest) -> None:
         self._use_case = use_case
         self._events: EventStore | None = None
         self._view: OnlineStore | None = None
+        self._lock = ExitStack()
+        self._lock.enter_context(proof_lock(settings, manifest.name))
         try:
             if manifest.windows:
                 keep_us = max(window.reach_us for window in manifest.windows)
@@ -98,9 +101,10 @@ class ScratchStores:
                 store.empty()
 
     def _shut(self) -> None:
-        for store in (self._events, self._view):
-            if store is not None:
-                store.close()
+        with self._lock:
+            for store in (self._events, self._view):
+                if store is not None:
+                    store.close()
 
 
 def _stored_rows(packed: pa.Table) -> Sequence[StoredRow]:

@@ -6,7 +6,7 @@ rows by key -> one event of each key -> events and rows by entity -> windows -> 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -23,10 +23,13 @@ from data.feature_views.spread.scatter import STORED, Scattered, ScatterEvents, 
 from data.feature_views.spread.single_events import KeepSingleEvents, KeyPartition, SingleEvents
 from data.feature_views.spread.time_slices import SliceByTime
 from data.feature_views.table_events import rows_without_time
+from data.transform.event_time import check_forms
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Shows the progress of a step: its title and number of rows; yields what is called with the rows that are done."""
 _Result = TypeVar("_Result")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class SpreadTableInTime:
@@ -70,13 +73,17 @@ class SpreadTableInTime:
         for name, source in plan.files.others.items():
             steps.append((parquet_pieces(source, plan.event_names(name)), ScatterEvents(plan, name)))
         found: dict[str, list[ShuffleFile]] = {}
+        times: dict[tuple[str, str], list[int]] = {}
         without_time = 0
         with self._stage("features: rows by key", sum(pieces.rows or 0 for pieces, _ in steps)) as advance:
             for pieces, step in steps:
                 for block in self._run(pieces, step, small_results=True):
                     _gather(found, block.files)
+                    _gather(times, block.times)
                     without_time += block.without_time
                     advance(block.rows)
+        for (_, name), forms in times.items():
+            check_forms(name, forms)
         if without_time:
             raise rows_without_time(plan.use_case.event_time or "", without_time)
         return found
@@ -147,6 +154,6 @@ class SpreadTableInTime:
         return self._run(job_pieces(name, jobs), step, small_results=True)
 
 
-def _gather(found: dict[str, list[ShuffleFile]], files: dict[str, ShuffleFile]) -> None:
-    for name, file in files.items():
-        found.setdefault(name, []).append(file)
+def _gather(found: dict[_Key, list[_Value]], given: Mapping[_Key, _Value]) -> None:
+    for key, value in given.items():
+        found.setdefault(key, []).append(value)

@@ -104,6 +104,17 @@ class SpreadPlan:
         names = event_columns(source)
         return list(dict.fromkeys([*self.row_names, *names])) if source.own else names
 
+    def time_names(self, name: str) -> list[str]:
+        """The columns of times of a source that has a table of its own."""
+        source = self.use_case.events[name]
+        return [column for column in (source.time, source.known_at) if column is not None]
+
+    @property
+    def own_time_names(self) -> list[str]:
+        """The columns of times of the table, and of its history, that are exchanged."""
+        own = [self.use_case.events[name].known_at for name in self.sources if self.use_case.events[name].own]
+        return list(dict.fromkeys(name for name in (self.use_case.event_time, *own) if name is not None))
+
     @property
     def row_names(self) -> list[str]:
         """The columns of a row's key and time; a table need not have the key unless its rows are events."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from data.feature_views.spread.plan import SpreadPlan
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import origin_of
 from data.transform.entity_key import entity_keys
-from data.transform.event_time import NO_TIME, event_us
+from data.transform.event_time import NO_TIME, event_us, time_forms
 
 STORED = "stored"
 """Name of the batch view's exchange."""
@@ -30,6 +30,8 @@ class Scattered(NamedTuple):
     rows: int
     files: dict[str, ShuffleFile]
     """By exchange: of a source's events by key, of a group's rows by entity, of stored rows by entity."""
+    times: dict[tuple[str, str], int]
+    """The `time_forms` of columns of times, by the source whose table it is ("" for the rows' own) and the column."""
     without_time: int = 0
     """Rows of the table that have no time."""
 
@@ -44,7 +46,8 @@ class ScatterEvents:
     def __call__(self, block: pa.Table) -> Scattered:
         """Write the rows of a block by their key."""
         place = _place(self.plan.files.others[self.source], block)
-        return Scattered(block.num_rows, dict([_by_key(self.plan, self.source, block, None, place)]))
+        files = dict([_by_key(self.plan, self.source, block, None, place)])
+        return Scattered(block.num_rows, files, _times(block, self.source, self.plan.time_names(self.source)))
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class ScatterHistory:
         history = self.plan.files.history
         assert history is not None
         # Before the table's own rows: of what repeats the first stays.
-        return Scattered(block.num_rows, dict(_own(self.plan, block, None, f"0-{_place(history, block)}")))
+        files = dict(_own(self.plan, block, None, f"0-{_place(history, block)}"))
+        return Scattered(block.num_rows, files, _times(block, "", self.plan.own_time_names))
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class ScatterRows:
         place = f"1-{_place(self.plan.table, block)}"
         numbers = np.arange(block.num_rows) + self.plan.table.table_row(origin_of(block))
         files = dict([*_own(self.plan, block, numbers, place), *self._asking(block, numbers, place)])
-        return Scattered(block.num_rows, files, self._without_time(block))
+        times = _times(block, "", self.plan.own_time_names)
+        return Scattered(block.num_rows, files, times, self._without_time(block))
 
     def _asking(self, block: pa.Table, numbers: np.ndarray, place: str) -> Iterator[tuple[str, ShuffleFile]]:
         for group in self.plan.groups:
@@ -100,6 +105,10 @@ def _own(
         rows = _numbered(conformed(plain(block.select(plan.stored_names)), plan.stored_types), numbers)
         path = plan.folder / f"{STORED}-{place}.arrow"
         yield STORED, write_shuffle_file(path, rows, partition_numbers(keys, partitions), partitions)
+
+
+def _times(block: pa.Table, source: str, names: Sequence[str]) -> dict[tuple[str, str], int]:
+    return {(source, name): time_forms(block.column(name), name) for name in names}
 
 
 def _by_key(

@@ -163,3 +163,52 @@ def test_refused_as_in_memory(tmp_path: Path, column: str, values: list):
     with pytest.raises(DataError) as spread:
         _spread(_USE_CASE, table, events, tmp_path / "scratch", 2)
     assert str(spread.value) == str(memory.value)
+
+
+_ZONES = "some of its times name a zone and others none"
+_MIXED = ["2024-01-01T10:00:00Z", "2024-01-01T10:00:01+02:00", "2024-01-01T10:00:02", "2024-01-01 10:00:03"]
+
+
+@pytest.mark.parametrize(("column", "of"), [("t", "swipes"), ("t", "history"), ("at", "logins"), ("seen", "logins")])
+@pytest.mark.parametrize("files", [1, 2])
+def test_zones_that_differ_are_refused_as_in_memory(tmp_path: Path, column: str, of: str, files: int):
+    """Texts of which some name a zone are refused, also where each file is of one kind, or only the history differs."""
+    tables = _with_text_times(np.random.default_rng(0))
+    mixed = _MIXED[:2] if of == "history" else _MIXED
+    tables[of] = _with_column(tables[of], column, mixed)
+    memory, spread = (refusal(tmp_path, tables, files) for refusal in (_memory_refusal, _spread_refusal))
+    assert spread == memory and f"column '{column}': {_ZONES}" in memory
+
+
+def test_digits_that_no_year_has_are_refused(tmp_path: Path):
+    """Digits below a microsecond in one file and a year that has none in another are no one form, as in memory."""
+    tables = _with_text_times(np.random.default_rng(0))
+    texts = ["2024-01-01T10:00:00.123456789", "2024-01-01T10:00:01", "3024-01-01T10:00:02", "3024-01-01T10:00:03"]
+    tables["swipes"] = _with_column(tables["swipes"], "t", texts)
+    for refused in (_memory_refusal(tmp_path, tables, 2), _spread_refusal(tmp_path, tables, 2)):
+        assert refused.startswith("column 't': not ISO 8601 times: ")
+
+
+def _with_text_times(rng: np.random.Generator) -> dict[str, pa.Table]:
+    texts = ["2024-01-01T10:00:00", "", "2024-01-01T10:00:02.123456789", "2024-01-01"]
+    swipes = _with_column(_swipes(rng, 4, 0, hot=False), "t", [texts[3], *texts[2:], texts[0]])
+    logins = _with_column(_with_column(_logins(rng, 4), "at", texts), "seen", texts)
+    return {"swipes": swipes, "history": _with_column(_swipes(rng, 2, -9, hot=False), "t", texts[:2]), "logins": logins}
+
+
+def _with_column(table: pa.Table, name: str, values: list[str]) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+
+def _memory_refusal(folder: Path, tables: dict[str, pa.Table], files: int) -> str:
+    with pytest.raises(DataError) as refused:
+        point_in_time(tables["swipes"], _USE_CASE, tables["history"], {"logins": tables["logins"]})
+    return str(refused.value)
+
+
+def _spread_refusal(folder: Path, tables: dict[str, pa.Table], files: int) -> str:
+    paths = {name: _write(folder / name, table, files) for name, table in tables.items()}
+    events = EventFiles(open_source(paths["history"]), {"logins": open_source(paths["logins"])})
+    with pytest.raises(DataError) as refused:
+        _spread(_USE_CASE, paths["swipes"], events, folder / "scratch", 2)
+    return str(refused.value)
