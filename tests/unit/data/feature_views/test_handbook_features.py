@@ -5,52 +5,43 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 
+from benchmarks.workloads.handbook import USE_CASE, Difference, PublishedWeek
+from data.errors import DataError
 from data.feature_views.point_in_time import with_windows
-from data.schema.use_case import UseCase, parse_use_case
+from data.schema.use_case import load_use_case
 
 _DAYS = (1, 7, 30)
 _DELAY_DAYS = 7
-_HEAD = """
-name = "handbook"
-label = "TX_FRAUD"
-key = "TRANSACTION_ID"
-event_time = "TX_DATETIME"
-[events.transactions]
-entities = ["CUSTOMER_ID"]
-values = { TX_AMOUNT = { decimals = 2 } }
-[events.frauds]
-entities = ["TERMINAL_ID"]
-values = { TX_FRAUD = { type = "integer" } }
-delay = "7d"
-[features]
-"""
-_WINDOWS = """
-CUSTOMER_ID_NB_TX_{0}DAY_WINDOW = {{ aggregate = "count", window = "{0}d", by = "CUSTOMER_ID", with_current = true }}
-CUSTOMER_ID_AVG_AMOUNT_{0}DAY_WINDOW = {{ aggregate = "mean", of = "TX_AMOUNT", window = "{0}d", with_current = true }}
-TERMINAL_ID_NB_TX_{0}DAY_WINDOW = {{ aggregate = "count", window = "{0}d", delay = "7d", by = "TERMINAL_ID" }}
-TERMINAL_ID_RISK_{0}DAY_WINDOW = {{ aggregate = "mean", of = "TX_FRAUD", window = "{0}d", delay = "7d" }}
-"""
 
 
 def test_windows_are_those_of_the_handbook():
     """Counts and risks equal its own to the bit, means to 1e-9, with times of the same second among the rows."""
-    frame = _transactions(600)
-    table = with_windows(pa.Table.from_pandas(frame, preserve_index=False), _use_case()).table.to_pandas()
-    for entity, expected in (("CUSTOMER_ID", _customer_features), ("TERMINAL_ID", _terminal_features)):
-        groups = [expected(rows) for _, rows in frame.groupby(entity)]
-        published = pd.concat(groups).sort_index()
-        assert len(published) == len(table)
-        for name in published:
-            found = table[name].fillna(0).to_numpy(np.float64)
-            if "AVG" in name:
-                np.testing.assert_allclose(found, published[name], rtol=0, atol=1e-9)
-            else:
-                np.testing.assert_array_equal(found, published[name])
+    week = _published(600)
+    found = with_windows(week.table, week.use_case).table
+    assert [(each.rows, each.differing) for each in week.differences(found)] == [(600, 0)] * 12
 
 
-def _use_case() -> UseCase:
-    return parse_use_case(_HEAD + "".join(_WINDOWS.format(days) for days in _DAYS), "handbook.toml")
+def test_another_value_and_an_absent_row_are_told():
+    """A count that is off by one is a difference of its feature alone; a row that nobody answered is an error."""
+    week = _published(60)
+    found = with_windows(week.table, week.use_case).table
+    name = "CUSTOMER_ID_NB_TX_7DAY_WINDOW"
+    counts = found.column(name).to_pylist()
+    wrong = found.set_column(found.column_names.index(name), name, pa.array([counts[0] + 1, *counts[1:]]))
+    assert [each for each in week.differences(wrong) if each.differing] == [Difference(name, 60, 1, 1.0)]
+    with pytest.raises(DataError, match="1 published rows were not found"):
+        week.differences(found.slice(1))
+
+
+def _published(count: int) -> PublishedWeek:
+    """Rows with the windows that the handbook's code computes."""
+    frame = _transactions(count)
+    customers = pd.concat(_customer_features(rows) for _, rows in frame.groupby("CUSTOMER_ID"))
+    terminals = pd.concat(_terminal_features(rows) for _, rows in frame.groupby("TERMINAL_ID"))
+    published = frame.join(customers).join(terminals)
+    return PublishedWeek(pa.Table.from_pandas(published, preserve_index=False), load_use_case(USE_CASE))
 
 
 def _transactions(count: int) -> pd.DataFrame:
