@@ -26,7 +26,7 @@ from data.sources.filesystems import named
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import Origin, origin_of, without_origin
 from data.transform.encoding import as_floats, as_strings
-from data.transform.event_time import NO_TIME, event_us
+from data.transform.event_time import NO_TIME, check_forms, event_us, time_forms
 from data.transform.float32_identity import DistinctNumbers, distinct_numbers, merge_numbers
 from data.transform.hashing import splitmix64
 from data.transform.missing import blank_mask, missing_mask
@@ -81,6 +81,8 @@ class BlockFindings:
     """64-bit hash of each row's key, a missing one unlike all others, in row order; empty without a key."""
     times: np.ndarray
     """First and last event time of the block; empty when there is none."""
+    time_forms: int | None = None
+    """The forms in which its event times are written (`data.transform.event_time`); None without an event time."""
     numbers: dict[str, DistinctNumbers] = field(default_factory=dict)
     """The different whole numbers of each feature that is encoded as a number."""
     coverage: BlockCoverage | None = None
@@ -150,6 +152,7 @@ def check_rows(block: pa.Table, use_case: UseCase, now_us: int, model: TrainedMo
         labels=_label_counts(table.column(use_case.label)),
         key_hashes=_key_hashes(table.column(key), key, origin) if key else np.empty(0, np.uint64),
         times=np.empty(0, np.int64) if times is None else _ends(times),
+        time_forms=time_forms(table.column(use_case.event_time), use_case.event_time) if use_case.event_time else None,
         numbers=distinct_numbers(table, use_case.features.values()),
         coverage=cover(table, model, use_case) if model else None,
     )
@@ -186,6 +189,7 @@ def merge(
         )
     if use_case.event_time:
         bad.append(_add_rows(validation, use_case.event_time, OUT_OF_ORDER, _late_blocks(firsts, parts)))
+        _add_unlike_times(validation, use_case.event_time, parts)
     validation.bad_rows = np.unique(np.concatenate(bad))
     if len(validation.labels) == 1:
         validation.whole.append(
@@ -198,6 +202,14 @@ def merge(
         validation.coverage = merge_coverage(model, use_case, covered)
         validation.whole += validation.coverage.problems()
     return validation
+
+
+def _add_unlike_times(validation: Validation, name: str, parts: Sequence[BlockFindings]) -> None:
+    """Report event times that are written alike in each block, and not in all of them."""
+    try:
+        check_forms(name, [part.time_forms for part in parts if part.time_forms is not None])
+    except DataError as exc:
+        validation.whole.append(str(exc))
 
 
 def _add_merged(validation: Validation, name: str, numbers: DistinctNumbers, kind: pa.DataType) -> None:

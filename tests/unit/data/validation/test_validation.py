@@ -193,6 +193,15 @@ def test_what_spans_files_is_found(tmp_path):
     assert done.bad_rows.tolist() == list(range(6, 12))
 
 
+def test_files_whose_times_are_written_otherwise_are_a_problem(tmp_path):
+    """One with a zone in its times and one without are no column of times, although each of them is."""
+    zoned = _columns(at=[f"2025-01-01T00:00:0{i}Z" for i in range(6)])
+    bare = _columns(at=[f"2025-01-02T00:00:0{i}" for i in range(6)])
+    done = _validated(_source(tmp_path, zoned, bare | {"id": list(range(6, 12))}))
+    assert [text for text in done.whole if "'at': some of its times name a zone and others none" in text]
+    assert not done.clean
+
+
 def test_string_keys_are_compared(tmp_path):
     """Keys that are words are checked like numbers."""
     done = _validated(_source(tmp_path, _columns(id=["a", "b", "c", "a", "e", "f"])))
