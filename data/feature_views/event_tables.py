@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -125,12 +124,3 @@ def left_out_lines(left_out: Mapping[str, Counter[str]]) -> Iterator[str]:
 def said_of(files: EventFiles) -> list[str]:
     """What was read of the events and what was not, in a line each."""
     return [line for source in files.sources for line in source.report]
-
-
-def too_large(path: Path, rows: int, fits: int, command: str) -> str:
-    """Say why windows of a table are not computed in memory, and what to do."""
-    return (
-        f"{named(path)}: {rows:,} rows and events are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB allows in "
-        f"memory, where windows are computed: write the table with its windows first (rayscore features IN OUT), then "
-        f"rayscore {command} OUT"
-    )

@@ -59,7 +59,9 @@ def scratch_folder(out: Path) -> Iterator[Path]:
     folder = out.with_name(f".{out.name}.scratch")
     with locked_folder(folder, out):
         for left in folder.iterdir():
-            if left.name != LOCK:
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != LOCK:
                 left.unlink()
         try:
             yield folder

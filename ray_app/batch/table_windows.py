@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import ConfigError, DataError
-from data.feature_views.event_tables import EventFiles, open_events, read_events, too_large
+from data.feature_views.event_tables import EventFiles, open_events, read_events
 from data.feature_views.point_in_time import PointInTime, with_windows
 from data.feature_views.table_mark import marked
 from data.schema.event_paths import EventPaths
@@ -99,7 +99,11 @@ def _computed(
     rows = source.rows + files.rows
     fits = settings.train_memory_mb * 2**20 // (_BYTES_A_VALUE * (len(columns) + len(use_case.windows)))
     if rows > fits:
-        raise DataError(too_large(source.path, rows, fits, "score"))
+        raise DataError(
+            f"{named(source.path)}: {rows:,} rows and events are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB "
+            "allows in memory, where windows are computed: write the table with its windows first (rayscore features "
+            "IN OUT), then rayscore score OUT"
+        )
     table, events = read_source(source, columns), read_events(files, use_case)
     try:
         taken = np.flatnonzero(~refusals(table, manifest, Transform(manifest.schema_)).refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from data.cli.terminal import note, note_all
@@ -14,13 +14,12 @@ from data.feature_views.event_tables import (
     open_events,
     read_events,
     said_of,
-    too_large,
 )
 from data.feature_views.table_mark import holds_stored, marked
 from data.schema.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import UseCase
 from data.settings import Settings
-from data.sources.filesystems import absolute, child, named
+from data.sources.filesystems import absolute, child, named, url
 from data.sources.parquet import ParquetSource, open_source
 from data.validation.column_types import check_learned
 from data.validation.event_columns import check_event_files
@@ -28,13 +27,14 @@ from tune.dataset.encoded_examples import PreparedDataset, prepare
 from tune.dataset.shards import discard
 from tune.dataset.streaming import prepare_streaming, rows_in_memory
 from tune.dataset.training_table import TrainingTable, load_training_table
+from tune.dataset.written_features import written_features
 
 
 @contextmanager
 def prepared_table(
     path: Path, use_case: UseCase, settings: Settings, events: EventPaths = NOTHING_BESIDE
 ) -> Iterator[tuple[TrainingTable, PreparedDataset]]:
-    """Yield the table at `path`, and the same split and encoded; the shards of a large one are removed at the end.
+    """Yield the table at `path`, and the same split and encoded; what is written of a large one is removed at the end.
 
     Args:
         path: the table.
@@ -44,8 +44,8 @@ def prepared_table(
 
     Raises:
         ConfigError: as `open_events`.
-        DataError: as `check_learned`, `check_event_files`, `load_training_table`, `prepare` and `prepare_streaming`;
-            or what is computed from many rows does not fit into memory.
+        DataError: as `check_learned`, `check_event_files`, `load_training_table`, `prepare`, `written_features` and
+            `prepare_streaming`; or a large table holds a part of its features only.
     """
     parquet = open_source(absolute(path))
     check_learned(parquet, use_case)
@@ -54,25 +54,64 @@ def prepared_table(
     files = open_events(events, use_case, holds_windows)
     check_event_files(files, use_case)
     fits = rows_in_memory(_width(use_case), settings.train_memory_mb)
-    if parquet.rows + files.rows <= fits:
-        source = load_training_table(path, use_case, read_events(files, use_case), holds_windows, joined)
-        note_all(left_out_lines(source.left_out))
-        yield source, prepare(source, use_case)
-        note_all([*parquet.report, *said_of(files)])
-        return
-    in_time = holds_windows and (joined or not use_case.joins_stored)
-    _refuse_unless_streamed(parquet, files, use_case, in_time, fits)
     shards = child(absolute(settings.shards_dir or settings.var_dir / "shards"), use_case.name)
+    in_time = holds_windows and (joined or not use_case.joins_stored)
+    if parquet.rows + files.rows <= fits:
+        yield _in_memory(parquet, files, use_case, holds_windows, joined)
+    else:
+        computed = not in_time and (bool(use_case.windows) or use_case.joins_stored)
+        _refuse_windows_alone(parquet, computed and holds_windows)
+        taken = _computed(parquet, files, use_case, settings, fits) if computed else nullcontext(parquet)
+        with taken as table, _streamed(table, use_case, shards, settings, fits) as (source, prepared):
+            # By the name that the user knows: a table that was written is gone when the command ends.
+            yield source._replace(path=parquet.path), prepared
+    note_all([*parquet.report, *said_of(files)])
+
+
+def _in_memory(
+    parquet: ParquetSource, files: EventFiles, use_case: UseCase, holds_windows: bool, joined: bool
+) -> tuple[TrainingTable, PreparedDataset]:
+    source = load_training_table(parquet.path, use_case, read_events(files, use_case), holds_windows, joined)
+    note_all(left_out_lines(source.left_out))
+    return source, prepare(source, use_case)
+
+
+def _computed(
+    parquet: ParquetSource, files: EventFiles, use_case: UseCase, settings: Settings, fits: int
+) -> AbstractContextManager[ParquetSource]:
+    """Say where the features of a table are computed, and return what yields the table with them."""
+    shared = settings.shards_dir if settings.shards_dir is not None and url(settings.shards_dir) is None else None
+    place = child(absolute(shared or settings.var_dir / "shards"), use_case.name)
     note(
-        f"{parquet.rows:,} rows are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
-        f"allows in memory: streamed to {named(shards)}; the search sees a sample of {fits:,}, the final fit every "
-        "train row"
+        f"{_too_many(parquet.rows + files.rows, 'rows and events', settings, fits)}: Ray Data computes the features of "
+        f"the rows, beside {named(place)}"
+    )
+    return written_features(parquet, files, use_case, place)
+
+
+@contextmanager
+def _streamed(
+    table: ParquetSource, use_case: UseCase, shards: Path, settings: Settings, fits: int
+) -> Iterator[tuple[TrainingTable, PreparedDataset]]:
+    """Yield a table that needs no other rows, as it is in memory where it fits, else as a sample of it and shards."""
+    if table.rows <= fits:
+        yield _in_memory(table, EventFiles(None, {}), use_case, True, use_case.joins_stored)
+        return
+    note(
+        f"{_too_many(table.rows, 'rows', settings, fits)}: streamed to {named(shards)}; the search sees a sample of "
+        f"{fits:,}, the final fit every train row"
     )
     try:
-        yield prepare_streaming(parquet, use_case, shards, fits)
-        note_all(parquet.report)
+        yield prepare_streaming(table, use_case, shards, fits)
     finally:
         discard(shards)
+
+
+def _too_many(rows: int, what: str, settings: Settings, fits: int) -> str:
+    return (
+        f"{rows:,} {what} are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
+        "allows in memory"
+    )
 
 
 def _width(use_case: UseCase) -> int:
@@ -80,9 +119,10 @@ def _width(use_case: UseCase) -> int:
     return len(use_case.columns) + len(use_case.schema_.windows) + len(use_case.schema_.expressions)
 
 
-def _refuse_unless_streamed(
-    parquet: ParquetSource, files: EventFiles, use_case: UseCase, in_time: bool, fits: int
-) -> None:
-    """Refuse a table that is too large for memory while its features need other rows than the row itself."""
-    if not in_time and (use_case.windows or use_case.joins_stored):
-        raise DataError(too_large(parquet.path, parquet.rows + files.rows, fits, "tune --data"))
+def _refuse_windows_alone(parquet: ParquetSource, alone: bool) -> None:
+    """Refuse a table whose windows are there without the events that what is stored would have to be added by."""
+    if alone:
+        raise DataError(
+            f"{named(parquet.path)}: holds its windows, but not what the store would have held; make it again from the "
+            "table without them (rayscore features IN OUT)"
+        )

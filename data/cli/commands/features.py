@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 
 from data.cli.options import add_events, add_use_case, events_of, use_case_of
 from data.cli.terminal import counted, err, note_all, progress, say
-from data.distributed.pieces import Pieces, parquet_pieces
-from data.distributed.ray_data import runner
 from data.errors import ConfigError, DataError
 from data.feature_views.event_tables import EventFiles, event_columns, history_columns, open_events, read_events
 from data.feature_views.point_in_time import point_in_time
-from data.feature_views.spread.pipeline import SpreadTableInTime
 from data.feature_views.spread.plan import SpreadPlan
+from data.feature_views.spread.written_table import WrittenTable, missing_values, write_spread
 from data.feature_views.table_mark import holds_stored, marked
 from data.schema.use_case import UseCase
-from data.sources.atomic_output import write_table, write_tables
+from data.sources.atomic_output import write_table
 from data.sources.filesystems import absolute, named, url
 from data.sources.locked_folder import scratch_folder
 from data.sources.parquet import ParquetSource, open_source, read_source
@@ -32,17 +29,6 @@ _EXAMPLE = (
 )
 MOST_VALUES = 100_000_000
 """Values (rows times columns) of all tables together that are computed in memory, in some 2 GiB; more are spread."""
-
-
-class Written(NamedTuple):
-    """What was written."""
-
-    rows: int
-    schema: pa.Schema
-    missing: Counter[str]
-    """By column, how many rows have no value."""
-    left_out: Mapping[str, Counter[str]]
-    """By source of events: rows that are no event, by reason."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,38 +101,21 @@ def values_of(table: ParquetSource, files: EventFiles, use_case: UseCase) -> int
     return values + sum(each.rows * len(event_columns(use_case.events[name])) for name, each in files.others.items())
 
 
-def _in_memory(table: ParquetSource, files: EventFiles, use_case: UseCase, out: Path) -> Written:
+def _in_memory(table: ParquetSource, files: EventFiles, use_case: UseCase, out: Path) -> WrittenTable:
     with progress("features", table.rows) as advance:
         events = read_events(files, use_case)
         found = point_in_time(read_source(table), use_case, events.history, events.others)
         write_table(found.table, out)
         advance(table.rows)
-    return Written(found.table.num_rows, found.table.schema, _missing(found.table), found.left_out)
+    return WrittenTable(found.table.num_rows, found.table.schema, missing_values(found.table), found.left_out)
 
 
-def _spread(table: ParquetSource, files: EventFiles, use_case: UseCase, out: Path) -> Written:
-    chunks = [chunk for source in (table, *files.sources) for chunk in source.chunks]
-    pieces = Pieces("Tables", chunks, parquet_pieces(table).read, table.rows + files.rows)
-    # The folder is removed when no worker writes to it any more.
-    with scratch_folder(out) as folder, runner(pieces) as run_steps:
-        plan = SpreadPlan(use_case, table, files, folder)
-        spread = SpreadTableInTime(plan, run_steps, progress)
-        missing = Counter[str]()
-
-        def counted_tables() -> Iterator[pa.Table]:
-            for each in spread.tables():
-                missing.update(_missing(each))
-                yield each
-
-        write_tables(counted_tables(), plan.empty.table.schema, out)
-    return Written(table.rows, plan.empty.table.schema, missing, spread.left_out)
+def _spread(table: ParquetSource, files: EventFiles, use_case: UseCase, out: Path) -> WrittenTable:
+    with scratch_folder(out) as folder:
+        return write_spread(SpreadPlan(use_case, table, files, folder), out, progress)
 
 
-def _missing(table: pa.Table) -> Counter[str]:
-    return Counter({name: table.column(name).null_count for name in table.column_names})
-
-
-def report(out: Path, written: Written, use_case: UseCase) -> None:
+def report(out: Path, written: WrittenTable, use_case: UseCase) -> None:
     """Print what was added on stdout, and on stderr which rows are no event."""
     say(f"{out}: {written.rows:,} rows")
     for name, kind in _added(written.schema, use_case).items():

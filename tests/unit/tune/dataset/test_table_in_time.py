@@ -105,14 +105,6 @@ def test_a_marked_table_is_taken_as_it_is(tmp_path: Path):
         _prepare(path, use_case, tmp_path, EventPaths(path))
 
 
-def test_a_large_table_without_its_windows_is_refused_with_the_remedy(tmp_path: Path):
-    """Windows need all rows at once: what does not fit is written by `rayscore features` first."""
-    path = _write(tmp_path, swipes_table(3000))
-    said = r"3,000 rows and events are more than .* \(rayscore features IN OUT\), then rayscore tune --data OUT"
-    with pytest.raises(DataError, match=said):
-        _prepare(path, swipes_use_case(), tmp_path, memory_mb=1)
-
-
 def test_events_that_are_not_given_or_not_needed_are_refused_by_name(tmp_path: Path):
     """A source beside the table is named by an option, and no other is."""
     path = _write(tmp_path, swipes_table(300))

@@ -10,6 +10,7 @@ import pytest
 from data.__main__ import main
 from data.cli.commands import features
 from data.cli.terminal import run_cli
+from data.feature_views.spread import written_table
 from data.sources.atomic_output import write_table
 from data.sources.parquet import read_table
 from tests.support.training.cards_in_time import CARDS_HEAD
@@ -163,7 +164,7 @@ def test_spread_that_is_interrupted_leaves_nothing(folder: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     monkeypatch.setattr(features, "MOST_VALUES", 6)
-    monkeypatch.setattr(features, "_missing", interrupted)
+    monkeypatch.setattr(written_table, "missing_values", interrupted)
     before = sorted(folder.iterdir())
     assert _run("swipes.parquet", "out.parquet", "--events", "logins=logins.parquet") == 130
     assert sorted(folder.iterdir()) == before

@@ -1,4 +1,4 @@
-"""The features of the fraud-detection handbook, by its own pandas code and by windows that are declared."""
+"""The features of the fraud detection handbook: by its own pandas code, by declared windows, and how they differ."""
 
 from __future__ import annotations
 
