@@ -53,7 +53,7 @@ class PublishedWeek(NamedTuple):
             DataError: a published row is not in the table.
         """
         key = self.use_case.key or ""
-        places = pc.index_in(named_column(self.table, key).cast(pa.int64()), named_column(found, key).cast(pa.int64()))
+        places = _places(named_column(self.table, key), named_column(found, key))
         if places.null_count:
             raise DataError(f"{places.null_count:,} published rows were not found")
         rows = found.take(places)
@@ -157,3 +157,9 @@ def _times(table: pa.Table, use_case: UseCase) -> np.ndarray:
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
     return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def _places(keys: pa.ChunkedArray, found: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return where each key is among those that were found; null where it is not."""
+    options = pc.SetLookupOptions(value_set=found.cast(pa.int64()))
+    return pc.call_function("index_in", [keys.cast(pa.int64())], options)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from data.distributed.pieces import each_block_here
 from data.errors import DataError
-from data.feature_views.point_in_time import PointInTime
 from data.schema.event_paths import NOTHING_BESIDE, EventPaths
 from data.settings import Settings
 from data.sources.parquet import ParquetSource
@@ -26,7 +26,8 @@ from data.transform.encoding import Transform
 from data.transform.table_columns import free_name
 from ray_app.batch.job_fingerprint import job_fingerprint
 from ray_app.batch.refused_rows import REASONS, BlockCounts, Refusals, refusals
-from ray_app.batch.table_windows import table_windows
+from ray_app.batch.table_windows import HeldWindows, table_windows
+from ray_app.batch.written_windows import Scratch, WrittenWindows
 from ray_app.inference.features.feature_fetch import local_features
 from ray_app.inference.models.model_scoring import LocalModel
 from ray_app.inference.models.onnx_model import OnnxModel
@@ -72,8 +73,8 @@ class ScoringJob:
     fingerprint: str
     folder: Path
     first_rows: Mapping[str, int]
-    windows: PointInTime | None = None
-    """The windows of all rows of the table; None where it holds them already, or the model has none."""
+    windows: HeldWindows | WrittenWindows | None = None
+    """The windows of the table's rows; None where it holds them already, or the model has none."""
 
     @property
     def added(self) -> list[str]:
@@ -93,6 +94,7 @@ def plan(
     folder: Path,
     carry: str = KEYS,
     events: EventPaths = NOTHING_BESIDE,
+    scratch: Callable[[], Scratch] | None = None,
 ) -> ScoringJob:
     """Check the table against the model and make the job that scores it.
 
@@ -104,6 +106,8 @@ def plan(
         folder: where the parts of the output go.
         carry: columns to copy: `keys` (key, entity and event time, if present), `all`, or names joined by commas.
         events: where the events are that windows need beside the table.
+        scratch: opens what the windows of a table too large for memory need until it is scored; by default the folder
+            of the parts, and this process.
 
     Raises:
         ConfigError: events are not given, or are not needed.
@@ -117,7 +121,10 @@ def plan(
     carried = _carried(carry, manifest, source)
     present = set(source.schema.names)
     needed = [*manifest.schema_.columns, *([entity] if entity else [])]
-    windows = table_windows(source, [name for name in needed if name in present], manifest, events, settings)
+    scored = [name for name in needed if name in present]
+    windows = table_windows(
+        source, scored, manifest, events, settings, scratch or (lambda: Scratch(folder, each_block_here))
+    )
     columns = tuple(dict.fromkeys([*windows.columns, *carried]))
     fingerprint = job_fingerprint(manifest, version, source, carried, settings, windows.files.sources)
     schema = pa.schema([*(source.schema.field(name) for name in carried), *_added(carried)])
@@ -169,7 +176,7 @@ def _with_windows(kept: pa.Table, refused: np.ndarray, job: ScoringJob, first: i
     """Return the rows of a block that are scored with their windows, in place of columns of the same names."""
     if job.windows is None:
         return kept
-    windows = job.windows.table.slice(first, len(refused)).filter(pa.array(~refused))
+    windows = job.windows.of(first, refused)
     others = kept.drop_columns([name for name in windows.column_names if name in kept.column_names])
     return pa.table({**_by_name(others), **_by_name(windows)})
 

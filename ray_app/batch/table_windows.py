@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from data.cli.terminal import note
 from data.errors import ConfigError, DataError
 from data.feature_views.event_tables import EventFiles, open_events, read_events
-from data.feature_views.point_in_time import PointInTime, with_windows
+from data.feature_views.point_in_time import with_windows
 from data.feature_views.table_mark import marked
 from data.schema.event_paths import EventPaths
 from data.schema.use_case import UseCase
@@ -19,11 +22,24 @@ from data.sources.parquet import ParquetSource, read_source
 from data.transform.encoding import Transform
 from data.validation.event_columns import check_event_files, check_own_events
 from ray_app.batch.refused_rows import refusals
+from ray_app.batch.written_windows import Scratch, WrittenWindows, with_label, write_windows
 from tune.registry.bundle import BundleManifest
 
 _NO_FILES = EventFiles(None, {})
 _BYTES_A_VALUE = 64
 """What a value of a table takes in memory while its windows are computed."""
+
+
+class HeldWindows(NamedTuple):
+    """The windows of all n rows of a table, null in refused ones, in memory."""
+
+    table: pa.Table
+    left_out: Mapping[str, Counter[str]]
+    """By source of events: rows that are no event, by reason."""
+
+    def of(self, first: int, refused: np.ndarray) -> pa.Table:
+        """Return the windows of the rows from `first` on that are not `refused`, bool of shape (n,)."""
+        return self.table.slice(first, len(refused)).filter(pa.array(~refused))
 
 
 class TableWindows(NamedTuple):
@@ -33,12 +49,17 @@ class TableWindows(NamedTuple):
     """The columns of the table that are read: those that are scored, and those that its windows are made of."""
     files: EventFiles
     """The events beside the table."""
-    computed: PointInTime | None = None
-    """The windows of all n rows, null in refused ones, and what was left out; None where nothing is to be computed."""
+    computed: HeldWindows | WrittenWindows | None = None
+    """The windows of the rows; None where nothing is to be computed."""
 
 
 def table_windows(
-    source: ParquetSource, scored: list[str], manifest: BundleManifest, paths: EventPaths, settings: Settings
+    source: ParquetSource,
+    scored: list[str],
+    manifest: BundleManifest,
+    paths: EventPaths,
+    settings: Settings,
+    scratch: Callable[[], Scratch],
 ) -> TableWindows:
     """Compute the windows of all rows of a table that HTTP would not refuse; a refused row is no event.
 
@@ -48,10 +69,11 @@ def table_windows(
         manifest: of the model.
         paths: earlier rows of the table, and events of other sources.
         settings: how much memory this may take.
+        scratch: opens what the windows of a larger table need.
 
     Raises:
         ConfigError: events are not given, or are not needed.
-        DataError: a table is broken, lacks a column, or is too large for memory.
+        DataError: a table is broken or lacks a column, or the folder cannot be written.
     """
     if not manifest.schema_.windows:
         if paths.history is not None or paths.others:
@@ -65,7 +87,19 @@ def table_windows(
     check_own_events(source, use_case, {manifest.label} - set(source.schema.names))
     check_event_files(files, use_case)
     columns = _each_once([*scored, *_event_columns(source, manifest, use_case)])
-    return TableWindows(columns, files, _computed(source, columns, files, manifest, use_case, settings))
+    rows = source.rows + files.rows
+    fits = settings.train_memory_mb * 2**20 // (_BYTES_A_VALUE * (len(columns) + len(use_case.windows)))
+    if rows <= fits:
+        return TableWindows(columns, files, _in_memory(source, columns, files, manifest, use_case))
+    note(
+        f"{rows:,} rows and events are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB={settings.train_memory_mb} "
+        "allows in memory: Ray Data computes the windows of the rows"
+    )
+    try:
+        written = write_windows(source, columns, files, manifest, use_case, scratch())
+    except DataError as exc:
+        raise DataError(f"{named(source.path)}: {exc}") from exc
+    return TableWindows(columns, files, written)
 
 
 def windows_alone(manifest: BundleManifest) -> UseCase:
@@ -88,39 +122,21 @@ def _event_columns(source: ParquetSource, manifest: BundleManifest, use_case: Us
     return [*columns, *([manifest.label] if reads and manifest.label in source.schema.names else [])]
 
 
-def _computed(
-    source: ParquetSource,
-    columns: list[str],
-    files: EventFiles,
-    manifest: BundleManifest,
-    use_case: UseCase,
-    settings: Settings,
-) -> PointInTime:
-    rows = source.rows + files.rows
-    fits = settings.train_memory_mb * 2**20 // (_BYTES_A_VALUE * (len(columns) + len(use_case.windows)))
-    if rows > fits:
-        raise DataError(
-            f"{named(source.path)}: {rows:,} rows and events are more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB "
-            "allows in memory, where windows are computed: write the table with its windows first (rayscore features "
-            "IN OUT), then rayscore score OUT"
-        )
+def _in_memory(
+    source: ParquetSource, columns: list[str], files: EventFiles, manifest: BundleManifest, use_case: UseCase
+) -> HeldWindows:
     table, events = read_source(source, columns), read_events(files, use_case)
     try:
         taken = np.flatnonzero(~refusals(table, manifest, Transform(manifest.schema_)).refused)
-        kept = _with_label(table.take(pa.array(taken)), manifest.label)
+        kept = with_label(table.take(pa.array(taken)), manifest.label)
         found, left_out = with_windows(kept, use_case, events.history, events.others)
     except DataError as exc:
         raise DataError(f"{named(source.path)}: {exc}") from exc
-    return PointInTime(_spread(found.select(list(use_case.features)), taken, source.rows), left_out)
+    return HeldWindows(_spread(found.select(list(use_case.features)), taken, source.rows), left_out)
 
 
 def _each_once(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
-
-
-def _with_label(table: pa.Table, label: str) -> pa.Table:
-    # A value that is not known counts in no window.
-    return table if label in table.column_names else table.append_column(label, pa.nulls(table.num_rows, pa.float64()))
 
 
 def _spread(values: pa.Table, taken: np.ndarray, rows: int) -> pa.Table:

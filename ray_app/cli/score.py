@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,14 @@ from data.distributed.ray_data import Placement, runner
 from data.errors import ConfigError, DataError
 from data.feature_views.event_tables import left_out_lines
 from data.settings import Settings, load_settings
-from data.sources.filesystems import absolute, named, remove_file
+from data.sources.filesystems import absolute, named, remove_file, url
+from data.sources.locked_folder import scratch_folder
 from data.sources.parquet import ParquetSource, open_source
 from data.sources.partial_output import PartialOutput, open_parts, partial_folder, refuse_own_input
 from ray_app.batch.finished_blocks import finished_blocks, refused_path, total, unfinished
 from ray_app.batch.refused_rows import BlockCounts
 from ray_app.batch.scoring import ALL, KEYS, PROBABILITY, ScoringJob, part_name, plan, refused_name, score_rows
+from ray_app.batch.written_windows import Scratch
 from ray_app.control.replicas.served_models import find_champion
 from tune.registry.bundle import Bundle
 
@@ -82,9 +85,27 @@ def run(args: argparse.Namespace) -> int:
     for written in (out, refused_path(out)):
         refuse_own_input(source, written)
     bundle, version = _model(args.bundle, settings)
-    job = plan(settings, bundle, version, source, partial_folder(out), args.carry, events_of(args))
-    if job.windows is not None:
-        note_all(left_out_lines(job.windows.left_out))
+    place = settings.var_dir.absolute() / "score" / bundle.manifest.name if url(out) else out
+    with ExitStack() as stack:
+
+        def scratch() -> Scratch:
+            folder = stack.enter_context(scratch_folder(place.with_name(f"{place.name}.windows")))
+            return Scratch(folder, stack.enter_context(runner(parquet_pieces(source), placement)))
+
+        job = plan(settings, bundle, version, source, partial_folder(out), args.carry, events_of(args), scratch)
+        if job.windows is not None:
+            note_all(left_out_lines(job.windows.left_out))
+        counts = _write(args, source, job, out, placement)
+    model = f"{bundle.manifest.name} version {version}"
+    say(f"{named(args.output)}: {counts.rows - counts.refused_rows:,} rows scored by {model}")
+    _report(counts, job, out)
+    note_all(source.report)
+    return 0
+
+
+def _write(
+    args: argparse.Namespace, source: ParquetSource, job: ScoringJob, out: Path, placement: Placement
+) -> BlockCounts:
     with open_parts(out, job.fingerprint, args.fresh) as parts:
         done = finished_blocks(parts, source)
         _score(source, job, parts, done, placement)
@@ -92,11 +113,7 @@ def run(args: argparse.Namespace) -> int:
         if args.strict and counts.refused_rows:
             raise DataError("\n  ".join([f"{named(args.input)}: {_refused_text(counts)}", *counts.refused_lines()]))
         parts.publish([part_name(first) for first in sorted(done)], _refused_output(out, done))
-    model = f"{bundle.manifest.name} version {version}"
-    say(f"{named(args.output)}: {counts.rows - counts.refused_rows:,} rows scored by {model}")
-    _report(counts, job, out)
-    note_all(source.report)
-    return 0
+    return counts
 
 
 def _report(counts: BlockCounts, job: ScoringJob, out: Path) -> None:

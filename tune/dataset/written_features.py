@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data.cli.terminal import note_all, progress
+from data.distributed.ray_data import runner
 from data.errors import DataError
 from data.feature_views.event_tables import EventFiles, left_out_lines
 from data.feature_views.spread.plan import SpreadPlan
-from data.feature_views.spread.written_table import write_spread
+from data.feature_views.spread.written_table import read_pieces, write_spread
 from data.schema.use_case import UseCase
 from data.sources.filesystems import base_name, named
 from data.sources.locked_folder import scratch_folder
@@ -38,7 +39,9 @@ def written_features(
         out = folder / f"{base_name(table.path).removesuffix('.parquet')}.parquet"
         exchanged = folder / "exchanged"
         exchanged.mkdir()
-        found = write_spread(SpreadPlan(use_case, table, files, exchanged), out, progress)
+        plan = SpreadPlan(use_case, table, files, exchanged)
+        with runner(read_pieces(plan)) as run_steps:
+            found = write_spread(plan, out, run_steps, progress)
         # Not at the end: it is as large as the table.
         shutil.rmtree(exchanged)
         note_all(left_out_lines(found.left_out))

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from data.cli.options import add_events, add_use_case, events_of, use_case_of
 from data.cli.terminal import counted, err, note_all, progress, say
+from data.distributed.ray_data import runner
 from data.errors import ConfigError, DataError
 from data.feature_views.event_tables import EventFiles, event_columns, history_columns, open_events, read_events
 from data.feature_views.point_in_time import point_in_time
 from data.feature_views.spread.plan import SpreadPlan
-from data.feature_views.spread.written_table import WrittenTable, missing_values, write_spread
+from data.feature_views.spread.written_table import WrittenTable, missing_values, read_pieces, write_spread
 from data.feature_views.table_mark import holds_stored, marked
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
@@ -112,7 +113,9 @@ def _in_memory(table: ParquetSource, files: EventFiles, use_case: UseCase, out: 
 
 def _spread(table: ParquetSource, files: EventFiles, use_case: UseCase, out: Path) -> WrittenTable:
     with scratch_folder(out) as folder:
-        return write_spread(SpreadPlan(use_case, table, files, folder), out, progress)
+        plan = SpreadPlan(use_case, table, files, folder)
+        with runner(read_pieces(plan)) as run_steps:
+            return write_spread(plan, out, run_steps, progress)
 
 
 def report(out: Path, written: WrittenTable, use_case: UseCase) -> None:

@@ -110,10 +110,38 @@ def test_refused_rows_are_no_events(tmp_path: Path):
     assert scored.column("probability").to_pylist() == expected(with_windows(good, USE_CASE).table)
 
 
+def test_windows_of_a_large_table_are_those_of_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Refused rows are no events, labels may be absent, and each block finds the windows of its rows on disk."""
+    table = swipes_table(5000)
+    amounts = table.column("amount").to_pylist()
+    amounts[3], amounts[4998] = 1e15, 1e15
+    table = table.set_column(4, "amount", pa.array(amounts))
+    write_table(table.slice(0, 2500), tmp_path / "history.parquet")
+    today, events = table.slice(2500).drop_columns(["fraud"]), EventPaths(tmp_path / "history.parquet")
+    for folder, memory_mb in (("large", 1), ("memory", 500)):
+        (tmp_path / folder).mkdir()
+        job, source = planned(today, tmp_path / folder, events, memory_mb=memory_mb)
+        score_each(job, source, 700)
+    large, memory = (scores(tmp_path / folder / "out") for folder in ("large", "memory"))
+    assert large == memory and len(memory) == 2499
+    assert "5,000 rows and events are more than the " in " ".join(capsys.readouterr().err.split())
+
+
+def score_each(job, source, rows: int) -> None:
+    """Score a table in blocks of so many rows."""
+    for block in parquet_pieces(source, job.columns).read(source.chunks[0]):
+        for first in range(0, block.num_rows, rows):
+            score_rows(block.slice(first, rows), job)
+
+
+def scores(folder: Path) -> list[float]:
+    """The scores of all parts, in order."""
+    parts = sorted(folder.glob("part-*.parquet"))
+    return pa.concat_tables([pq.read_table(part) for part in parts]).column("probability").to_pylist()
+
+
 def test_what_cannot_be_computed_is_refused_with_the_remedy(tmp_path: Path):
-    """A table too large for memory, a column that windows need, and events that no window needs."""
-    with pytest.raises(DataError, match=r"rows and events are more than .* then rayscore score OUT"):
-        planned(swipes_table(5000), tmp_path, memory_mb=1)
+    """A column that windows need, and events that no window needs."""
     with pytest.raises(DataError, match=r"in\.parquet: column 'terminal' is missing"):
         planned(swipes_table(50).drop_columns(["terminal"]), tmp_path)
     with pytest.raises(ConfigError, match="--events other: events of that name are not needed"):
