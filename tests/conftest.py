@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from ray_app.inference.features.feature_fetch import LocalFeatures
 from tests.support.environment.programs import pytest_runtest_setup as pytest_runtest_setup
+from tests.support.environment.temporary_files import write_to_memory
 from tests.support.environment.workers import interrupt
 from tests.support.environment.workers import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.support.environment.workers import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
@@ -30,6 +31,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # The tests start hundreds of processes: each would compile our packages anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+write_to_memory()
 # Before any test module is read: what it decorates keeps the profile of that moment. How long an example takes says
 # something of the machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -24,7 +24,7 @@ from tune.search.trial import Trial
 from tune.search.trial_scheduler import TrialScheduler
 from tune.training.boosting import Boosting, base_params
 
-TRIALS = 24
+TRIALS = 16
 
 
 def unbroken(table: Path) -> list[Trial]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -16,29 +14,20 @@ from data.errors import ConfigError, DataError
 from ray_app.__main__ import main
 from tests.support.environment.waiting import wait_for
 from tests.support.services.application import Workplace
-from tests.support.training.models import card_bundle, card_table, optional_merchants, train_bundle, write_card_table
-
-FILES = 12
+from tests.support.training.models import (
+    card_bundle,
+    card_table,
+    many_card_files,
+    optional_merchants,
+    train_bundle,
+    write_card_table,
+)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a bundle."""
     return card_bundle().save(tmp_path_factory.mktemp("bundle") / "bundle")
-
-
-def many_files(folder: Path, files: int, rows: int) -> Path:
-    """A table of many files, each the same rows and a piece of work of its own."""
-    first = write_card_table(folder / "f000.parquet", rows)
-    for i in range(1, files):
-        os.link(first, first.with_name(f"f{i:03d}.parquet"))
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A table of some large files."""
-    return many_files(tmp_path / "in", FILES, 100_000)
 
 
 def scored_once(bundle: Path, table: Path, out: Path) -> pa.Table:
@@ -120,9 +109,10 @@ def test_placement_that_makes_no_sense_is_refused(options: list[str], words: str
 def test_killed_run_goes_on(tmp_path: Path, bundle: Path):
     """After kill -9 in the middle no process is left, and the same command keeps the parts that were finished."""
     place = Workplace(tmp_path)
-    # Some seconds of work, of which two parts are the beginning: a test that is slow to kill finds it at work.
-    files, rows = 150, 2_000
-    folder = many_files(tmp_path / "in", files, rows)
+    # Some seconds of work, of which two parts are the beginning: a test that is slow to kill finds it at work. Of fewer
+    # rows in all no cluster would be started.
+    files, rows = 60, 5_000
+    folder = many_card_files(tmp_path / "in", files, rows)
     out, growing = tmp_path / "out", tmp_path / ".out.partial"
     command = ["ray_app", "score", "--bundle", str(bundle), "--concurrency", "1", str(folder), str(out)]
     with place.running(sys.executable, "-m", *command) as child:
@@ -141,41 +131,3 @@ def test_killed_run_goes_on(tmp_path: Path, bundle: Path):
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
     once = scored_once(bundle, folder / "f000.parquet", tmp_path / "once.parquet")
     assert pq.read_table(out).equals(pa.concat_tables([once] * files))
-
-
-@pytest.mark.ray
-def test_file_that_fails_costs_its_own_piece_only(tmp_path: Path, folder: Path, bundle: Path):
-    """One broken file fails the command by its name; when it is whole again, the other pieces are kept."""
-    place = Workplace(tmp_path)
-    last = folder / f"f{FILES - 1:03d}.parquet"
-    whole, status = last.read_bytes(), last.stat()
-    last.unlink()
-    last.write_bytes(b"PAR1" + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
-    os.utime(last, ns=(status.st_atime_ns, status.st_mtime_ns))
-    command = ["ray_app", "score", "--bundle", str(bundle), str(folder), str(tmp_path / "out.parquet")]
-    failed = place.run(*command)
-    assert failed.returncode == 2
-    assert f"{last}: truncated or not a Parquet file" in failed.stderr
-    assert not (tmp_path / "out.parquet").exists()
-
-    last.write_bytes(whole)
-    os.utime(last, ns=(status.st_atime_ns, status.st_mtime_ns))
-    done = place.run(*command)
-    assert done.returncode == 0, done.stderr
-    assert "resuming: " in done.stderr
-    assert pq.read_metadata(tmp_path / "out.parquet").num_rows == FILES * 100_000
-    assert not list(tmp_path.glob(".out*"))
-
-
-@pytest.mark.ray
-def test_fresh_begins_anew(tmp_path: Path, folder: Path, bundle: Path):
-    """Asked for, finished parts of an ended run are not kept."""
-    place = Workplace(tmp_path)
-    out, growing = tmp_path / "out", tmp_path / ".out.partial"
-    scored_once(bundle, folder / "f000.parquet", tmp_path / "once")
-    growing.mkdir()
-    shutil.copy(tmp_path / "once" / "part-000000000000.parquet", growing)
-    done = place.run("ray_app", "score", "--bundle", str(bundle), "--fresh", str(folder), str(out))
-    assert done.returncode == 0, done.stderr
-    assert "resuming" not in done.stderr
-    assert pq.ParquetDataset(out).read().num_rows == FILES * 100_000

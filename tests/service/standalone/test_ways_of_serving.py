@@ -1,4 +1,4 @@
-"""The other ways of serving, in one replica, by Serve's handles and over Cassandra: each answers as batch scoring does.
+"""The other ways of serving: each answers as batch scoring does, by handles, in one replica, and over Cassandra.
 
 That the graph by links over SQLite does too is shown in `tests/service/serving/test_application.py`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from ray_app.environment.listeners import bind_fault
+from ray_app.environment.serve_environment import serve_environment
+from tests.support.environment.ports import free_port
 from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
 from tests.support.services.application import (
+    BIN,
     ONLINE_FEATURES,
     REQUEST_FEATURES,
     Workplace,
@@ -59,20 +64,19 @@ def probabilities(place: Workplace, bodies: list[dict[str, Any]]) -> list[float]
     return [answer["probability"] for answer in answers]
 
 
-@pytest.mark.parametrize(
-    ("target", "variables"),
-    [("fused", {}), ("graph", {"RAYSCORE_DIRECT_LINKS": "false"})],
-    ids=["fused", "handles"],
-)
-def test_one_replica_and_handles_answer_the_same(
-    place: Workplace, expected: list[float], tmp_path: Path, target: str, variables: dict[str, str]
-) -> None:
-    """Fused, or by Serve's handles, the probabilities are the same; Ctrl-C then leaves no process behind."""
+@pytest.fixture
+def served(place: Workplace, tmp_path: Path) -> Workplace:
+    """Another folder and port, with the champion and the store of the first."""
     served = Workplace(tmp_path)
     served.var.symlink_to(place.var)
-    served.environment |= PATIENT | variables
+    served.environment |= PATIENT
+    return served
 
-    with served.running(*serve_command(target)) as child:
+
+def test_handles_answer_the_same(place: Workplace, served: Workplace, expected: list[float]) -> None:
+    """By Serve's handles the probabilities are the same; Ctrl-C then leaves no process behind."""
+    served.environment["RAYSCORE_DIRECT_LINKS"] = "false"
+    with served.running(*serve_command("graph")) as child:
         served.wait_ready(child)
         found = probabilities(served, [request_body(row) for row in stored_rows(place, ROWS)])
         child.send_signal(signal.SIGINT)
@@ -80,6 +84,65 @@ def test_one_replica_and_handles_answer_the_same(
 
     assert found == expected
     wait_for(lambda: not served.processes(), "every process to be gone")
+
+
+@pytest.fixture
+def on_cluster(served: Workplace) -> Iterator[Workplace]:
+    """The folder with a cluster of its own, which ends with the test."""
+    port = free_port()
+    served.environment |= {**serve_environment(), "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    command = (str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=2")
+    options = ("--include-dashboard=false", "--object-store-memory=200000000", "--disable-usage-stats")
+    head = subprocess.Popen(
+        [*command, *options, f"--ray-client-server-port={free_port()}"],
+        env={**served.environment, "RAY_ADDRESS": ""},
+        cwd=served.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield served
+    head.send_signal(signal.SIGTERM)
+    head.wait(60)
+    for pid in served.processes():
+        os.kill(pid, signal.SIGKILL)
+
+
+def refusal(place: Workplace, **given: str) -> str:
+    """What `serve run` says when it refuses to run with these variables too."""
+    done = subprocess.run(
+        serve_command("fused"),
+        env={**place.environment, **given},
+        cwd=place.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    return done.stderr
+
+
+def test_one_replica_in_a_running_cluster_answers_the_same(
+    place: Workplace, on_cluster: Workplace, expected: list[float]
+) -> None:
+    """Fused, on the cluster that RAY_ADDRESS names, the probabilities are the same; Ctrl-C then leaves no replica.
+
+    It listens where the settings say and on no other interface; what cannot act in that cluster is refused by name.
+    """
+    port = on_cluster.port
+    with on_cluster.running(*serve_command("fused")) as child:
+        on_cluster.wait_ready(child)
+        found = probabilities(on_cluster, [request_body(row) for row in stored_rows(place, ROWS)])
+        assert (bind_fault("127.0.0.2", port), bind_fault("127.0.0.1", port) is None) == (None, False)
+        other_host = refusal(on_cluster, RAYSCORE_HTTP_HOST="0.0.0.0")
+        other_variable = refusal(on_cluster, RAY_SERVE_HAPROXY_NBTHREAD="3")
+        child.send_signal(signal.SIGINT)
+        child.wait(180)
+    assert found == expected
+    assert f"already listens on 127.0.0.1:{port} in this cluster, so RAYSCORE_HTTP_HOST=0.0.0.0" in other_host
+    assert "error: RAY_SERVE_HAPROXY_NBTHREAD=3 (there it is 1) cannot act in the running cluster at" in other_variable
+    wait_for(lambda: bind_fault("127.0.0.1", port) is None, "the port to be free")
+    wait_for(lambda: not on_cluster.processes("ServeReplica"), "every replica to be gone")
 
 
 @pytest.fixture(scope="module")

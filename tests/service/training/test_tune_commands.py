@@ -9,6 +9,7 @@ import sys
 
 import pyarrow as pa
 import pytest
+import ray
 from mlflow import MlflowClient
 
 from data.cli.terminal import run_cli
@@ -89,7 +90,8 @@ def test_interrupted_search_is_killed_and_resumed(ray_cluster, var, cards, capsy
     """Ctrl-C: exit code 130, the run KILLED, nothing registered; --resume goes on in the same run."""
     words = ["--data", str(cards), "--trials", "3000", "--concurrency", "1"]
     command = [sys.executable, "-m", "tune", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ)
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
     assert any(line.startswith("trials: ") for line in iter(process.stderr.readline, ""))
     process.send_signal(signal.SIGINT)
     process.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def write_card_table(path: Path, rows: int = 3000, seed: int = 7) -> Path:
     """Write `card_table` as Parquet and return the path."""
     write_table(card_table(rows, seed), path)
     return path
+
+
+def many_card_files(folder: Path, files: int, rows: int) -> Path:
+    """Write a table of many files `f000.parquet` and so on, each of the same rows, and return the folder."""
+    first = write_card_table(folder / "f000.parquet", rows)
+    for i in range(1, files):
+        os.link(first, first.with_name(f"f{i:03d}.parquet"))
+    return folder
 
 
 def train_bundle(

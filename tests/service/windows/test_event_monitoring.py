@@ -18,28 +18,17 @@ from data.ingest.ingest_metrics import IngestMetrics
 from tests.support.environment.ports import free_port
 from tests.support.environment.waiting import wait_for
 from tests.support.services import http_client
-from tests.support.services.application import Workplace, serve_command
+from tests.support.services.application import Workplace
 from tests.support.services.browser import browser
 from tests.support.services.prometheus import DEPLOY, Prometheus, configuration, promtool, running
-from tests.support.serving.window_app import EVENTS_TOKEN, SWIPES, report, swipe, swipes_bundle
+from tests.support.serving.window_app import EVENTS_TOKEN, report, swipe
 
 pytestmark = [pytest.mark.ray, pytest.mark.prometheus, pytest.mark.chromium]
 
 BOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "features-in-time.json").read_text("utf-8"))
 QUERIES = [target["expr"] for panel in BOARD["panels"] for target in panel.get("targets", ())]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    """A graph whose model has windows."""
-    place = Workplace(tmp_path_factory.mktemp("windows"))
-    use_case = place.folder / "swipes.toml"
-    use_case.write_text(SWIPES)
-    place.environment |= {"RAYSCORE_USE_CASE": str(use_case), "RAYSCORE_EVENTS_TOKEN": EVENTS_TOKEN}
-    place.publish_champion(swipes_bundle())
-    with place.running(*serve_command("graph")) as child:
-        place.wait_ready(child)
-        yield place
+PARTIES = ("monitored card", "monitored terminal")
+"""Of no other test."""
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +47,10 @@ def prometheus(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> It
 def traffic(place: Workplace) -> None:
     """Swipes of now, one of them sent again, and one of days ago; and a report that is known by now."""
     now = datetime.now(timezone.utc).isoformat()
-    row = {**swipe(time.time_ns() % 10**9, 0), "swiped_at": now}
-    for each in (row, row, swipe(7, 0)):
+    row = {**swipe(time.time_ns() % 10**9, 0, *PARTIES), "swiped_at": now}
+    for each in (row, row, swipe(107, 0, *PARTIES)):
         assert http_client.post(f"{place.url}/predict", json=each, timeout=30).status_code == 200
-    body = {"source": "reports", "events": [report(1, 0, True)]}
+    body = {"source": "reports", "events": [report(101, 0, True, PARTIES[1])]}
     token = {"authorization": f"Bearer {EVENTS_TOKEN}"}
     assert http_client.post(f"{place.url}/events", json=body, headers=token, timeout=30).status_code == 200
 

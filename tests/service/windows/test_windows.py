@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +12,9 @@ import pytest
 from data.feature_views.event_tables import EventTables
 from data.schema.scratch_name import scratch_file, scratch_name
 from tests.support.services import http_client
-from tests.support.services.application import Workplace, serve_command
+from tests.support.services.application import Workplace
 from tests.support.serving.window_app import (
     EVENTS_TOKEN,
-    SWIPES,
     bits,
     report,
     swipe,
@@ -34,33 +32,16 @@ from tune.skew.service_client import ServiceClient
 
 pytestmark = pytest.mark.ray
 
-PATIENT = {"RAYSCORE_FEATURE_TIMEOUT_MS": "3000", "RAYSCORE_REQUEST_TIMEOUT_MS": "8000"}
-"""Whole answers are asked for also where a replica starts beside them, which takes all of a small machine."""
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Workplace:
-    """A folder with a champion that has windows, and its use case."""
-    place = Workplace(tmp_path)
-    use_case = place.folder / "swipes.toml"
-    use_case.write_text(SWIPES)
-    place.environment |= {"RAYSCORE_USE_CASE": str(use_case), "RAYSCORE_EVENTS_TOKEN": EVENTS_TOKEN, **PATIENT}
-    place.publish_champion(swipes_bundle())
-    return place
-
 
 def test_ten_swipes_of_a_card_see_one_another(place: Workplace):
     """Over two gateways and links: 0 to 9 are seen, windows equal the table's bit for bit, reports count when known."""
-    place.environment["RAYSCORE_GATEWAY_MIN_REPLICAS"] = "2"
     rows = [swipe(at, 2000 + at, amount=10.01 + at / 3) for at in range(10)]
     reports = [report(1, 0, True), report(2, 1, False), report(3, 2000, True)]
     token = {"authorization": f"Bearer {EVENTS_TOKEN}"}
-    with place.running(*serve_command("graph")) as child:
-        place.wait_ready(child)
-        sent = http_client.post(f"{place.url}/events", json={"source": "reports", "events": reports}, headers=token)
-        assert sent.json()["taken"] == 3, sent.text
-        answers = [http_client.post(f"{place.url}/predict?detail=1", json=row).json() for row in rows]
-        again = http_client.post(f"{place.url}/predict?detail=1", json=rows[3]).json()
+    sent = http_client.post(f"{place.url}/events", json={"source": "reports", "events": reports}, headers=token)
+    assert sent.json()["taken"] == 3, sent.text
+    answers = [http_client.post(f"{place.url}/predict?detail=1", json=row).json() for row in rows]
+    again = http_client.post(f"{place.url}/predict?detail=1", json=rows[3]).json()
     assert [answer["features"]["card_count_1d"]["value"] for answer in answers] == list(range(10))
     assert all(answer["recorded"] and not answer["degraded"] for answer in answers)
     assert again["features"] == answers[3]["features"]
@@ -73,10 +54,10 @@ def test_ten_swipes_of_a_card_see_one_another(place: Workplace):
 
 def test_proof_in_time_outlives_a_kill_of_each_part(place: Workplace):
     """Of 2,000 rows none differs though a replica of each part is killed meanwhile; an event that is lost is named."""
-    place.environment["RAYSCORE_GATEWAY_MIN_REPLICAS"] = "2"
     swipes = timed_swipes(3000)
     reports = EventTables(None, {"reports": timed_reports(swipes)})
-    table = InTimeTable(swipes, swipes_use_case(), swipes_bundle().manifest, reports, -(2**62), 2000)
+    declared = swipes_use_case(), swipes_bundle().manifest, reports, -(2**62)
+    table, shorter = InTimeTable(swipes, *declared, 2000), InTimeTable(swipes, *declared, 500)
     answered, killed, removed = [0], list[str](), list[int]()
 
     def kill(rows: int) -> None:
@@ -90,16 +71,14 @@ def test_proof_in_time_outlives_a_kill_of_each_part(place: Workplace):
         if not removed:
             removed.append(remove_newest(scratch_file(place.settings.events_path, scratch_name("swipes"))))
 
-    with place.running(*serve_command("graph")) as child:
-        place.wait_ready(child)
-        sound = proof_of(place, table, kill)
-        faulty = proof_of(place, table, lose)
+    sound = proof_of(place, table, kill)
+    faulty = proof_of(place, shorter, lose)
     assert (sound.compared, sound.differing, sound.degraded, sound.refused) == (2000, 0, 0, 0)
     assert killed == ["FeatureFetch", "Model", "Gateway"]
     assert sound.passed and sound.figures is not None and sound.figures.by_table == sound.figures.live
     assert not faulty.passed
     pairs = zip(faulty.places, faulty.mismatches, strict=True)
-    said = [line for at, mismatch in pairs for line in MissingEvents(table).explain(at, mismatch)]
+    said = [line for at, mismatch in pairs for line in MissingEvents(shorter).explain(at, mismatch)]
     assert any(f" {removed[0]} of " in line for line in said), said
 
 

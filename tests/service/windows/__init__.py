@@ -1,0 +1,1 @@
+"""Tests of one service, whose model has windows, that they have between them."""
