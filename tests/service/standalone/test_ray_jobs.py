@@ -89,6 +89,7 @@ def submit(jobs: Workplace) -> Iterator[Submit]:
     ):
         wait_for(job_agent_is_up, "the cluster's dashboard", START_TIMEOUT_S)
         yield submit
+        jobs.kill_all()
 
 
 @pytest.mark.ray

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from ray_app.__main__ import main as ray_app
 from ray_app.environment.listeners import bind_fault
 from ray_app.environment.serve_environment import serve_environment
 from tests.support.environment.ports import free_port
@@ -53,8 +54,10 @@ def expected(place: Workplace) -> list[float]:
     rows = pq.read_table(place.folder / "card.parquet").slice(0, ROWS)
     pq.write_table(rows.select(["user_id", "transaction_id", *REQUEST_FEATURES]), place.folder / "rows.parquet")
     scored = place.folder / "scores.parquet"
-    done = place.run("ray_app", "score", str(place.folder / "rows.parquet"), str(scored))
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patched:
+        for name in place.environment.keys() - os.environ.keys():
+            patched.setenv(name, place.environment[name])
+        assert ray_app(["score", str(place.folder / "rows.parquet"), str(scored)]) == 0
     return pq.read_table(scored).column("probability").to_pylist()
 
 
@@ -100,11 +103,11 @@ def on_cluster(served: Workplace) -> Iterator[Workplace]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    # It listens long before that, and refuses whoever comes meanwhile.
+    wait_for(lambda: bool(served.processes("ray::RuntimeEnvAgent")), "the cluster's node")
     yield served
-    head.send_signal(signal.SIGTERM)
-    head.wait(60)
-    for pid in served.processes():
-        os.kill(pid, signal.SIGKILL)
+    served.kill_all()
+    head.wait()
 
 
 def refusal(place: Workplace, **given: str) -> str:

@@ -60,8 +60,15 @@ def test_two_actors_give_the_model_of_plain_xgboost(ray_cluster):
 
 @pytest.fixture(scope="module")
 def undisturbed(ray_cluster):
-    """The bytes of the model of `rows()` in memory after 20 rounds, by number of actors; fitted at first use."""
-    return cache(lambda actors: bytes(fit_distributed(SAMPLED, EncodedExamples(*rows()), 20, actors).save_raw()))
+    """The bytes of the model of `rows()` in memory after 20 rounds, by number of actors; of one: XGBoost alone."""
+
+    def fitted(actors):
+        x, y = rows()
+        if actors == 1:
+            return bytes(xgboost.train(SAMPLED, xgboost.QuantileDMatrix(x, y), 20).save_raw())
+        return bytes(fit_distributed(SAMPLED, EncodedExamples(x, y), 20, actors).save_raw())
+
+    return cache(fitted)
 
 
 def test_refused_parameter_is_told_and_everything_left_as_it_was(ray_cluster):
@@ -123,12 +130,8 @@ def on_disk(rows, folder):
 @pytest.mark.parametrize("actors", [1, 2])
 def test_shards_give_the_model_of_the_rows_in_memory(undisturbed, tmp_path, actors):
     """Read by path, shards over actors, rows and columns drawn: the same bytes, and those of XGBoost alone for one."""
-    in_memory = EncodedExamples(*rows())
-    found = bytes(fit_distributed(SAMPLED, on_disk(in_memory, tmp_path), 20, actors).save_raw())
-    assert found == undisturbed(actors)
-    if actors == 1:
-        alone = xgboost.train(SAMPLED, xgboost.QuantileDMatrix(in_memory.x, in_memory.y), 20)
-        assert found == bytes(alone.save_raw())
+    shards = on_disk(EncodedExamples(*rows()), tmp_path)
+    assert bytes(fit_distributed(SAMPLED, shards, 20, actors).save_raw()) == undisturbed(actors)
 
 
 def test_shards_that_do_not_fit_are_trained_on_from_disk(undisturbed, tmp_path, caplog):
@@ -138,11 +141,11 @@ def test_shards_that_do_not_fit_are_trained_on_from_disk(undisturbed, tmp_path, 
     assert caplog.text.count("0 MB usable: from disk (external memory)") == 2
 
 
-@pytest.mark.parametrize("usable", [0.7, 0.0])
-def test_shards_of_an_object_store_give_the_same_model(undisturbed, bucket, usable):
+@pytest.mark.parametrize(("actors", "usable"), [(2, 0.7), (1, 0.0)])
+def test_shards_of_an_object_store_give_the_same_model(undisturbed, bucket, actors, usable):
     """Fetched by each actor from S3, into memory or, where that is not enough, to its own disk: the same bytes."""
     shards = on_disk(EncodedExamples(*rows()), Path(bucket.url("shards")))
-    assert bytes(fit_distributed(SAMPLED, shards, 20, 2, usable=usable).save_raw()) == undisturbed(2)
+    assert bytes(fit_distributed(SAMPLED, shards, 20, actors, usable=usable).save_raw()) == undisturbed(actors)
 
 
 @contextmanager

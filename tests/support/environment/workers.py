@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 _SHARING = ("serving", "training", "windows", "cassandra")
 """Folders of `tests/service` whose files have a service, a cluster or a node between them."""
-_FIRST = ("serving", "training", "tests/service/", "cassandra")
+_FIRST = ("training", "serving", "windows", "tests/service/", "cassandra")
 """What takes longest begins first: a process that got it last would work alone in the end."""
 
 

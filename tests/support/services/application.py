@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,18 @@ class Workplace:
         """Pids of the living processes of this workplace whose command line holds `word`."""
         mark = f"RAYSCORE_VAR_DIR={self.var}".encode()
         return [pid for pid in by_command_line(word) if mark in read(pid, "environ")]
+
+    def kill_all(self) -> None:
+        """Kill the processes of this workplace: asked to end, a cluster takes half a minute to do so."""
+
+        def gone() -> bool:
+            left = self.processes()
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not left
+
+        wait_for(gone, "the killed processes to be gone")
 
     def shown(self, series: str) -> float:
         """The value of the first series on `/metrics` that begins so, the answering gateway's; NaN without one."""
