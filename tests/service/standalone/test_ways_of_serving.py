@@ -96,15 +96,17 @@ def on_cluster(served: Workplace) -> Iterator[Workplace]:
     served.environment |= {**serve_environment(), "RAY_ADDRESS": f"127.0.0.1:{port}"}
     command = (str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=2")
     options = ("--include-dashboard=false", "--object-store-memory=200000000", "--disable-usage-stats")
-    head = subprocess.Popen(
-        [*command, *options, f"--ray-client-server-port={free_port()}"],
-        env={**served.environment, "RAY_ADDRESS": ""},
-        cwd=served.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    # It listens long before that, and refuses whoever comes meanwhile.
-    wait_for(lambda: bool(served.processes("ray::RuntimeEnvAgent")), "the cluster's node")
+    log = served.folder / "head.log"
+    with log.open("wb") as said:
+        head = subprocess.Popen(
+            [*command, *options, f"--ray-client-server-port={free_port()}"],
+            env={**served.environment, "RAY_ADDRESS": ""},
+            cwd=served.folder,
+            stdout=said,
+            stderr=said,
+        )
+    # It listens before its node is there, and refuses whoever comes meanwhile.
+    wait_for(lambda: "Ray runtime started" in log.read_text(), "the cluster")
     yield served
     served.kill_all()
     head.wait()
