@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests of services start clusters of many processes: more workers than two cores' worth only make them time out.
-WORKERS ?= 2
+# One more than two cores: much of what tests of services do is to wait for what they have started or killed.
+WORKERS ?= 3
 # A token file that some other program left behind must not change how a local cluster behaves.
 export RAY_AUTH_MODE ?= disabled
 

@@ -13,7 +13,17 @@ from xdist.scheduler import LoadScopeScheduling
 
 _SHARING = ("serving", "training", "windows", "cassandra")
 """Folders of `tests/service` whose files have a service, a cluster or a node between them."""
-_FIRST = ("training", "serving", "windows", "tests/service/", "cassandra")
+_APART = ("test_distributed_training.py",)
+"""Files of those folders that take as long as the rest of theirs: worth a cluster of their own in another process."""
+_FIRST = (
+    "training",
+    "serving",
+    "tests/service/training/",
+    "tests/service/standalone/test_demo",
+    "windows",
+    "tests/service/",
+    "cassandra",
+)
 """What takes longest begins first: a process that got it last would work alone in the end."""
 
 
@@ -24,7 +34,8 @@ def group_of(nodeid: str) -> str:
     `tests/service/standalone`, which start all they need themselves, is a group of its own.
     """
     file = PurePath(nodeid.partition("::")[0])
-    if file.parent.parent.as_posix() == "tests/service" and file.parent.name in _SHARING:
+    shares = file.parent.parent.as_posix() == "tests/service" and file.parent.name in _SHARING
+    if shares and file.name not in _APART:
         return file.parent.name
     return "cassandra" if file.parent.name == "conformance" else file.as_posix()
 
