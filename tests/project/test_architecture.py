@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,6 +148,12 @@ def sources() -> list[Path]:
     return sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 
 
+@cache
+def parsed(file: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(file.read_text("utf-8"))
+
+
 def touches_environment(tree: ast.Module) -> bool:
     """True for a module that names os.environ or os.getenv in any way."""
     names = {"environ", "getenv", "putenv", "environb"}
@@ -176,7 +183,7 @@ def named_in_text(tree: ast.Module) -> set[str]:
 
 def test_what_is_named_in_text_is_there():
     """A class that is found by its name at run time has that name: nothing else would tell before it is too late."""
-    named = {name for file in sources() for name in named_in_text(ast.parse(file.read_text("utf-8")))}
+    named = {name for file in sources() for name in named_in_text(parsed(file))}
     modules = [name.partition(":") for name in named]
     assert [name for name, _, what in modules if not hasattr(import_module(name), what)] == []
     assert {"ray_app.control.replicas.autoscaling", "tune.registry.model_versions"} <= {name for name, _, _ in modules}
@@ -185,7 +192,7 @@ def test_what_is_named_in_text_is_there():
 def imported(file: Path) -> set[str]:
     """Every module that a file imports, and every name that it takes out of one, dotted."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -212,11 +219,7 @@ def test_tests_share_by_the_support_folder_alone():
 
 def test_environment_is_touched_where_it_must_be():
     """The environment is read for settings in one module; the few others that touch it are known, with the reason."""
-    found = {
-        file.relative_to(ROOT).as_posix()
-        for file in sources()
-        if touches_environment(ast.parse(file.read_text("utf-8")))
-    }
+    found = {file.relative_to(ROOT).as_posix() for file in sources() if touches_environment(parsed(file))}
     assert found == set(ENVIRONMENT)
 
 
@@ -224,7 +227,7 @@ def test_only_one_module_knows_the_prefix():
     """No module but the settings spells out the name of a setting's variable to read it."""
     readers = []
     for file in sources():
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, ast.Call) and "environ" in ast.unparse(node.func) and "RAYSCORE" in ast.unparse(node):
                 readers.append(file.name)
     assert readers == []
@@ -234,7 +237,7 @@ def test_only_one_module_knows_the_prefix():
 def test_package_says_what_it_is(package: str):
     """Every module of a package begins with its place in the flow."""
     for file in sorted((ROOT / package).rglob("*.py")):
-        assert ast.get_docstring(ast.parse(file.read_text("utf-8"))), file
+        assert ast.get_docstring(parsed(file)), file
 
 
 _MAP_ROW = re.compile(r"^\| `((?:data|tune|ray_app)/[^`]+)` \| (.+?) \| (.*?) ?\| (\d*) ?\|$", re.M)

@@ -86,8 +86,11 @@ def test_search_registers_a_challenger_and_promotes_it(ray_cluster, var, cards, 
 
 
 @pytest.mark.ray
-def test_interrupted_search_is_killed_and_resumed(ray_cluster, var, cards, capsys):
-    """Ctrl-C: exit code 130, the run KILLED, nothing registered; --resume goes on in the same run."""
+def test_interrupted_search_is_killed_and_keeps_its_trials(ray_cluster, var, cards):
+    """Ctrl-C: exit code 130, the run KILLED, nothing registered; the journal stays.
+
+    That --resume then goes on in the same run is shown in `tests/service/standalone/test_killed_search.py`.
+    """
     words = ["--data", str(cards), "--trials", "3000", "--concurrency", "1"]
     command = [sys.executable, "-m", "tune", *words]
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
@@ -100,12 +103,7 @@ def test_interrupted_search_is_killed_and_resumed(ray_cluster, var, cards, capsy
     (killed,) = parents(settings)
     assert killed.info.status == "KILLED"
     assert Registry(settings.tracking_uri, settings.artifact_dir).list("card_fraud") == []
-    done = len((var / "tune" / "card_fraud.jsonl").read_text().splitlines()) - 1
-    assert done > 0
-    assert tune("--data", cards, "--trials", done + 1, "--concurrency", 1, "--resume") == 0
-    assert f"resuming: {done} of {done + 1} trials are done" in capsys.readouterr().err
-    (finished,) = parents(settings)
-    assert (finished.info.run_id, finished.info.status) == (killed.info.run_id, "FINISHED")
+    assert len((var / "tune" / "card_fraud.jsonl").read_text().splitlines()) > 1
 
 
 @pytest.mark.parametrize(
