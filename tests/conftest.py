@@ -26,6 +26,9 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
 # At the 20 ms of our services every idle replica takes a twentieth of a CPU to report that nothing happened.
 os.environ.setdefault("RAY_SERVE_METRICS_EXPORT_INTERVAL_MS", "500")
+# Below a thousand log files Ray looks for new ones ten times a second, which is most of what its log monitor does.
+os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "0")
+os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "2")
 # Threads of XGBoost that have nothing to do wait for more at full speed, and take the CPU from those that have.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # The tests start hundreds of processes: each would compile our packages anew.

@@ -39,6 +39,9 @@ SERVE_ENVIRONMENT = {
     # How long a stopping gateway still answers, so that every HAProxy can drop it, which takes one second. At the
     # default of 30 each rolling update is slow.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+    # After its default of 5 s Serve kills a proxy that is not ready and starts it again, and a `serve run` that waited
+    # for it fails. Where two cores start all processes at once it takes longer than that.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     **haproxy.VARIABLES,
 }
 """Variables for a machine that can run HAProxy."""
