@@ -23,10 +23,10 @@ from benchmarks.results.figures import markdown_table, percentiles_ms, short, wr
 from data.cli.terminal import run_cli
 from data.errors import ConfigError
 from data.event_store import EventStore, OwnEvent, RowQuery, open_events
-from data.feature_views.event import Event, EventCodec, event_key
-from data.feature_views.online_windows import WindowPlan
-from data.schema.event_source import EventSource
-from data.schema.window_feature import Aggregate, WindowFeature
+from data.feature_views.events.event import Event, EventCodec, event_key
+from data.feature_views.online.online_windows import WindowPlan
+from data.schema.events.event_source import EventSource
+from data.schema.features.window_feature import Aggregate, WindowFeature
 from data.settings import Settings
 from tests.support.services.cassandra import Node
 

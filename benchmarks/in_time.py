@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, write_section
 from data.cli.terminal import progress, run_cli
-from data.feature_views.event_tables import EventTables
+from data.feature_views.events.event_tables import EventTables
 from data.settings import Settings
 from tests.support.services.application import Workplace, serve_command
 from tests.support.services.cassandra import Node

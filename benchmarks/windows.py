@@ -31,7 +31,7 @@ from data.errors import RayscoreError
 from data.feature_views.kernel.event_arrays import Events, Moments, Values
 from data.feature_views.kernel.windows import windows
 from data.feature_views.spread.plan import PARTITION_ROWS
-from data.schema.window_feature import Aggregate, WindowFeature
+from data.schema.features.window_feature import Aggregate, WindowFeature
 
 _PACKAGES = ("numpy", "duckdb", "pyarrow")
 _DAY_US = 86_400_000_000

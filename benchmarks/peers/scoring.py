@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from benchmarks.peers.given import given
 from data.online_store.row_codec import RowCodec
-from data.schema.feature import Feature, FeatureType, Scalar, Source
+from data.schema.features.feature import Feature, FeatureType, Scalar, Source
 from data.transform.encoding import Transform
 from ray_app.inference.models.onnx_model import OnnxModel
 from tune.registry.bundle import Bundle, BundleManifest

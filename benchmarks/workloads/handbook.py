@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DataError
-from data.feature_views.event_tables import EventTables
+from data.feature_views.events.event_tables import EventTables
 from data.schema.use_case import UseCase, load_use_case
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source, read_source, read_table

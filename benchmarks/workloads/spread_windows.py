@@ -17,7 +17,7 @@ import pyarrow as pa
 from benchmarks.servers import processes
 from data.distributed.ray_cluster import cluster
 from data.distributed.ray_data import each_block
-from data.feature_views.event_tables import EventFiles
+from data.feature_views.events.event_tables import EventFiles
 from data.feature_views.spread.pipeline import SpreadTableInTime
 from data.feature_views.spread.plan import SpreadPlan
 from data.schema.use_case import UseCase, parse_use_case

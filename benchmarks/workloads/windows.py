@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from benchmarks.workloads.serving import Workload
 from data.event_store import open_events
-from data.feature_views.event import Event, EventCodec, event_key
+from data.feature_views.events.event import Event, EventCodec, event_key
 from data.feature_views.point_in_time import with_windows
 from data.schema.use_case import UseCase, parse_use_case
 from data.settings import Settings

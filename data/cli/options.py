@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from data.errors import ConfigError
-from data.schema.event_paths import EventPaths
+from data.schema.events.event_paths import EventPaths
 from data.schema.use_case import UseCase, load_use_case
 from data.settings import load_settings
 

@@ -14,11 +14,11 @@ from typing import NamedTuple, Protocol
 
 from data.errors import ConfigError, StoreError
 from data.event_store.tile_work import TileWork
-from data.feature_views.event import Event, OwnEvent
-from data.feature_views.online_windows import Slice
-from data.feature_views.stored_events import StoredEvents
-from data.feature_views.tiles import Tile
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, OwnEvent
+from data.feature_views.online.online_windows import Slice
+from data.feature_views.online.stored_events import StoredEvents
+from data.feature_views.online.tiles import Tile
+from data.schema.events.event_source import EventSource
 from data.schema.scratch_name import is_scratch, scratch_file
 from data.settings import Settings
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from data.event_store import EventOutcome
 from data.event_store.event_table import EventTable
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 
 _HELD_S, _FREE_S = 0.008, 0.0015
 _FEWEST, _MOST = 1_000, 20_000

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from data.event_store import EventOutcome
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 
 LATE_US = 60 * 1_000_000
 """An event that is stored longer than this after it was known is late.

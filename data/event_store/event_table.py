@@ -18,8 +18,8 @@ import msgpack
 from data.errors import DamagedRow
 from data.event_store import EventOutcome
 from data.event_store.tile_table import Place, Span, TileTable
-from data.feature_views.event import Event
-from data.feature_views.stored_events import NO_EVENTS, EventPacker, StoredEvents
+from data.feature_views.events.event import Event
+from data.feature_views.online.stored_events import NO_EVENTS, EventPacker, StoredEvents
 
 _SLICE = """FROM entity_events
 WHERE source = ? AND entity = ? AND entity_key = ? AND time_us > ? AND time_us <= ?"""

@@ -26,10 +26,10 @@ from data.event_store.tile_rules import TileJob, TileRules
 from data.event_store.tile_table import Place
 from data.event_store.tile_work import TileWork
 from data.event_store.tiled_slice import TiledSlice, read_slice, tile_job
-from data.feature_views.event import Event, EventCodec
-from data.feature_views.online_windows import Slice
-from data.feature_views.stored_events import NO_EVENTS
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, EventCodec
+from data.feature_views.online.online_windows import Slice
+from data.feature_views.online.stored_events import NO_EVENTS
+from data.schema.events.event_source import EventSource
 from data.schema.scratch_name import require_scratch
 
 _SPIN_S = 0.0005
@@ -47,8 +47,8 @@ class SqliteEvents:
     the write lock it waits on the loop's clock, so that other work goes on. A file that is deleted or replaced while
     open (with its -wal and -shm files: they belong to it) is noticed within a second.
 
-    An entity with very many events in a slice gets tiles (`data.feature_views.tiles`): a thread makes them after a read
-    that found too many events, and later reads take them in place of events.
+    An entity with very many events in a slice gets tiles (`data.feature_views.online.tiles`): a thread makes them
+    after a read that found too many events, and later reads take them in place of events.
 
     Args:
         path: the database file.

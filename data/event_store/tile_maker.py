@@ -18,7 +18,7 @@ from data.event_store.tile_rules import TileJob, TileRules
 from data.event_store.tile_spans import NEVER_US, FoldedTile, Span, gaps, merged_us, tile_groups
 from data.event_store.tile_table import Place, TileTable
 from data.event_store.tile_work import TileWork
-from data.feature_views.tiles import TilePlan
+from data.feature_views.online.tiles import TilePlan
 
 
 class TileMaker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, NamedTuple, TypeVar
 
 from data.event_store.tile_spans import Span
-from data.feature_views.tiles import TilePlan
+from data.feature_views.online.tiles import TilePlan
 
 LEVELS = 3
 

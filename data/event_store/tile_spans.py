@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from data.feature_views.tiles import Tile, TilePlan
+from data.feature_views.online.tiles import Tile, TilePlan
 
 NEVER_US = -(2**63)
 """When an event became known of a tile that has none."""

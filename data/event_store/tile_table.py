@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from data.event_store.tile_rules import LEVELS
 from data.event_store.tile_spans import FoldedTile, Span, gaps
-from data.feature_views.tiles import Tile
+from data.feature_views.online.tiles import Tile
 
 CREATE = (
     # A number is never given out again: whoever holds one of a line that was dropped finds no tiles, not another's.

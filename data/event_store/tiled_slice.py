@@ -16,9 +16,9 @@ from data.event_store.event_table import EventTable
 from data.event_store.tile_rules import TileJob
 from data.event_store.tile_spans import Span, divided, joined
 from data.event_store.tile_table import Place
-from data.feature_views.online_windows import Slice
-from data.feature_views.stored_events import StoredEvents
-from data.feature_views.tiles import Tile
+from data.feature_views.online.online_windows import Slice
+from data.feature_views.online.stored_events import StoredEvents
+from data.feature_views.online.tiles import Tile
 
 
 class TiledSlice(NamedTuple):

@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.feature_views.batch_view import with_batch_view
+from data.feature_views.events.table_events import EventColumns, table_events
+from data.feature_views.events.table_mark import with_mark
 from data.feature_views.kernel.windows import windows
-from data.feature_views.table_events import EventColumns, table_events
-from data.feature_views.table_mark import with_mark
-from data.schema.expression import Expression
-from data.schema.feature import Feature, FeatureType
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.expression import Expression
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.window_feature import WindowFeature
 from data.schema.use_case import UseCase
-from data.schema.window_feature import WindowFeature
 from data.transform.derived_time import derive
 from data.transform.encoding import as_floats
 from data.transform.expression_column import expression_column

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from data.errors import ConfigError
-from data.feature_views.event_columns import Span
-from data.feature_views.event_parser import FUTURE_US
-from data.schema.event_source import EventSource
+from data.feature_views.events.event_columns import Span
+from data.feature_views.events.event_parser import FUTURE_US
+from data.schema.events.event_source import EventSource
 from data.schema.use_case import UseCase
 
 EVER_US = 2**62

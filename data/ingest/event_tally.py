@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from data.event_store import EventOutcome
-from data.feature_views.event import Event, shown_key
+from data.feature_views.events.event import Event, shown_key
 from data.online_store.left_out import LeftOutRows
 
 _NAMED = 3

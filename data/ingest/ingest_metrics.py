@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 from data.errors import ConfigError
 from data.event_store import EventOutcome
 from data.event_store.event_stats import EventStats
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 
 
 class IngestMetrics:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import orjson
 
 from data.errors import InvalidRow
-from data.feature_views.event import Event
-from data.feature_views.event_parser import EventParser
+from data.feature_views.events.event import Event
+from data.feature_views.events.event_parser import EventParser
 from data.ingest.event_input import EventInput
 from data.transform.entity_key import LONGEST
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.event_store import EventStore
-from data.feature_views.event_columns import RowsRead, rows_as_events
+from data.feature_views.events.event_columns import RowsRead, rows_as_events
 from data.ingest.event_input import EventInput
 from data.ingest.event_tally import EventTally
 from data.online_store.left_out import LeftOutRows

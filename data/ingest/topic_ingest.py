@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from data.errors import StoreUnavailable
 from data.event_store import EventStore
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from data.ingest.dead_letters import DeadLetter, DeadLetterFile
 from data.ingest.event_tally import EventTally
 from data.ingest.ingest_metrics import IngestMetrics

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DamagedRow, DataError
-from data.schema.feature import Feature, FeatureType, Scalar
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType, Scalar
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.encoding import as_floats, as_strings, named_column
 from data.transform.missing import is_missing, missing_as_null
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import DataError
-from data.schema.value_source import ValueSource
+from data.schema.features.value_source import ValueSource
 
 STREAM = ".arrows"
 PARQUET = ".parquet"

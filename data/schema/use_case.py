@@ -17,14 +17,14 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from data.errors import ConfigError, faults
 from data.schema.batch_schedule import BatchSchedule
 from data.schema.duration import parse_duration
-from data.schema.event_source import EventSource
-from data.schema.feature import Feature, FeatureType
-from data.schema.feature_schema import FeatureSchema
-from data.schema.feature_views import check_expressions, window_features
+from data.schema.events.event_source import EventSource
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.feature_views import check_expressions, window_features
+from data.schema.features.window_feature import WindowFeature
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, PolicyTable, Slice
 from data.schema.search import Range, Search
 from data.schema.toml_mistake import explain
-from data.schema.window_feature import WindowFeature
 
 if sys.version_info >= (3, 11):
     import tomllib

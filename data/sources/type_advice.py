@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from data.schema.feature import FeatureType
+from data.schema.features.feature import FeatureType
 
 _LEAVE_OUT = "or take the feature out of the use case"
 _YES = ("1", "true", "t", "yes", "y", "positive", "pos", "fraud", "bad", "default", "churn", "churned")

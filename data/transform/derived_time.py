@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
-from data.schema.feature import Derivation, Feature, FeatureType
+from data.schema.features.feature import Derivation, Feature, FeatureType
 from data.transform.event_time import DAY_US, NO_TIME
 from data.transform.missing import is_blank
 from data.transform.table_columns import named_column

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DataError, InvalidRow, SchemaMismatch
-from data.schema.feature import Feature, FeatureType, Scalar
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType, Scalar
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.derived_time import with_derived
 from data.transform.missing import is_missing, is_text, missing_mask
 from data.transform.table_columns import named_column

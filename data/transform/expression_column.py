@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data.schema.expression import Expression
+from data.schema.features.expression import Expression
 
 
 def expression_column(expression: Expression, values: Mapping[str, np.ndarray]) -> np.ndarray:

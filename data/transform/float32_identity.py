@@ -13,7 +13,7 @@ from functools import reduce
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.transform.encoding import FLOAT32_MAX, as_floats, named_column
 from data.transform.hashing import GOLDEN, splitmix64
 

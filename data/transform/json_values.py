@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from data.schema.feature import Feature, FeatureType, Scalar
+from data.schema.features.feature import Feature, FeatureType, Scalar
 from data.schema.use_case import Entity
 from data.transform.encoding import as_floats, as_strings
 from data.transform.entity_key import entity_keys

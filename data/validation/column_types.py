@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.schema.use_case import UseCase
 from data.sources.parquet import ParquetSource, read_table
 from data.sources.type_advice import event_time_remedy, feature_remedy, key_remedy, label_remedy, label_type_remedy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.validation.model_coverage import ABOVE, BELOW, UNKNOWN, ModelCoverage
 from data.validation.validation import Validation
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from data.feature_views.event_entities import entity_key_column
-from data.feature_views.table_events import EventColumns, table_events
-from data.schema.event_source import EventSource, EventValue
+from data.feature_views.events.event_entities import entity_key_column
+from data.feature_views.events.table_events import EventColumns, table_events
+from data.schema.events.event_source import EventSource, EventValue
 from data.schema.use_case import Entity
 from data.transform.encoding import as_floats
 from data.transform.entity_key import entity_keys

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from data.feature_views.event_tables import EventFiles, history_columns
-from data.schema.event_source import EventSource
+from data.feature_views.events.event_tables import EventFiles, history_columns
+from data.schema.events.event_source import EventSource
 from data.schema.use_case import UseCase
 from data.sources.parquet import ParquetSource
 from data.sources.type_advice import event_time_remedy, key_remedy

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.schema.feature import Feature, FeatureType
-from data.schema.training_profile import FeatureProfile, TrainingProfile
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.training_profile import FeatureProfile, TrainingProfile
 from data.schema.use_case import UseCase
 from data.transform.derived_time import derive
 from data.transform.encoding import FeatureEncoder, as_strings

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.schema.use_case import Entity, UseCase
 from data.transform.derived_time import derive
 from data.transform.encoding import FLOAT32_MAX, as_floats, as_strings

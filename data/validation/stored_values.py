@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.feature_views.batch_view import with_batch_view
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.schema.use_case import UseCase
 from data.transform.encoding import as_floats, as_strings
 from data.transform.missing import missing_mask

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from data.distributed.pieces import each_block_here
 from data.errors import DataError
-from data.schema.event_paths import NOTHING_BESIDE, EventPaths
+from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
 from data.settings import Settings
 from data.sources.parquet import ParquetSource
 from data.sources.partial_output import write_part

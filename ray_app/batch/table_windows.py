@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from data.cli.terminal import note
 from data.errors import ConfigError, DataError
-from data.feature_views.event_tables import EventFiles, open_events, read_events
+from data.feature_views.events.event_tables import EventFiles, open_events, read_events
+from data.feature_views.events.table_mark import marked
 from data.feature_views.point_in_time import with_windows
-from data.feature_views.table_mark import marked
-from data.schema.event_paths import EventPaths
+from data.schema.events.event_paths import EventPaths
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.filesystems import named

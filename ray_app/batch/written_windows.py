@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from data.cli.terminal import progress
 from data.distributed.pieces import Runner, parquet_pieces
-from data.feature_views.event_tables import EventFiles
+from data.feature_views.events.event_tables import EventFiles
 from data.feature_views.spread.plan import SpreadPlan
 from data.feature_views.spread.written_table import write_spread
 from data.schema.use_case import UseCase

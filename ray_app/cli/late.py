@@ -16,7 +16,7 @@ from rich.table import Table
 from data.cli.options import add_use_case, positive
 from data.cli.terminal import counted, err, note, progress, say, say_json, show_table
 from data.event_store import events_max_age_us, open_events
-from data.feature_views.event import shown_key
+from data.feature_views.events.event import shown_key
 from data.prediction_log.file_summary import FileSummary, read_each, summaries
 from data.prediction_log.files import LogFile
 from data.schema.use_case import load_use_case

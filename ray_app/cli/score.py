@@ -14,7 +14,7 @@ from data.cli.terminal import note, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import Placement, runner
 from data.errors import ConfigError, DataError
-from data.feature_views.event_tables import left_out_lines
+from data.feature_views.events.event_tables import left_out_lines
 from data.settings import Settings, load_settings
 from data.sources.filesystems import absolute, named, remove_file, url
 from data.sources.locked_folder import scratch_folder

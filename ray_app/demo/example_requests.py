@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.cli.terminal import err
-from data.schema.feature import Source
+from data.schema.features.feature import Source
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 

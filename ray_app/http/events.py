@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from data.errors import InvalidRow
 from data.event_store import EventOutcome
-from data.feature_views.event import Event, event_key
-from data.feature_views.event_parser import EventParser
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, event_key
+from data.feature_views.events.event_parser import EventParser
+from data.schema.events.event_source import EventSource
 from data.transform.encoding import json_type
 from ray_app.http import request_options
 from ray_app.http.bearer_token import BearerToken

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from data.errors import DamagedRow, DeadlineExceeded
 from data.online_store.row_codec import OnlineRow
-from data.schema.feature import FeatureType
+from data.schema.features.feature import FeatureType
 from data.transform.encoding import Transform, as_floats, named_column
 from data.transform.entity_key import entity_keys
 from ray_app.inference.features.computed_features import ComputedFeatures

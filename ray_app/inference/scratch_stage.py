@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, RowQuery
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from ray_app.inference.stages import FeatureStage, FetchedRows, WindowStage
 
 

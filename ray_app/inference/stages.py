@@ -13,7 +13,7 @@ import numpy as np
 
 from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, RowQuery
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from ray_app.prediction import RowWindows
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.feature_views.event import shown_key
+from data.feature_views.events.event import shown_key
 from data.sources.atomic_output import atomic_file
 from ray_app.late_events.version_replay import LateDecision
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from data.feature_views.event import shown_key
-from data.feature_views.explaining_events import SeenWindows
-from data.feature_views.online_windows import Slice, WindowPlan
-from data.feature_views.stored_events import StoredEvent
-from data.schema.window_feature import WindowFeature
+from data.feature_views.events.event import shown_key
+from data.feature_views.online.explaining_events import SeenWindows
+from data.feature_views.online.online_windows import Slice, WindowPlan
+from data.feature_views.online.stored_events import StoredEvent
+from data.schema.features.window_feature import WindowFeature
 from ray_app.late_events.version_replay import LateDecision, same_value
 
 _Keys = tuple[int | str, ...]

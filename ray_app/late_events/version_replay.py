@@ -11,10 +11,10 @@ import numpy as np
 
 from data.errors import DamagedRow
 from data.event_store import EventStore, RowEvents, RowQuery
-from data.feature_views.event import shown_key
-from data.feature_views.online_windows import WindowValue
-from data.feature_views.stored_events import StoredEvent
-from data.schema.window_feature import WindowFeature
+from data.feature_views.events.event import shown_key
+from data.feature_views.online.online_windows import WindowValue
+from data.feature_views.online.stored_events import StoredEvent
+from data.schema.features.window_feature import WindowFeature
 from data.transform.encoding import Transform
 from ray_app.inference.features.computed_features import ComputedFeatures
 from ray_app.inference.features.event_windows import window_plan

@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 
 from data.errors import ConfigError, DataError
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.schema.use_case import Entity
 from data.sources.parquet import iter_batches, open_source
 from data.transform.event_time import is_time

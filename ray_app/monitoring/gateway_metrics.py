@@ -11,7 +11,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
 from data.event_store import EventOutcome
-from data.schema.value_source import ValueSource
+from data.schema.features.value_source import ValueSource
 from ray_app.monitoring.histogram import SECONDS, Histograms
 from ray_app.prediction import Prediction
 

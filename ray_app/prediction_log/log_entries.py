@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 
 from data.prediction_log.files import log_schema
-from data.schema.value_source import ValueSource
+from data.schema.features.value_source import ValueSource
 from ray_app.prediction_log.retention import Retention
 
 _SENT, _STORED, _DEFAULT = ValueSource.REQUEST.letter, ValueSource.ONLINE.letter, ValueSource.DEFAULT.letter

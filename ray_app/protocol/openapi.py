@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from data.schema.feature import Feature, FeatureType, Scalar, Source
+from data.schema.features.feature import Feature, FeatureType, Scalar, Source
 from data.transform.time_values import EXPECTED
 from ray_app.protocol.openapi_events import events_operation, example_fields, recorded, window_properties
 from ray_app.protocol.window_fields import WindowFields

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from data.schema.event_source import EventSource
+from data.schema.events.event_source import EventSource
 from data.transform.time_values import EXPECTED
 from ray_app.protocol.window_fields import own_sources, slice_entities
 from tune.registry.bundle import BundleManifest

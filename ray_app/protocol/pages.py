@@ -8,7 +8,7 @@ import json
 from importlib import resources
 from typing import NamedTuple
 
-from data.schema.feature import Feature
+from data.schema.features.feature import Feature
 from ray_app.protocol import responses
 from ray_app.protocol.openapi import example, openapi
 from tune.registry.bundle import BundleManifest

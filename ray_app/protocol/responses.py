@@ -20,8 +20,8 @@ from data.errors import (
     StoreUnavailable,
     VersionUnavailable,
 )
-from data.schema.feature import Feature, FeatureType
-from data.schema.value_source import ValueSource
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.value_source import ValueSource
 from data.transform.derived_time import derive_sent
 from data.transform.encoding import Transform
 from ray_app.prediction import Prediction

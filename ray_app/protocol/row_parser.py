@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.errors import InvalidRow, RayscoreError
-from data.feature_views.event_parser import integer_key, parse_time, text_key
-from data.schema.feature import Feature, Source
+from data.feature_views.events.event_parser import integer_key, parse_time, text_key
+from data.schema.features.feature import Feature, Source
 from data.transform.derived_time import derive_value
 from data.transform.encoding import Transform, json_type
 from data.transform.missing import is_blank

@@ -9,10 +9,10 @@ from typing import Any
 
 from data.errors import InvalidRow
 from data.event_store import OwnEvent, RowQuery
-from data.feature_views.event import event_key
-from data.feature_views.event_parser import EventParser, entity_key, parse_key, parse_moment
-from data.feature_views.online_windows import WindowPlan
-from data.schema.event_source import EventEntity, EventSource
+from data.feature_views.events.event import event_key
+from data.feature_views.events.event_parser import EventParser, entity_key, parse_key, parse_moment
+from data.feature_views.online.online_windows import WindowPlan
+from data.schema.events.event_source import EventEntity, EventSource
 from data.transform.missing import is_blank
 from tune.registry.bundle import BundleManifest
 

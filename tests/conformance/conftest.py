@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.event_store import EventStore, open_events
-from data.schema.event_source import EventSource
+from data.schema.events.event_source import EventSource
 from data.settings import Settings
 from tests.support.services.event_stores import CARDS, HOUR, Open
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.event_store import EventOutcome, EventStore, RowQuery
-from data.feature_views.event import Event, EventCodec, event_key
-from data.feature_views.online_windows import WindowPlan
-from data.schema.window_feature import Aggregate, WindowFeature
+from data.feature_views.events.event import Event, EventCodec, event_key
+from data.feature_views.online.online_windows import WindowPlan
+from data.schema.features.window_feature import Aggregate, WindowFeature
 from tests.support.services.event_stores import CARDS, HOUR, NOW, REPORTS, Open, fetch, report, seen, stored, swipe
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from data.errors import ConfigError, StoreError, StoreUnavailable
 from data.event_store import EventOutcome, open_events
-from data.feature_views.event import Event, event_key
-from data.feature_views.online_windows import Slice
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, event_key
+from data.feature_views.online.online_windows import Slice
+from data.schema.events.event_source import EventSource
 from data.schema.scratch_name import scratch_name
 from data.settings import Settings
 from tests.support.services.event_stores import (

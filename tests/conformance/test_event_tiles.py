@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from data.event_store import EventStore, RowQuery, open_events
-from data.feature_views.event import Event, EventCodec, event_key
-from data.feature_views.online_windows import WindowPlan, WindowValue
-from data.schema.event_source import EventSource
-from data.schema.window_feature import Aggregate, WindowFeature
+from data.feature_views.events.event import Event, EventCodec, event_key
+from data.feature_views.online.online_windows import WindowPlan, WindowValue
+from data.schema.events.event_source import EventSource
+from data.schema.features.window_feature import Aggregate, WindowFeature
 from data.settings import Settings
 from tests.support.environment.waiting import wait_for
 

@@ -9,16 +9,16 @@ import sys
 import uuid
 from pathlib import Path
 
-from data.feature_views.event import Event, event_key
+from data.feature_views.events.event import Event, event_key
 from data.settings import Settings
 from tests.support.services.event_stores import CARD, CARDS, NOW, SHOP, Open, fetch, row, seen, stored
 
 SWIPER = """
 import asyncio, json, sys
 from data.event_store import OwnEvent, RowQuery, open_events
-from data.feature_views.event import Event, event_key
-from data.feature_views.online_windows import Slice
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, event_key
+from data.feature_views.online.online_windows import Slice
+from data.schema.events.event_source import EventSource
 from data.schema.scratch_name import scratch_name
 from data.settings import Settings
 
@@ -86,8 +86,8 @@ def test_fifty_at_once_from_two_processes(open_: Open, store_settings: Settings,
 APPENDER = """
 import json, sys
 from data.event_store import open_events
-from data.feature_views.event import Event, event_key
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, event_key
+from data.schema.events.event_source import EventSource
 from data.schema.scratch_name import scratch_name
 from data.settings import Settings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data.event_store import EventOutcome, OwnEvent
-from data.feature_views.event import event_key
+from data.feature_views.events.event import event_key
 from tests.support.services.event_stores import NOW, Open, fetch, row, seen, swipe, swiped
 
 

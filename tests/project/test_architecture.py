@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("data", "tune", "ray_app")
 HEAVY = ("ray", "pandas", "xgboost", "mlflow", "sklearn", "matplotlib", "onnx", "onnxmltools", "cassandra", "httpx")
 LEAVES = (
-    "data.schema.feature_schema",
+    "data.schema.features.feature_schema",
     "data.transform.encoding",
     "data.online_store.row_codec",
     "data.schema.use_case",

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from data import __main__ as data
 from data.schema.batch_schedule import BatchSchedule
-from data.schema.event_source import EventSource
-from data.schema.feature import Feature, FeatureType, Source
+from data.schema.events.event_source import EventSource
+from data.schema.features.feature import Feature, FeatureType, Source
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
 from data.schema.search import Metric, Range, Search
 from data.schema.use_case import Entity, Split, UseCase, parse_use_case

@@ -11,8 +11,8 @@ import pyarrow as pa
 from data.cli.options import events_of
 from data.cli.terminal import note, note_all, progress
 from data.errors import ConfigError, DataError
-from data.feature_views.event_tables import EventTables, left_out_lines, open_events, read_events, said_of
-from data.feature_views.table_mark import holds_stored
+from data.feature_views.events.event_tables import EventTables, left_out_lines, open_events, read_events, said_of
+from data.feature_views.events.table_mark import holds_stored
 from data.schema.use_case import UseCase
 from data.settings import Settings, load_settings
 from data.sources.filesystems import absolute, named

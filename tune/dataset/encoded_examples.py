@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
-from data.schema.feature import Feature
-from data.schema.feature_schema import FeatureSchema
-from data.schema.training_profile import TrainingProfile
+from data.schema.features.feature import Feature
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.training_profile import TrainingProfile
 from data.schema.use_case import UseCase
 from data.sources.filesystems import named
 from data.transform.encoding import Transform, as_strings, named_column

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from data.cli.terminal import note, note_all
 from data.errors import DataError
-from data.feature_views.event_tables import (
+from data.feature_views.events.event_tables import (
     EventFiles,
     left_out_lines,
     open_events,
     read_events,
     said_of,
 )
-from data.feature_views.table_mark import holds_stored, marked
-from data.schema.event_paths import NOTHING_BESIDE, EventPaths
+from data.feature_views.events.table_mark import holds_stored, marked
+from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.filesystems import absolute, child, named, url

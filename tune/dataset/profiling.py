@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature import Feature, FeatureType
-from data.schema.feature_schema import FeatureSchema
-from data.schema.training_profile import FeatureProfile, TrainingProfile
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.training_profile import FeatureProfile, TrainingProfile
 from data.transform.encoding import FeatureEncoder, named_column
 
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import each_block
-from data.schema.feature_schema import FeatureSchema
-from data.schema.training_profile import TrainingProfile, merge_profiles
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.training_profile import TrainingProfile, merge_profiles
 from data.schema.use_case import UseCase
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import origin_of, without_origin

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from data.feature_views.batch_view import with_batch_view
-from data.feature_views.event_tables import EventTables
+from data.feature_views.events.event_tables import EventTables
 from data.feature_views.point_in_time import with_expressions, with_windows
 from data.schema.use_case import UseCase
 

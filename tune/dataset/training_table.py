@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
-from data.feature_views.event_tables import EventTables
+from data.feature_views.events.event_tables import EventTables
 from data.feature_views.point_in_time import with_expressions
 from data.schema.use_case import UseCase
 from data.sources.filesystems import named

@@ -10,7 +10,7 @@ from pathlib import Path
 from data.cli.terminal import note_all, progress
 from data.distributed.ray_data import runner
 from data.errors import DataError
-from data.feature_views.event_tables import EventFiles, left_out_lines
+from data.feature_views.events.event_tables import EventFiles, left_out_lines
 from data.feature_views.spread.plan import SpreadPlan
 from data.feature_views.spread.written_table import read_pieces, write_spread
 from data.schema.use_case import UseCase

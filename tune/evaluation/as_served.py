@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from data.schema.duration import format_duration
-from data.schema.event_source import EventSource
+from data.schema.events.event_source import EventSource
+from data.schema.features.window_feature import WindowFeature
 from data.schema.use_case import UseCase
-from data.schema.window_feature import WindowFeature
 from tune.dataset.training_table import TrainingTable
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.markdown_table import markdown_table

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from data.schema.feature import FeatureType
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import FeatureType
+from data.schema.features.feature_schema import FeatureSchema
 from data.schema.model_policy import Decision
 from data.schema.search import Metric
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.schema.use_case import UseCase
 from data.transform.encoding import as_floats, as_strings, named_column
 from data.transform.event_time import NO_TIME, event_us

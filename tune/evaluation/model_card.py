@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature import Feature
+from data.schema.features.feature import Feature
 from data.schema.model_policy import Calibration
 from data.schema.use_case import UseCase
 from data.sources.filesystems import base_name

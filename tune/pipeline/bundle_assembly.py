@@ -10,9 +10,9 @@ from importlib.metadata import version
 import pyarrow as pa
 import xgboost
 
-from data.schema.feature import Scalar
-from data.schema.feature_schema import FeatureSchema
-from data.schema.training_profile import TrainingProfile
+from data.schema.features.feature import Scalar
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.training_profile import TrainingProfile
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
 from tune.pipeline.made_up_rows import common_words, example_times, example_values, probe_rows, typical_values

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature import Feature, FeatureType, Scalar
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType, Scalar
+from data.schema.features.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
 from data.transform.encoding import as_floats, named_column
 from data.transform.time_values import times_us

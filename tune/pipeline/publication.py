@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import xgboost
 
-from data.schema.feature import Feature
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature
+from data.schema.features.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.atomic_output import write_table

@@ -30,14 +30,14 @@ from pydantic import (
 )
 
 from data.errors import BundleError, faults
-from data.schema.event_source import EventSource
-from data.schema.feature import Feature, Scalar
-from data.schema.feature_schema import FeatureSchema
-from data.schema.feature_views import window_features
+from data.schema.events.event_source import EventSource
+from data.schema.features.feature import Feature, Scalar
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.feature_views import window_features
+from data.schema.features.training_profile import TrainingProfile
+from data.schema.features.window_feature import WindowFeature
 from data.schema.model_policy import Calibration
-from data.schema.training_profile import TrainingProfile
 from data.schema.use_case import Entity
-from data.schema.window_feature import WindowFeature
 from tune.registry.contract_clauses import feature_clause, source_clause, window_clause
 
 FORMAT = 1

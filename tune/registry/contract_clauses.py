@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from data.schema.event_source import EventSource
-from data.schema.feature import Feature
-from data.schema.window_feature import WindowFeature
+from data.schema.events.event_source import EventSource
+from data.schema.features.feature import Feature
+from data.schema.features.window_feature import WindowFeature
 
 
 def window_clause(window: WindowFeature) -> str:

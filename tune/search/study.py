@@ -12,7 +12,7 @@ from typing import NamedTuple
 from data.cli.terminal import note
 from data.distributed.ray_cluster import free_cpus
 from data.errors import RegistryUnavailable
-from data.schema.event_paths import NOTHING_BESIDE, EventPaths
+from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from tune.dataset.encoded_examples import PreparedDataset

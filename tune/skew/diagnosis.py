@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.schema.feature import FeatureType
-from data.schema.feature_schema import FeatureSchema
-from data.schema.value_source import ValueSource
+from data.schema.features.feature import FeatureType
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.value_source import ValueSource
 from data.transform.encoding import Transform
 from tune.registry.bundle import Bundle
 from tune.skew.row_comparison import ALONE, ANOTHER_VALUE, SCORE_TOLERANCE, FieldDifference, RowMismatch

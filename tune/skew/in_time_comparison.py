@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.schema.feature import Scalar
-from data.schema.value_source import ValueSource
+from data.schema.features.feature import Scalar
+from data.schema.features.value_source import ValueSource
 from data.transform.encoding import FeatureEncoder, Transform
 from tune.metrics.figures import metrics
 from tune.registry.bundle import Bundle

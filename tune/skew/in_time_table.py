@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from data.errors import ConfigError, DataError
 from data.feature_views.batch_view import as_of
-from data.feature_views.event import event_key
-from data.feature_views.event_columns import EventColumns, Span, rows_as_events
-from data.feature_views.event_entities import entity_key_column
-from data.feature_views.event_tables import EventTables
-from data.schema.event_source import EventEntity, EventValue
-from data.schema.feature import Feature, FeatureType, Scalar, Source
+from data.feature_views.events.event import event_key
+from data.feature_views.events.event_columns import EventColumns, Span, rows_as_events
+from data.feature_views.events.event_entities import entity_key_column
+from data.feature_views.events.event_tables import EventTables
+from data.schema.events.event_source import EventEntity, EventValue
+from data.schema.features.feature import Feature, FeatureType, Scalar, Source
 from data.schema.use_case import Entity, UseCase
 from data.transform.derived_time import with_derived
 from data.transform.encoding import Transform, as_floats

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.prediction_log.files import LogFile, log_files, read_file, sources
-from data.schema.feature import FeatureType
-from data.schema.feature_schema import FeatureSchema
-from data.schema.value_source import ValueSource
+from data.schema.features.feature import FeatureType
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.value_source import ValueSource
 from data.transform.derived_time import derive_sent
 from data.transform.encoding import Transform
 from data.transform.missing import is_blank, is_missing

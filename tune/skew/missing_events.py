@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.feature_views.event import event_key, shown_key
-from data.feature_views.event_columns import EventColumns
-from data.feature_views.explaining_events import SeenWindows
-from data.feature_views.stored_events import StoredEvent
-from data.schema.event_source import EventEntity
-from data.schema.feature import Scalar
-from data.schema.window_feature import WindowFeature
+from data.feature_views.events.event import event_key, shown_key
+from data.feature_views.events.event_columns import EventColumns
+from data.feature_views.online.explaining_events import SeenWindows
+from data.feature_views.online.stored_events import StoredEvent
+from data.schema.events.event_source import EventEntity
+from data.schema.features.feature import Scalar
+from data.schema.features.window_feature import WindowFeature
 from data.transform.event_time import iso_time
 from data.transform.table_columns import named_column
 from tune.skew.in_time_table import InTimeTable

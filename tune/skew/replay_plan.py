@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data.feature_views.event_columns import EventColumns
-from data.schema.event_source import EventSource
+from data.feature_views.events.event_columns import EventColumns
+from data.schema.events.event_source import EventSource
 from tune.skew.in_time_table import InTimeTable
 
 _SHARE = 0.05

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature import Scalar, Source
+from data.schema.features.feature import Scalar, Source
 from data.transform.encoding import Transform, named_column
 from data.transform.json_values import json_keys, json_values
 from data.transform.time_values import json_times

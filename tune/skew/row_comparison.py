@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from data.errors import ConfigError
-from data.schema.feature import Scalar
-from data.schema.feature_schema import FeatureSchema
-from data.schema.value_source import ValueSource
+from data.schema.features.feature import Scalar
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.value_source import ValueSource
 from data.transform.derived_time import derive_sent
 from data.transform.encoding import FeatureEncoder, Transform
 from tune.registry.bundle import Bundle

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from data.errors import StoreError
 from data.event_store import EventStore, open_events
-from data.feature_views.event_columns import EventColumns
+from data.feature_views.events.event_columns import EventColumns
 from data.online_store import OnlineStore, StoredRow, open_store
 from data.online_store.materialization import pack_table
 from data.schema.scratch_name import scratch_name

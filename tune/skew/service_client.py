@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from data.errors import ConfigError, ServiceError, ServiceUnreachable
-from data.schema.feature import Scalar
+from data.schema.features.feature import Scalar
 
 _TIMEOUT_S = 10.0
 _MORE_TRIES = 5

@@ -13,11 +13,11 @@ from data.cli.options import add_events, add_use_case, events_of, use_case_of
 from data.cli.terminal import counted, err, note_all, progress, say
 from data.distributed.ray_data import runner
 from data.errors import ConfigError, DataError
-from data.feature_views.event_tables import EventFiles, event_columns, history_columns, open_events, read_events
+from data.feature_views.events.event_tables import EventFiles, event_columns, history_columns, open_events, read_events
+from data.feature_views.events.table_mark import holds_stored, marked
 from data.feature_views.point_in_time import point_in_time
 from data.feature_views.spread.plan import SpreadPlan
 from data.feature_views.spread.written_table import WrittenTable, missing_values, read_pieces, write_spread
-from data.feature_views.table_mark import holds_stored, marked
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
 from data.sources.filesystems import absolute, named, url

@@ -16,8 +16,15 @@ from data.cli.options import add_events, add_source, events_of, use_case_of
 from data.cli.terminal import EXIT_REFUSED, note, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
 from data.distributed.ray_data import runner
-from data.feature_views.event_tables import EventFiles, EventTables, open_events, read_events, said_of, sources_beside
-from data.feature_views.table_mark import holds_stored, marked
+from data.feature_views.events.event_tables import (
+    EventFiles,
+    EventTables,
+    open_events,
+    read_events,
+    said_of,
+    sources_beside,
+)
+from data.feature_views.events.table_mark import holds_stored, marked
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import atomic_file, write_table
 from data.sources.filesystems import absolute, named

@@ -18,11 +18,11 @@ from cassandra.query import BatchStatement, BatchType
 
 from data.event_store.cassandra.late_marks import EntityPlace
 from data.event_store.tile_spans import Span
-from data.feature_views.event import Event
-from data.feature_views.online_windows import fold_by_key
-from data.feature_views.stored_events import StoredEvent, StoredEvents
+from data.feature_views.events.event import Event
+from data.feature_views.online.online_windows import fold_by_key
+from data.feature_views.online.stored_events import StoredEvent, StoredEvents
 from data.online_store.cassandra.writes import longest_ttl
-from data.schema.event_source import EventSource
+from data.schema.events.event_source import EventSource
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session

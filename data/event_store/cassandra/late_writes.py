@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.event_store.cassandra.hot_list import GRACE_S, HotList
 from data.event_store.cassandra.late_marks import EntityPlace, MarkRows
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 
 if TYPE_CHECKING:
     from cassandra.query import Statement

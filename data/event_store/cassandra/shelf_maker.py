@@ -22,7 +22,7 @@ from data.event_store.cassandra.tile_shelf import KeyedTile, TileShelf, key_hash
 from data.event_store.tile_rules import TileJob, TileRules
 from data.event_store.tile_spans import NEVER_US, FoldedTile, Span, gaps
 from data.event_store.tile_work import TileWork
-from data.feature_views.tiles import TilePlan
+from data.feature_views.online.tiles import TilePlan
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session

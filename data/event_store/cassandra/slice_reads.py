@@ -11,8 +11,8 @@ from data.event_store.cassandra.hot_entities import HotEntity
 from data.event_store.cassandra.late_marks import MarkRows, Marks
 from data.event_store.cassandra.tile_rows import HotPlace
 from data.event_store.tile_spans import Span, divided, gaps, inside, joined
-from data.feature_views.stored_events import NO_EVENTS
-from data.feature_views.tiles import Tile, TilePlan
+from data.feature_views.online.stored_events import NO_EVENTS
+from data.feature_views.online.tiles import Tile, TilePlan
 
 if TYPE_CHECKING:
     from cassandra.query import Statement

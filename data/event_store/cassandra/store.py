@@ -28,9 +28,9 @@ from data.event_store.cassandra.tile_rows import HotPlace, TileRows
 from data.event_store.tile_folder import TileFolder
 from data.event_store.tile_rules import TileJob, TileRules
 from data.event_store.tile_spans import Span
-from data.feature_views.event import Event
-from data.feature_views.online_windows import Slice
-from data.feature_views.stored_events import NO_EVENTS
+from data.feature_views.events.event import Event
+from data.feature_views.online.online_windows import Slice
+from data.feature_views.online.stored_events import NO_EVENTS
 from data.online_store.cassandra.async_bridge import InFlight
 from data.online_store.cassandra.driver import (
     DRIVER_ERRORS,
@@ -43,7 +43,7 @@ from data.online_store.cassandra.driver import (
 )
 from data.online_store.cassandra.tables import check_table, make_table, truncate
 from data.online_store.cassandra.writes import send_all
-from data.schema.event_source import EventSource
+from data.schema.events.event_source import EventSource
 from data.schema.scratch_name import require_scratch, scratch_table
 from data.settings import Settings
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from data.event_store.tile_rules import LEVELS
 from data.event_store.tile_spans import FoldedTile, Span, gaps, inside, merged_us, tile_groups
-from data.feature_views.tiles import Tile, TilePlan
+from data.feature_views.online.tiles import Tile, TilePlan
 
 _BYTES_A_TILE = 500
 

@@ -16,8 +16,8 @@ from data.feature_views.kernel.entity_blocks import EntityBlock
 from data.feature_views.kernel.entity_order import SearchKeys, earlier
 from data.feature_views.kernel.event_arrays import Events, Moments, Values
 from data.feature_views.kernel.ranges import Ranges
-from data.schema.expression import COMPARE, Comparison
-from data.schema.window_feature import Aggregate, WindowFeature
+from data.schema.features.expression import COMPARE, Comparison
+from data.schema.features.window_feature import Aggregate, WindowFeature
 
 _PAIRS_A_STEP = 4_000_000
 """Pairs of a row and an event in its window that are held at a time."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from data.feature_views.kernel.entity_blocks import EntityBlock, entity_blocks
 from data.feature_views.kernel.event_arrays import Events, Moments
 from data.feature_views.kernel.window_block import WindowBlock
-from data.schema.window_feature import WindowFeature
+from data.schema.features.window_feature import WindowFeature
 
 
 def windows(events: Events, rows: Moments, features: Sequence[WindowFeature]) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from data.distributed.pieces import Pieces, Runner, parquet_pieces
 from data.distributed.shuffle_file import Shuffle, ShuffleFile
+from data.feature_views.events.table_events import rows_without_time
 from data.feature_views.spread.entity_windows import ComputeWindows, EntityPartition, JoinStored, StoredPartition
 from data.feature_views.spread.exchange import job_pieces
 from data.feature_views.spread.plan import SpreadPlan
@@ -22,7 +23,6 @@ from data.feature_views.spread.row_features import AddFeatures
 from data.feature_views.spread.scatter import STORED, Scattered, ScatterEvents, ScatterHistory, ScatterRows
 from data.feature_views.spread.single_events import KeepSingleEvents, KeyPartition, SingleEvents
 from data.feature_views.spread.time_slices import SliceByTime
-from data.feature_views.table_events import rows_without_time
 from data.transform.event_time import check_forms
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data.feature_views.event_tables import EventFiles, event_columns, history_columns
+from data.feature_views.events.event_tables import EventFiles, event_columns, history_columns
 from data.feature_views.point_in_time import PointInTime, events_of, point_in_time, windows_by_source
 from data.feature_views.spread.exchange import partitions_for, plain
-from data.schema.event_source import EventEntity
+from data.schema.events.event_source import EventEntity
+from data.schema.features.window_feature import WindowFeature
 from data.schema.use_case import UseCase
-from data.schema.window_feature import WindowFeature
 from data.sources.parquet import ParquetSource
 
 PARTITION_ROWS = 500_000

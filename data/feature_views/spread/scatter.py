@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from data.distributed.shuffle_file import ShuffleFile, write_shuffle_file
-from data.feature_views.event_entities import entity_key_column
-from data.feature_views.event_keys import event_keys
+from data.feature_views.events.event_entities import entity_key_column
+from data.feature_views.events.event_keys import event_keys
 from data.feature_views.point_in_time import source_columns
 from data.feature_views.spread.exchange import ROW, conformed, partition_numbers, plain
 from data.feature_views.spread.plan import SpreadPlan

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.distributed.shuffle_file import Shuffle, ShuffleFile, read_partition, write_shuffle_file
-from data.feature_views.event_entities import entity_key_column
+from data.feature_views.events.event_entities import entity_key_column
+from data.feature_views.events.table_events import event_places
 from data.feature_views.point_in_time import source_columns
 from data.feature_views.spread.exchange import EVENT, ROW, job_of, partition_numbers
 from data.feature_views.spread.plan import SpreadPlan
-from data.feature_views.table_events import event_places
 
 
 class KeyPartition(NamedTuple):

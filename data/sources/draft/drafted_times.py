@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from data.schema.feature import Derivation, Feature, FeatureType
+from data.schema.features.feature import Derivation, Feature, FeatureType
 from data.sources.draft.column_profile import Column, Context, quoted
 from data.sources.draft.drafted_feature import DraftedFeature, remark, toml_key
 from data.sources.draft.label_leakage import levels, telltale

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.feature_views.point_in_time import with_expressions
-from data.schema.expression import Expression
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.expression import Expression
+from data.schema.features.feature import Feature, FeatureType
 from data.transform.encoding import FeatureEncoder, Transform
 from ray_app.prediction import Row, RowWindows
 from tune.registry.bundle import BundleManifest

@@ -12,9 +12,9 @@ from data.errors import DamagedRow, StoreError, StoreUnavailable
 from data.event_store import EventOutcome, EventStore, RowEvents, RowQuery, open_events
 from data.event_store.event_stats import EventCounts, EventStats
 from data.event_store.tile_work import TileWork
-from data.feature_views.event import Event
-from data.feature_views.online_windows import WindowPlan
-from data.feature_views.stored_events import StoredEvents
+from data.feature_views.events.event import Event
+from data.feature_views.online.online_windows import WindowPlan
+from data.feature_views.online.stored_events import StoredEvents
 from data.settings import Settings
 from ray_app.inference.features.store_opening import StoreOpening
 from ray_app.monitoring.histogram import FINE_SECONDS, Histogram

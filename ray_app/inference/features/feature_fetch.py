@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from data.errors import Overloaded, StoreError, StoreUnavailable
 from data.event_store import EventOutcome, RowQuery
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from data.online_store import OnlineStore, open_store
 from data.schema.scratch_name import scratch_name
 from data.settings import Settings

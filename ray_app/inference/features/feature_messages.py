@@ -13,7 +13,7 @@ import msgpack
 
 from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, OwnEvent, RowQuery
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from ray_app.inference.stages import FetchedRows
 from ray_app.prediction import RowWindows
 

@@ -12,9 +12,9 @@ import pytest
 from data.errors import StoreUnavailable
 from data.event_store import OwnEvent, RowEvents, RowQuery
 from data.event_store.cassandra.store import CassandraEvents
-from data.feature_views.event import Event, event_key
-from data.feature_views.online_windows import Slice
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, event_key
+from data.feature_views.online.online_windows import Slice
+from data.schema.events.event_source import EventSource
 from tests.support.services.cassandra import Node
 
 SECOND = 1_000_000

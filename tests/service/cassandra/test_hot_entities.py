@@ -13,12 +13,12 @@ import pytest
 from data.event_store import OwnEvent, RowEvents, RowQuery
 from data.event_store.cassandra.store import CassandraEvents
 from data.event_store.tile_rules import TileRules
-from data.feature_views.event import Event, EventCodec, event_key
-from data.feature_views.online_windows import WindowPlan, WindowValue
-from data.schema.event_source import EventSource
-from data.schema.expression import parse_condition
+from data.feature_views.events.event import Event, EventCodec, event_key
+from data.feature_views.online.online_windows import WindowPlan, WindowValue
+from data.schema.events.event_source import EventSource
+from data.schema.features.expression import parse_condition
+from data.schema.features.window_feature import Aggregate, WindowFeature
 from data.schema.scratch_name import scratch_name
-from data.schema.window_feature import Aggregate, WindowFeature
 from tests.support.environment.waiting import wait_for
 from tests.support.services.cassandra import Node
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError
-from data.feature_views.event_tables import EventTables
-from data.schema.event_paths import NOTHING_BESIDE, EventPaths
+from data.feature_views.events.event_tables import EventTables
+from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
 from data.settings import Settings
 from data.sources.atomic_output import write_table
 from tests.support.training.swipes import swipes_table, swipes_use_case

@@ -16,7 +16,7 @@ import pytest
 
 from data.distributed.pieces import Pieces
 from data.distributed.ray_data import each_block
-from data.feature_views.event_tables import EventFiles, read_events
+from data.feature_views.events.event_tables import EventFiles, read_events
 from data.feature_views.point_in_time import point_in_time
 from data.feature_views.spread.pipeline import SpreadTableInTime
 from data.feature_views.spread.plan import SpreadPlan

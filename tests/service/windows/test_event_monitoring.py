@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from data.event_store import EventOutcome
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from data.ingest.ingest_metrics import IngestMetrics
 from tests.support.environment.ports import free_port
 from tests.support.environment.waiting import wait_for

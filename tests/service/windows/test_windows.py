@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from data.feature_views.event_tables import EventTables
+from data.feature_views.events.event_tables import EventTables
 from data.schema.scratch_name import scratch_file, scratch_name
 from tests.support.services import http_client
 from tests.support.services.application import Workplace

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from data.event_store import EventStore, OwnEvent, RowEvents, RowQuery
-from data.feature_views.event import Event, EventCodec, event_key
-from data.feature_views.online_windows import Slice
-from data.feature_views.stored_events import StoredEvent
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, EventCodec, event_key
+from data.feature_views.online.online_windows import Slice
+from data.feature_views.online.stored_events import StoredEvent
+from data.schema.events.event_source import EventSource
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND

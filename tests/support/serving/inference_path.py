@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.online_store.row_codec import RowCodec
-from data.schema.feature import Scalar
+from data.schema.features.feature import Scalar
 from data.transform.encoding import Transform
 from ray_app.inference.models.model_scoring import LocalModel
 from ray_app.inference.models.onnx_model import OnnxModel

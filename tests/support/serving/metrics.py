@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from data.online_store.sqlite import SqliteStore
 from ray_app.control.messages import FUSED, ReplicaReport
 from ray_app.control.supervised_loop import SupervisedLoop

@@ -18,7 +18,7 @@ from data.errors import StoreUnavailable
 from data.online_store import StoredRow
 from data.online_store.row_codec import RowCodec
 from data.online_store.sqlite import SqliteStore
-from data.schema.feature import Scalar
+from data.schema.features.feature import Scalar
 from data.settings import Settings
 from ray_app.console.routes import ConsoleRoutes
 from ray_app.http.admin import AdminRoutes

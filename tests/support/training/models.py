@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import xgboost
 
-from data.schema.feature import Feature
+from data.schema.features.feature import Feature
 from data.schema.search import Metric
 from data.schema.use_case import UseCase, parse_use_case
 from data.sources.atomic_output import write_table

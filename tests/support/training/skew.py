@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 import uvicorn
 
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.encoding import Transform
 from ray_app.inference.models.model_scoring import LocalModel
 from ray_app.inference.models.onnx_model import OnnxModel

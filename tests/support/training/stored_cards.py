@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.schema.feature import Source
+from data.schema.features.feature import Source
 from data.schema.use_case import UseCase, load_use_case
 
 STORED_CARDS = Path(__file__).with_suffix(".toml")

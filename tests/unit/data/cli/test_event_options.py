@@ -9,7 +9,7 @@ import pytest
 
 from data.cli.options import add_events, events_of
 from data.errors import ConfigError
-from data.schema.event_paths import NOTHING_BESIDE, EventPaths
+from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
 
 
 def named(*options: str) -> EventPaths:

@@ -14,8 +14,8 @@ from data.event_store import EventOutcome
 from data.event_store.event_append import EventAppend
 from data.event_store.event_file import EventFile
 from data.event_store.event_table import EventTable, FiledSource
-from data.feature_views.event import Event, EventCodec, event_key
-from data.schema.event_source import EventEntity, EventSource
+from data.feature_views.events.event import Event, EventCodec, event_key
+from data.schema.events.event_source import EventEntity, EventSource
 
 SOURCE = EventSource(
     entities=(EventEntity(name="card", columns=("card",)), EventEntity(name="shop", columns=("shop",)))

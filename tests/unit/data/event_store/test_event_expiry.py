@@ -15,9 +15,9 @@ from data.event_store.event_file import EventFile
 from data.event_store.event_table import FiledSource
 from data.event_store.followed_table import FollowedTable
 from data.event_store.sqlite import SqliteEvents
-from data.feature_views.event import Event, event_key
-from data.feature_views.online_windows import Slice
-from data.schema.event_source import EventEntity, EventSource
+from data.feature_views.events.event import Event, event_key
+from data.feature_views.online.online_windows import Slice
+from data.schema.events.event_source import EventEntity, EventSource
 from data.settings import Settings
 from tests.support.environment.waiting import wait_for
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from data.event_store import EventOutcome
 from data.event_store.event_stats import LATE_US, EventCounts, EventStats, added
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 
 NOW = 1_700_000_000_000_000
 DAY = 86_400_000_000

@@ -16,9 +16,9 @@ import pytest
 from data.errors import StoreError, StoreUnavailable
 from data.event_store import EventOutcome, OwnEvent, RowQuery
 from data.event_store.sqlite import SqliteEvents
-from data.feature_views.event import Event, event_key
-from data.feature_views.online_windows import Slice
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, event_key
+from data.feature_views.online.online_windows import Slice
+from data.schema.events.event_source import EventSource
 from tests.support.environment.waiting import wait_for
 
 SOURCES = {"swipes": EventSource.model_validate({"entities": ["card"], "values": ["amount"], "record": True})}

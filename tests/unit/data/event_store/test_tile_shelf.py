@@ -11,10 +11,10 @@ from data.event_store.cassandra.late_marks import DAY_US, EntityPlace, Marks
 from data.event_store.cassandra.tile_rows import HotPlace
 from data.event_store.cassandra.tile_shelf import KeyedTile, TileShelf, key_hashes
 from data.event_store.tile_spans import FoldedTile, Span, inside
-from data.feature_views.stored_events import StoredEvent
-from data.feature_views.tiles import TilePlan
-from data.schema.event_source import EventSource
-from data.schema.window_feature import Aggregate, WindowFeature
+from data.feature_views.online.stored_events import StoredEvent
+from data.feature_views.online.tiles import TilePlan
+from data.schema.events.event_source import EventSource
+from data.schema.features.window_feature import Aggregate, WindowFeature
 
 SOURCE = EventSource.model_validate({"entities": ["shop"], "values": ["amount"]})
 PLAN = TilePlan(

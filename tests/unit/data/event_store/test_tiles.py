@@ -28,13 +28,13 @@ from data.event_store.tile_rules import TileJob, TileRules
 from data.event_store.tile_spans import Span, tile_groups
 from data.event_store.tile_table import Place, TileTable
 from data.event_store.tile_work import TileWork
-from data.feature_views.event import Event, EventCodec, event_key
+from data.feature_views.events.event import Event, EventCodec, event_key
 from data.feature_views.kernel.event_arrays import Events, Moments, Values
 from data.feature_views.kernel.windows import windows
-from data.feature_views.online_windows import WindowPlan
-from data.schema.event_source import EventSource
-from data.schema.expression import parse_condition
-from data.schema.window_feature import Aggregate, WindowFeature
+from data.feature_views.online.online_windows import WindowPlan
+from data.schema.events.event_source import EventSource
+from data.schema.features.expression import parse_condition
+from data.schema.features.window_feature import Aggregate, WindowFeature
 from tests.support.environment.waiting import wait_for
 
 _VALUES = {"amount": {"decimals": 2}, "kind": {"type": "integer"}}
@@ -308,8 +308,8 @@ _APPENDER = """
 import json, sys
 from contextlib import closing
 from data.event_store.sqlite import SqliteEvents
-from data.feature_views.event import Event, EventCodec, event_key
-from data.schema.event_source import EventSource
+from data.feature_views.events.event import Event, EventCodec, event_key
+from data.schema.events.event_source import EventSource
 
 sources = {name: EventSource.model_validate(each) for name, each in json.loads(sys.argv[2]).items()}
 codec, base, second = EventCodec(sources["known"]), int(sys.argv[3]), 1_000_000

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError
+from data.feature_views.events.table_mark import holds_stored, marked
 from data.feature_views.point_in_time import point_in_time, with_windows
-from data.feature_views.table_mark import holds_stored, marked
 from data.schema.use_case import UseCase, parse_use_case
 from tests.support.training.cards_in_time import CARDS_HEAD
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import generate_latest
 
 from data.event_store import EventOutcome
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from data.ingest.ingest_metrics import IngestMetrics
 
 NOW = 1_700_000_000_000_000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from data.feature_views.event import Event, event_key
+from data.feature_views.events.event import Event, event_key
 from data.ingest.event_input import EVER_US, EventInput
 from data.ingest.message_parser import MessageParser, Poison
-from data.schema.event_source import EventSource
+from data.schema.events.event_source import EventSource
 
 NOW_US = 1_700_000_000_000_000
 SOURCE = EventSource.model_validate({"entities": ["card", "shop"], "values": {"amount": {"decimals": 2}}})

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from data.errors import DamagedRow, DataError
 from data.online_store.row_codec import OnlineRow, RowCodec
-from data.schema.feature import Feature, FeatureType, Source
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType, Source
+from data.schema.features.feature_schema import FeatureSchema
 
 _VALUES = {
     FeatureType.NUMBER: st.floats(allow_nan=False),

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from data.errors import ConfigError
-from data.schema.feature import FeatureType, Source
+from data.schema.features.feature import FeatureType, Source
 from data.schema.use_case import SHIPPED, find_use_case, load_use_case, parse_use_case
 
 _TEXT = """name = "loans"

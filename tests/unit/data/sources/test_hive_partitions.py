@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import DataError
-from data.schema.feature import FeatureType
+from data.schema.features.feature import FeatureType
 from data.schema.use_case import parse_use_case
 from data.sources.draft.use_case_draft import draft
 from data.sources.parquet import open_source, read_table

@@ -10,7 +10,7 @@ from xgboost import XGBClassifier
 
 from data.errors import DataError
 from data.feature_views.point_in_time import point_in_time
-from data.schema.feature import Source
+from data.schema.features.feature import Source
 from data.schema.use_case import load_use_case
 from data.sources.row_origin import ROW
 from data.sources.synthetic_transactions import (

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.schema.feature import Derivation, Feature
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Derivation, Feature
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.derived_time import derive, derive_sent, with_derived
 from data.transform.encoding import Transform
 from data.transform.event_time import NO_TIME

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError, InvalidRow, SchemaMismatch
-from data.schema.feature import Feature, FeatureType
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.encoding import FLOAT32_MAX, FeatureEncoder, Transform
 
 _WORDS = ("Food", "Travel", "ü", "")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.transform.encoding import FeatureEncoder
 from data.transform.float32_identity import KEPT, column_numbers, distinct_numbers, merge_numbers
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.schema.use_case import Entity
 from data.transform.json_values import json_keys, json_values
 

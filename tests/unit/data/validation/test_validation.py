@@ -8,7 +8,7 @@ import pytest
 
 from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import DataError
-from data.schema.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType
 from data.schema.use_case import parse_use_case
 from data.sources.parquet import open_source
 from data.validation import report

@@ -12,9 +12,9 @@ import pytest
 
 from data.distributed.pieces import each_block_here, parquet_pieces
 from data.errors import ConfigError, DataError
+from data.feature_views.events.table_mark import with_mark
 from data.feature_views.point_in_time import with_windows
-from data.feature_views.table_mark import with_mark
-from data.schema.event_paths import NOTHING_BESIDE, EventPaths
+from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import parse_use_case
 from data.settings import Settings
 from data.sources.atomic_output import write_table

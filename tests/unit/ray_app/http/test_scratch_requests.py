@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 
 from data.online_store import StoredRow, open_store
 from data.online_store.row_codec import RowCodec
-from data.schema.feature import Scalar
+from data.schema.features.feature import Scalar
 from data.schema.scratch_name import scratch_name
 from data.settings import Settings
 from ray_app.inference.features.feature_fetch import FeatureServer, LocalFeatures, RemoteFeatures, local_features

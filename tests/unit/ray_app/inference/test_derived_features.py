@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.distributed.pieces import each_block_here, parquet_pieces
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature_schema import FeatureSchema
 from data.settings import Settings
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source

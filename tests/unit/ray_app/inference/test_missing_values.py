@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.online_store.row_codec import RowCodec
-from data.schema.feature import Feature, FeatureType, Source
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType, Source
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.encoding import Transform
 from ray_app.inference.models.model_scoring import LocalModel
 from ray_app.inference.models.onnx_model import OnnxModel

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data.schema.feature import Source
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Source
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.encoding import Transform
 from ray_app.inference.models.model_scoring import LocalModel
 from ray_app.inference.models.onnx_model import OnnxModel

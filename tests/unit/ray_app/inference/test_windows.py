@@ -15,7 +15,7 @@ import pytest
 from data.errors import DataError, StoreUnavailable
 from data.event_store import EventOutcome, RowQuery
 from data.event_store.sqlite import SqliteEvents
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from data.online_store import OnlineStore
 from data.transform.encoding import Transform
 from ray_app.inference.features.event_windows import EventWindows

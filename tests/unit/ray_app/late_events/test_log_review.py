@@ -13,7 +13,7 @@ import pytest
 
 from data.errors import ModelNotFound
 from data.event_store.sqlite import SqliteEvents
-from data.feature_views.event import shown_key
+from data.feature_views.events.event import shown_key
 from data.prediction_log.files import LogFile, read_log
 from ray_app.late_events import logged_decision, version_replay
 from ray_app.late_events.log_review import NO_WINDOWS, UNKNOWN_VERSION, LogReview

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft4Validator
 
-from data.schema.feature import Feature, FeatureType, Source
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType, Source
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.encoding import FeatureEncoder
 from ray_app.protocol.openapi import example, openapi
 from tests.support.serving.predict_app import FULL, ROW, build_app, manifest, run

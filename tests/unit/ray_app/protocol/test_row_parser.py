@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from data.schema.feature import Feature, FeatureType, Source
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType, Source
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.encoding import Transform
 from ray_app.prediction import Row
 from ray_app.protocol.row_parser import RefusedItem, RowParser

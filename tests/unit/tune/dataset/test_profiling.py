@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.schema.feature import Feature, FeatureType
-from data.schema.feature_schema import FeatureSchema
-from data.schema.training_profile import merge_profiles
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.training_profile import merge_profiles
 from data.transform.encoding import FLOAT32_MAX
 from tune.dataset.profiling import profile_rows
 

@@ -11,8 +11,8 @@ import pytest
 import xgboost
 
 from data.errors import BundleError
-from data.schema.feature import Feature, FeatureType
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
 from ray_app.inference.models.onnx_model import OnnxModel

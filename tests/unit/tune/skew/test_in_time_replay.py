@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from data.errors import ConfigError, DataError
-from data.feature_views.event_tables import EventTables
+from data.feature_views.events.event_tables import EventTables
 from data.schema.use_case import UseCase, parse_use_case
 from data.settings import Settings
 from tests.support.serving.predict_app import VERSION

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from data.feature_views.event_tables import EventTables
+from data.feature_views.events.event_tables import EventTables
 from tests.support.serving.window_app import START, swipes_bundle, swipes_use_case
 from tests.support.training.in_time import timed_reports, timed_swipes
 from tune.skew.in_time_table import InTimeTable

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from data.errors import DamagedRow
 from data.feature_views import aggregates
-from data.feature_views.event import Event, EventCodec, OwnEvent, event_key
+from data.feature_views.events.event import Event, EventCodec, OwnEvent, event_key
 from data.feature_views.kernel.event_arrays import NO_ENTITY, Events, Moments, Values
 from data.feature_views.kernel.windows import windows
-from data.feature_views.online_windows import WindowPlan, fold_by_key
-from data.feature_views.stored_events import StoredEvent
-from data.schema.event_source import EventSource
-from data.schema.expression import parse_condition
-from data.schema.window_feature import Aggregate, WindowFeature
+from data.feature_views.online.online_windows import WindowPlan, fold_by_key
+from data.feature_views.online.stored_events import StoredEvent
+from data.schema.events.event_source import EventSource
+from data.schema.features.expression import parse_condition
+from data.schema.features.window_feature import Aggregate, WindowFeature
 
 _MS = 1000
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data.distributed.pieces import each_block_here
 from data.errors import DataError
-from data.feature_views.event_tables import EventFiles, read_events
+from data.feature_views.events.event_tables import EventFiles, read_events
 from data.feature_views.point_in_time import PointInTime, point_in_time
 from data.feature_views.spread.pipeline import SpreadTableInTime
 from data.feature_views.spread.plan import SpreadPlan

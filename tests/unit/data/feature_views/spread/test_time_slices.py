@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from data.distributed.pieces import each_block_here
 from data.distributed.shuffle_file import Shuffle, read_partition, write_shuffle_file
-from data.feature_views.event_tables import EventFiles
+from data.feature_views.events.event_tables import EventFiles
 from data.feature_views.spread.entity_windows import EntityPartition
 from data.feature_views.spread.exchange import EVENT, ROW, job_pieces
 from data.feature_views.spread.plan import SpreadPlan

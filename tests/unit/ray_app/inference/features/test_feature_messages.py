@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.event_store import EventOutcome, OwnEvent, RowQuery
-from data.feature_views.event import Event
+from data.feature_views.events.event import Event
 from ray_app.inference.features import feature_messages
 from ray_app.inference.stages import FetchedRows
 from ray_app.prediction import RowWindows

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data.errors import BundleError, ModelError, SchemaMismatch
-from data.schema.feature import Feature, FeatureType
-from data.schema.feature_schema import FeatureSchema
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature_schema import FeatureSchema
 from data.transform.encoding import Transform
 from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.training.models import card_bundle, card_table

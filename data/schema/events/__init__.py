@@ -1,0 +1,1 @@
+"""Sources of events as they are declared, and the files that a command is given for them."""
