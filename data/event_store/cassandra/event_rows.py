@@ -20,7 +20,7 @@ from data.event_store.cassandra.late_marks import EntityPlace
 from data.event_store.tile_spans import Span
 from data.feature_views.events.event import Event
 from data.feature_views.online.online_windows import fold_by_key
-from data.feature_views.online.stored_events import StoredEvent, StoredEvents
+from data.feature_views.online.stored_events import NO_EVENTS, StoredEvent, StoredEvents
 from data.online_store.cassandra.writes import longest_ttl
 from data.schema.events.event_source import EventSource
 
@@ -145,6 +145,11 @@ class _Row(NamedTuple):
 
 def events_of(answers: Iterable[Iterable[tuple[int, bytes, int, bytes]]]) -> StoredEvents:
     """Return the events that queries found, ascending in time and key, each key once."""
-    found = fold_by_key(StoredEvent(*row) for rows in answers for row in rows)
+    rows = sorted(row for rows in answers for row in rows)
+    if not rows:
+        return NO_EVENTS
+    if len({row[1] for row in rows}) < len(rows):
+        rows = fold_by_key(StoredEvent(*row) for row in rows)
+    times, keys, known, payloads = zip(*rows, strict=True)
     # That of an event whose time the store has set is its time; the others' is never before it.
-    return StoredEvents.of([each if each[2] >= each[0] else each._replace(known_us=each[0]) for each in found])
+    return StoredEvents(times, keys, tuple(map(max, known, times)), payloads)
