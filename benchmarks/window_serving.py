@@ -1,9 +1,9 @@
 """Benchmark of serving windows: a model with 12 windows that records its rows, beside the same model without windows.
 
-To the second one the values of the windows are sent. Both services run at once and are loaded in turn. Then two
-gateways of the first: how soon an event that one has answered is seen at the other, and what swipes of one card see,
-one after the other and at once. About 5 minutes with the defaults, over SQLite, or with `--cassandra` over a node that
-is started on this machine (Java 11 or 17 and Maven).
+To the second one the values of the windows are sent. Both services are loaded in turn, while the other one is stopped
+(SIGSTOP). Then two gateways of the first: how soon an event that one has answered is seen at the other, and what swipes
+of one card see, one after the other and at once. About 5 minutes with the defaults, over SQLite, or with `--cassandra`
+over a node that is started on this machine (Java 11 or 17 and Maven).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, percentiles_ms, short, write_section
 from benchmarks.results.serving_report import OTHERS, Load, serving_cpu
 from benchmarks.servers.kinds import FUSED, GRAPH, KINDS, Kind
+from benchmarks.servers.processes import paused
 from benchmarks.servers.running import running
 from benchmarks.serving import measure
 from benchmarks.workloads import window_checks, windows
@@ -80,7 +81,9 @@ def _compare(kind: Kind, workload: WindowWorkload, args: argparse.Namespace, sam
         for number in range(args.rounds):
             for load in (_ONE, Load(True, args.rate)):
                 for model in (WINDOWS, SENT) if number % 2 == 0 else (SENT, WINDOWS):
-                    figures = measure(*servers[model], load, args.seconds, args.warm_up)
+                    (other,) = servers.keys() - {model}
+                    with paused(servers[other][0].pids):
+                        figures = measure(*servers[model], load, args.seconds, args.warm_up)
                     samples.setdefault((kind.name, model, load), []).append({**figures, "CPU": serving_cpu(figures)})
                     _say(kind, model, load, figures)
 
@@ -114,10 +117,11 @@ def _compared(args: argparse.Namespace, samples: Samples) -> str:
     others = max(figures[OTHERS] for rounds in samples.values() for figures in rounds)
     return (
         f"12 windows over two entities of {windows.OF_EACH} events each and `record`, beside the same model to which "
-        f"the values are sent: both services at once, {args.rounds} rounds of {args.seconds:g} s a load, in turn the "
-        "one and the other first. A number of connections is a closed loop, a rate an open one, in which latency "
-        "counts from when a request was due. *CPU*: of what serves, ms a request. Latencies in ms; medians of the "
-        f"rounds. Other programs, the idle service among them, used up to {others:.0%} of the machine."
+        "the values are sent: both services in turn, the other one stopped meanwhile, "
+        f"{args.rounds} rounds of {args.seconds:g} s a load, in turn the one and the other first. A number of "
+        "connections is a closed loop, a rate an open one, in which latency counts from when a request was due. "
+        "*CPU*: of what serves, ms a request. Latencies in ms; medians of the rounds. Other programs used up to "
+        f"{others:.0%} of the machine."
     )
 
 

@@ -23,7 +23,7 @@ from ray_app.control.replicas.replica_agent import ReplicaAgent
 from ray_app.deployments.control_client import ControlClient
 from ray_app.deployments.ingress.direct_ingress import register
 from ray_app.deployments.metrics.replica_metrics import ControlLoopMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
-from ray_app.deployments.replica import event_reports, replica_id, start_agent, store_problem
+from ray_app.deployments.replica import event_reports, freeze_heap, replica_id, start_agent, store_problem
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stage_connections import connect_stage
 from ray_app.environment.serve_environment import slow_reason
@@ -94,6 +94,7 @@ class _Ingress:
         self._app = PredictApp(settings, versions, predict_handler, metrics, readiness, routes)
         self._meter = BusyMeter()
         register(self._app)
+        freeze_heap()
         return versions
 
     def __serve_build_asgi_app__(self) -> PredictApp:

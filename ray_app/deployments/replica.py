@@ -1,7 +1,9 @@
-"""Helpers of all deployments: the replica's id, its agent, its busy share, its events, the health of its store."""
+"""Helpers of all deployments: the replica's id, its agent, its busy share, its events, its heap, the health of
+its store."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,6 +52,16 @@ def event_reports(features: FeatureStage | None) -> dict[str, Callable[[], Any]]
 def replica_id() -> str:
     """Return the id that Serve gave this replica."""
     return serve.get_replica_context().replica_tag
+
+
+def freeze_heap() -> None:
+    """Take what this process has loaded out of the sight of the garbage collector, once it is ready to answer.
+
+    Imports and models are over 150,000 objects, and a full collection of them holds up every request for some 100 ms.
+    It comes the more often the more objects requests make: every few seconds under load.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def store_problem(features: LocalFeatures) -> str | None:

@@ -23,7 +23,7 @@ from ray_app.deployments.metrics.replica_metrics import (
     ProcessMetrics,
     StoreMetrics,
 )
-from ray_app.deployments.replica import busy, event_reports, replica_id, start_agent, store_problem
+from ray_app.deployments.replica import busy, event_reports, freeze_heap, replica_id, start_agent, store_problem
 from ray_app.deployments.replica_spec import ReplicaSpec
 from ray_app.deployments.stage_connections import link_host
 from ray_app.inference.features.feature_fetch import FeatureServer, local_features
@@ -92,6 +92,7 @@ class FeatureFetch(_Stage):
             extras = {PAGE: page, BUSY: busy(), **event_reports(features)}
             self._reporter = MetricsReporter(replica_id(), contract, spec.rules, client, extras)
             self._watch(self._reporter.loop)
+        freeze_heap()
 
     async def ping(self) -> str | None:
         """Return what is wrong with the store, None when it answers."""
@@ -113,6 +114,7 @@ class Model(_Stage):
         self._agent = await start_agent(spec, MODEL, models, control, {PAGE: page})
         if self._agent is not None:
             self._watch(self._agent.loop)
+        freeze_heap()
 
     async def ping(self) -> str | None:
         """Return None, for no problem: loading checks that a model scores, so a replica that runs has a sound one."""
