@@ -199,7 +199,7 @@ def open_events(
     """
     # Imported here, so that a process loads the driver of the store that it uses and no other.
     if settings.store == "sqlite":
-        from data.event_store.sqlite import SqliteEvents
+        from data.event_store.sqlite.store import SqliteEvents
 
         # Who only reads removes nothing, and the rows of a proof are as old as its table.
         removes = create and not is_scratch(use_case)

@@ -35,7 +35,7 @@ LEAVES = (
     "data.online_store",
     "data.online_store.sqlite",
     "data.event_store",
-    "data.event_store.sqlite",
+    "data.event_store.sqlite.store",
     "tune.registry.bundle",
     "ray_app",
     "ray_app.http.asgi",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 import time
 import warnings
@@ -14,7 +12,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import Statement
 
 from data.errors import StoreUnavailable
-from data.event_store import EventOutcome, RowEvents, RowQuery, TileWork, check_storable, is_storable
+from data.event_store import EventOutcome, RowEvents, RowQuery, TileWork, check_storable
 from data.event_store.cassandra import event_rows, hot_list, late_marks, tile_rows
 from data.event_store.cassandra.event_rows import SET_BY_STORE_US, EventRows
 from data.event_store.cassandra.hot_entities import HotEntities
@@ -23,11 +21,10 @@ from data.event_store.cassandra.late_marks import MarkRows
 from data.event_store.cassandra.late_writes import SETTLE_US, LateWrites, Steps
 from data.event_store.cassandra.query_answers import QueryAnswers
 from data.event_store.cassandra.shelf_maker import ShelfMaker, Statements
-from data.event_store.cassandra.slice_reads import PlainRead, SliceQuery, TiledRead
+from data.event_store.cassandra.slice_reader import SliceRead, SliceReader, Tiling
 from data.event_store.cassandra.tile_rows import HotPlace, TileRows
 from data.event_store.tile_folder import TileFolder
-from data.event_store.tile_rules import TileJob, TileRules
-from data.event_store.tile_spans import Span
+from data.event_store.tile_rules import TileRules
 from data.feature_views.events.event import Event
 from data.feature_views.online.online_windows import Slice
 from data.feature_views.online.stored_events import NO_EVENTS
@@ -49,7 +46,6 @@ from data.settings import Settings
 
 _UNDER_WAY = 2048
 _WRITE_TIMEOUT_S = 2.0
-_LONG_READ_S = 15.0
 _TABLES = (event_rows, late_marks, tile_rows, hot_list)
 
 
@@ -96,7 +92,7 @@ class CassandraEvents:
         rules: TileRules | None = None,
     ) -> None:
         self._closed = True
-        self._rules = rules = rules or TileRules(settle_us=SETTLE_US)
+        rules = rules or TileRules(settle_us=SETTLE_US)
         self.tile_work = TileWork()
         self.expired = 0
         self._use_case = use_case
@@ -122,10 +118,12 @@ class CassandraEvents:
                 raise translated("open", self._where, exc) from exc
             raise
         self._late = LateWrites(self._hot, self._marks, self._rows.names, self._rows.entities, clock)
-        self._entities = HotEntities()
+        entities = HotEntities()
         statements = Statements(self._rows, self._marks, tiled, self._hot)
-        self._maker = ShelfMaker(self._session, statements, self._entities, rules, self.tile_work, clock)
-        self._folder = TileFolder[HotPlace](self._maker.make, DRIVER_ERRORS)
+        maker = ShelfMaker(self._session, statements, entities, rules, self.tile_work, clock)
+        self._folder = TileFolder[HotPlace](maker.make, DRIVER_ERRORS)
+        tiling = Tiling(entities, maker, self._folder, rules, self.tile_work, clock)
+        self._reader = SliceReader(self._rows, self._marks, tiling, self._ask, self._timeout_s)
         self._closed = False
 
     async def fetch(
@@ -138,13 +136,11 @@ class CassandraEvents:
         deadline = time.monotonic() + timeout_s
         try:
             await self._record(rows, placed, min(timeout_s, _WRITE_TIMEOUT_S))
-            found = await self._read(slices, placed, deadline - time.monotonic())
+            found = await self._reader.read(slices, placed, deadline)
             before = [_recorded_before(row, timed, each) for row, timed, each in zip(rows, placed, found, strict=True)]
             again = [at for at, time_us in enumerate(before) if time_us is not None]
             moved = [placed[at]._replace(time_us=before[at]) for at in again]
-            for at, row, each in zip(
-                again, moved, await self._read(slices, moved, deadline - time.monotonic()), strict=True
-            ):
+            for at, row, each in zip(again, moved, await self._reader.read(slices, moved, deadline), strict=True):
                 placed[at], found[at] = row, each
         except DRIVER_ERRORS as exc:
             raise translated("read", self._where, exc) from exc
@@ -231,77 +227,8 @@ class CassandraEvents:
             found = []
             send_all(self._session, self._where, [*step], found.extend)
 
-    async def _read(
-        self, slices: Sequence[Slice], rows: Sequence[RowQuery], timeout_s: float
-    ) -> list[list[SliceRead | None]]:
-        """Return for each row, for each slice, what was read up to the row's time; None where it names no entity."""
-        deadline = time.monotonic() + timeout_s
-        found = [
-            None if key is None or not is_storable(key) else self._slice_read(self._slice_query(wanted, key, row))
-            for row in rows
-            for wanted, key in zip(slices, row.entities, strict=True)
-        ]
-        while asked := [(at, each) for at, each in enumerate(found) if each is not None and each.statements]:
-            statements = [every for _, each in asked for every in each.statements]
-            most_s = _LONG_READ_S if any(each.long for _, each in asked) else self._timeout_s
-            answers = iter(await self._ask(statements, min(deadline - time.monotonic(), most_s)))
-            for at, each in asked:
-                each.take([next(answers) for _ in each.statements])
-                if each.over:
-                    found[at] = await self._read_again(each, deadline)
-        for each in found:
-            if each is not None:
-                self._offer(each)
-        return [found[at * len(slices) : (at + 1) * len(slices)] for at in range(len(rows))]
-
-    def _slice_query(self, wanted: Slice, key: str, row: RowQuery) -> SliceQuery:
-        place = HotPlace(
-            self._rows.place(wanted.source, wanted.entity, key), wanted.tiles.fingerprint if wanted.tiles else ""
-        )
-        own = tuple(own.event.key for own in row.own if own.source == wanted.source)
-        return SliceQuery(place, wanted.tiles, wanted.reach_us, row.time_us or 0, own)
-
-    def _slice_read(self, query: SliceQuery) -> SliceRead:
-        if query.plan is None:
-            return PlainRead(self._rows, query, few=False)
-        entity = self._entities.get(query.place)
-        if entity is None:
-            return PlainRead(self._rows, query, few=True)
-        return TiledRead(self._rows, self._marks, entity, query, query.plan)
-
-    async def _read_again(self, read: SliceRead, deadline: float) -> SliceRead:
-        """Return another way to read a slice, after one that found too many events or tiles that are none any more."""
-        if isinstance(read, TiledRead):
-            self._entities.drop(read.query.place)
-            return self._slice_read(read.query)
-        job = self._job(read.query)
-        if job is not None:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.to_thread(self._maker.load, job), deadline - time.monotonic())
-            self._folder.offer(job)
-        if self._entities.get(read.query.place) is not None:
-            return self._slice_read(read.query)
-        return PlainRead(self._rows, read.query, few=False)
-
-    def _offer(self, read: SliceRead) -> None:
-        """Have tiles made where they would save work."""
-        self.tile_work.tiles_read += len(read.tiles)
-        if read.query.plan is not None and self._rules.wanted(len(read.events), len(read.tiles), read.spans):
-            job = self._job(read.query)
-            if job is not None:
-                self._folder.offer(job)
-
-    def _job(self, query: SliceQuery) -> TileJob[HotPlace] | None:
-        span = Span(query.span.start_us, min(query.span.end_us, self._clock() - self._rules.settle_us))
-        if query.plan is None or span.start_us >= span.end_us:
-            return None
-        return TileJob(query.place, query.plan, span)
-
     async def _ask(self, statements: Sequence[Statement], timeout_s: float) -> list[Sequence[Any]]:
         return await QueryAnswers(self._session, self._under_way, READ_PROFILE).gather(statements, timeout_s)
-
-
-SliceRead = PlainRead | TiledRead
 
 
 def _next(steps: Steps, found: list[Any] | None) -> Sequence[Statement] | None:
@@ -327,8 +254,8 @@ def _recorded_before(row: RowQuery, timed: RowQuery, found: Sequence[SliceRead |
     if row.time_us is not None:
         return None
     keys = {own.event.key for own in row.own if own.record}
-    read = (event for each in found if each is not None and keys for event in each.events)
-    times = {event.time_us for event in read if event.key in keys}
+    read = [each.events for each in found if each is not None] if keys else []
+    times = {time_us for each in read for time_us, key in zip(each.times, each.keys, strict=True) if key in keys}
     return min(times - {timed.time_us}, default=None)
 
 

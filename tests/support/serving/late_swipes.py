@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from data.event_store import EventStore
-from data.event_store.sqlite import SqliteEvents
+from data.event_store.sqlite.store import SqliteEvents
 from data.transform.encoding import Transform
 from ray_app.late_events.log_review import LogReview
 from ray_app.late_events.version_replay import LateDecision, VersionReplay

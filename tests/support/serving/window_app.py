@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.event_store import EventStore
-from data.event_store.sqlite import SqliteEvents
+from data.event_store.sqlite.store import SqliteEvents
 from data.feature_views.point_in_time import with_windows
 from data.schema.use_case import UseCase, parse_use_case
 from ray_app.inference.features.event_windows import EventWindows

@@ -15,7 +15,7 @@ import pytest
 
 from data.errors import StoreError, StoreUnavailable
 from data.event_store import EventOutcome, OwnEvent, RowQuery
-from data.event_store.sqlite import SqliteEvents
+from data.event_store.sqlite.store import SqliteEvents
 from data.feature_views.events.event import Event, event_key
 from data.feature_views.online.online_windows import Slice
 from data.schema.events.event_source import EventSource

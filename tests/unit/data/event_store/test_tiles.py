@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 from data.errors import DamagedRow
 from data.event_store import OwnEvent, RowEvents, RowQuery
-from data.event_store.event_file import EventFile
-from data.event_store.event_table import EventTable, FiledSource
-from data.event_store.followed_table import FollowedTable
-from data.event_store.sqlite import SqliteEvents
-from data.event_store.tile_maker import TileMaker
+from data.event_store.sqlite.event_file import EventFile
+from data.event_store.sqlite.event_table import EventTable, FiledSource
+from data.event_store.sqlite.followed_table import FollowedTable
+from data.event_store.sqlite.store import SqliteEvents
+from data.event_store.sqlite.tile_maker import TileMaker
+from data.event_store.sqlite.tile_table import Place, TileTable
 from data.event_store.tile_rules import TileJob, TileRules
 from data.event_store.tile_spans import Span, tile_groups
-from data.event_store.tile_table import Place, TileTable
 from data.event_store.tile_work import TileWork
 from data.feature_views.events.event import Event, EventCodec, event_key
 from data.feature_views.kernel.event_arrays import Events, Moments, Values
@@ -307,7 +307,7 @@ def test_a_damaged_event_is_in_no_tile(store: SqliteEvents, file: Path):
 _APPENDER = """
 import json, sys
 from contextlib import closing
-from data.event_store.sqlite import SqliteEvents
+from data.event_store.sqlite.store import SqliteEvents
 from data.feature_views.events.event import Event, EventCodec, event_key
 from data.schema.events.event_source import EventSource
 

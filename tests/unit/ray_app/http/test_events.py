@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from data.errors import StoreUnavailable
-from data.event_store.sqlite import SqliteEvents
+from data.event_store.sqlite.store import SqliteEvents
 from tests.support.load.http_requests import problem
 from tests.support.serving.metrics import samples, text
 from tests.support.serving.predict_app import ServedApp, build_app, run

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from data.errors import StoreError
-from data.event_store.sqlite import SqliteEvents
+from data.event_store.sqlite.store import SqliteEvents
 from ray_app.deployments.metrics.event_metrics import EventMetrics
 from ray_app.inference.features.event_windows import EventWindows
 from ray_app.inference.features.feature_fetch import LocalFeatures

@@ -14,7 +14,7 @@ import pytest
 
 from data.errors import DataError, StoreUnavailable
 from data.event_store import EventOutcome, RowQuery
-from data.event_store.sqlite import SqliteEvents
+from data.event_store.sqlite.store import SqliteEvents
 from data.feature_views.events.event import Event
 from data.online_store import OnlineStore
 from data.transform.encoding import Transform

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from data.errors import ModelNotFound
-from data.event_store.sqlite import SqliteEvents
+from data.event_store.sqlite.store import SqliteEvents
 from data.feature_views.events.event import shown_key
 from data.prediction_log.files import LogFile, read_log
 from ray_app.late_events import logged_decision, version_replay

@@ -14,7 +14,7 @@ from typing import NoReturn
 from urllib.parse import quote
 
 from data.errors import StoreError, StoreUnavailable
-from data.event_store import tile_table
+from data.event_store.sqlite import tile_table
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS event_sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",

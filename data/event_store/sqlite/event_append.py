@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from data.event_store import EventOutcome
-from data.event_store.event_table import EventTable
+from data.event_store.sqlite.event_table import EventTable
 from data.feature_views.events.event import Event
 
 _HELD_S, _FREE_S = 0.008, 0.0015

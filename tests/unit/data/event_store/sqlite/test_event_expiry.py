@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from data.event_store import RowQuery, events_max_age_us
-from data.event_store.event_expiry import EventExpiry
-from data.event_store.event_file import EventFile
-from data.event_store.event_table import FiledSource
-from data.event_store.followed_table import FollowedTable
-from data.event_store.sqlite import SqliteEvents
+from data.event_store.sqlite.event_expiry import EventExpiry
+from data.event_store.sqlite.event_file import EventFile
+from data.event_store.sqlite.event_table import FiledSource
+from data.event_store.sqlite.followed_table import FollowedTable
+from data.event_store.sqlite.store import SqliteEvents
 from data.feature_views.events.event import Event, event_key
 from data.feature_views.online.online_windows import Slice
 from data.schema.events.event_source import EventEntity, EventSource
@@ -77,7 +77,7 @@ def test_rounds_go_on_as_time_does(store: SqliteEvents, tmp_path: Path):
 
 def test_a_store_removes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteEvents):
     """A store that is opened with an age removes what is older without being asked, and says how much."""
-    monkeypatch.setattr("data.event_store.event_expiry._EVERY_S", 0.01)
+    monkeypatch.setattr("data.event_store.sqlite.event_expiry._EVERY_S", 0.01)
     with closing(
         SqliteEvents(tmp_path / "events.db", "cards", SOURCES, clock=lambda: NOW, max_age_us=10 * DAY)
     ) as other:

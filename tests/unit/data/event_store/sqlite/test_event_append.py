@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.event_store import EventOutcome
-from data.event_store.event_append import EventAppend
-from data.event_store.event_file import EventFile
-from data.event_store.event_table import EventTable, FiledSource
+from data.event_store.sqlite.event_append import EventAppend
+from data.event_store.sqlite.event_file import EventFile
+from data.event_store.sqlite.event_table import EventTable, FiledSource
 from data.feature_views.events.event import Event, EventCodec, event_key
 from data.schema.events.event_source import EventEntity, EventSource
 

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 
 from data.errors import StoreUnavailable
-from data.event_store.event_file import EventFile
+from data.event_store.sqlite.event_file import EventFile
 
 SYNC_EVERY_S = 1.0
 """What a power cut can lose: the commits of so many seconds, and of the sync that is under way."""

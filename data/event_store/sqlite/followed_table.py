@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 
 from data.errors import StoreUnavailable
-from data.event_store.event_file import EventFile
-from data.event_store.event_table import EventTable, FiledSource
+from data.event_store.sqlite.event_file import EventFile
+from data.event_store.sqlite.event_table import EventTable, FiledSource
 
 _FILE_CHECK_S = 1.0
 _OPEN_WAIT_S = 0.1  # the last to close a file, and the first to open it after a crash, hold it for a moment

@@ -17,7 +17,7 @@ import msgpack
 
 from data.errors import DamagedRow
 from data.event_store import EventOutcome
-from data.event_store.tile_table import Place, Span, TileTable
+from data.event_store.sqlite.tile_table import Place, Span, TileTable
 from data.feature_views.events.event import Event
 from data.feature_views.online.stored_events import NO_EVENTS, EventPacker, StoredEvents
 

@@ -14,18 +14,18 @@ from typing import NoReturn, TypeVar
 
 from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, RowEvents, RowQuery, check_storable
-from data.event_store.event_append import EventAppend
-from data.event_store.event_expiry import EventExpiry
-from data.event_store.event_file import EventFile, is_locked
-from data.event_store.event_table import EventTable, FiledSource
-from data.event_store.followed_table import FollowedTable
-from data.event_store.log_keeper import LogKeeper
+from data.event_store.sqlite.event_append import EventAppend
+from data.event_store.sqlite.event_expiry import EventExpiry
+from data.event_store.sqlite.event_file import EventFile, is_locked
+from data.event_store.sqlite.event_table import EventTable, FiledSource
+from data.event_store.sqlite.followed_table import FollowedTable
+from data.event_store.sqlite.log_keeper import LogKeeper
+from data.event_store.sqlite.tile_maker import TileMaker
+from data.event_store.sqlite.tile_table import Place
+from data.event_store.sqlite.tiled_slice import TiledSlice, read_slice, tile_job
 from data.event_store.tile_folder import TileFolder
-from data.event_store.tile_maker import TileMaker
 from data.event_store.tile_rules import TileJob, TileRules
-from data.event_store.tile_table import Place
 from data.event_store.tile_work import TileWork
-from data.event_store.tiled_slice import TiledSlice, read_slice, tile_job
 from data.feature_views.events.event import Event, EventCodec
 from data.feature_views.online.online_windows import Slice
 from data.feature_views.online.stored_events import NO_EVENTS

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from data.errors import StoreError
-from data.event_store.event_table import EventTable
-from data.event_store.followed_table import FollowedTable
+from data.event_store.sqlite.event_table import EventTable
+from data.event_store.sqlite.followed_table import FollowedTable
 
 _EVERY_S, _REST_S = 10.0, 0.02
 _LOOKS = 20
