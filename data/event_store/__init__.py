@@ -87,7 +87,7 @@ class EventStore(Protocol):
     """The events of one use case. Reads take many rows and keep their order."""
 
     tile_work: TileWork
-    """What tiles were read and made since the store was opened; stays at 0 in a store without tiles."""
+    """What tiles were read and made since the store was opened."""
 
     @property
     def expired(self) -> int:

@@ -94,7 +94,6 @@ class _Ingress:
         self._app = PredictApp(settings, versions, predict_handler, metrics, readiness, routes)
         self._meter = BusyMeter()
         register(self._app)
-        freeze_heap()
         return versions
 
     def __serve_build_asgi_app__(self) -> PredictApp:
@@ -144,6 +143,7 @@ class Gateway(_Ingress):
         parts = VersionParts(settings, fetch, scorer, metrics, scorers.replicas, _slow())
         stages = [handle.deployment_name for handle in (features, model) if handle is not None]
         await self._open(spec, GATEWAY, parts, self._readiness, control, stages)
+        freeze_heap()
 
     async def _readiness(self) -> dict[str, str]:
         problems = await asyncio.gather(*(ping(handle) for handle in self._pings.values()))
@@ -169,6 +169,7 @@ class Fused(_Ingress):
             metrics.registry.register(StoreMetrics(replica_id(), self._features))
         versions = await self._open(spec, FUSED, parts, self._readiness, control, ())
         metrics.registry.register(ModelMetrics(replica_id(), versions.held, models.get))
+        freeze_heap()
 
     async def _readiness(self) -> dict[str, str]:
         problem = await store_problem(self._features) if self._features else None

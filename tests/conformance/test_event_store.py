@@ -118,7 +118,6 @@ def test_ping_and_close(open_: Open):
         lambda: fetch(store, swiped(1)),
         lambda: asyncio.run(store.ping()),
         lambda: store.append("swipes", [swipe(1, NOW)]),
-        lambda: store.expire("swipes", NOW),
     ):
         with pytest.raises(StoreUnavailable, match="closed"):
             call()

@@ -30,16 +30,22 @@ def proof_lock(settings: Settings, use_case: str) -> Iterator[None]:
         use_case: its name.
 
     Raises:
-        StoreError: another proof has them, which the message names, or the lock cannot be made.
+        StoreError: another proof has them, which the message names, or got them meanwhile; or the lock cannot be made.
         StoreUnavailable: the cluster does not answer.
     """
     if settings.store == "cassandra":
         # Imported here, so that a process without a cluster needs no driver.
         from data.online_store.cassandra.lease import ClusterLease
 
-        with ClusterLease(settings, scratch_name(use_case), _this_process()).held() as holder:
+        lease = ClusterLease(settings, scratch_name(use_case), _this_process())
+        with lease.held() as holder:
             _refuse_held(use_case, holder)
             yield
+            if lease.lost_to is not None:
+                raise StoreError(
+                    f"this proof stood still for over a minute, and another one ({lease.lost_to}) has written into its "
+                    "scratch stores meanwhile: prove again"
+                )
         return
     with ExitStack() as stack:
         for folder in dict.fromkeys(path.absolute().parent for path in (settings.events_path, settings.sqlite_path)):

@@ -77,7 +77,9 @@ class EventExpiry:
         return more
 
     def _run(self) -> None:
-        while not self._stopped.wait(_EVERY_S):
+        wait_s = 0.0
+        while not self._stopped.wait(wait_s):
             # Whatever is wrong with the file, the next read or write reports it.
             with contextlib.suppress(StoreError, sqlite3.Error):
                 self.sweep()
+            wait_s = _EVERY_S

@@ -82,10 +82,7 @@ class SqliteEvents:
         self._keeper: LogKeeper | None = None
         self._use_case = use_case
         self._file = EventFile(path, lock_wait_s)
-        filed = {
-            name: FiledSource(f"{use_case}.{name}@{source.fingerprint}", len(EventCodec(source).names))
-            for name, source in sources.items()
-        }
+        filed = _filed(use_case, sources)
         self._entities = {name: [entity.name for entity in source.entities] for name, source in sources.items()}
         self._lock_wait_s = lock_wait_s
         self._clock = clock
@@ -94,10 +91,8 @@ class SqliteEvents:
         self._rules = rules = rules or TileRules()
         self._folding = FollowedTable(self._file, filed, _FOLD_WAIT_S)  # in the thread that makes tiles
         self._folder = TileFolder[Place](self._make_tiles, (sqlite3.Error,))
-        self._expiry: EventExpiry | None = None
-        if max_age_us is not None:
-            following = FollowedTable(self._file, filed, lock_wait_s)
-            self._expiry = EventExpiry(following, sources, max_age_us, clock)
+        expiring = FollowedTable(self._file, filed, lock_wait_s)  # in the thread that removes old events
+        self._expiry = None if max_age_us is None else EventExpiry(expiring, sources, max_age_us, clock)
         self._write_lock = threading.Lock()
         try:
             if create:
@@ -269,6 +264,13 @@ class SqliteEvents:
 
 _Place = tuple[Slice, int]
 _Result = TypeVar("_Result")
+
+
+def _filed(use_case: str, sources: Mapping[str, EventSource]) -> dict[str, FiledSource]:
+    return {
+        name: FiledSource(f"{use_case}.{name}@{source.fingerprint}", len(EventCodec(source).names))
+        for name, source in sources.items()
+    }
 
 
 def _begin(table: EventTable) -> EventTable:

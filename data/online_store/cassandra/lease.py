@@ -55,6 +55,8 @@ class ClusterLease:
         self._lasts_s = lasts_s
         self._table = f"{settings.cassandra_keyspace}.{_TABLE}"
         self._done = threading.Event()
+        self.lost_to: str | None = None
+        """Who has got the lease that was held here, where process or cluster stood still until it ran out."""
 
     @contextmanager
     def held(self) -> Iterator[str | None]:
@@ -109,11 +111,12 @@ class ClusterLease:
         while not self._done.wait(self._lasts_s / _RENEWALS):
             try:
                 applied, *_ = self._ask(session, _RENEW, *values)
-            except DRIVER_ERRORS as exc:
+                other = None if applied else self._take(session)
+            except (*DRIVER_ERRORS, StoreError) as exc:
                 logger.warning("the lease of %s is not renewed: %s", self._name, exc)
                 continue
-            if not applied:
-                logger.warning("the lease of %s ran out and is another's", self._name)
+            if other is not None:
+                self.lost_to = other
                 return
 
     def _ask(self, session: Session, statement: str, *values: str | int) -> tuple[Any, ...]:

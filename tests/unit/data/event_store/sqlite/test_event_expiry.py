@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.event_store import RowQuery, events_max_age_us
+from data.event_store import EventOutcome, RowQuery, events_max_age_us
 from data.event_store.sqlite.event_expiry import EventExpiry
 from data.event_store.sqlite.event_file import EventFile
 from data.event_store.sqlite.event_table import FiledSource
@@ -73,11 +73,13 @@ def test_rounds_go_on_as_time_does(store: SqliteEvents, tmp_path: Path):
             old.sweep()
             assert old.removed == removed
     assert len(times(store, "swipes")) == 217
+    back = Event(event_key(1_499 * 7919 % 1_500), NOW - 1_499 * DAY // 24, NOW, ("card",), b"")
+    assert store.append("swipes", [back]) == [EventOutcome.TAKEN]
+    assert times(store, "swipes")[0] == back.time_us
 
 
-def test_a_store_removes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: SqliteEvents):
+def test_a_store_removes_by_itself(tmp_path: Path, store: SqliteEvents):
     """A store that is opened with an age removes what is older without being asked, and says how much."""
-    monkeypatch.setattr("data.event_store.sqlite.event_expiry._EVERY_S", 0.01)
     with closing(
         SqliteEvents(tmp_path / "events.db", "cards", SOURCES, clock=lambda: NOW, max_age_us=10 * DAY)
     ) as other:
