@@ -19,6 +19,8 @@ class EventTally:
 
     read: int = 0
     """Rows or messages."""
+    under_way: int = 0
+    """Events that were given to the store, which has not said what became of them."""
     outcomes: Counter[EventOutcome] = field(default_factory=Counter)
     """Events that came to the store, by what became of them."""
     left_out: dict[str, LeftOutRows] = field(default_factory=dict)

@@ -22,8 +22,8 @@ from data.sources.filesystems import base_name, named
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import origin_of, without_origin
 
-_APPEND_EVENTS = 100_000
-"""Events that are handed to the store at once: it makes its transactions larger while nobody else writes."""
+APPEND_EVENTS = 100_000
+"""Events that are handed to the store at once: the more, the more of them share its pages."""
 
 
 class SourceRows(NamedTuple):
@@ -94,9 +94,11 @@ def backfill(
 
 
 def _append(part: SourceRows, store: EventStore, tally: EventTally, advance: Callable[[int], None]) -> None:
-    for start in range(0, part.read.events.length, _APPEND_EVENTS):
-        events = part.read.events.events(start, _APPEND_EVENTS)
+    for start in range(0, part.read.events.length, APPEND_EVENTS):
+        events = part.read.events.events(start, APPEND_EVENTS)
+        tally.under_way = len(events)
         tally.stored(events, store.append(part.name, events))
+        tally.under_way = 0
         _done(len(events), tally, advance)
 
 

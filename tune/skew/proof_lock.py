@@ -66,8 +66,8 @@ def _locked(path: Path, use_case: str) -> Iterator[None]:
         except BlockingIOError:
             _refuse_held(use_case, path.read_text().strip() or "another process")
         except OSError as exc:
-            # Some network file systems have no locks: go on without one, and leave it to the user to avoid two proofs.
-            logger.debug("%s cannot be locked: %s", path, exc)
+            # Some network file systems have no locks.
+            logger.warning("%s cannot be locked (%s): start no other proof of '%s' meanwhile", path, exc, use_case)
         lock.truncate(0)
         lock.write(_this_process())
         lock.flush()

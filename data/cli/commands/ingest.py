@@ -109,6 +109,8 @@ def _report_source(name: str, tally: EventTally, noun: tuple[str, str]) -> None:
     for reason, rows in tally.left_out.items():
         names = f" ({', '.join(rows.names)}{', ...' if rows.count > len(rows.names) else ''})" if rows.names else ""
         _warn(f"left out of {name}: {counted(rows.count, *noun)} {reason}{names}")
+    if tally.under_way:
+        _warn(f"{name}: of {counted(tally.under_way, 'event', 'events')} under way some may be stored: ingest again")
     for entity, count in tally.without.items():
         _warn(f"{name}: {counted(count, 'event', 'events')} without {entity}, in no window of it")
 
@@ -143,12 +145,14 @@ def _ingest_table(args: argparse.Namespace, path: Path) -> int:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Look for no circles of objects: events, which are many, make none, and looking takes a tenth of the time."""
+    """Collect no garbage: events make no reference cycles, and to look for some takes a tenth of the time."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if enabled:
+            gc.enable()
 
 
 def _ingest_topic(args: argparse.Namespace, address: KafkaAddress) -> int:
@@ -167,10 +171,12 @@ def _ingest_topic(args: argparse.Namespace, address: KafkaAddress) -> int:
     ):
         to = Destination(wanted.name, store, letters)
         ingest = TopicIngest(topic, MessageParser(wanted), to, metrics, note, stopped)
-        with progress("ingest", None, "messages") as advance:
-            ingest.run(advance, until_end=args.until_end)
+        try:
+            with progress("ingest", None, "messages") as advance:
+                ingest.run(advance, until_end=args.until_end)
+        finally:
+            report(str(address), ("message", "messages"), {wanted.name: ingest.tally})
         interrupted = stopped()
-    report(str(address), ("message", "messages"), {wanted.name: ingest.tally})
     return EXIT_INTERRUPTED if interrupted else 0
 
 

@@ -17,7 +17,7 @@ from data.event_store.sqlite.event_table import EventTable
 from data.feature_views.events.event import Event
 
 _HELD_S, _FREE_S = 0.008, 0.0015
-_FEWEST, _MOST = 1_000, 20_000
+_FEWEST, _FIRST, _MOST = 50, 1_000, 20_000
 _Part = TypeVar("_Part")
 
 
@@ -36,7 +36,7 @@ class EventAppend:
         self._table, self._source, self._events = table, source, events
         self._outcomes = [EventOutcome.TAKEN] * len(events)
         self._contested: dict[bytes, list[int]] = {}
-        self._pace = _Pace(table)
+        self._pace = _Pace(table, _FIRST)
 
     def run(self) -> list[EventOutcome]:
         """Store the events; return what became of each, in order."""
@@ -85,15 +85,16 @@ class EventAppend:
             for at in part:
                 self._outcomes[at] = self._table.put(self._source, self._events[at])[0]
 
-        self._pace.each(places, lambda part: part, put)
+        # One by one they take far longer than the rows before.
+        _Pace(self._table).each(places, lambda part: part, put)
 
 
 class _Pace:
     """Does many things in transactions of some 8 ms, with a rest between them in which others can write."""
 
-    def __init__(self, table: EventTable) -> None:
+    def __init__(self, table: EventTable, first: int = _FEWEST) -> None:
         self._table = table
-        self._size = _FEWEST
+        self._size = first
         self._free_at = 0.0
 
     def each(

@@ -31,7 +31,7 @@ LIMIT 1 OFFSET ?"""
 _FIND = "SELECT time_us, known_us, entities, payload FROM events WHERE source = ? AND key = ?"
 _TAKE = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?)"
 _PUT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)"
-# `met` is a function of ours, called where the key is there already: it notes the place of the event, and is 0.
+# `met` is a function of ours, called where the key is there already: it notes the place of the event, and is false.
 _ADD = """INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 ON CONFLICT (source, key) DO UPDATE SET key = excluded.key WHERE met(?7)"""
 _PUT_ENTITY = "INSERT OR REPLACE INTO entity_events VALUES (?, ?, ?, ?, ?, ?)"
@@ -42,6 +42,7 @@ _AGES = "SELECT key, time_us < ? FROM events WHERE source = ? AND key > ? ORDER 
 _DROP = "DELETE FROM events WHERE source = ? AND key = ?"
 _TIME_OF = "SELECT time_us FROM events WHERE source = ? AND key = ?"
 _EMPTY = "DELETE FROM {} WHERE source IN (SELECT number FROM event_sources WHERE substr(name, 1, ?) = ?)"
+_REMOVED = "UPDATE event_removals SET removals = removals + 1"
 _AHEAD_US = 5 * 60 * 1_000_000
 _NEXT = f"max(?1, CASE WHEN latest_us <= ?1 + {_AHEAD_US} THEN latest_us + 1 ELSE ?1 END)"
 _NEXT_US = f"SELECT {_NEXT} FROM event_clock"
@@ -82,7 +83,11 @@ class EventTable:
     def begin(self) -> None:
         """Begin a transaction that may write: a deferred one would find out at its first write that it may not."""
         self.connection.execute("BEGIN IMMEDIATE")
-        self.tiles.look()
+        try:
+            self.tiles.look()
+        except BaseException:
+            self.connection.rollback()
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -209,6 +214,7 @@ class EventTable:
         self.tiles.empty(prefix)
         for table in ("entity_events", "events"):
             self.connection.execute(_EMPTY.format(table), (len(prefix), prefix))
+        self.connection.execute(_REMOVED)
 
     def next_us(self, clock_us: int) -> int:
         """Return the clock's time, or if it is not later the one after the last that was given out.
@@ -240,7 +246,7 @@ class EventTable:
             if entity_key is not None
         ]
         self.connection.executemany(_DROP_ENTITY, rows)
-        self.connection.execute("UPDATE event_removals SET removals = removals + 1")
+        self.connection.execute(_REMOVED)
         self.tiles.unfold(rows)
 
     def _entity_rows(self, number: int, events: Sequence[Event]) -> list[tuple[Any, ...]]:

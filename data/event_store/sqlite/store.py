@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -90,7 +91,9 @@ class SqliteEvents:
         self._writing = FollowedTable(self._file, filed, lock_wait_s)
         self._rules = rules = rules or TileRules()
         self._folding = FollowedTable(self._file, filed, _FOLD_WAIT_S)  # in the thread that makes tiles
-        self._folder = TileFolder[Place](self._make_tiles, (sqlite3.Error,))
+        # Not a method of this store: with a reference back it would not be closed when it is dropped.
+        make_tiles = partial(_make_tiles, self._folding, rules, self.tile_work)
+        self._folder = TileFolder[Place](make_tiles, (sqlite3.Error,))
         expiring = FollowedTable(self._file, filed, lock_wait_s)  # in the thread that removes old events
         self._expiry = None if max_age_us is None else EventExpiry(expiring, sources, max_age_us, clock)
         self._write_lock = threading.Lock()
@@ -248,9 +251,6 @@ class SqliteEvents:
                 self._folder.offer(job)
         return found
 
-    def _make_tiles(self, job: TileJob[Place], pause: Callable[[float], object]) -> int:
-        return TileMaker(self._folding, self._rules, self.tile_work, pause).make(job)
-
     def _opened(self, table: FollowedTable) -> EventTable:
         if self._closed:
             raise StoreUnavailable(f"the event store {self._file.path} is closed")
@@ -271,6 +271,12 @@ def _filed(use_case: str, sources: Mapping[str, EventSource]) -> dict[str, Filed
         name: FiledSource(f"{use_case}.{name}@{source.fingerprint}", len(EventCodec(source).names))
         for name, source in sources.items()
     }
+
+
+def _make_tiles(
+    folding: FollowedTable, rules: TileRules, work: TileWork, job: TileJob[Place], pause: Callable[[float], object]
+) -> int:
+    return TileMaker(folding, rules, work, pause).make(job)
 
 
 def _begin(table: EventTable) -> EventTable:

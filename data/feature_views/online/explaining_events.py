@@ -12,7 +12,8 @@ from data.schema.events.event_source import EventSource
 from data.schema.features.window_feature import WindowFeature
 
 _MOST_READ = 500_000
-"""About how many events are read again for one row, without each run in turn; a million costs a second or two."""
+"""About how many events are read again, without each run in turn, and once more for those up to the last place; a
+million costs a second or two."""
 _LONGEST_RUN = 500
 _MOST_EARLY = 500
 """Most events that are added in turn."""
@@ -62,6 +63,7 @@ class SeenWindows:
             DamagedRow: the values of an event cannot be unpacked.
         """
         found: list[Sequence[StoredEvent]] = []
+        events = [*events]
         for first, end in _runs(len(events)):
             if found and end - first > len(found[0]):
                 break
@@ -98,8 +100,10 @@ def _runs(length: int) -> Iterator[tuple[int, int]]:
 
     After the most that are read there follow the runs up to the last place alone: what had not arrived yet.
     """
-    left = _MOST_READ // max(length, 1)
+    left = most = _MOST_READ // max(length, 1)
     for size in range(1, min(length, _LONGEST_RUN) + 1):
         firsts = range(length - size, -1, -1)[: max(left, 1)]
         yield from ((first, first + size) for first in firsts)
         left -= len(firsts)
+        if left < -most:
+            return

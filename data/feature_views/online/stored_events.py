@@ -89,6 +89,8 @@ class StoredEvents(Sequence[StoredEvent]):
 
     def columns(self, codec: EventCodec) -> Columns:
         """Return the values by column, in the order of `codec.names`; raises DamagedRow when some are not values."""
+        if not self.times:  # `NO_EVENTS` is of every source: what it has is not to be kept
+            return codec.columns(())
         if self.unpacked is None:
             self.unpacked = codec.columns(self._payloads or ())
         return self.unpacked
@@ -168,10 +170,11 @@ class EventPacker:
         every = _HEAD + self._width
         array = _ARRAY_32 + (count * every).to_bytes(4, "big") + packed
         try:
-            items = msgpack.unpackb(array, use_list=False, ext_hook=_refuse)
-        except _DamagedValues:
-            return self._with_damaged(msgpack.unpackb(array, use_list=False))
-        except (ValueError, msgpack.UnpackException) as exc:
+            try:
+                items = msgpack.unpackb(array, use_list=False, ext_hook=_refuse)
+            except _DamagedValues:
+                return self._with_damaged(msgpack.unpackb(array, use_list=False))
+        except (ValueError, TypeError, msgpack.UnpackException) as exc:
             raise DamagedRow(f"the events of an entity cannot be read: {exc}") from exc
         columns = [items[at::every] for at in range(_HEAD, every)]
         return _ordered(StoredEvents(items[::every], items[1::every], items[2::every], columns=columns))
@@ -185,6 +188,8 @@ class EventPacker:
     def _with_damaged(self, items: Sequence[Any]) -> StoredEvents:
         every = _HEAD + self._width
         rows = [items[at : at + every] for at in range(0, len(items), every)]
+        if any([*map(type, row[:_HEAD])] != [int, bytes, int] for row in rows):
+            raise ValueError("not time, key and time known")
         events = [StoredEvent(row[0], row[1], row[2], _payload(row[_HEAD:])) for row in rows]
         return StoredEvents.of(sorted(events))
 

@@ -81,10 +81,20 @@ def test_a_payload_of_other_values_stays_as_it_is(payload: bytes):
         found.columns(CODEC)
 
 
+def test_an_entity_without_events_is_of_every_source():
+    """What one source asks of no events is not what another one with more values gets."""
+    short = EventCodec(EventSource.model_validate({"entities": ["u"]}))
+    assert len(NO_EVENTS.columns(short)) == 1
+    assert len(NO_EVENTS.columns(CODEC)) == len(CODEC.names)
+    event = StoredEvent(1, b"k", 1, _WHOLE)
+    assert NO_EVENTS.with_event(event, CODEC) == [event]
+
+
 def test_bytes_that_are_no_events():
-    """A damaged column of the table is an error, not other events."""
+    """A damaged column of the table is an error, not other events; so is what reads as a damaged payload by chance."""
     packed = PACKER.pack(1, b"k", 1, _WHOLE)
-    for count, damaged in ((1, packed[:-1]), (2, packed), (1, packed * 2), (1, b"\xc1" * len(packed))):
+    by_chance = b"\xd4\x01" + packed[2:]
+    for count, damaged in ((1, packed[:-1]), (2, packed), (1, packed * 2), (1, b"\xc1" * len(packed)), (1, by_chance)):
         with pytest.raises(DamagedRow, match="events of an entity cannot be read"):
             PACKER.unpack(count, damaged)
 
