@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     events_file: _Path | None = None
     """File of the events of window features, with the SQLite store; default `events.db` in the var folder."""
     events_max_age_days: Annotated[float, Field(ge=0, le=36_500)] = 0.0
-    """Events older than so many days are removed from that file, but none that a window may read; 0: none is."""
+    """Events older than so many days are removed unless a window may read them; 0: none (Cassandra: a week later)."""
     cassandra_hosts: str = "127.0.0.1"
     """Contact points, separated by commas; `host` or `host:port`."""
     cassandra_port: _Port = 9042

@@ -20,7 +20,7 @@ from data.event_store.sqlite.event_expiry import EventExpiry
 from data.event_store.sqlite.event_file import EventFile, is_locked
 from data.event_store.sqlite.event_table import EventTable, FiledSource
 from data.event_store.sqlite.followed_table import FollowedTable
-from data.event_store.sqlite.log_keeper import LogKeeper
+from data.event_store.sqlite.log_keeper import LONG_LOG_BYTES, LogKeeper
 from data.event_store.sqlite.tile_maker import TileMaker
 from data.event_store.sqlite.tile_table import Place
 from data.event_store.sqlite.tiled_slice import TiledSlice, read_slice, tile_job
@@ -60,6 +60,7 @@ class SqliteEvents:
         clock: returns the time in microseconds since 1970 UTC, for rows that come without one.
         rules: which entities have tiles, and how large these are; None for those of `TileRules`.
         max_age_us: age past which a thread removes an event, counted from its time, in microseconds; None: none is.
+        long_log_bytes: how long the write-ahead log may become before it is moved into the file.
 
     Raises:
         StoreUnavailable: there is no such file or it cannot be opened.
@@ -77,6 +78,7 @@ class SqliteEvents:
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
         rules: TileRules | None = None,
         max_age_us: int | None = None,
+        long_log_bytes: int = LONG_LOG_BYTES,
     ) -> None:
         self._closed = False
         self.tile_work = TileWork()
@@ -102,7 +104,7 @@ class SqliteEvents:
                 self._file.create()
             self._writing.get()  # First, since it may wait: a source that is new to the file is written to it.
             self._reading.get()
-            self._keeper = LogKeeper(self._file)
+            self._keeper = LogKeeper(self._file, long_log_bytes)
             if self._expiry is not None:
                 self._expiry.start()
         except BaseException:

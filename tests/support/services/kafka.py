@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import ConsumerGroupState, Producer
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import (  # pyright: ignore[reportPrivateImportUsage]
     AdminClient,
     ConsumerGroupDescription,
@@ -126,6 +126,11 @@ class Broker:
         if found.state is not ConsumerGroupState.STABLE:
             return []
         return sorted(len(each.assignment.topic_partitions) for each in found.members)
+
+    def committed(self, group: str) -> int:
+        """How many messages a consumer group has told to be done, over all partitions."""
+        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group]
+        return sum(max(each.offset, 0) for each in asked.result(_START_S).topic_partitions or ())
 
     def _group(self, name: str) -> ConsumerGroupDescription:
         return self._admin.describe_consumer_groups([name])[name].result(_START_S)

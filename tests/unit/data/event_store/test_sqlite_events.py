@@ -250,10 +250,11 @@ def test_full_disk(store: SqliteEvents, file: Path):
     assert count(store) == 2
 
 
-def test_the_log_is_kept_short(store: SqliteEvents, file: Path):
+def test_the_log_is_kept_short(file: Path):
     """The log goes into the file by itself once it is long, without a writer's help, and nothing is lost."""
-    log = file.with_name("events.db-wal")
-    store.append("swipes", [event._replace(payload=b"x" * 4000) for event in MANY])
-    assert log.stat().st_size > 2**26
-    wait_for(lambda: log.stat().st_size < 2**20, "the log to be moved into the file")
-    assert sum(count(store, f"card {at}") for at in range(997)) == len(MANY)
+    log, long_bytes = file.with_name("events.db-wal"), 2**22
+    with closing(SqliteEvents(file, "cards", SOURCES, create=True, long_log_bytes=long_bytes)) as store:
+        store.append("swipes", [event._replace(payload=b"x" * 400) for event in MANY])
+        assert log.stat().st_size > long_bytes
+        wait_for(lambda: log.stat().st_size < 2**20, "the log to be moved into the file")
+        assert sum(count(store, f"card {at}") for at in range(997)) == len(MANY)
