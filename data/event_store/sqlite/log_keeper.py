@@ -13,8 +13,8 @@ from data.event_store.sqlite.event_file import EventFile
 SYNC_EVERY_S = 1.0
 """What a power cut can lose: the commits of so many seconds, and of the sync that is under way."""
 LONG_LOG_BYTES = 512 * 2**20
-"""When a log is moved into its file. Rows that are recorded wait for the disk then, some 90 ms on a slow one: with 64 MiB
-every ten seconds at 300 rows a second. Reads are as fast with a long log as with a short one."""
+"""When a log is moved into its file. Rows that are recorded wait for the disk then, some 90 ms on a slow one: with 64
+MiB every ten seconds at 300 rows a second. Reads are as fast with a long log as with a short one."""
 _LONGEST = 4
 """A log so many times as long is moved even while much is written."""
 _ROUNDS, _FEW_PAGES = 3, 250
