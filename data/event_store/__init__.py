@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from data.errors import ConfigError, StoreError
-from data.event_store.tile_work import TileWork
+from data.event_store.tile_making import TileWork
 from data.feature_views.events.event import Event, OwnEvent
 from data.feature_views.online.online_windows import Slice
 from data.feature_views.online.stored_events import StoredEvents

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic
 
 from data.errors import StoreError
-from data.event_store.tile_rules import PlaceT, TileJob
+from data.event_store.tile_making import PlaceT, TileJob
 
 _REST_S, _LONG_REST_S = 1.0, 30.0
 _MOST_PLACES = 10_000

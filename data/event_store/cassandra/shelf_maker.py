@@ -19,9 +19,8 @@ from data.event_store.cassandra.late_marks import EntityPlace, MarkRows, Marks, 
 from data.event_store.cassandra.slice_reads import PAGE
 from data.event_store.cassandra.tile_rows import HotPlace, TileRows, tile_of
 from data.event_store.cassandra.tile_shelf import KeyedTile, TileShelf, key_hashes
-from data.event_store.tile_rules import TileJob, TileRules
+from data.event_store.tile_making import TileJob, TileRules, TileWork
 from data.event_store.tile_spans import NEVER_US, FoldedTile, Span, gaps
-from data.event_store.tile_work import TileWork
 from data.feature_views.online.tiles import TilePlan
 
 if TYPE_CHECKING:

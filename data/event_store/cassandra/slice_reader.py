@@ -16,7 +16,7 @@ from data.event_store.cassandra.shelf_maker import ShelfMaker
 from data.event_store.cassandra.slice_reads import PlainRead, SliceQuery, TiledRead
 from data.event_store.cassandra.tile_rows import HotPlace
 from data.event_store.tile_folder import TileFolder
-from data.event_store.tile_rules import TileJob, TileRules
+from data.event_store.tile_making import TileJob, TileRules
 from data.event_store.tile_spans import Span
 from data.feature_views.online.online_windows import Slice
 

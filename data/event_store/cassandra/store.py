@@ -24,7 +24,7 @@ from data.event_store.cassandra.shelf_maker import ShelfMaker, Statements
 from data.event_store.cassandra.slice_reader import SliceRead, SliceReader, Tiling
 from data.event_store.cassandra.tile_rows import HotPlace, TileRows
 from data.event_store.tile_folder import TileFolder
-from data.event_store.tile_rules import TileRules
+from data.event_store.tile_making import TileRules
 from data.feature_views.events.event import Event
 from data.feature_views.online.online_windows import Slice
 from data.feature_views.online.stored_events import NO_EVENTS

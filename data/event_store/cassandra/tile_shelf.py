@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.event_store.tile_rules import LEVELS
+from data.event_store.tile_making import LEVELS
 from data.event_store.tile_spans import FoldedTile, Span, gaps, inside, merged_us, tile_groups
 from data.feature_views.online.tiles import Tile, TilePlan
 

@@ -25,8 +25,7 @@ from data.event_store.sqlite.tile_maker import TileMaker
 from data.event_store.sqlite.tile_table import Place
 from data.event_store.sqlite.tiled_slice import TiledSlice, read_slice, tile_job
 from data.event_store.tile_folder import TileFolder
-from data.event_store.tile_rules import TileJob, TileRules
-from data.event_store.tile_work import TileWork
+from data.event_store.tile_making import TileJob, TileRules, TileWork
 from data.feature_views.events.event import Event, EventCodec
 from data.feature_views.online.online_windows import Slice
 from data.feature_views.online.stored_events import NO_EVENTS

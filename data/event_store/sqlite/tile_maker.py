@@ -15,9 +15,8 @@ from data.errors import DamagedRow
 from data.event_store.sqlite.event_table import EventTable
 from data.event_store.sqlite.followed_table import FollowedTable
 from data.event_store.sqlite.tile_table import Place, TileTable
-from data.event_store.tile_rules import TileJob, TileRules
+from data.event_store.tile_making import TileJob, TileRules, TileWork
 from data.event_store.tile_spans import NEVER_US, FoldedTile, Span, gaps, merged_us, tile_groups
-from data.event_store.tile_work import TileWork
 from data.feature_views.online.tiles import TilePlan
 
 

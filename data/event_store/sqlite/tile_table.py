@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from data.event_store.tile_rules import LEVELS
+from data.event_store.tile_making import LEVELS
 from data.event_store.tile_spans import FoldedTile, Span, gaps
 from data.feature_views.online.tiles import Tile
 

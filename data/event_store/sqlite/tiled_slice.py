@@ -14,7 +14,7 @@ from typing import NamedTuple
 from data.event_store import RowQuery
 from data.event_store.sqlite.event_table import EventTable
 from data.event_store.sqlite.tile_table import Place
-from data.event_store.tile_rules import TileJob
+from data.event_store.tile_making import TileJob
 from data.event_store.tile_spans import Span, divided, joined
 from data.feature_views.online.online_windows import Slice
 from data.feature_views.online.stored_events import StoredEvents

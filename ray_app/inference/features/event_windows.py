@@ -11,7 +11,7 @@ from functools import partial
 from data.errors import DamagedRow, StoreError, StoreUnavailable
 from data.event_store import EventOutcome, EventStore, RowEvents, RowQuery, open_events
 from data.event_store.event_stats import EventCounts, EventStats
-from data.event_store.tile_work import TileWork
+from data.event_store.tile_making import TileWork
 from data.feature_views.events.event import Event
 from data.feature_views.online.online_windows import WindowPlan
 from data.feature_views.online.stored_events import StoredEvents

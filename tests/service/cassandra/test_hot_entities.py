@@ -12,7 +12,7 @@ import pytest
 
 from data.event_store import OwnEvent, RowEvents, RowQuery
 from data.event_store.cassandra.store import CassandraEvents
-from data.event_store.tile_rules import TileRules
+from data.event_store.tile_making import TileRules
 from data.feature_views.events.event import Event, EventCodec, event_key
 from data.feature_views.online.online_windows import WindowPlan, WindowValue
 from data.schema.events.event_source import EventSource

@@ -25,9 +25,8 @@ from data.event_store.sqlite.followed_table import FollowedTable
 from data.event_store.sqlite.store import SqliteEvents
 from data.event_store.sqlite.tile_maker import TileMaker
 from data.event_store.sqlite.tile_table import Place, TileTable
-from data.event_store.tile_rules import TileJob, TileRules
+from data.event_store.tile_making import TileJob, TileRules, TileWork
 from data.event_store.tile_spans import Span, tile_groups
-from data.event_store.tile_work import TileWork
 from data.feature_views.events.event import Event, EventCodec, event_key
 from data.feature_views.kernel.event_arrays import Events, Moments, Values
 from data.feature_views.kernel.windows import windows

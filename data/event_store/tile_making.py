@@ -1,7 +1,8 @@
-"""Which entities have tiles and how large these are; and the job of making some."""
+"""The making of tiles: which entities get them and how large, the job of making some, and the work that it was."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from data.event_store.tile_spans import Span
@@ -40,3 +41,17 @@ class TileJob(NamedTuple, Generic[PlaceT]):
     """The entity, as the store names it, and the declarations of its tiles."""
     plan: TilePlan
     span: Span
+
+
+@dataclass
+class TileWork:
+    """Counts since the store was opened. They only grow, each of them in one thread; any thread may read them."""
+
+    tiles_read: int = 0
+    """Tiles read in place of events."""
+    tiles_folded: int = 0
+    """Tiles made, from events or from smaller tiles."""
+    events_folded: int = 0
+    """Events that were folded into tiles; one that is folded again counts again."""
+    fold_seconds: float = 0.0
+    """Time spent on making tiles, in seconds, waiting for the file included."""
