@@ -11,7 +11,7 @@ never answered may, if the cluster takes it in much later, be missing in a tile 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data.event_store.cassandra.hot_list import GRACE_S, HotList
@@ -81,3 +81,26 @@ class LateWrites:
                     times.setdefault(place, set()).add(event.time_us)
         if times:
             yield self._marks.writes(times)
+
+
+def next_step(steps: Steps, found: list[Any] | None) -> Sequence[Statement] | None:
+    """Return the next statements of a write, None when it is done; `found` is None before the first."""
+    try:
+        return next(steps) if found is None else steps.send(found)
+    except StopIteration:
+        return None
+
+
+async def send_steps(
+    steps: Steps, ask: Callable[[Sequence[Statement], float], Awaitable[list[Any]]], deadline: float
+) -> None:
+    """Send the steps of a write, one after the other.
+
+    Args:
+        steps: the steps.
+        ask: sends statements and returns their answers in order, within so many seconds.
+        deadline: until when all of them together may take, by `time.monotonic`.
+    """
+    found: list[Any] | None = None
+    while (step := next_step(steps, found)) is not None:
+        found = [row for rows in await ask(step, deadline - time.monotonic()) for row in rows or ()]

@@ -12,12 +12,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data.errors import DamagedRow
-from data.event_store.cassandra.event_rows import EventRows, events_of
+from data.event_store.cassandra.event_rows import events_of
+from data.event_store.cassandra.event_tables import EventTables
 from data.event_store.cassandra.hot_entities import HotEntities, HotEntity
-from data.event_store.cassandra.hot_list import GRACE_S, HotList
-from data.event_store.cassandra.late_marks import EntityPlace, MarkRows, Marks, Registration
+from data.event_store.cassandra.hot_list import GRACE_S
+from data.event_store.cassandra.late_marks import EntityPlace, Marks, Registration
 from data.event_store.cassandra.slice_reads import PAGE
-from data.event_store.cassandra.tile_rows import HotPlace, TileRows, tile_of
+from data.event_store.cassandra.tile_rows import HotPlace, tile_of
 from data.event_store.cassandra.tile_shelf import KeyedTile, TileShelf, key_hashes
 from data.event_store.tile_making import TileJob, TileRules, TileWork
 from data.event_store.tile_spans import NEVER_US, FoldedTile, Span, gaps
@@ -31,15 +32,6 @@ _TILES_A_PART = 256
 _TIMEOUT_S = 5.0
 _REGISTER_AGAIN_S = 12 * 3600.0
 _YOUNG_US = 10 * 1_000_000
-
-
-class Statements(NamedTuple):
-    """What makes the statements of the tables."""
-
-    events: EventRows
-    marks: MarkRows
-    tiles: TileRows
-    hot: HotList
 
 
 class _Registered(NamedTuple):
@@ -56,7 +48,7 @@ class ShelfMaker:
 
     Args:
         session: a connected driver session.
-        statements: makes the statements.
+        tables: make the statements.
         entities: gets what is made.
         rules: how large tiles are.
         work: counts what is made.
@@ -66,14 +58,14 @@ class ShelfMaker:
     def __init__(
         self,
         session: Session,
-        statements: Statements,
+        tables: EventTables,
         entities: HotEntities,
         rules: TileRules,
         work: TileWork,
         clock: Callable[[], int],
     ) -> None:
         self._session = session
-        self._statements = statements
+        self._tables = tables
         self._entities = entities
         self._rules = rules
         self._work = work
@@ -109,13 +101,13 @@ class ShelfMaker:
 
     def _valid(self, job: TileJob[HotPlace]) -> tuple[Marks, list[KeyedTile]]:
         """Return the marks of an entity, and its tiles that are valid, those in memory and those stored since."""
-        marks = Marks(self._ask(self._statements.marks.read(job.place.entity)))
+        marks = Marks(self._ask(self._tables.marks.read(job.place.entity)))
         known, before = self._entities.get(job.place), []
         from_us = job.span.start_us
         if known is not None and known.from_us <= from_us:
             before = known.shelf.tiles
             from_us = before[-1].folded.end_us if before else from_us
-        stored = [tile_of(*row) for row in self._ask(self._statements.tiles.read(job.place, from_us))]
+        stored = [tile_of(*row) for row in self._ask(self._tables.tiles.read(job.place, from_us))]
         tiles: list[KeyedTile] = []
         for tile in chain(before, stored):
             span = Span(*tile.folded[:2])
@@ -133,9 +125,9 @@ class ShelfMaker:
         """Return whether every writer of late events knows the entity; it is registered where it is not yet."""
         known, now_s = self._registered.get(place), time.monotonic()
         if known is None or known.registration != marks.registration or now_s >= known.again_at:
-            self._ask(self._statements.hot.add(place))
-            self._ask(self._statements.marks.register(place, marks.registration))
-            found = Marks(self._ask(self._statements.marks.read_days(place))).registration
+            self._ask(self._tables.hot.add(place))
+            self._ask(self._tables.marks.register(place, marks.registration))
+            found = Marks(self._ask(self._tables.marks.read_days(place))).registration
             same = known is not None and known.registration == found and found is not None
             ready_at = known.ready_at if known is not None and same else time.monotonic() + GRACE_S
             known = self._registered[place] = _Registered(found, ready_at, now_s + _REGISTER_AGAIN_S)
@@ -152,7 +144,7 @@ class ShelfMaker:
             closed = gap.end_us < job.span.end_us
             for span, rows in _divided(self._pages(job.place.entity, gap), gap, self._rules.events, closed=closed):
                 if (tile := self._folded(job.plan, marks, span, rows)) is not None:
-                    self._ask(self._statements.tiles.write(job.place, tile))
+                    self._ask(self._tables.tiles.write(job.place, tile))
                     made.append(tile)
                 seconds = time.perf_counter() - start
                 self._work.fold_seconds += seconds
@@ -178,10 +170,10 @@ class ShelfMaker:
 
     def _pages(self, place: EntityPlace, span: Span) -> Iterator[Any]:
         """Yield the rows of an entity's events in a span, ascending in time and key."""
-        for bucket in self._statements.events.buckets(span):
+        for bucket in self._tables.events.buckets(span):
             after: tuple[int, bytes] | None = span.start_us, b""
             while after is not None:
-                rows = self._ask(self._statements.events.page(place, bucket, after, span.end_us, PAGE))
+                rows = self._ask(self._tables.events.page(place, bucket, after, span.end_us, PAGE))
                 yield from rows
                 after = (rows[-1][0], rows[-1][1]) if len(rows) == PAGE else None
 

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT
 from cassandra.query import Statement
 
-from data.errors import StoreUnavailable
 from data.event_store import EventOutcome, RowEvents, RowQuery, TileWork, check_storable
-from data.event_store.cassandra import event_rows, hot_list, late_marks, tile_rows
-from data.event_store.cassandra.event_rows import SET_BY_STORE_US, EventRows
+from data.event_store.cassandra.event_rows import SET_BY_STORE_US
+from data.event_store.cassandra.event_tables import TABLES, event_tables
 from data.event_store.cassandra.hot_entities import HotEntities
-from data.event_store.cassandra.hot_list import HotList
-from data.event_store.cassandra.late_marks import MarkRows
-from data.event_store.cassandra.late_writes import SETTLE_US, LateWrites, Steps
+from data.event_store.cassandra.late_writes import SETTLE_US, LateWrites, Steps, next_step, send_steps
 from data.event_store.cassandra.query_answers import QueryAnswers
-from data.event_store.cassandra.shelf_maker import ShelfMaker, Statements
+from data.event_store.cassandra.shelf_maker import ShelfMaker
 from data.event_store.cassandra.slice_reader import SliceRead, SliceReader, Tiling
-from data.event_store.cassandra.tile_rows import HotPlace, TileRows
+from data.event_store.cassandra.tile_rows import HotPlace
 from data.event_store.tile_folder import TileFolder
 from data.event_store.tile_making import TileRules
 from data.feature_views.events.event import Event
 from data.feature_views.online.online_windows import Slice
 from data.feature_views.online.stored_events import NO_EVENTS
 from data.online_store.cassandra.async_bridge import InFlight
-from data.online_store.cassandra.driver import (
-    DRIVER_ERRORS,
-    READ_PROFILE,
-    check_datacenter,
-    make_cluster,
-    place,
-    translated,
-    wait_connected,
-)
-from data.online_store.cassandra.tables import check_table, make_table, truncate
+from data.online_store.cassandra.connected_store import ConnectedStore
+from data.online_store.cassandra.driver import DRIVER_ERRORS, READ_PROFILE, translated
+from data.online_store.cassandra.tables import truncate
 from data.online_store.cassandra.writes import send_all
 from data.schema.events.event_source import EventSource
 from data.schema.scratch_name import require_scratch, scratch_table
@@ -46,10 +35,9 @@ from data.settings import Settings
 
 _UNDER_WAY = 2048
 _WRITE_TIMEOUT_S = 2.0
-_TABLES = (event_rows, late_marks, tile_rows, hot_list)
 
 
-class CassandraEvents:
+class CassandraEvents(ConnectedStore):
     """The events of one use case in a Cassandra cluster; implements `data.event_store.EventStore`.
 
     Events are written without a look at what is there, so an event is said to be TAKEN also when it is a repeat or a
@@ -80,6 +68,8 @@ class CassandraEvents:
         ConfigError: a contact point is not `host` or `host:port`, or there is no such data center.
     """
 
+    KIND = "event store"
+
     def __init__(
         self,
         settings: Settings,
@@ -91,40 +81,24 @@ class CassandraEvents:
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
         rules: TileRules | None = None,
     ) -> None:
-        self._closed = True
         rules = rules or TileRules(settle_us=SETTLE_US)
         self.tile_work = TileWork()
         self.expired = 0
         self._use_case = use_case
-        self._where = place(settings)
         self._clock = clock
         self._latest_us = 0
         self._timeout_s = settings.cassandra_read_timeout_ms / 1000
         self._under_way = InFlight(_UNDER_WAY)
-        self._cluster = make_cluster(settings)
-        try:
-            self._session: Session = self._cluster.connect()
-            wait_connected(self._cluster, self._session, settings.cassandra_datacenter)
-            self._tables = [self._table(settings, each.TABLE, each.CREATE, create=create) for each in _TABLES]
-            events, marks, tiles, hot = self._tables
-            self._rows = EventRows(self._session, events, use_case, sources, keep_us)
-            self._marks = MarkRows(self._session, marks, keep_us, clock)
-            self._hot = HotList(self._session, hot, keep_us, clock)
-            tiled = TileRows(self._session, tiles, keep_us, clock)
-        except BaseException as exc:
-            self._cluster.shutdown()
-            if isinstance(exc, DRIVER_ERRORS):
-                check_datacenter(self._cluster, settings)
-                raise translated("open", self._where, exc) from exc
-            raise
-        self._late = LateWrites(self._hot, self._marks, self._rows.names, self._rows.entities, clock)
-        entities = HotEntities()
-        statements = Statements(self._rows, self._marks, tiled, self._hot)
-        maker = ShelfMaker(self._session, statements, entities, rules, self.tile_work, clock)
-        self._folder = TileFolder[HotPlace](maker.make, DRIVER_ERRORS)
-        tiling = Tiling(entities, maker, self._folder, rules, self.tile_work, clock)
-        self._reader = SliceReader(self._rows, self._marks, tiling, self._ask, self._timeout_s)
-        self._closed = False
+        with self._opening(settings):
+            self._names = self._open_tables(settings, create=create)
+            self._tables = event_tables(self._session, self._names, use_case, sources, keep_us, clock)
+            events, hot, marks, _ = self._tables
+            self._late = LateWrites(hot, marks, events.names, events.entities, clock)
+            entities = HotEntities()
+            maker = ShelfMaker(self._session, self._tables, entities, rules, self.tile_work, clock)
+            self._folder = TileFolder[HotPlace](maker.make, DRIVER_ERRORS)
+            tiling = Tiling(entities, maker, self._folder, rules, self.tile_work, clock)
+            self._reader = SliceReader(events, marks, tiling, self._ask, self._timeout_s)
 
     async def fetch(
         self, slices: Sequence[Slice], rows: Sequence[RowQuery], timeout_s: float = math.inf
@@ -135,7 +109,7 @@ class CassandraEvents:
         placed = [row if row.time_us is not None else row._replace(time_us=self._next_us()) for row in rows]
         deadline = time.monotonic() + timeout_s
         try:
-            await self._record(rows, placed, min(timeout_s, _WRITE_TIMEOUT_S))
+            await self._record(rows, placed, min(deadline, time.monotonic() + _WRITE_TIMEOUT_S))
             found = await self._reader.read(slices, placed, deadline)
             before = [_recorded_before(row, timed, each) for row, timed, each in zip(rows, placed, found, strict=True)]
             again = [at for at, time_us in enumerate(before) if time_us is not None]
@@ -153,57 +127,42 @@ class CassandraEvents:
         """Store events at LOCAL_QUORUM; see `EventStore`. Blocks. Failed writes are repeated, with fewer at once."""
         self._check_open()
         check_storable(events)
-        self._send(self._late.steps([(source, event) for event in events], list(self._rows.batches(source, events))))
+        statements = list(self._tables.events.batches(source, events))
+        self._send(self._late.steps([(source, event) for event in events], statements))
         return [EventOutcome.TAKEN] * len(events)
 
     def empty(self) -> None:
         """Remove all events of a scratch store, which has a table of its own; see `EventStore`. Blocks."""
         self._check_open()
         require_scratch(self._use_case)
-        for table in self._tables:
+        for table in self._names:
             truncate(self._session, self._where, table)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable when no replica answers a read."""
         self._check_open()
         try:
-            await self._ask(self._rows.ping(), self._timeout_s)
+            await self._ask(self._tables.events.ping(), self._timeout_s)
         except DRIVER_ERRORS as exc:
             raise translated("read", self._where, exc) from exc
 
     def close(self) -> None:
-        """Close every connection and end the driver's threads; calling it twice is fine."""
-        if not self._closed:
-            self._closed = True
-            self._folder.stop()
-            self._cluster.shutdown()
+        """Stop making tiles, and close every connection; calling it twice is fine."""
+        self._folder.stop()
+        super().close()
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("CassandraEvents holds open connections and cannot be pickled: open the store where it is used")
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            warnings.warn(f"unclosed event store {self._where}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreUnavailable(f"the event store {self._where} is closed")
-
-    def _table(self, settings: Settings, name: str, create_table: str, *, create: bool) -> str:
-        """Return a table with its keyspace; it is made with `create`."""
-        name = scratch_table(name, self._use_case)
-        table = f"{settings.cassandra_keyspace}.{name}"
-        if create:
-            make_table(self._cluster, self._session, settings, create_table.format(table))
-        check_table(self._cluster, settings, name, "opened for writing, it is made")
-        return table
+    def _open_tables(self, settings: Settings, *, create: bool) -> list[str]:
+        names = [scratch_table(each.TABLE, self._use_case) for each in TABLES]
+        return [
+            self._open_table(settings, name, each.CREATE, "opened for writing, it is made", create=create)
+            for name, each in zip(names, TABLES, strict=True)
+        ]
 
     def _next_us(self) -> int:
         self._latest_us = max(self._clock(), self._latest_us + 1)
         return self._latest_us
 
-    async def _record(self, rows: Sequence[RowQuery], placed: Sequence[RowQuery], timeout_s: float) -> None:
+    async def _record(self, rows: Sequence[RowQuery], placed: Sequence[RowQuery], deadline: float) -> None:
         events: list[tuple[str, Event]] = []
         statements: list[Statement] = []
         for row, timed in zip(rows, placed, strict=True):
@@ -213,30 +172,21 @@ class CassandraEvents:
                     if row.time_us is None:
                         event = event._replace(time_us=timed.time_us or 0, known_us=SET_BY_STORE_US)
                     events.append((own.source, event))
-                    statements += self._rows.writes(own.source, event)
-        if not events:
-            return
-        steps, found = self._late.steps(events, statements), None
-        while (step := _next(steps, found)) is not None:
-            answers = QueryAnswers(self._session, self._under_way, EXEC_PROFILE_DEFAULT)
-            found = [row for rows in await answers.gather(step, timeout_s) for row in rows or ()]
+                    statements += self._tables.events.writes(own.source, event)
+        if events:
+            await send_steps(self._late.steps(events, statements), self._write, deadline)
 
     def _send(self, steps: Steps) -> None:
         found: list[Any] | None = None
-        while (step := _next(steps, found)) is not None:
+        while (step := next_step(steps, found)) is not None:
             found = []
             send_all(self._session, self._where, [*step], found.extend)
 
+    async def _write(self, statements: Sequence[Statement], timeout_s: float) -> list[Any]:
+        return await QueryAnswers(self._session, self._under_way, EXEC_PROFILE_DEFAULT).gather(statements, timeout_s)
+
     async def _ask(self, statements: Sequence[Statement], timeout_s: float) -> list[Sequence[Any]]:
         return await QueryAnswers(self._session, self._under_way, READ_PROFILE).gather(statements, timeout_s)
-
-
-def _next(steps: Steps, found: list[Any] | None) -> Sequence[Statement] | None:
-    """Return the next statements of a write, None when it is done."""
-    try:
-        return next(steps) if found is None else steps.send(found)
-    except StopIteration:
-        return None
 
 
 def _row_events(row: RowQuery, found: Sequence[SliceRead | None], *, repeated: bool) -> RowEvents:

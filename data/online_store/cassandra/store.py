@@ -7,26 +7,17 @@ Reading and writing are `data.online_store.cassandra.reads` and `writes`. The dr
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
-from typing import NoReturn, cast
+from typing import cast
 
-from cassandra.cluster import Session
 from cassandra.metadata import Metadata
 from cassandra.query import PreparedStatement
 
-from data.errors import StoreUnavailable
 from data.online_store import Outcome, StoredRow, check_storable, is_storable
-from data.online_store.cassandra.driver import (
-    DRIVER_ERRORS,
-    check_datacenter,
-    make_cluster,
-    place,
-    translated,
-    wait_connected,
-)
+from data.online_store.cassandra.connected_store import ConnectedStore
+from data.online_store.cassandra.driver import DRIVER_ERRORS, translated
 from data.online_store.cassandra.reads import Reader, ReadStatements
-from data.online_store.cassandra.tables import check_table, make_table, truncate
+from data.online_store.cassandra.tables import truncate
 from data.online_store.cassandra.token_routing import TokenReplicas
 from data.online_store.cassandra.writes import Writer, WriteStatements
 from data.schema.scratch_name import require_scratch, scratch_table
@@ -34,20 +25,20 @@ from data.settings import Settings
 
 TABLE = "feature_rows_v2"
 """Name of the table. Each payload in it has a stamp; those of `feature_rows`, an earlier layout, have none."""
-_CREATE = """CREATE TABLE IF NOT EXISTS {}.{} (
+_CREATE = """CREATE TABLE IF NOT EXISTS {} (
   entity text, "view" text, payload blob, PRIMARY KEY ((entity), "view")
 ) WITH compaction = {{'class': 'UnifiedCompactionStrategy', 'scaling_parameters': 'L4'}}
 AND compression = {{'class': 'LZ4Compressor', 'chunk_length_in_kb': 4}}
 AND caching = {{'keys': 'ALL', 'rows_per_partition': 'NONE'}}
 AND speculative_retry = 'MIN(99p,10ms)'"""
-_READ = 'SELECT entity, payload FROM {}.{} WHERE entity = ? AND "view" = ?'
-_READ_SOME = 'SELECT entity, payload FROM {}.{} WHERE entity IN ? AND "view" = ?'
-_LOOK = 'SELECT entity, payload, writetime(payload), ttl(payload) FROM {}.{} WHERE entity IN ? AND "view" = ?'
+_READ = 'SELECT entity, payload FROM {} WHERE entity = ? AND "view" = ?'
+_READ_SOME = 'SELECT entity, payload FROM {} WHERE entity IN ? AND "view" = ?'
+_LOOK = 'SELECT entity, payload, writetime(payload), ttl(payload) FROM {} WHERE entity IN ? AND "view" = ?'
 # TIMESTAMP is in microseconds, as `event_us` is: a row written with milliseconds would lose to every other one.
-_WRITE = 'INSERT INTO {}.{} (entity, "view", payload) VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL ?'
+_WRITE = 'INSERT INTO {} (entity, "view", payload) VALUES (?, ?, ?) USING TIMESTAMP ? AND TTL ?'
 
 
-class CassandraStore:
+class CassandraStore(ConnectedStore):
     """The rows of one view in a Cassandra cluster; implements `data.online_store.OnlineStore`.
 
     A row is dropped `ttl_seconds` after it was written, and not written when its event time is that long ago. "Written
@@ -65,33 +56,19 @@ class CassandraStore:
         ConfigError: a contact point is not `host` or `host:port`, or there is no such data center.
     """
 
+    KIND = "online store"
+
     def __init__(self, settings: Settings, view: str, ttl_seconds: int | None = None, *, create: bool = False) -> None:
-        self._closed = True
         self._view = view
-        self._keyspace = settings.cassandra_keyspace
-        self._table = scratch_table(TABLE, view)
-        self._datacenter = settings.cassandra_datacenter
-        self._where = place(settings)
-        self._cluster = make_cluster(settings)
-        try:
-            self._session: Session = self._cluster.connect()
-            wait_connected(self._cluster, self._session, self._datacenter)
-            self._metadata = cast(Metadata, self._cluster.metadata)
-            if create:
-                make_table(self._cluster, self._session, settings, _CREATE.format(self._keyspace, self._table))
-            check_table(self._cluster, settings, self._table, "write rows first: `rayscore materialize`")
-            self._replicas = TokenReplicas(self._metadata, self._keyspace, self._datacenter)
+        with self._opening(settings):
+            name, remedy = scratch_table(TABLE, view), "write rows first: `rayscore materialize`"
+            self._table = self._open_table(settings, name, _CREATE, remedy, create=create)
+            metadata = cast(Metadata, self._cluster.metadata)
+            replicas = TokenReplicas(metadata, settings.cassandra_keyspace, settings.cassandra_datacenter)
             reads = ReadStatements(self._prepare(_READ), self._prepare(_READ_SOME))
-            self._reader = Reader(self._session, reads, view, self._replicas, settings)
+            self._reader = Reader(self._session, reads, view, replicas, settings)
             writes = WriteStatements(self._prepare(_LOOK), self._prepare(_WRITE))
-            self._writer = Writer(self._session, writes, view, self._replicas, ttl_seconds, self._where)
-        except BaseException as exc:
-            self._cluster.shutdown()
-            if isinstance(exc, DRIVER_ERRORS):
-                check_datacenter(self._cluster, settings)
-                raise translated("open", self._where, exc) from exc
-            raise
-        self._closed = False
+            self._writer = Writer(self._session, writes, view, replicas, ttl_seconds, self._where)
 
     @property
     def under_way(self) -> int:
@@ -141,32 +118,14 @@ class CassandraStore:
         """Remove all rows of a scratch view, which has a table of its own; see `OnlineStore`. Blocks."""
         self._check_open()
         require_scratch(self._view)
-        truncate(self._session, self._where, f"{self._keyspace}.{self._table}")
+        truncate(self._session, self._where, self._table)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable when no replica answers a read."""
         await self.get_many(["ping"])
 
-    def close(self) -> None:
-        """Close every connection and end the driver's threads; calling it twice is fine."""
-        if not self._closed:
-            self._closed = True
-            self._cluster.shutdown()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("CassandraStore holds open connections and cannot be pickled: open the store where it is used")
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            warnings.warn(f"unclosed online store {self._where}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreUnavailable(f"the online store {self._where} is closed")
-
     def _prepare(self, query: str) -> PreparedStatement:
-        statement = self._session.prepare(query.format(self._keyspace, self._table))
+        statement = self._session.prepare(query.format(self._table))
         statement.is_idempotent = True
         statement.fetch_size = None  # no paging: a query is bounded, and a second page would be a second round trip
         return statement
