@@ -37,6 +37,7 @@ from data.transform.encoding import Transform
 from ray_app.__main__ import main as ray_app
 from ray_app.batch.scoring import ScoringJob, plan, score_rows
 from tests.support.training.models import train_bundle
+from tests.support.training.scored_tables import scored_here
 from tests.support.training.stored_cards import stored_cards
 from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
 
@@ -117,7 +118,7 @@ class _Chunks:
         folder.mkdir(exist_ok=True)
         self._workers = workers
         opened = open_source(source)
-        self._job: ScoringJob = plan(Settings(), Bundle.load(bundle), "file", opened, folder)
+        self._job: ScoringJob = plan(Settings(), Bundle.load(bundle), "file", scored_here(opened, folder), folder)
         self._pieces = parquet_pieces(opened, self._job.columns)
 
     def __call__(self, worker: int) -> int:

@@ -24,6 +24,8 @@ RayscoreError
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -147,6 +149,15 @@ def faults(exc: ValidationError) -> list[Fault]:
         Fault(tuple(map(str, each["loc"])), each["type"], each["msg"].removeprefix("Value error, "))
         for each in exc.errors()
     ]
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Have a DataError of the block, which is about some values alone, name the file or table that they are of."""
+    try:
+        yield
+    except DataError as exc:
+        raise DataError(f"{place}: {exc}") from exc
 
 
 def disk_error(folder: Path, exc: OSError, outcome: str = "nothing was kept") -> DataError:

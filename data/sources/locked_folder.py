@@ -45,19 +45,20 @@ def locked_folder(folder: Path, out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty hidden folder beside an output for what is needed until the end of the block, then remove it.
+def scratch_folder(beside: Path, out: Path | None = None) -> Iterator[Path]:
+    """Yield an empty hidden folder for what is needed until the end of the block, then remove it.
 
     What a killed run left in it is removed first.
 
     Args:
-        out: absolute path of the output, on this machine.
+        beside: absolute path on this machine, beside which the folder lies; its name is made of this one's.
+        out: what a run that has the folder is writing; `beside` itself where there is none.
 
     Raises:
         DataError: another run writes the output, or the folder cannot be made.
     """
-    folder = out.with_name(f".{out.name}.scratch")
-    with locked_folder(folder, out):
+    folder = beside.with_name(f".{beside.name}.scratch")
+    with locked_folder(folder, beside if out is None else out):
         for left in folder.iterdir():
             if left.is_dir():
                 shutil.rmtree(left)

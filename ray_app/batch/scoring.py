@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,9 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data.distributed.pieces import each_block_here
-from data.errors import DataError
-from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
+from data.errors import naming
 from data.settings import Settings
 from data.sources.parquet import ParquetSource
 from data.sources.partial_output import write_part
@@ -26,8 +24,8 @@ from data.transform.encoding import Transform
 from data.transform.table_columns import free_name
 from ray_app.batch.job_fingerprint import job_fingerprint
 from ray_app.batch.refused_rows import REASONS, BlockCounts, Refusals, refusals
-from ray_app.batch.table_windows import HeldWindows, table_windows
-from ray_app.batch.written_windows import Scratch, WrittenWindows
+from ray_app.batch.table_windows import HeldWindows, ScoredTable, table_windows
+from ray_app.batch.written_windows import WrittenWindows
 from ray_app.inference.features.feature_fetch import local_features
 from ray_app.inference.models.model_scoring import LocalModel
 from ray_app.inference.models.onnx_model import OnnxModel
@@ -87,14 +85,7 @@ class ScoringJob:
 
 
 def plan(
-    settings: Settings,
-    bundle: Bundle,
-    version: str,
-    source: ParquetSource,
-    folder: Path,
-    carry: str = KEYS,
-    events: EventPaths = NOTHING_BESIDE,
-    scratch: Callable[[], Scratch] | None = None,
+    settings: Settings, bundle: Bundle, version: str, table: ScoredTable, folder: Path, carry: str = KEYS
 ) -> ScoringJob:
     """Check the table against the model and make the job that scores it.
 
@@ -102,35 +93,34 @@ def plan(
         settings: name the online store.
         bundle: the model.
         version: value of the output column `model_version`.
-        source: the table.
+        table: the table, and what its windows need.
         folder: where the parts of the output go.
         carry: columns to copy: `keys` (key, entity and event time, if present), `all`, or names joined by commas.
-        events: where the events are that windows need beside the table.
-        scratch: opens what the windows of a table too large for memory need until it is scored; by default the folder
-            of the parts, and this process.
 
     Raises:
         ConfigError: events are not given, or are not needed.
         DataError: a required or carried column is missing, or the windows cannot be computed.
     """
-    manifest = bundle.manifest
-    source.require([name for feature in manifest.schema_.features if feature.required for name in feature.inputs])
-    entity = manifest.entity.column if manifest.entity else None
-    if _store_needed(manifest, source) and entity is not None:
-        source.require([entity])
-    carried = _carried(carry, manifest, source)
-    present = set(source.schema.names)
-    needed = [*manifest.schema_.columns, *([entity] if entity else [])]
-    scored = [name for name in needed if name in present]
-    windows = table_windows(
-        source, scored, manifest, events, settings, scratch or (lambda: Scratch(folder, each_block_here))
-    )
+    manifest, source = bundle.manifest, table.source
+    scored, carried = _scored_columns(manifest, source), _carried(carry, manifest, source)
+    windows = table_windows(table, scored, manifest, settings)
     columns = tuple(dict.fromkeys([*windows.columns, *carried]))
     fingerprint = job_fingerprint(manifest, version, source, carried, settings, windows.files.sources)
     schema = pa.schema([*(source.schema.field(name) for name in carried), *_added(carried)])
     model = ScoringModel(settings, bundle.to_bytes(), version)
     first_rows = source.first_rows
     return ScoringJob(model, columns, carried, schema, fingerprint, folder, first_rows, windows.computed)
+
+
+def _scored_columns(manifest: BundleManifest, source: ParquetSource) -> list[str]:
+    """Return the columns of the table that are scored; raises DataError when one that is required is missing."""
+    source.require([name for feature in manifest.schema_.features if feature.required for name in feature.inputs])
+    entity = [manifest.entity.column] if manifest.entity else []
+    if any(feature.name not in source.schema.names for feature in manifest.schema_.online):
+        # Values that the table lacks are read from the store, by the entity.
+        source.require(entity)
+    present = set(source.schema.names)
+    return [name for name in (*manifest.schema_.columns, *entity) if name in present]
 
 
 def part_name(first_row: int) -> str:
@@ -153,17 +143,17 @@ def score_rows(block: pa.Table, job: ScoringJob) -> tuple[int, BlockCounts]:
         job: what to score with, and where the parts go.
 
     Raises:
-        DataError: a column does not have its feature's type, or writing failed.
+        DataError: a column does not have its feature's type, windows cannot be read, or writing failed.
         StoreUnavailable: the table lacks online features and the store cannot be read.
     """
     origin, table = origin_of(block), without_origin(block)
     scorer, first = _scorer(job.model), job.first_row(origin)
-    try:
+    with naming(origin.file):
         found = refusals(table, scorer.manifest, scorer.transform)
-        kept = table if found.clean else table.filter(pa.array(~found.refused))
-        scores = asyncio.run(_scores(scorer.inference, _with_windows(kept, found.refused, job, first)))
-    except DataError as exc:
-        raise DataError(f"{origin.file}: {exc}") from exc
+    kept = table if found.clean else table.filter(pa.array(~found.refused))
+    rows = _with_windows(kept, found.refused, job, first)
+    with naming(origin.file):
+        scores = asyncio.run(_scores(scorer.inference, rows))
     # The refused first: a scored part says that the block is done.
     if not found.clean:
         write_part(job.folder, refused_name(first), _refused(block, found), job.fingerprint)
@@ -251,7 +241,3 @@ def _added(carried: Sequence[str]) -> list[pa.Field]:
     while any(f"{prefix}{name}" in carried for name in _ADDED.names):
         prefix += _PREFIX
     return [field.with_name(f"{prefix}{field.name}") for field in _ADDED]
-
-
-def _store_needed(manifest: BundleManifest, source: ParquetSource) -> bool:
-    return any(feature.name not in source.schema.names for feature in manifest.schema_.online)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.cli.terminal import progress
-from data.distributed.pieces import Runner, parquet_pieces
+from data.distributed.pieces import Pieces, Runner, parquet_pieces
+from data.errors import DataError, naming
 from data.feature_views.events.event_tables import EventFiles
 from data.feature_views.spread.plan import SpreadPlan
 from data.feature_views.spread.written_table import write_spread
 from data.schema.use_case import UseCase
-from data.sources.atomic_output import write_tables
-from data.sources.parquet import ParquetSource, open_source
+from data.sources.atomic_output import write_table, write_tables
+from data.sources.filesystems import named
+from data.sources.parquet import Chunk, ParquetSource, open_source
 from data.sources.row_origin import origin_of, without_origin
 from data.transform.encoding import Transform
 from ray_app.batch.refused_rows import refusals
@@ -38,6 +40,29 @@ class Scratch(NamedTuple):
     run: Runner
 
 
+OpenScratch = Callable[[Pieces[Chunk]], Scratch]
+"""Opens what the windows of a table need, given all that is read for them."""
+
+
+class WindowInputs(NamedTuple):
+    """What the windows of a table are computed of."""
+
+    source: ParquetSource
+    columns: list[str]
+    """Those that are read of the table."""
+    files: EventFiles
+    """The events beside it."""
+    manifest: BundleManifest
+    """Of the model, by which HTTP refuses rows."""
+    use_case: UseCase
+    """Of the model's windows alone."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table, and of the events beside it."""
+        return self.source.rows + self.files.rows
+
+
 @dataclass(frozen=True)
 class WrittenWindows:
     """The windows of the rows that are not refused, in a Parquet file; pickled to the workers."""
@@ -53,27 +78,25 @@ class WrittenWindows:
         Args:
             first: number of the first of n rows in the whole table.
             refused: which of them are refused, and have none; bool of shape (n,).
+
+        Raises:
+            DataError: this machine cannot read them.
         """
         span = [(_NUMBER, ">=", first), (_NUMBER, "<", first + len(refused))]
-        return pq.read_table(self.path, columns=list(self.names), filters=span)
+        try:
+            return pq.read_table(self.path, columns=list(self.names), filters=span)
+        except (pa.ArrowException, OSError) as exc:
+            raise DataError(
+                f"{named(self.path)}: the windows cannot be read here ({' '.join(str(exc).split())}); on more than one "
+                "machine all must share this folder: it lies beside OUT, or in RAYSCORE_VAR_DIR where OUT is a URL"
+            ) from exc
 
 
-def write_windows(
-    source: ParquetSource,
-    columns: list[str],
-    files: EventFiles,
-    manifest: BundleManifest,
-    use_case: UseCase,
-    scratch: Scratch,
-) -> WrittenWindows:
+def write_windows(given: WindowInputs, scratch: Scratch) -> WrittenWindows:
     """Compute the windows of the rows of a table that HTTP would not refuse.
 
     Args:
-        source: the table.
-        columns: those that are read of it.
-        files: the events beside it.
-        manifest: of the model.
-        use_case: of its windows alone.
+        given: the table, and what its windows are computed of.
         scratch: where they go, and what computes them.
 
     Raises:
@@ -81,19 +104,37 @@ def write_windows(
     """
     kept, out, exchanged = (scratch.folder / name for name in ("kept.parquet", "windows.parquet", "exchanged"))
     exchanged.mkdir()
-    keep = KeepScored(manifest, source)
-    with progress("windows: rows that are scored", source.rows) as advance:
+    left_out: Mapping[str, Counter[str]] = {}
+    if _write_kept(given, scratch.run, kept):
+        plan = SpreadPlan(given.use_case, open_source(kept), given.files, exchanged)
+        left_out = write_spread(plan, out, scratch.run, progress, told_as=given.source.path).left_out
+    else:
+        write_table(_no_windows(given, exchanged), out)
+    shutil.rmtree(exchanged)
+    kept.unlink()
+    return WrittenWindows(out, tuple(given.use_case.features), left_out)
+
+
+def _write_kept(given: WindowInputs, run: Runner, out: Path) -> int:
+    """Write the rows that are scored, and return how many those are."""
+    keep, count = KeepScored(given.manifest, given.source), 0
+    with progress("windows: rows that are scored", given.source.rows) as advance:
 
         def tables() -> Iterator[pa.Table]:
-            for rows, table in scratch.run(parquet_pieces(source, columns), keep, in_order=True):
+            nonlocal count
+            for rows, table in run(parquet_pieces(given.source, given.columns), keep, in_order=True):
+                count += table.num_rows
                 yield table
                 advance(rows)
 
-        write_tables(tables(), keep.schema(columns), kept)
-    found = write_spread(SpreadPlan(use_case, open_source(kept), files, exchanged), out, scratch.run, progress)
-    shutil.rmtree(exchanged)
-    kept.unlink()
-    return WrittenWindows(out, tuple(use_case.features), found.left_out)
+        write_tables(tables(), keep.schema(given.columns), out)
+    return count
+
+
+def _no_windows(given: WindowInputs, folder: Path) -> pa.Table:
+    """Return the table with its windows, of which every row is refused."""
+    kept = replace(given.source, schema=KeepScored(given.manifest, given.source).schema(given.columns))
+    return SpreadPlan(given.use_case, kept, given.files, folder).empty.table
 
 
 @dataclass(frozen=True)
@@ -106,8 +147,10 @@ class KeepScored:
     def __call__(self, block: pa.Table) -> tuple[int, pa.Table]:
         """Return how many rows the block has, and those that are kept, without dictionaries."""
         table = without_origin(block)
-        refused = refusals(table, self.manifest, Transform(self.manifest.schema_)).refused
-        numbers = self.source.table_row(origin_of(block)) + np.arange(table.num_rows)
+        origin = origin_of(block)
+        with naming(origin.file):
+            refused = refusals(table, self.manifest, Transform(self.manifest.schema_)).refused
+        numbers = self.source.table_row(origin) + np.arange(table.num_rows)
         numbered = self._with_label(table.append_column(_NUMBER, pa.array(numbers)))
         return table.num_rows, numbered.filter(pa.array(~refused)).cast(_plain(numbered.schema))
 

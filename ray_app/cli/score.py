@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,18 +12,19 @@ from pathlib import Path
 
 from data.cli.options import add_events, add_use_case, events_of
 from data.cli.terminal import note, note_all, progress, say
-from data.distributed.pieces import parquet_pieces
+from data.distributed.pieces import Pieces, parquet_pieces
 from data.distributed.ray_data import Placement, runner
 from data.errors import ConfigError, DataError
 from data.feature_views.events.event_tables import left_out_lines
 from data.settings import Settings, load_settings
-from data.sources.filesystems import absolute, named, remove_file, url
+from data.sources.filesystems import absolute, base_name, named, remove_file, url
 from data.sources.locked_folder import scratch_folder
-from data.sources.parquet import ParquetSource, open_source
-from data.sources.partial_output import PartialOutput, open_parts, partial_folder, refuse_own_input
+from data.sources.parquet import Chunk, ParquetSource, open_source
+from data.sources.partial_output import PartialOutput, check_output, open_parts, partial_folder, refuse_own_input
 from ray_app.batch.finished_blocks import finished_blocks, refused_path, total, unfinished
 from ray_app.batch.refused_rows import BlockCounts
 from ray_app.batch.scoring import ALL, KEYS, PROBABILITY, ScoringJob, part_name, plan, refused_name, score_rows
+from ray_app.batch.table_windows import ScoredTable
 from ray_app.batch.written_windows import Scratch
 from ray_app.control.replicas.served_models import find_champion
 from tune.registry.bundle import Bundle
@@ -84,15 +86,16 @@ def run(args: argparse.Namespace) -> int:
     source, out = open_source(absolute(args.input)), absolute(args.output)
     for written in (out, refused_path(out)):
         refuse_own_input(source, written)
+    check_output(out)
     bundle, version = _model(args.bundle, settings)
-    place = settings.var_dir.absolute() / "score" / bundle.manifest.name if url(out) else out
     with ExitStack() as stack:
 
-        def scratch() -> Scratch:
-            folder = stack.enter_context(scratch_folder(place.with_name(f"{place.name}.windows")))
-            return Scratch(folder, stack.enter_context(runner(parquet_pieces(source), placement)))
+        def scratch(pieces: Pieces[Chunk]) -> Scratch:
+            folder = stack.enter_context(scratch_folder(windows_place(out, settings), out))
+            return Scratch(folder, stack.enter_context(runner(pieces, placement)))
 
-        job = plan(settings, bundle, version, source, partial_folder(out), args.carry, events_of(args), scratch)
+        table = ScoredTable(source, events_of(args), scratch)
+        job = plan(settings, bundle, version, table, partial_folder(out), args.carry)
         if job.windows is not None:
             note_all(left_out_lines(job.windows.left_out))
         counts = _write(args, source, job, out, placement)
@@ -101,6 +104,15 @@ def run(args: argparse.Namespace) -> int:
     _report(counts, job, out)
     note_all(source.report)
     return 0
+
+
+def windows_place(out: Path, settings: Settings) -> Path:
+    """Return the path on this machine beside which windows are written: of `out`, and of no other output."""
+    address = url(out)
+    if address is None:
+        return out.with_name(f"{out.name}.windows")
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+    return settings.var_dir.absolute() / "score" / f"{base_name(out)}-{digest}.windows"
 
 
 def _write(

@@ -114,7 +114,7 @@ def _in_memory(table: ParquetSource, files: EventFiles, use_case: UseCase, out: 
 def _spread(table: ParquetSource, files: EventFiles, use_case: UseCase, out: Path) -> WrittenTable:
     with scratch_folder(out) as folder:
         plan = SpreadPlan(use_case, table, files, folder)
-        with runner(read_pieces(plan)) as run_steps:
+        with runner(read_pieces(table, files)) as run_steps:
             return write_spread(plan, out, run_steps, progress)
 
 

@@ -10,10 +10,13 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from data.distributed.pieces import Pieces, Runner, parquet_pieces
+from data.errors import DataError
+from data.feature_views.events.event_tables import EventFiles
 from data.feature_views.spread.pipeline import SpreadTableInTime, Stage
 from data.feature_views.spread.plan import SpreadPlan
 from data.sources.atomic_output import write_tables
-from data.sources.parquet import Chunk
+from data.sources.filesystems import named
+from data.sources.parquet import Chunk, ParquetSource
 
 
 class WrittenTable(NamedTuple):
@@ -27,14 +30,13 @@ class WrittenTable(NamedTuple):
     """By source of events: rows that are no event, by reason."""
 
 
-def read_pieces(plan: SpreadPlan) -> Pieces[Chunk]:
-    """Return what a plan reads, by which it is decided where its steps run."""
-    table, files = plan.table, plan.files
+def read_pieces(table: ParquetSource, files: EventFiles) -> Pieces[Chunk]:
+    """Return all that is read for the features of a table, by which it is decided where the steps run."""
     chunks = [chunk for source in (table, *files.sources) for chunk in source.chunks]
     return Pieces("Tables", chunks, parquet_pieces(table).read, table.rows + files.rows)
 
 
-def write_spread(plan: SpreadPlan, out: Path, run: Runner, stage: Stage) -> WrittenTable:
+def write_spread(plan: SpreadPlan, out: Path, run: Runner, stage: Stage, told_as: Path | None = None) -> WrittenTable:
     """Compute a table in time and write it.
 
     Args:
@@ -42,6 +44,7 @@ def write_spread(plan: SpreadPlan, out: Path, run: Runner, stage: Stage) -> Writ
         out: Parquet file to write, on this machine.
         run: applies the steps, by Ray Data or in this process.
         stage: shows progress.
+        told_as: the table by the name that the user knows, for errors that name no file.
 
     Raises:
         DataError: as `SpreadTableInTime.tables`, or the file cannot be written.
@@ -54,7 +57,13 @@ def write_spread(plan: SpreadPlan, out: Path, run: Runner, stage: Stage) -> Writ
             missing.update(missing_values(each))
             yield each
 
-    write_tables(counted_tables(), plan.empty.table.schema, out)
+    try:
+        write_tables(counted_tables(), plan.empty.table.schema, out)
+    except DataError as exc:
+        files = (plan.table.path, *(source.path for source in plan.files.sources), plan.folder, out)
+        if told_as is None or str(exc).startswith(tuple(map(named, files))):
+            raise
+        raise DataError(f"{named(told_as)}: {exc}") from exc
     return WrittenTable(plan.table.rows, plan.empty.table.schema, missing, spread.left_out)
 
 

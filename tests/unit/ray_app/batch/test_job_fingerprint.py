@@ -13,13 +13,14 @@ from data.settings import Settings
 from data.sources.parquet import open_source
 from ray_app.batch.scoring import plan
 from tests.support.training.models import card_bundle, card_table, write_card_table
+from tests.support.training.scored_tables import scored_here
 from tune.registry.bundle import Bundle
 
 
 def fingerprint(path: Path, bundle: Bundle | None = None, version: str = "1", carry: str = "keys") -> str:
     """The fingerprint of the job that scores the file."""
-    settings = Settings(sqlite_file=path.with_name("online.db"))
-    return plan(settings, bundle or card_bundle(), version, open_source(path), path.parent, carry).fingerprint
+    settings, table = Settings(sqlite_file=path.with_name("online.db")), scored_here(open_source(path), path.parent)
+    return plan(settings, bundle or card_bundle(), version, table, path.parent, carry).fingerprint
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_another_model_version_or_choice_of_columns_is_another_job(table: Path):
 
 def test_another_store_is_another_job(table: Path, tmp_path: Path):
     """A model with online features scores anew when another store is named."""
-    source = open_source(table)
+    source = scored_here(open_source(table), tmp_path)
     stores = (Settings(sqlite_file=tmp_path / name) for name in ("a.db", "b.db"))
     assert len({plan(settings, card_bundle(), "1", source, tmp_path).fingerprint for settings in stores}) == 2
 
@@ -66,7 +67,7 @@ def test_changed_table_is_another_job(table: Path):
 
 def test_table_that_goes_away_is_named(table: Path):
     """A file that is removed while the job is planned is an error that names it."""
-    source = open_source(table)
+    source = scored_here(open_source(table), table.parent)
     table.unlink()
     with pytest.raises(DataError, match=r"in\.parquet: cannot be read: no such file"):
         plan(Settings(), card_bundle(), "1", source, table.parent)

@@ -21,6 +21,7 @@ from ray_app.batch.scoring import part_name, plan, refused_name, score_rows
 from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.serving.predict_app import ServedApp, build_app, local_store, manifest, run, write_store
 from tests.support.training.models import card_bundle, card_table
+from tests.support.training.scored_tables import scored_here
 from tune.registry.bundle import Bundle
 
 ONLINE = ("device_trust_score", "velocity_last_24h", "cardholder_age")
@@ -47,7 +48,7 @@ def score(
     source = open_source(folder / "in.parquet")
     out = folder / "out"
     out.mkdir()
-    job = plan(Settings(sqlite_file=store_file), bundle or card_bundle(), "7", source, out, carry)
+    job = plan(Settings(sqlite_file=store_file), bundle or card_bundle(), "7", scored_here(source, folder), out, carry)
     done = dict(each_block_here(parquet_pieces(source, job.columns), partial(score_rows, job=job)))
     assert sum(counts.rows for counts in done.values()) == table.num_rows
     return pa.concat_tables([pq.read_table(out / part_name(first)) for first in sorted(done)])
@@ -168,7 +169,7 @@ def test_words_never_seen_are_counted(tmp_path: Path, store_file: Path):
     """A word that the model was not trained on is scored as over HTTP, and counted by column with examples."""
     source = write_table(unseen(card_table(200)), tmp_path / "in.parquet") or open_source(tmp_path / "in.parquet")
     (tmp_path / "out").mkdir()
-    job = plan(Settings(sqlite_file=store_file), card_bundle(), "7", source, tmp_path / "out")
+    job = plan(Settings(sqlite_file=store_file), card_bundle(), "7", scored_here(source, tmp_path), tmp_path / "out")
     ((_, counts),) = each_block_here(parquet_pieces(source, job.columns), partial(score_rows, job=job))
     assert counts.unseen == {"merchant_category": 40}
     assert counts.unseen_words == {"merchant_category": ["zeppelins"]}
@@ -279,7 +280,7 @@ def test_part_that_cannot_be_scored_is_not_there(tmp_path: Path, store_file: Pat
     pq.write_table(table, tmp_path / "in.parquet", compression="none", use_dictionary=False)
     whole = (tmp_path / "in.parquet").read_bytes()
     source = open_source(tmp_path / "in.parquet")
-    job = plan(Settings(sqlite_file=store_file), card_bundle(), "7", source, tmp_path / "out")
+    job = plan(Settings(sqlite_file=store_file), card_bundle(), "7", scored_here(source, tmp_path), tmp_path / "out")
     (tmp_path / "in.parquet").write_bytes(b"PAR1" + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
     (tmp_path / "out").mkdir()
     with pytest.raises(DataError, match=r"in\.parquet: truncated or not a Parquet file"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.distributed.pieces import each_block_here, parquet_pieces
+from data.distributed.pieces import Pieces, each_block_here, parquet_pieces
 from data.errors import ConfigError, DataError
 from data.feature_views.events.table_mark import with_mark
 from data.feature_views.point_in_time import with_windows
@@ -18,11 +20,13 @@ from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import parse_use_case
 from data.settings import Settings
 from data.sources.atomic_output import write_table
-from data.sources.parquet import open_source
+from data.sources.parquet import Chunk, open_source
 from data.transform.encoding import Transform
 from ray_app.batch.scoring import part_name, plan, refused_name, score_rows
+from ray_app.batch.written_windows import Scratch
 from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.training.models import card_bundle, card_table, train_bundle
+from tests.support.training.scored_tables import scored_here
 from tests.support.training.swipes import SWIPES, swipes_table
 from tune.registry.bundle import Bundle
 
@@ -48,7 +52,7 @@ def planned(
     source = open_source(folder / "in.parquet")
     (folder / "out").mkdir(exist_ok=True)
     settings = Settings(train_memory_mb=memory_mb)
-    return plan(settings, bundle(), "7", source, folder / "out", carry, events), source
+    return plan(settings, bundle(), "7", scored_here(source, folder, events), folder / "out", carry), source
 
 
 def score(table: pa.Table, folder: Path, events: EventPaths = NOTHING_BESIDE, carry: str = "keys") -> pa.Table:
@@ -127,6 +131,79 @@ def test_windows_of_a_large_table_are_those_of_memory(tmp_path: Path, capsys: py
     assert "5,000 rows and events are more than the " in " ".join(capsys.readouterr().err.split())
 
 
+def test_of_a_large_table_every_row_may_be_refused(tmp_path: Path):
+    """Each is written apart with its reason, none is scored, as in memory."""
+    table = swipes_table(2500)
+    table = table.set_column(4, "amount", pa.array([1e15] * 2500))
+    write_table(swipes_table(100), tmp_path / "history.parquet")
+    refused = []
+    for folder, memory_mb in (("large", 1), ("memory", 500)):
+        (tmp_path / folder).mkdir()
+        job, source = planned(table, tmp_path / folder, EventPaths(tmp_path / "history.parquet"), memory_mb=memory_mb)
+        score_each(job, source, 1000)
+        assert scores(tmp_path / folder / "out") == []
+        parts = [pq.read_table(tmp_path / folder / "out" / refused_name(first)) for first in (0, 1000, 2000)]
+        refused.append(pa.concat_tables(parts).drop_columns(["__file__"]))
+    assert refused[0].equals(refused[1]) and refused[0].num_rows == 2500
+
+
+def test_errors_of_a_large_table_are_those_of_memory(tmp_path: Path):
+    """A broken file is named alone, the table where its values are at fault, whatever fits into memory."""
+    table, history = swipes_table(2500), tmp_path / "history.parquet"
+    texts = ["2024-01-01T10:00:00Z", *["2024-01-01T10:00:00"] * 2499]
+    mixed = table.set_column(1, "at", pa.array(texts))
+    words = table.set_column(4, "amount", pa.array(["a lot"] * 2500))
+    for wrong, beside, said in [
+        (table, False, rf"^{history}: truncated or not a Parquet file"),
+        (mixed, True, r"^\S+in\.parquet: column 'at': some of its times name a zone and others none"),
+        (words, True, r"^\S+in\.parquet: column 'amount'"),
+    ]:
+        write_table(swipes_table(100) if beside else table, history)
+        if not beside:
+            break_pages(history)
+        told = [refusal(wrong, tmp_path / f"{memory_mb}", memory_mb, history) for memory_mb in (1, 500)]
+        for text in told:
+            assert re.search(said, text), text
+
+
+def refusal(table: pa.Table, folder: Path, memory_mb: int, history: Path) -> str:
+    """What is said of a table that cannot be scored."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with pytest.raises(DataError) as refused:
+        planned(table, folder, EventPaths(history), memory_mb=memory_mb)
+    return str(refused.value)
+
+
+def break_pages(path: Path) -> None:
+    """Damage a Parquet file up to its footer."""
+    whole = path.read_bytes()
+    path.write_bytes(b"PAR1" + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
+
+
+def test_windows_that_a_machine_cannot_read_are_named_with_the_remedy(tmp_path: Path):
+    """A worker that does not share the disk says which folder it needs."""
+    job, source = planned(swipes_table(2500), tmp_path, memory_mb=1)
+    shutil.rmtree(tmp_path / "windows")
+    with pytest.raises(DataError, match=r"^\S+/windows\.parquet: the windows cannot be read here .*share this folder"):
+        score_each(job, source, 2500)
+
+
+def test_history_decides_where_the_windows_of_few_rows_are_computed(tmp_path: Path):
+    """What is read for them is all that is counted: the rows, and the events beside them."""
+    write_table(swipes_table(300), tmp_path / "in.parquet")
+    write_table(swipes_table(5000, seed=4), tmp_path / "history.parquet")
+    table = scored_here(open_source(tmp_path / "in.parquet"), tmp_path, EventPaths(tmp_path / "history.parquet"))
+    asked = []
+
+    def scratch(pieces: Pieces[Chunk]) -> Scratch:
+        asked.append((pieces.rows, len(pieces.pieces)))
+        return table.scratch(pieces)
+
+    plan(Settings(train_memory_mb=1), bundle(), "7", table._replace(scratch=scratch), tmp_path / "out")
+    assert asked == [(5300, 2)]
+
+
 def score_each(job, source, rows: int) -> None:
     """Score a table in blocks of so many rows."""
     for block in parquet_pieces(source, job.columns).read(source.chunks[0]):
@@ -137,7 +214,7 @@ def score_each(job, source, rows: int) -> None:
 def scores(folder: Path) -> list[float]:
     """The scores of all parts, in order."""
     parts = sorted(folder.glob("part-*.parquet"))
-    return pa.concat_tables([pq.read_table(part) for part in parts]).column("probability").to_pylist()
+    return [score for part in parts for score in pq.read_table(part).column("probability").to_pylist()]
 
 
 def test_what_cannot_be_computed_is_refused_with_the_remedy(tmp_path: Path):
@@ -147,9 +224,9 @@ def test_what_cannot_be_computed_is_refused_with_the_remedy(tmp_path: Path):
     with pytest.raises(ConfigError, match="--events other: events of that name are not needed"):
         planned(swipes_table(50), tmp_path, EventPaths(None, {"other": tmp_path / "in.parquet"}))
     write_table(card_table(50), tmp_path / "cards.parquet")
-    source = open_source(tmp_path / "cards.parquet")
+    cards = scored_here(open_source(tmp_path / "cards.parquet"), tmp_path, EventPaths(tmp_path / "in.parquet"))
     with pytest.raises(ConfigError, match="the model has no windows"):
-        plan(Settings(), card_bundle(), "7", source, tmp_path, "keys", EventPaths(tmp_path / "in.parquet"))
+        plan(Settings(), card_bundle(), "7", cards, tmp_path)
 
 
 def test_another_history_is_another_job(tmp_path: Path):

@@ -28,6 +28,7 @@ from ray_app.prediction_log.log import LogOptions, PredictionLog, Sampling
 from ray_app.protocol.openapi import example, openapi
 from tests.support.serving.predict_app import VERSION, build_app, run
 from tests.support.training.models import times_bundle, times_table
+from tests.support.training.scored_tables import scored_here
 from tests.support.training.skew import listening
 from tune.skew.http_replay import ReplayPace, prove
 from tune.skew.log_replay import prove_log
@@ -71,7 +72,7 @@ def scored(table: pa.Table, folder: Path) -> pa.Table:
     write_table(table, folder / "in.parquet")
     source = open_source(folder / "in.parquet")
     (folder / "out").mkdir()
-    job = plan(Settings(), times_bundle(), VERSION, source, folder / "out")
+    job = plan(Settings(), times_bundle(), VERSION, scored_here(source, folder), folder / "out")
     done = dict(each_block_here(parquet_pieces(source, job.columns), partial(score_rows, job=job)))
     return pa.concat_tables([pq.read_table(folder / "out" / part_name(first)) for first in sorted(done)])
 
