@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     """Certificates (PEM) that Kafka's brokers must be signed by, with SSL; default those that this machine trusts."""
 
     train_memory_mb: Annotated[int, Field(ge=1)] = 2048
-    """Memory a search may use for its table, in MiB; a larger table is streamed, and searched on a sample that fits."""
+    """Memory for the table of a search, and for its windows in `score`, in MiB; what is larger goes over disk."""
 
     shards_dir: Path | None = None
     """Folder for encoded rows of streamed tables, or a URL where nodes share no disk; default in the var folder."""
