@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any, Generic
 from data.errors import StoreError
 from data.event_store.tile_making import PlaceT, TileJob
 
+log = logging.getLogger(__name__)
 _REST_S, _LONG_REST_S = 1.0, 30.0
 _MOST_PLACES = 10_000
 
@@ -61,10 +63,14 @@ class TileFolder(Generic[PlaceT]):
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None and not self._stopped.is_set():
             made = 0
-            # Whatever is wrong with the store the next read or write reports; without tiles reads are slow, no more.
-            with contextlib.suppress(StoreError, _Stopped, *self._errors):
-                made = self._make(job, self._pause)
-            self._rest[job.place] = time.monotonic() + (_REST_S if made else _LONG_REST_S)
+            try:
+                # What is wrong with the store the next read or write reports; without tiles reads are slow, no more.
+                with contextlib.suppress(StoreError, _Stopped, *self._errors):
+                    made = self._make(job, self._pause)
+            except Exception:
+                log.exception("no tiles are made of %s", job.place)  # others still get theirs
+            finally:
+                self._rest[job.place] = time.monotonic() + (_REST_S if made else _LONG_REST_S)
 
     def _pause(self, seconds: float) -> None:
         if self._stopped.wait(seconds):

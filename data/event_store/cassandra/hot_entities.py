@@ -52,7 +52,7 @@ class HotEntity:
 
 
 class HotEntities:
-    """Keeps the entities that were read last, as many as fit into 128 MiB. Thread-safe."""
+    """Keeps the entities that were read last, as many as fit into 128 MiB, but always one. Thread-safe."""
 
     def __init__(self) -> None:
         self._entities: OrderedDict[HotPlace, HotEntity] = OrderedDict()

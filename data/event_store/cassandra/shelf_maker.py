@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _TILES_A_PART = 256
 _TIMEOUT_S = 5.0
 _REGISTER_AGAIN_S = 12 * 3600.0
-_YOUNG_US = 10 * 1_000_000
+_YOUNG_US = 40 * 1_000_000  # 10 s for the event to arrive, 30 s by which clocks may disagree
 
 
 class _Registered(NamedTuple):
@@ -90,6 +90,10 @@ class ShelfMaker:
             DRIVER_ERRORS: the cluster does not answer; what was made until then stays.
         """
         before = self._work.tiles_folded
+        span = Span(max(job.span.start_us, self._tables.tiles.oldest_us), job.span.end_us)
+        if span.start_us >= span.end_us:
+            return 0
+        job = job._replace(span=span)
         while True:
             marks, tiles = self._valid(job)
             if not self._ready(job.place.entity, marks):
@@ -100,7 +104,10 @@ class ShelfMaker:
                 return self._work.tiles_folded - before
 
     def _valid(self, job: TileJob[HotPlace]) -> tuple[Marks, list[KeyedTile]]:
-        """Return the marks of an entity, and its tiles that are valid, those in memory and those stored since."""
+        """Return the marks of an entity, and its tiles that are valid, those in memory and those stored since.
+
+        Those that are older than any event that is kept are left out.
+        """
         marks = Marks(self._ask(self._tables.marks.read(job.place.entity)))
         known, before = self._entities.get(job.place), []
         from_us = job.span.start_us
@@ -108,10 +115,11 @@ class ShelfMaker:
             before = known.shelf.tiles
             from_us = before[-1].folded.end_us if before else from_us
         stored = [tile_of(*row) for row in self._ask(self._tables.tiles.read(job.place, from_us))]
-        tiles: list[KeyedTile] = []
-        for tile in chain(before, stored):
+        tiles, oldest_us = list[KeyedTile](), self._tables.tiles.oldest_us
+        for tile in chain(before, filter(None, stored)):
             span = Span(*tile.folded[:2])
-            if (not tiles or tiles[-1].folded.end_us <= span.start_us) and tile.digest == marks.digest(span):
+            follows = not tiles or tiles[-1].folded.end_us <= span.start_us
+            if follows and span.end_us > oldest_us and tile.digest == marks.digest(span):
                 tiles.append(tile)
         return marks, tiles
 
@@ -125,8 +133,9 @@ class ShelfMaker:
         """Return whether every writer of late events knows the entity; it is registered where it is not yet."""
         known, now_s = self._registered.get(place), time.monotonic()
         if known is None or known.registration != marks.registration or now_s >= known.again_at:
-            self._ask(self._tables.hot.add(place))
             self._ask(self._tables.marks.register(place, marks.registration))
+            # After it: of a registration that outlives the emptying of both tables the entry does, too (`TABLES`).
+            self._ask(self._tables.hot.add(place))
             found = Marks(self._ask(self._tables.marks.read_days(place))).registration
             same = known is not None and known.registration == found and found is not None
             ready_at = known.ready_at if known is not None and same else time.monotonic() + GRACE_S
@@ -162,11 +171,11 @@ class ShelfMaker:
             payload = plan.fold(events)
         except DamagedRow:
             return None  # Read as an event, it is reported.
-        known_us = max((event.known_us for event in events), default=NEVER_US)
-        folded = FoldedTile(*span, events[-1].time_us if events else None, known_us, payload)
+        last_us, known_us = events.times[-1] if events else None, max(events.known, default=NEVER_US)
+        folded = FoldedTile(*span, last_us, known_us, payload)
         self._work.tiles_folded += 1
         self._work.events_folded += len(events)
-        return KeyedTile(folded, key_hashes(row[1] for row in rows), marks.digest(span))
+        return KeyedTile(folded, key_hashes(events.keys), marks.digest(span))
 
     def _pages(self, place: EntityPlace, span: Span) -> Iterator[Any]:
         """Yield the rows of an entity's events in a span, ascending in time and key."""

@@ -19,6 +19,7 @@ from data.event_store.tile_folder import TileFolder
 from data.event_store.tile_making import TileJob, TileRules
 from data.event_store.tile_spans import Span
 from data.feature_views.online.online_windows import Slice
+from data.online_store.cassandra.driver import DRIVER_ERRORS
 
 if TYPE_CHECKING:
     from cassandra.query import Statement
@@ -113,7 +114,8 @@ class SliceReader:
             return self._slice_read(read.query)
         job = self._job(read.query)
         if job is not None:
-            with contextlib.suppress(asyncio.TimeoutError):
+            # Without tiles the events are read, which takes longer, no more.
+            with contextlib.suppress(asyncio.TimeoutError, *DRIVER_ERRORS):
                 await asyncio.wait_for(asyncio.to_thread(self._tiling.maker.load, job), deadline - time.monotonic())
             self._tiling.folder.offer(job)
         if self._tiling.entities.get(read.query.place) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +11,7 @@ from cassandra import ConsistencyLevel
 
 from data.event_store.cassandra.late_marks import EntityPlace
 from data.event_store.cassandra.tile_shelf import KeyedTile
-from data.event_store.tile_spans import FoldedTile
+from data.event_store.tile_spans import NEVER_US, FoldedTile
 from data.online_store.cassandra.writes import longest_ttl
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _READ = """SELECT start_us, tile FROM {}
 WHERE source = ? AND entity = ? AND entity_key = ? AND made_by = ? AND start_us >= ?"""
 _WRITE = """INSERT INTO {} (source, entity, entity_key, made_by, start_us, tile) VALUES (?, ?, ?, ?, ?, ?)
 USING TTL ?"""
+_CHECK_BYTES = 4
 
 
 class HotPlace(NamedTuple):
@@ -58,6 +60,11 @@ class TileRows:
         self._keep_us = keep_us
         self._clock = clock
 
+    @property
+    def oldest_us(self) -> int:
+        """The time before which no event is kept, unless it was written later than it happened."""
+        return NEVER_US if self._keep_us is None else self._clock() - self._keep_us
+
     def read(self, place: HotPlace, start_us: int) -> Statement:
         """Return the query for the tiles that begin at a time or later."""
         return self._read.bind((*place.entity, place.made_by, start_us))
@@ -65,13 +72,20 @@ class TileRows:
     def write(self, place: HotPlace, tile: KeyedTile) -> Statement:
         """Return the statement that stores a tile; in place of one that begins at the same time."""
         start_us, *rest = tile.folded
-        packed = msgpack.packb((*rest, tile.keys, tile.digest))
+        packed = msgpack.packb((*rest, tile.keys, tile.digest)) or b""
         now_us = self._clock()
         ttl_s = 0 if self._keep_us is None else min(self._keep_us // 1_000_000 + 1, longest_ttl(now_us))
-        return self._write.bind((*place.entity, place.made_by, start_us, packed, ttl_s))
+        return self._write.bind((*place.entity, place.made_by, start_us, packed + _check(packed), ttl_s))
 
 
-def tile_of(start_us: int, packed: bytes) -> KeyedTile:
-    """Return a tile from its row."""
+def tile_of(start_us: int, stored: bytes) -> KeyedTile | None:
+    """Return a tile from its row; None of a damaged one, which is as good as none."""
+    packed = stored[:-_CHECK_BYTES]
+    if stored[-_CHECK_BYTES:] != _check(packed):
+        return None
     *rest, keys, digest = msgpack.unpackb(packed)
     return KeyedTile(FoldedTile(start_us, *rest), keys, digest)
+
+
+def _check(packed: bytes) -> bytes:
+    return zlib.crc32(packed).to_bytes(_CHECK_BYTES, "big")

@@ -20,6 +20,7 @@ from data.event_store.tile_spans import FoldedTile, Span, gaps, inside, merged_u
 from data.feature_views.online.tiles import Tile, TilePlan
 
 _BYTES_A_TILE = 500
+_COPIES_OF_KEYS = 3  # the tiles' own, and for the whole shelf the hashes in order and the tile of each
 
 
 class KeyedTile(NamedTuple):
@@ -57,7 +58,7 @@ class TileShelf:
         shared = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
         self.disputed = self._spans(np.concatenate([self._owners[shared], self._owners[shared + 1]]))
         """Spans of the tiles that share a key with another one, in order."""
-        self.bytes = sum(len(tile.folded.payload) + len(tile.keys) + _BYTES_A_TILE for tile in tiles)
+        self.bytes = sum(len(tile.folded.payload) + _COPIES_OF_KEYS * len(tile.keys) + _BYTES_A_TILE for tile in tiles)
         """Memory that it takes, roughly."""
 
     def cover(self, spans: Sequence[Span], known_us: int, avoid: Sequence[Span]) -> tuple[list[Tile], list[Span]]:
