@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -35,6 +35,11 @@ def digest(schema: pa.Schema, rows: int, content: int) -> str:
     """Return the fingerprint (16 hex digits) of column names, types, row count and the table's `content_sum`."""
     columns = [f"{field.name}:{field.type}" for field in schema]
     return hashlib.sha256(f"{columns} {rows} {content % _WRAP}".encode()).hexdigest()[:16]
+
+
+def with_others(own: str, others: Sequence[str]) -> str:
+    """Return the fingerprint of a table, which with other events is another one."""
+    return hashlib.sha256(" ".join([own, *others]).encode()).hexdigest()[:16] if others else own
 
 
 def column_hashes(column: pa.ChunkedArray) -> np.ndarray:

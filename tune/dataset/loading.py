@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from data.cli.terminal import note, note_all
-from data.errors import DataError
+from data.errors import ConfigError, DataError
 from data.feature_views.events.event_tables import (
     EventFiles,
     left_out_lines,
@@ -27,7 +27,7 @@ from tune.dataset.encoded_examples import PreparedDataset, prepare
 from tune.dataset.shards import discard
 from tune.dataset.streaming import prepare_streaming, rows_in_memory
 from tune.dataset.training_table import TrainingTable, load_training_table
-from tune.dataset.written_features import written_features
+from tune.dataset.written_features import WrittenFeatures, written_features
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def prepared_table(
         events: where the events are that windows need beside the table.
 
     Raises:
-        ConfigError: as `open_events`.
+        ConfigError: as `open_events`, or a history is of no use.
         DataError: as `check_learned`, `check_event_files`, `load_training_table`, `prepare`, `written_features` and
             `prepare_streaming`; or a large table holds a part of its features only.
     """
@@ -53,18 +53,23 @@ def prepared_table(
     joined = holds_stored(parquet.schema, use_case, named(parquet.path))
     files = open_events(events, use_case, holds_windows)
     check_event_files(files, use_case)
+    in_time = holds_windows and (joined or not use_case.joins_stored)
+    if in_time and files.history is not None:
+        raise ConfigError("--history: the table holds its features already; leave it out")
     fits = rows_in_memory(_width(use_case), settings.train_memory_mb)
     shards = child(absolute(settings.shards_dir or settings.var_dir / "shards"), use_case.name)
-    in_time = holds_windows and (joined or not use_case.joins_stored)
     if parquet.rows + files.rows <= fits:
         yield _in_memory(parquet, files, use_case, holds_windows, joined)
+    elif in_time or not (use_case.windows or use_case.joins_stored):
+        with _streamed(parquet, use_case, shards, settings, fits) as (source, prepared):
+            yield source._replace(holds_stored=joined), prepared
     else:
-        computed = not in_time and (bool(use_case.windows) or use_case.joins_stored)
-        _refuse_windows_alone(parquet, computed and holds_windows)
-        taken = _computed(parquet, files, use_case, settings, fits) if computed else nullcontext(parquet)
-        with taken as table, _streamed(table, use_case, shards, settings, fits) as (source, prepared):
-            # By the name that the user knows: a table that was written is gone when the command ends.
-            yield source._replace(path=parquet.path), prepared
+        _refuse_part(parquet, holds_windows, joined)
+        with (
+            _computed(parquet, files, use_case, settings, fits) as made,
+            _streamed(made.table, use_case, shards, settings, fits) as (source, prepared),
+        ):
+            yield _told(source, parquet, made), prepared
     note_all([*parquet.report, *said_of(files)])
 
 
@@ -78,7 +83,7 @@ def _in_memory(
 
 def _computed(
     parquet: ParquetSource, files: EventFiles, use_case: UseCase, settings: Settings, fits: int
-) -> AbstractContextManager[ParquetSource]:
+) -> AbstractContextManager[WrittenFeatures]:
     """Say where the features of a table are computed, and return what yields the table with them."""
     shared = settings.shards_dir if settings.shards_dir is not None and url(settings.shards_dir) is None else None
     place = child(absolute(shared or settings.var_dir / "shards"), use_case.name)
@@ -87,6 +92,11 @@ def _computed(
         f"the rows, beside {named(place)}"
     )
     return written_features(parquet, files, use_case, place)
+
+
+def _told(source: TrainingTable, parquet: ParquetSource, made: WrittenFeatures) -> TrainingTable:
+    """Return a table with what is said of the one that the user knows: what was made of it is gone in the end."""
+    return source._replace(path=parquet.path, fingerprint=made.fingerprint, holds_stored=False, left_out=made.left_out)
 
 
 @contextmanager
@@ -119,10 +129,12 @@ def _width(use_case: UseCase) -> int:
     return len(use_case.columns) + len(use_case.schema_.windows) + len(use_case.schema_.expressions)
 
 
-def _refuse_windows_alone(parquet: ParquetSource, alone: bool) -> None:
-    """Refuse a table whose windows are there without the events that what is stored would have to be added by."""
-    if alone:
+def _refuse_part(parquet: ParquetSource, holds_windows: bool, joined: bool) -> None:
+    """Refuse a table that holds its windows or its stored values: the other would be made of what is there no more."""
+    if holds_windows or joined:
+        parts = ["its windows", "what the store would have held"]
+        held, lacking = parts if holds_windows else reversed(parts)
         raise DataError(
-            f"{named(parquet.path)}: holds its windows, but not what the store would have held; make it again from the "
-            "table without them (rayscore features IN OUT)"
+            f"{named(parquet.path)}: holds {held}, but not {lacking}; make it again from the table without either "
+            "(rayscore features IN OUT)"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from data.sources.type_advice import label_remedy, shown
 from data.transform.derived_time import with_derived
 from data.transform.encoding import as_floats, named_column
 from data.transform.missing import missing_mask
-from tune.dataset.fingerprint import content_sum, digest
+from tune.dataset.fingerprint import content_sum, digest, with_others
 from tune.dataset.table_in_time import table_in_time
 
 NO_EVENTS = EventTables(None, {})
@@ -39,7 +38,10 @@ class TrainingTable(NamedTuple):
     sampled_from: int | None = None
     """Rows of the whole table when `table` is a sample of it, else None."""
     own: pa.Table | None = None
-    """The rows with their own values of online features, where `table` has those that the store would have held."""
+    """The rows with their own values of online features, where `table` has those that the store would have held; None
+    also where that was not measured."""
+    holds_stored: bool = False
+    """Whether the table came with what the store would have held, so that nobody knows the rows' own values."""
     left_out: Mapping[str, Counter[str]] = {}
     """By source of events: how many rows are in no window, by reason."""
 
@@ -80,7 +82,8 @@ def load_training_table(
         found, own, left_out = table_in_time(derived, use_case, events, holds_windows, holds_stored)
     except DataError as exc:
         raise DataError(f"{named(path)}: {exc}") from exc
-    return TrainingTable(found, labels, Path(path), _of_all(table, events), own=own, left_out=left_out)
+    whole = with_others(fingerprint(table), [fingerprint(each) for each in events.all])
+    return TrainingTable(found, labels, Path(path), whole, own=own, holds_stored=holds_stored, left_out=left_out)
 
 
 def columns_read(use_case: UseCase, holds_windows: bool) -> list[str]:
@@ -120,12 +123,6 @@ def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
             + label_remedy(held)
         )
     return values.astype(np.uint8)
-
-
-def _of_all(table: pa.Table, events: EventTables) -> str:
-    """Return the fingerprint of a table, which with other events is another one."""
-    own, others = fingerprint(table), [fingerprint(each) for each in events.all]
-    return hashlib.sha256(" ".join([own, *others]).encode()).hexdigest()[:16] if others else own
 
 
 def fingerprint(table: pa.Table) -> str:

@@ -14,16 +14,17 @@ from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.markdown_table import markdown_table
 
 _COMPARED = ("auc", "pr_auc")
+_NOT_MEASURED = "The rows' own values are not measured of a large table."
 
 
 def as_served_section(use_case: UseCase, source: TrainingTable, figures: HoldoutEvaluation) -> str:
     """Return the section on stored features and windows as Markdown; empty for a use case with neither."""
-    parts = [_stored(use_case, figures), _windows(use_case, source)]
+    parts = [_stored(use_case, source, figures), _windows(use_case, source)]
     said = [part for part in parts if part]
     return "## As served\n\n" + "\n\n".join(said) if said else ""
 
 
-def _stored(use_case: UseCase, figures: HoldoutEvaluation) -> str:
+def _stored(use_case: UseCase, source: TrainingTable, figures: HoldoutEvaluation) -> str:
     online = ", ".join(f"`{feature.name}`" for feature in use_case.schema_.online)
     if not online:
         return ""
@@ -36,7 +37,8 @@ def _stored(use_case: UseCase, figures: HoldoutEvaluation) -> str:
         "the gates go by it."
     )
     if own is None:
-        return f"{said} The table came with it, so that the rows' own values are not known."
+        known = "The table came with it, so that the rows' own values are not known."
+        return f"{said} {known if source.holds_stored else _NOT_MEASURED}"
     served = figures.holdout.metrics
     rows = [
         ("**as served**", *(f"{served[name]:.4f}" for name in _COMPARED)),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from cassandra.cluster import EXEC_PROFILE_DEFAULT
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import Statement
 
 from data.event_store import EventOutcome, RowEvents, RowQuery, TileWork, check_storable
@@ -98,6 +99,8 @@ class CassandraEvents(ConnectedStore):
             maker = ShelfMaker(self._session, self._tables, entities, rules, self.tile_work, clock)
             self._folder = TileFolder[HotPlace](maker.make, DRIVER_ERRORS)
             tiling = Tiling(entities, maker, self._folder, rules, self.tile_work, clock)
+            # Not a method of this store: with a reference back it would not be closed when it is dropped.
+            self._ask = partial(_ask, self._session, self._under_way)
             self._reader = SliceReader(events, marks, tiling, self._ask, self._timeout_s)
 
     async def fetch(
@@ -185,8 +188,11 @@ class CassandraEvents(ConnectedStore):
     async def _write(self, statements: Sequence[Statement], timeout_s: float) -> list[Any]:
         return await QueryAnswers(self._session, self._under_way, EXEC_PROFILE_DEFAULT).gather(statements, timeout_s)
 
-    async def _ask(self, statements: Sequence[Statement], timeout_s: float) -> list[Sequence[Any]]:
-        return await QueryAnswers(self._session, self._under_way, READ_PROFILE).gather(statements, timeout_s)
+
+async def _ask(
+    session: Session, under_way: InFlight, statements: Sequence[Statement], timeout_s: float
+) -> list[Sequence[Any]]:
+    return await QueryAnswers(session, under_way, READ_PROFILE).gather(statements, timeout_s)
 
 
 def _row_events(row: RowQuery, found: Sequence[SliceRead | None], *, repeated: bool) -> RowEvents:

@@ -107,14 +107,19 @@ def test_the_card_judges_what_the_store_would_have_held():
 
 
 def test_of_a_table_with_stored_values_the_card_compares_nothing():
-    """Where the rows' own values are gone, the figures are as served and stand alone."""
+    """Where the rows' own values are gone, or were too many, the figures are as served and stand alone."""
     source, prepared, trials, model, figures = finished(True)
     gains, figures = importance(model.booster, prepared.schema.names), figures._replace(own_values=None)
-    outcome = TrainingOutcome(source, prepared, model, figures, best_trial(trials), 2, gains)
-    said = write_card(stored_use_case(), outcome)
-    assert "`trust`: what the online store would have held at each row's time, materialized every 1d" in said
-    assert "The table came with it, so that the rows' own values are not known." in said
-    assert "values of online features" not in said
+    for held, reason in [
+        (True, "The table came with it, so that the rows' own values are not known."),
+        (False, "The rows' own values are not measured of a large table."),
+    ]:
+        told = source._replace(holds_stored=held)
+        outcome = TrainingOutcome(told, prepared, model, figures, best_trial(trials), 2, gains)
+        said = write_card(stored_use_case(), outcome)
+        assert "`trust`: what the online store would have held at each row's time, materialized every 1d" in said
+        assert reason in said
+        assert "values of online features" not in said
 
 
 def test_the_bundle_holds_the_windows_and_knows_itself():
