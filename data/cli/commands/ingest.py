@@ -174,9 +174,13 @@ def _ingest_topic(args: argparse.Namespace, address: KafkaAddress) -> int:
         try:
             with progress("ingest", None, "messages") as advance:
                 ingest.run(advance, until_end=args.until_end)
-        finally:
-            report(str(address), ("message", "messages"), {wanted.name: ingest.tally})
+        except BaseException:
+            # What was stored before an error stays, and is counted.
+            if ingest.tally.read:
+                report(str(address), ("message", "messages"), {wanted.name: ingest.tally})
+            raise
         interrupted = stopped()
+    report(str(address), ("message", "messages"), {wanted.name: ingest.tally})
     return EXIT_INTERRUPTED if interrupted else 0
 
 
