@@ -155,6 +155,7 @@ def _hot(store: EventStore, events: int, count: int, rate: float) -> list[list[s
     rows.append([f"{name}, tiles made", f"{work.tiles_folded:,}"])
     rows.append([f"{name}, time of making them, s", f"{work.fold_seconds:.1f}"])
     rows.append([f"{name}, tiles and events of a read", f"{len(tiled.tiles[0]):,} and {len(tiled.events[0]):,}"])
+    rows += asyncio.run(_read_hot(store, query, count, rate, name))
     rows += asyncio.run(_recorded_hot(store, count, rate, name))
     late = _append_hot(store, first_us + 1, 5_000, events)
     rows.append([f"{name}, late ones appended a second, with tiles", f"{late:,.0f}"])
@@ -178,6 +179,18 @@ def _append_hot(store: EventStore, first_us: int, count: int, first_key: int) ->
     for at in range(0, count, _CALL):
         store.append("transactions", made[at : at + _CALL])
     return count / (time.perf_counter() - start)
+
+
+async def _read_hot(store: EventStore, query: RowQuery, count: int, rate: float, name: str) -> list[list[str]]:
+    """Read the windows of one terminal, recording nothing; returns rows of figures."""
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        await store.fetch(_HOT_PLAN.slices, [query])
+        seconds.append(time.perf_counter() - start)
+        await asyncio.sleep(max(0.0, start + 1 / rate - time.perf_counter()))
+    middle = percentiles_ms(seconds)
+    return [[f"{name}, read alone, {each}, ms", short(middle[each])] for each in ("p50", "p99")]
 
 
 async def _recorded_hot(store: EventStore, count: int, rate: float, name: str) -> list[list[str]]:

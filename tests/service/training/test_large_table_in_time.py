@@ -16,7 +16,7 @@ from tests.support.training.swipes import swipes_table, swipes_use_case
 from tune.dataset.loading import prepared_table
 from tune.dataset.training_table import load_training_table
 
-ROWS, EARLIER = 9000, 500
+ROWS, FEW_ROWS, EARLIER = 9000, 800, 500
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def written(path: Path, table: pa.Table) -> Path:
     return path
 
 
-def earlier_swipes() -> pa.Table:
+def earlier_swipes(rows: int = EARLIER) -> pa.Table:
     """Swipes with keys of their own."""
-    return swipes_table(EARLIER, seed=4).set_column(0, "swipe_id", pa.array(range(ROWS, ROWS + EARLIER)))
+    return swipes_table(rows, seed=4).set_column(0, "swipe_id", pa.array(range(ROWS, ROWS + rows)))
 
 
 def test_rows_have_the_windows_of_memory(ray_cluster, tmp_path, settings, capsys):
@@ -60,9 +60,14 @@ def test_rows_have_the_windows_of_memory(ray_cluster, tmp_path, settings, capsys
 
 def test_events_alone_may_be_too_many(ray_cluster, tmp_path, settings):
     """Rows that fit are read into memory once their windows are there, which needed more."""
-    path, history = (written(tmp_path / f"{name}.parquet", swipes_table(*given)) for name, given in _FEW_ROWS.items())
-    with prepared_table(path, swipes_use_case(), settings, EventPaths(history)) as (source, prepared):
+    use_case, table, earlier = swipes_use_case(), swipes_table(FEW_ROWS), earlier_swipes(ROWS)
+    path, history = written(tmp_path / "t.parquet", table), written(tmp_path / "h.parquet", earlier)
+    expected = load_training_table(path, use_case, EventTables(earlier, {})).table
+    with prepared_table(path, use_case, settings, EventPaths(history)) as (source, prepared):
         assert (source.path, source.sampled_from, prepared.shards) == (path, None, None)
+        same = expected.take(source.table.column("swipe_id"))
+        for feature in (*use_case.schema_.windows, *use_case.schema_.expressions):
+            assert source.table.column(feature.name).to_pylist() == same.column(feature.name).to_pylist()
     assert left(settings) == []
 
 
@@ -77,7 +82,3 @@ def test_error_is_said_of_the_table_that_was_named(ray_cluster, tmp_path, settin
     ):
         pass
     assert left(settings) == []
-
-
-_FEW_ROWS = {"t": (800, 3), "h": (ROWS, 4)}
-"""Rows and seeds of a small table, and of its long history."""
