@@ -1,9 +1,9 @@
-"""Pieces: what a table is read by, and steps over its blocks in this process. Without Ray."""
+"""Pieces: what a table is read by, where that is done, and steps over its blocks in this process. Without Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
@@ -30,6 +30,19 @@ class Pieces(Generic[Piece]):
     read: Callable[[Piece], Iterable[pa.Table]]
     rows: int | None = None
     """Rows of all pieces, where that is known."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How many tasks run at once and on which nodes; each task takes one CPU."""
+
+    concurrency: int | None = None
+    """Most tasks at once; None for as many as the cluster has free CPUs."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels that a node must have to run a task, as set by `ray start --labels`."""
+
+
+ANYWHERE = Placement()
 
 
 class Runner(Protocol):

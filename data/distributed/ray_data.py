@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,32 +22,16 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import Block, BlockMetadata
 from ray.exceptions import RayError
 
-from data.distributed.pieces import Piece, Pieces, Result, Runner, each_block_here, parquet_pieces
-from data.distributed.ray_cluster import cluster, set_auth_mode
+from data.distributed.pieces import ANYWHERE, Piece, Pieces, Placement, Result, parquet_pieces
+from data.distributed.ray_cluster import set_auth_mode
 from data.errors import DataError, RayscoreError
 from data.schema.use_case import UseCase, load_use_case
 from data.sources.filesystems import absolute
 from data.sources.parquet import open_source
 
-logger = logging.getLogger(__name__)
-
 _RESULT = "result"
-_SMALL_ROWS = 250_000
 _REPETITIONS = 3
 _MOST_UNDER_WAY = 1000  # submitted to Ray at once when no concurrency is given, however many pieces there are
-
-
-@dataclass(frozen=True)
-class Placement:
-    """How many tasks run at once and on which nodes; each task takes one CPU."""
-
-    concurrency: int | None = None
-    """Most tasks at once; None for as many as the cluster has free CPUs."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Labels that a node must have to run a task, as set by `ray start --labels`."""
-
-
-ANYWHERE = Placement()
 
 
 class PieceDatasource(Datasource):
@@ -107,26 +90,6 @@ def dataset(pieces: Pieces[Any], placement: Placement = ANYWHERE) -> ray.data.Da
         concurrency=placement.concurrency,
         ray_remote_args=_task_options(placement),
     )
-
-
-@contextmanager
-def runner(pieces: Pieces[Any], placement: Placement = ANYWHERE) -> Iterator[Runner]:
-    """Yield what runs steps over some pieces: the cluster that RAY_ADDRESS names, or a local one, which ends with this.
-
-    What is small, or a single piece, is run by this process: starting a cluster takes longer.
-
-    Raises:
-        ConfigError: RAY_ADDRESS names a cluster that does not answer.
-    """
-    small = len(pieces.pieces) <= 1 or (pieces.rows is not None and pieces.rows <= _SMALL_ROWS)
-    if small and not placement.labels and not ray.is_initialized():
-        yield each_block_here
-        return
-    with cluster():
-        if not has_node(placement):
-            labels = ", ".join(f"{key}={value}" for key, value in placement.labels.items())
-            logger.warning("no node of the cluster has the label %s: waiting for one, Ctrl-C ends", labels)
-        yield partial(each_block, placement=placement)
 
 
 def each_block(

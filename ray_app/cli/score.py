@@ -12,8 +12,8 @@ from pathlib import Path
 
 from data.cli.options import add_events, add_use_case, events_of
 from data.cli.terminal import note, note_all, progress, say
-from data.distributed.pieces import Pieces, parquet_pieces
-from data.distributed.ray_data import Placement, runner
+from data.distributed.pieces import Pieces, Placement, parquet_pieces
+from data.distributed.runner import runner
 from data.errors import ConfigError, DataError
 from data.feature_views.events.event_tables import left_out_lines
 from data.settings import Settings, load_settings

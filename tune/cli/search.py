@@ -10,7 +10,6 @@ from rich.table import Table
 
 from data.cli.options import add_events, add_use_case, events_of
 from data.cli.terminal import say, show_table
-from data.distributed.ray_cluster import cluster
 from data.errors import ConfigError
 from data.settings import Settings
 from tune.cli.context import CommandContext, open_context
@@ -65,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     plan = SearchPlan(args.data, args.trials, args.seed, args.resume, args.concurrency, sampler, events_of(args))
     started = time.monotonic()
     try:
-        with cluster():
-            learned = learn(context.use_case, plan, context.settings)
+        learned = learn(context.use_case, plan, context.settings)
     except KeyboardInterrupt:
         say("stopped; the same command with --resume goes on")
         raise

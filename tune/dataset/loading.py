@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from data.cli.terminal import note, note_all
+from data.distributed.ray_cluster import cluster
+from data.distributed.runner import cluster_for
 from data.errors import ConfigError, DataError
 from data.feature_views.events.event_tables import (
     EventFiles,
@@ -59,13 +61,16 @@ def prepared_table(
     fits = rows_in_memory(_width(use_case), settings.train_memory_mb)
     shards = child(absolute(settings.shards_dir or settings.var_dir / "shards"), use_case.name)
     if parquet.rows + files.rows <= fits:
-        yield _in_memory(parquet, files, use_case, holds_windows, joined)
+        # Whether a cluster answers is found out before minutes of work, and after what takes seconds.
+        with cluster_for(parquet.rows + files.rows):
+            yield _in_memory(parquet, files, use_case, holds_windows, joined)
     elif in_time or not (use_case.windows or use_case.joins_stored):
-        with _streamed(parquet, use_case, shards, settings, fits) as (source, prepared):
+        with cluster(), _streamed(parquet, use_case, shards, settings, fits) as (source, prepared):
             yield source._replace(holds_stored=joined), prepared
     else:
         _refuse_part(parquet, holds_windows, joined)
         with (
+            cluster(),
             _computed(parquet, files, use_case, settings, fits) as made,
             _streamed(made.table, use_case, shards, settings, fits) as (source, prepared),
         ):

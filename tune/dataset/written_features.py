@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.cli.terminal import note_all, progress
-from data.distributed.ray_data import runner
+from data.distributed.runner import runner
 from data.errors import DataError
 from data.feature_views.events.event_tables import EventFiles, left_out_lines
 from data.feature_views.spread.plan import SpreadPlan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xgboost
 
 from data.cli.terminal import note
+from data.distributed.ray_cluster import cluster
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from tune.dataset.encoded_examples import PreparedDataset
@@ -22,12 +23,13 @@ from tune.training.distributed import fit_distributed
 
 
 def learn(use_case: UseCase, plan: SearchPlan, settings: Settings) -> PublishedModel:
-    """Train and register a challenger; needs a connection to Ray.
+    """Train and register a challenger; connects to Ray once a small table is found fit to learn from.
 
     The MLflow run ends FINISHED, FAILED (an error) or KILLED (Ctrl-C); nothing is registered in the latter two.
 
     Raises:
-        ConfigError: the space is wrong, there is nothing to resume, or another search of the use case is under way.
+        ConfigError: the space is wrong, there is nothing to resume, another search of the use case is under way, or the
+            Ray cluster does not answer.
         RayscoreError: the table, MLflow, the training or the bundle failed, by the kind of error.
         KeyboardInterrupt: Ctrl-C; finished trials are kept for `--resume`.
     """
@@ -52,7 +54,7 @@ def _learn(
     for alarm in alarms:
         note(f"{'LEAK?' if alarm.leak else 'note:'} {alarm.column} {alarm.text}")
     tracker = MlflowRuns(settings.tracking_uri, settings.artifact_dir, use_case.name)
-    with open_study(use_case, plan, source, prepared, trial_log, tracker) as (run_id, trials):
+    with cluster(), open_study(use_case, plan, source, prepared, trial_log, tracker) as (run_id, trials):
         best = best_trial(trials)
         note(f"final fit on the cluster: trial {best.number}, {best.rounds} rounds")
         booster = _final_model(use_case, prepared, best, plan.seed)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data.cli.terminal import note, progress, say
-from data.distributed.parquet_datasink import write_folder
+from data.distributed.parquet_folder import write_folder
 from data.distributed.pieces import Pieces
-from data.distributed.ray_data import runner
+from data.distributed.runner import runner
 from data.sources.csv import (
     TYPES,
     Conversion,

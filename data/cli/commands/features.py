@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from data.cli.options import add_events, add_use_case, events_of, use_case_of
 from data.cli.terminal import counted, err, note_all, progress, say
-from data.distributed.ray_data import runner
+from data.distributed.runner import runner
 from data.errors import ConfigError, DataError
 from data.feature_views.events.event_tables import EventFiles, event_columns, history_columns, open_events, read_events
 from data.feature_views.events.table_mark import holds_stored, marked

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from data.cli.options import positive
 from data.cli.terminal import progress, say
-from data.distributed.parquet_datasink import write_folder
+from data.distributed.parquet_folder import write_folder
 from data.distributed.pieces import Pieces
-from data.distributed.ray_data import runner
+from data.distributed.runner import runner
 from data.errors import ConfigError, DataError
 from data.sources import synthetic_transactions
 from data.sources.atomic_output import atomic_file

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from data.cli.options import add_use_case, use_case_of
 from data.cli.terminal import EXIT_INTERRUPTED, counted, err, note, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
-from data.distributed.ray_data import runner
+from data.distributed.runner import runner
 from data.errors import ConfigError
 from data.event_store import EventOutcome, EventStore, open_events
 from data.ingest import table_backfill

@@ -10,7 +10,7 @@ from pathlib import Path
 from data.cli.options import add_source, use_case_of
 from data.cli.terminal import counted, err, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
-from data.distributed.ray_data import runner
+from data.distributed.runner import runner
 from data.online_store import materialization, open_store
 from data.online_store.left_out import LeftOut, Reason
 from data.online_store.materialization import Materialized

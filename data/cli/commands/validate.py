@@ -15,7 +15,7 @@ import pyarrow as pa
 from data.cli.options import add_events, add_source, events_of, use_case_of
 from data.cli.terminal import EXIT_REFUSED, note, note_all, progress, say
 from data.distributed.pieces import parquet_pieces
-from data.distributed.ray_data import runner
+from data.distributed.runner import runner
 from data.feature_views.events.event_tables import (
     EventFiles,
     EventTables,

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import data
-from data.distributed.parquet_datasink import write_folder
-from data.distributed.pieces import Pieces, parquet_pieces
-from data.distributed.ray_data import Placement, dataset, each_block, has_node, runner
+from data.distributed.parquet_folder import write_folder
+from data.distributed.pieces import Pieces, Placement, parquet_pieces
+from data.distributed.ray_data import dataset, each_block, has_node
+from data.distributed.runner import runner
 from data.errors import DataError
 from data.sources.atomic_output import write_table
 from data.sources.parquet import open_source, read_table
