@@ -18,6 +18,7 @@ _EPILOG = """examples:
 
 The use case is RAYSCORE_USE_CASE (default card_fraud) unless --use-case names another.
 Work is spread over the Ray cluster that RAY_ADDRESS names, else over the CPUs of this machine.
+Ray is started for tables of more than 250,000 rows; a smaller one is handled by the command itself.
 exit codes: 0 done, 1 problems found or no such row, 2 could not run, 130 interrupted
 """
 

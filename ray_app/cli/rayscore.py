@@ -16,6 +16,7 @@ _EPILOG = """The champion is served by Ray's own command:
 
 The use case is RAYSCORE_USE_CASE (default card_fraud) unless --use-case names another.
 Work is spread over the Ray cluster that RAY_ADDRESS names, else over the CPUs of this machine.
+Ray is started for tables of more than 250,000 rows, and by `tune` once the table is found fit to learn from.
 exit codes: 0 done, 1 refused or problems found, 2 could not run, 130 interrupted; `loadtest` has one more
 """
 

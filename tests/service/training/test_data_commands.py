@@ -11,6 +11,8 @@ import pytest
 
 from data.__main__ import main
 from data.cli.terminal import run_cli
+from data.distributed import runner
+from data.distributed.pieces import each_block_here
 from data.sources.parquet import read_table
 
 
@@ -71,6 +73,49 @@ def test_bad_rows_go_beside_the_report(folder, ray_cluster, capsys):
     bad = read_table("r.bad_rows.parquet")
     assert bad["row_number"].to_pylist() == [7]
     assert "transaction_hour" in (folder / "r.md").read_text()
+
+
+def _faulty_table(folder):
+    """Write a table of three files, whose faults are in blocks far apart; rows repeat across files."""
+    assert _run("generate", "whole.parquet", "--rows", 9000, "--end", "today") == 0
+    table = read_table("whole.parquet")
+    for name, values in {
+        "transaction_hour": {7: 24, 4100: -1, 8999: 99},
+        "amount": {12: -5.0, 3000: float("nan"), 8000: float("inf")},
+        "transaction_id": {5000: table["transaction_id"][3].as_py()},
+        "merchant_category": {1: "", 6001: None},
+    }.items():
+        column = table.schema.get_field_index(name)
+        changed = table[name].to_pylist()
+        for row, value in values.items():
+            changed[row] = value
+        table = table.set_column(column, name, pa.array(changed, table[name].type))
+    (folder / "t").mkdir()
+    for number in range(3):
+        pq.write_table(table.slice(3000 * number, 3000), folder / "t" / f"{number}.parquet", row_group_size=500)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["r.html", "r.md"])
+def test_report_is_the_same_with_ray_and_without(folder, ray_cluster, monkeypatch, capsys, name):
+    """A table that is checked by Ray's workers and by the command itself has the same report, to the byte."""
+    _faulty_table(folder)
+    found, ran_here = [], []
+
+    def watched(*given, **how):
+        ran_here.append(given)
+        return each_block_here(*given, **how)
+
+    monkeypatch.setattr(runner, "each_block_here", watched)
+    for connected in (True, False):
+        monkeypatch.setattr(runner, "_connected", lambda connected=connected: connected)
+        capsys.readouterr()
+        assert _run("validate", "t", "--report", name) == 1
+        assert bool(ran_here) != connected
+        bad_rows = (folder / "r.bad_rows.parquet").read_bytes()
+        found.append((capsys.readouterr().out, (folder / name).read_bytes(), bad_rows))
+    assert found[0] == found[1]
+    assert "repeats the key of an earlier row" in found[0][0]
 
 
 @pytest.mark.ray
