@@ -1,15 +1,13 @@
-"""Export of an XGBoost booster to ONNX, with a check that both give the same probabilities.
+"""Export of XGBoost boosters to ONNX, with a check that both give the same probabilities.
 
 The converter is our own, because onnxmltools 1.16 gives outputs that serving does not want (labels, and the probability
-of both classes) and a wrong base score when the first tree is a single leaf of zero (a test shows it). Trees are read
-from XGBoost's JSON model, where thresholds are exact float32.
+of both classes), knows no categories and no bags, and writes a wrong base score when the first tree is a single leaf of
+zero (a test shows it).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -20,49 +18,48 @@ from onnx import TensorProto, helper, numpy_helper
 from data.errors import BundleError
 from data.transform.encoding import FLOAT32_MAX
 from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME
-from tune.training.calibration import Calibrator, IsotonicCalibration, PlattCalibration
+from tune.training.calibration_curves import (
+    BetaCalibration,
+    Calibrator,
+    IsotonicCalibration,
+    PlattCalibration,
+    log_odds_to_probability,
+)
+from tune.training.onnx_trees import ML_OPSET, tree_ensemble
+from tune.training.xgboost_trees import Split, read_bag, splits_of
 
 OPSET = 17
-ML_OPSET = 3
-_IR_VERSION = 8
-_OBJECTIVE = "binary:logistic"
-_MAX_ADVERSARIAL = 20_000
+_IR_VERSION = 10
+_LANES = 16
+"""Float32 numbers of the widest SIMD register (AVX-512)."""
+_MAX_ADVERSARIAL, _MOST_VALUES = 20_000, 5
+"""Adversarial rows for splits, and for one split, at most."""
 
 
-def to_onnx(booster: xgboost.Booster, calibrator: Calibrator | None = None) -> bytes:
-    """Convert a binary:logistic booster, all of its rounds (slice it to the best iteration first).
+def to_onnx(boosters: Sequence[xgboost.Booster], calibrator: Calibrator | None = None) -> bytes:
+    """Convert a bag of binary:logistic boosters, all of their rounds (slice them to the best iteration first).
+
+    The model's log-odds are the mean of the boosters' margins.
 
     Args:
-        booster: the booster.
-        calibrator: becomes part of the graph: Platt's line scales the leaves, an isotonic curve is a few nodes behind
+        boosters: at least one, all of the same features.
+        calibrator: becomes part of the graph: Platt's line scales the leaves, the other curves are a few nodes behind
             the trees.
 
     Returns:
         The serialized model; its input and output are those of `tune.registry.bundle`.
 
     Raises:
-        BundleError: the booster has another objective, or no trees.
+        BundleError: there is no booster, one has another objective, or they differ in their features.
     """
-    learner = json.loads(booster.save_raw("json"))["learner"]
-    booster_kind = learner["gradient_booster"]["name"]
-    if learner["objective"]["name"] != _OBJECTIVE or booster_kind != "gbtree":
-        raise BundleError(
-            f"cannot export {learner['objective']['name']} on {booster_kind}: only {_OBJECTIVE} on gbtree"
-        )
-    width = int(learner["learner_model_param"]["num_feature"])
-    attributes: dict[str, Any] = _tree_attributes(learner["gradient_booster"]["model"]["trees"])
+    bag = read_bag(boosters)
     # A line through the log-odds needs no node: it scales the leaves.
     slope, offset = calibrator if isinstance(calibrator, PlattCalibration) else (1.0, 0.0)
-    attributes["target_weights"] = [slope * weight for weight in attributes["target_weights"]]
-    attributes["base_values"] = [slope * _base_margin(learner["learner_model_param"]["base_score"]) + offset]
-    trees = helper.make_node(
-        "TreeEnsembleRegressor", [INPUT_NAME], ["margin"], domain="ai.onnx.ml", n_targets=1, **attributes
-    )
     behind, constants = _behind_the_trees(calibrator)
     graph = helper.make_graph(
-        [trees, *behind],
+        [tree_ensemble(bag, slope, offset, INPUT_NAME, "margin"), *behind],
         "rayscore",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["n", width])],
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["n", bag.width])],
         [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["n", 1])],
         [numpy_helper.from_array(values.astype(np.float32), name) for name, values in constants.items()],
     )
@@ -74,12 +71,18 @@ def to_onnx(booster: xgboost.Booster, calibrator: Calibrator | None = None) -> b
 
 def _behind_the_trees(calibrator: Calibrator | None) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
     """Return the nodes that turn the margin into the probability, and their constants by name."""
-    # ONNX Runtime ignores post_transform="LOGISTIC" on a regressor with one target, hence a node of its own.
-    if not isinstance(calibrator, IsotonicCalibration):
-        return [helper.make_node("Sigmoid", ["margin"], [OUTPUT_NAME])], {}
+    if isinstance(calibrator, IsotonicCalibration):
+        return _isotonic(calibrator)
+    if isinstance(calibrator, BetaCalibration):
+        return _beta(calibrator)
+    # ONNX Runtime ignores post_transform="LOGISTIC" with one target, hence a node of its own.
+    return [helper.make_node("Sigmoid", ["margin"], [OUTPUT_NAME])], {}
+
+
+def _isotonic(curve: IsotonicCalibration) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
     # Each piece of the curve adds its slope times the part of it that lies below the margin. No term is negative, so
     # that float32 loses nothing by cancellation.
-    widths = np.diff(calibrator.margins)
+    widths = np.diff(curve.margins)
     return [
         helper.make_node("Sub", ["margin", "starts"], ["beyond"]),
         helper.make_node("Relu", ["beyond"], ["entered"]),
@@ -87,55 +90,29 @@ def _behind_the_trees(calibrator: Calibrator | None) -> tuple[list[onnx.NodeProt
         helper.make_node("MatMul", ["covered", "slopes"], ["risen"]),
         helper.make_node("Add", ["risen", "lowest"], [OUTPUT_NAME]),
     ], {
-        "starts": calibrator.margins[:-1],
+        "starts": curve.margins[:-1],
         "widths": widths,
-        "slopes": (np.diff(calibrator.values) / widths).reshape(-1, 1),
-        "lowest": calibrator.values[:1],
+        "slopes": (np.diff(curve.values) / widths).reshape(-1, 1),
+        "lowest": curve.values[:1],
     }
 
 
-def _base_margin(base_score: str) -> float:
-    # XGBoost 3 writes the base score as a list of probabilities, "[1.5E-2]"; older ones as one number.
-    # The logit is taken in float32, as XGBoost does.
-    value = np.float32(float(base_score.strip("[]")))
-    return float(-np.log(np.float32(1) / value - np.float32(1)))
-
-
-def _tree_attributes(trees: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    attributes: dict[str, list[Any]] = {name: [] for name in _NODE_ATTRIBUTES + _LEAF_ATTRIBUTES}
-    for tree_id, tree in enumerate(trees):
-        for row in _nodes(tree_id, tree):
-            for name, value in zip(_NODE_ATTRIBUTES, row, strict=True):
-                attributes[name].append(value)
-        for node_id, left in enumerate(tree["left_children"]):
-            if left == -1:
-                leaf = (tree_id, node_id, 0, tree["split_conditions"][node_id])
-                for name, value in zip(_LEAF_ATTRIBUTES, leaf, strict=True):
-                    attributes[name].append(value)
-    return attributes
-
-
-_NODE_ATTRIBUTES = (
-    "nodes_treeids",
-    "nodes_nodeids",
-    "nodes_featureids",
-    "nodes_modes",
-    "nodes_values",
-    "nodes_truenodeids",
-    "nodes_falsenodeids",
-    "nodes_missing_value_tracks_true",
-)
-_LEAF_ATTRIBUTES = ("target_treeids", "target_nodeids", "target_ids", "target_weights")
-
-
-def _nodes(tree_id: int, tree: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    columns = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
-    for node_id, (left, right, feature, value, goes_left) in enumerate(zip(*(tree[c] for c in columns), strict=True)):
-        if left == -1:
-            yield tree_id, node_id, 0, "LEAF", 0.0, 0, 0, 0
-        else:
-            # Strictly less, as in XGBoost: a value that equals the threshold goes right.
-            yield tree_id, node_id, feature, "BRANCH_LT", value, left, right, int(goes_left)
+def _beta(curve: BetaCalibration) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    # Both logarithms at once: -log p and -log(1 - p) are softplus of minus the margin and of the margin. Each stands
+    # eight times, so that a row fills whole SIMD registers: ONNX Runtime computes what does not fill one by another
+    # formula, and a row would have other last bits alone than among others.
+    lanes = _LANES // 2
+    return [
+        helper.make_node("Mul", ["margin", "signs"], ["signed"]),
+        helper.make_node("Softplus", ["signed"], ["logarithms"]),
+        helper.make_node("MatMul", ["logarithms", "exponents"], ["corrected"]),
+        helper.make_node("Add", ["corrected", "offset"], ["log_odds"]),
+        helper.make_node("Sigmoid", ["log_odds"], [OUTPUT_NAME]),
+    ], {
+        "signs": np.repeat([-1.0, 1.0], lanes),
+        "exponents": np.repeat([-curve.a, curve.b], lanes).reshape(-1, 1) / lanes,
+        "offset": np.array([curve.c]),
+    }
 
 
 class OnnxScorer:
@@ -153,17 +130,27 @@ class OnnxScorer:
         return np.asarray(output).reshape(-1)
 
 
+def mean_margins(boosters: Sequence[xgboost.Booster], matrix: np.ndarray) -> np.ndarray:
+    """Return the mean of the boosters' margins, float64 of shape (n,), for a float32 matrix of shape (n, k).
+
+    A plain array is enough where features are categories: trees know which of their splits are by category, and
+    `inplace_predict` gives what a DMatrix with feature types does (a test compares them).
+    """
+    margins = [booster.inplace_predict(matrix, predict_type="margin", missing=np.nan) for booster in boosters]
+    return np.asarray(np.mean(margins, axis=0, dtype=np.float64))
+
+
 def verify_parity(
-    booster: xgboost.Booster,
+    boosters: Sequence[xgboost.Booster],
     model: bytes,
     matrix: np.ndarray,
     calibrator: Calibrator | None = None,
     tolerance: float = 1e-5,
 ) -> float:
-    """Compare the ONNX model with the booster on `matrix` and on adversarial rows.
+    """Compare the ONNX model with the boosters on `matrix` and on adversarial rows.
 
     Args:
-        booster: the booster.
+        boosters: the bag.
         model: the exported model.
         matrix: encoded rows, float32 of shape (n, k).
         calibrator: the calibrator in the model, if there is one.
@@ -174,13 +161,14 @@ def verify_parity(
         The largest difference in probability.
 
     Raises:
-        BundleError: a probability differs by more than `tolerance`.
+        BundleError: a probability differs by more than `tolerance`, or the boosters are not a bag.
     """
-    rows = np.concatenate([matrix, adversarial_rows(booster, matrix)])
+    rows = np.concatenate([matrix, adversarial_rows(boosters, matrix)])
+    margins = mean_margins(boosters, rows)
     if calibrator is None:
-        expected = booster.inplace_predict(rows, missing=np.nan)
+        expected = log_odds_to_probability(margins)
     else:
-        expected = calibrator.probabilities(booster.inplace_predict(rows, predict_type="margin", missing=np.nan))
+        expected = calibrator.probabilities(margins)
         tolerance *= max(4 * calibrator.steepness, 1.0)
     difference = np.abs(OnnxScorer(model).probabilities(rows).astype(np.float64) - expected)
     worst = float(difference.max(initial=0.0))
@@ -193,46 +181,55 @@ def verify_parity(
     return worst
 
 
-def adversarial_rows(booster: xgboost.Booster, matrix: np.ndarray) -> np.ndarray:
+def adversarial_rows(boosters: Sequence[xgboost.Booster], matrix: np.ndarray) -> np.ndarray:
     """Return rows on which a wrong export shows, float32 of shape (m, k).
 
-    All missing, zeros, each feature missing or extreme in turn, and for splits (as many as 20,000 rows hold) the
-    threshold and its two neighbouring float32 numbers: there rounding a threshold, or `<` in place of `<=`, sends a row
-    the other way.
+    All missing, zeros, each feature missing or extreme in turn, and for splits (as many as 20,000 rows hold, taken
+    evenly) values that a wrong split sends the other way. For a number: the threshold and its two neighbouring float32
+    numbers, where rounding a threshold, or `<=` in place of `<`, shows. For a category: the first and the last code of
+    the split's set, the first code outside it, the first beyond it, and none. Categories are codes from 0 or NaN only,
+    as the encoder makes no others.
     """
-    width = matrix.shape[1]
-    base = matrix[0] if len(matrix) else np.zeros(width, np.float32)
-    rows = [np.full(width, value, np.float32) for value in (np.nan, 0.0, -0.0, FLOAT32_MAX, -FLOAT32_MAX)]
-    for feature in range(width):
-        rows += [_with(base, feature, value) for value in (np.nan, 0.0, FLOAT32_MAX, -FLOAT32_MAX, np.float32(1e-45))]
-    for feature, threshold in _thresholds(booster)[: _MAX_ADVERSARIAL // 3]:
-        for value in (
-            _next(threshold, -np.inf),
-            threshold,
-            _next(threshold, np.inf),
-        ):
-            rows.append(_with(matrix[len(rows) % len(matrix)] if len(matrix) else base, feature, value))
+    bag = read_bag(boosters)
+    bases = matrix if len(matrix) else np.zeros((1, bag.width), np.float32)
+    splits = [split for tree in bag.trees for split in splits_of(tree)]
+    rows = [_extreme(bases[0], value, bag.categorical) for value in (np.nan, 0.0, -0.0, FLOAT32_MAX, -FLOAT32_MAX)]
+    for feature in range(bag.width):
+        if feature in bag.categorical:
+            values = (np.nan, 0.0, _beyond_all(feature, splits, matrix))
+        else:
+            values = (np.nan, 0.0, FLOAT32_MAX, -FLOAT32_MAX, np.float32(1e-45))
+        rows += [_with(bases[0], feature, value) for value in values]
+    distinct = sorted({(split.feature, split.threshold, split.members) for split in splits})
+    for feature, threshold, members in distinct[:: len(distinct) * _MOST_VALUES // _MAX_ADVERSARIAL + 1]:
+        for value in _straddling(threshold, members):
+            rows.append(_with(bases[len(rows) % len(bases)], feature, value))
     return np.array(rows, np.float32)
 
 
-def _next(value: np.float32, towards: float) -> np.float32:
-    return np.float32(np.nextafter(value, np.float32(towards)))
+def _straddling(threshold: float, members: tuple[int, ...]) -> list[float | np.float32]:
+    if members:
+        outside = next((at for at, code in enumerate(members) if code != at), members[-1] + 1)
+        return [members[0], members[-1], outside, members[-1] + 1, np.nan]
+    exact = np.float32(threshold)
+    return [np.nextafter(exact, np.float32(-np.inf)), exact, np.nextafter(exact, np.float32(np.inf))]
+
+
+def _beyond_all(feature: int, splits: list[Split], matrix: np.ndarray) -> int:
+    """Return the first code above all that the trees or the matrix have for the feature."""
+    trained = max((split.members[-1] for split in splits if split.feature == feature and split.members), default=-1)
+    codes = matrix[:, feature]
+    return int(codes[~np.isnan(codes)].max(initial=trained)) + 1
+
+
+def _extreme(base: np.ndarray, value: float, categorical: frozenset[int]) -> np.ndarray:
+    """Return a row with `value` everywhere but in categories, which are missing with it or else 0."""
+    row = np.full(len(base), value, np.float32)
+    row[list(categorical)] = np.nan if np.isnan(value) else 0.0
+    return row
 
 
 def _with(row: np.ndarray, feature: int, value: float | np.float32) -> np.ndarray:
     row = row.copy()
     row[feature] = value
     return row
-
-
-def _thresholds(booster: xgboost.Booster) -> list[tuple[int, np.float32]]:
-    trees = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]["model"]["trees"]
-    splits = {
-        (feature, value)
-        for tree in trees
-        for left, feature, value in zip(
-            tree["left_children"], tree["split_indices"], tree["split_conditions"], strict=True
-        )
-        if left != -1
-    }
-    return [(feature, np.float32(value)) for feature, value in sorted(splits)]
