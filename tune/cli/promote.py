@@ -13,6 +13,8 @@ from tune.cli.context import CommandContext, open_context
 from tune.promotion.promotion import PromotionVerdict, promote
 from tune.registry.traffic_rules import CHALLENGER, CHAMPION
 
+NOT_JUDGED = "not-judged"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -21,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--skew-proof", metavar="URL", help="prove on this service that serving is as training was")
     parser.add_argument("--new-schema", action="store_true", help="let the schema differ from the champion's")
+    parser.add_argument(
+        "--accept",
+        choices=[NOT_JUDGED],
+        help="let gates pass that cannot be judged, as when no row is left that neither model has learned from",
+    )
     skew.add_options(parser)
     add_use_case(parser)
 
@@ -36,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """
     context = open_context(args)
     prove = skew.prover(args, args.skew_proof, context.use_case)
-    verdict = promote(context.registry, context.use_case, args.model, prove, args.new_schema)
+    verdict = promote(context.registry, context.use_case, args.model, prove, args.new_schema, args.accept == NOT_JUDGED)
     if verdict.proof and not verdict.proof.passed:
         skew.print_proof(verdict.proof, verdict.bundle)
         say("")
@@ -53,4 +60,6 @@ def print_verdict(verdict: PromotionVerdict, context: CommandContext) -> int:
         say(f"{context.use_case.name} version {verdict.version} is now the {CHAMPION}")
         return 0
     say(f"{context.use_case.name} version {verdict.version} is not promoted; the {CHAMPION} stays as it was")
+    if all(gate.passed is not False for gate in verdict.gates):
+        say(f"only gates that cannot be judged are in its way: --accept {NOT_JUDGED} lets them pass")
     return EXIT_REFUSED

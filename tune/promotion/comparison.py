@@ -17,7 +17,7 @@ from data.sources.parquet import read_table
 from data.transform.encoding import as_floats, named_column
 from tune.metrics.cluster_bootstrap import entity_codes
 from tune.metrics.figures import Difference, Scored, differences
-from tune.promotion.gates import score
+from tune.promotion.gates import score_measured
 from tune.promotion.holdout_overlap import same_rows
 from tune.registry.bundle import Bundle
 from tune.registry.registry import BUNDLE_FOLDER, HOLDOUT_FOLDER, Registry
@@ -114,7 +114,7 @@ def _shared(use_case: UseCase, one: tuple[Bundle, pa.Table], other: tuple[Bundle
     """Score the shared rows with both models, each on its own copy, which has the columns of its features."""
     holdout = one[1]
     labels = as_floats(named_column(holdout, use_case.label), use_case.label).astype(np.uint8)
-    mine, theirs = score(*one), score(*other)
+    mine, theirs = score_measured(*one), score_measured(*other)
     entities = entity_codes(holdout, use_case)
     found = {
         metric.value: differences(labels, mine, {"other": theirs}, metric, entities=entities)["other"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +12,21 @@ from data.errors import DataError
 from data.schema.model_policy import Gates
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform, as_floats, named_column
+from tune.evaluation.baselines import MAJORITY
 from tune.evaluation.latency import row_latency_ms
 from tune.evaluation.slices import slice_name, slice_rows, too_small
 from tune.metrics.cluster_bootstrap import entity_codes
 from tune.metrics.figures import Difference, Scored, differences, metrics
-from tune.promotion.holdout_overlap import why_seen
-from tune.registry.bundle import Bundle
+from tune.metrics.ranking import Ranking
+from tune.promotion.holdout_overlap import unseen_rows
+from tune.registry.bundle import BaselineDifference, Bundle, BundleManifest
 from tune.skew.row_comparison import SkewProof
 from tune.training.onnx_export import OnnxScorer
 
 _FLOORS = (("min_auc", "auc"), ("min_pr_auc", "pr_auc"), ("min_f1", "f1"))
 _NO_CHAMPION = "no champion yet"
+_CHANCE_Z = 4.0
+"""A model that knows nothing gets as far once in 30,000 times: two standard errors it would reach once in 40."""
 
 
 class Gate(NamedTuple):
@@ -31,7 +36,7 @@ class Gate(NamedTuple):
     value: str
     limit: str
     passed: bool | None
-    """None where the gate cannot be judged, which refuses nothing."""
+    """None where the gate cannot be judged, which refuses unless the operator accepts it."""
 
     @property
     def verdict(self) -> str:
@@ -50,6 +55,9 @@ def check_gates(
 ) -> list[Gate]:
     """Score both models on the challenger's holdout and judge every gate.
 
+    The challenger is judged by its measured model, which has not learned from the holdout. So is the champion where
+    it has the same holdout, and else by the model that serves, on the rows that came after all that it learned from.
+
     Args:
         use_case: declares the limits.
         holdout: the challenger's holdout: raw rows with the label.
@@ -64,9 +72,10 @@ def check_gates(
     """
     gates = use_case.gates
     labels = as_floats(named_column(holdout, use_case.label), use_case.label).astype(np.uint8)
-    mine = score(challenger, holdout)
+    mine = score_measured(challenger, holdout)
     return [
         *_absolute(gates, metrics(labels, mine.probabilities, mine.threshold)),
+        *_against_baselines(gates, challenger.manifest, labels, mine, use_case),
         *_against(champion, champions_holdout, holdout, labels, mine, use_case),
         _latency(challenger, holdout, gates),
         _schema(challenger, champion, new_schema),
@@ -74,10 +83,42 @@ def check_gates(
     ]
 
 
-def score(bundle: Bundle, table: pa.Table) -> Scored:
-    """Score raw rows as serving does, with the bundle's threshold; raises DataError when a column is missing."""
+def score_measured(bundle: Bundle, table: pa.Table) -> Scored:
+    """Score raw rows by the model of which the figures are; raises DataError when a column is missing."""
+    return _scored(bundle, bundle.measured, table)
+
+
+def _scored(bundle: Bundle, onnx: bytes, table: pa.Table) -> Scored:
     matrix = Transform(bundle.manifest.schema_).matrix(table)
-    return Scored(OnnxScorer(bundle.onnx).probabilities(matrix), bundle.manifest.threshold)
+    return Scored(OnnxScorer(onnx).probabilities(matrix), bundle.manifest.threshold)
+
+
+def _against_baselines(
+    gates: Gates, manifest: BundleManifest, labels: np.ndarray, mine: Scored, use_case: UseCase
+) -> list[Gate]:
+    """Judge that the model ranks better than chance, and is not worse than the fair baselines of its training."""
+    rows, metric = [], use_case.search.metric.value
+    if gates.beats_chance:
+        found = excess_of_chance(labels, mine.probabilities)
+        limit = f">= {_CHANCE_Z:g} standard errors"
+        rows.append(Gate("auc above chance", f"{found:+.1f} standard errors", limit, found >= _CHANCE_Z))
+    limit = _floor(gates.max_loss_to_baselines)
+    return rows + [
+        Gate(f"{metric} - {name}'s", _interval(each), limit, each.high >= -gates.max_loss_to_baselines)
+        for name, each in manifest.baselines.items()
+        if name != MAJORITY
+    ]
+
+
+def excess_of_chance(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return how many standard errors the AUC lies above 0.5, where scores know nothing of the labels.
+
+    The standard error of the AUC of n0 and n1 rows is then sqrt((n0 + n1 + 1) / (12 n0 n1)) (Mann and Whitney 1947).
+    """
+    ones = float(labels.sum())
+    zeros = len(labels) - ones
+    error = math.sqrt((zeros + ones + 1) / (12 * zeros * ones))
+    return (Ranking(labels, scores).auc() - 0.5) / error
 
 
 def _absolute(gates: Gates, figures: dict[str, float]) -> list[Gate]:
@@ -109,17 +150,28 @@ def _against(
         limits["slices"] = _floor(gates.max_slice_loss)
     if champion is None:
         return [Gate(each, _NO_CHAMPION, limit, True) for each, limit in limits.items()]
+    unseen = unseen_rows(champion.manifest, own, holdout, use_case)
+    if isinstance(unseen, str):
+        return [_not_comparable(each, unseen, limit) for each, limit in limits.items()]
     try:
-        theirs = score(champion, holdout)
+        theirs = _scored(champion, champion.measured if unseen.measured else champion.onnx, holdout)
     except DataError as exc:
         why = f"the champion cannot score this holdout: {exc}"
         return [Gate(each, why, limit, False) for each, limit in limits.items()]
-    if seen := why_seen(champion.manifest, own, holdout, use_case):
-        return [Gate(each, f"not comparable with the champion: {seen}", limit, None) for each, limit in limits.items()]
+    rows = np.flatnonzero(unseen.rows)
+    if too_small(labels[rows]):
+        why = f"only {len(rows):,} of these rows are later than those that it learned from; search on newer rows"
+        return [_not_comparable(each, why, limit) for each, limit in limits.items()]
+    holdout, labels = holdout.take(pa.array(rows)), labels[rows]
+    mine, theirs = (Scored(side.probabilities[rows], side.threshold) for side in (mine, theirs))
     entities = entity_codes(holdout, use_case)
     found = differences(labels, mine, {name: theirs}, use_case.search.metric, gates.confidence, entities)[name]
     whole = Gate(name, _interval(found), limits[name], found.high >= -gates.max_loss_to_champion)
     return [whole, *_slices(holdout, labels, mine, theirs, use_case)]
+
+
+def _not_comparable(name: str, why: str, limit: str) -> Gate:
+    return Gate(name, f"not comparable with the champion: {why}", limit, None)
 
 
 def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored, use_case: UseCase) -> list[Gate]:
@@ -175,5 +227,5 @@ def _floor(loss: float) -> str:
     return f"upper end >= {-loss or 0:g}"
 
 
-def _interval(found: Difference) -> str:
+def _interval(found: Difference | BaselineDifference) -> str:
     return f"[{found.low:+.4f}, {found.high:+.4f}]"

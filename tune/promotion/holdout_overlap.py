@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 
 from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us, moment
-from tune.dataset.split import SplitRows
+from tune.dataset.encoded_examples import PreparedDataset
 from tune.dataset.training_table import fingerprint
 from tune.registry.bundle import BundleManifest
 
@@ -22,30 +24,53 @@ def same_rows(one: pa.Table, other: pa.Table) -> bool:
     return len(shared) > 1 and fingerprint(one.select(shared)) == fingerprint(other.select(shared))
 
 
-def last_learned_us(table: pa.Table, parts: SplitRows, use_case: UseCase) -> int | None:
-    """Return the latest event time among the train and validation rows, in microseconds since 1970 UTC.
+class LearnedUntil(NamedTuple):
+    """The latest event time of the rows that a model learned from, in microseconds since 1970 UTC; None if unknown."""
 
-    For a large table, `table` is its sample. None without an event time, and when one of those rows has none.
+    model_us: int | None
+    """Of the model that serves."""
+    measured_us: int | None
+    """Of the model that was measured."""
+
+
+def learned_until(table: pa.Table, prepared: PreparedDataset, use_case: UseCase) -> LearnedUntil:
+    """Return until when the models of a table learned; not known without an event time, or when a row has none.
+
+    For a large table, `table` is its sample.
     """
     if use_case.event_time is None:
-        return None
+        return LearnedUntil(None, None)
     times = event_us(named_column(table, use_case.event_time), use_case.event_time)
-    learned = times[np.concatenate([parts.train, parts.validation])]
-    return None if (learned == NO_TIME).any() else int(learned.max())
+    return LearnedUntil(_latest(times), _latest(times[prepared.parts.development]))
 
 
-def why_seen(model: BundleManifest, own: pa.Table | None, holdout: pa.Table, use_case: UseCase) -> str:
-    """Return why a model may have learned from another's holdout, and what to do; empty when it cannot have.
+def _latest(times: np.ndarray) -> int | None:
+    return None if (times == NO_TIME).any() else int(times.max())
 
-    It cannot when its own holdout `own` has the same rows, or when all rows are later than those it learned from.
+
+class UnseenRows(NamedTuple):
+    """The rows of a holdout from which a model has not learned, as bool of shape (n,), and how it scores them."""
+
+    rows: np.ndarray
+    measured: bool
+    """Whether only its measured model has not learned from them."""
+
+
+def unseen_rows(model: BundleManifest, own: pa.Table | None, holdout: pa.Table, use_case: UseCase) -> UnseenRows | str:
+    """Return the rows of another model's holdout from which a model has not learned, or why there are none.
+
+    Its measured model has not learned from its own holdout `own`; the one that serves not from later rows than those
+    that it learned from.
     """
     if own is not None and same_rows(own, holdout):
-        return ""
+        return UnseenRows(np.ones(holdout.num_rows, bool), measured=True)
     column, learned = use_case.event_time, model.learned_until_us
     if column is None or column != model.event_time or learned is None:
         return "it may have learned from these rows; search for both on one table to compare"
-    first = int(event_us(named_column(holdout, column), column).min())
-    if first > learned:
-        return ""
-    begins = "have no time" if first == NO_TIME else f"begin at {moment(first)}"
-    return f"it learned from rows up to {moment(learned)}, these {begins}; search on newer rows to compare"
+    times = event_us(named_column(holdout, column), column)
+    later = times > learned
+    if later.any():
+        return UnseenRows(later, measured=False)
+    last = int(times.max())
+    ends = "have no time" if last == NO_TIME else f"end at {moment(last)}"
+    return f"it learned from rows up to {moment(learned)}, these {ends}; search on newer rows to compare"

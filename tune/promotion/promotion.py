@@ -33,11 +33,13 @@ class PromotionVerdict(NamedTuple):
     bundle: Bundle
     proof: SkewProof | None
     champion: str | None
+    accepts_not_judged: bool = False
+    """Whether the operator lets pass what could not be judged."""
 
     @property
     def passed(self) -> bool:
-        """Whether no gate refused; one that could not be judged does not count."""
-        return all(gate.passed is not False for gate in self.gates)
+        """Whether every gate passed; one that could not be judged refuses too, unless that is accepted."""
+        return all(gate.passed or (gate.passed is None and self.accepts_not_judged) for gate in self.gates)
 
 
 def judge(
@@ -46,11 +48,12 @@ def judge(
     alias_or_version: str,
     prove: Prove | None = None,
     new_schema: bool = False,
+    accept_not_judged: bool = False,
 ) -> PromotionVerdict:
     """Hold a version against the gates, and against the champion on the version's own holdout.
 
     `prove` makes the skew proof; without it the gate says that none was made. `new_schema` allows another schema than
-    the champion's.
+    the champion's, `accept_not_judged` lets a gate pass that cannot be judged.
 
     Raises:
         ModelNotFound: no such version or alias, or its holdout rows are gone.
@@ -66,7 +69,7 @@ def judge(
     proof = prove(candidate, holdout) if prove else None
     bundle, own = (champion.bundle, _own_holdout(registry, champion)) if champion else (None, None)
     gates = check_gates(use_case, holdout, candidate.bundle, bundle, proof, new_schema, own)
-    return PromotionVerdict(candidate.version, gates, candidate.bundle, proof, present)
+    return PromotionVerdict(candidate.version, gates, candidate.bundle, proof, present, accept_not_judged)
 
 
 def promote(
@@ -75,6 +78,7 @@ def promote(
     alias_or_version: str,
     prove: Prove | None = None,
     new_schema: bool = False,
+    accept_not_judged: bool = False,
 ) -> PromotionVerdict:
     """Make a version the champion when it passes every gate; the verdict tells.
 
@@ -82,7 +86,7 @@ def promote(
         PromotionConflict: another version became the champion meanwhile; nothing is promoted.
         as `judge`.
     """
-    verdict = judge(registry, use_case, alias_or_version, prove, new_schema)
+    verdict = judge(registry, use_case, alias_or_version, prove, new_schema, accept_not_judged)
     if verdict.passed:
         _require_same_champion(registry, use_case.name, verdict)
         registry.set_alias(use_case.name, CHAMPION, verdict.version)

@@ -229,10 +229,18 @@ def _feature_head() -> list[str]:
     ]
 
 
+_GATES = [
+    "[gates]",
+    "beats_chance = true           # a model of shuffled labels is refused",
+    "max_loss_to_baselines = 0.0   # not worse than logistic regression and XGBoost with its defaults",
+    "",
+]
+
+
 def _tail(context: Context) -> list[str]:
     metric = "pr_auc" if context.label.mean() < 0.1 else "auc"
     strategy = "random" if context.times is None else "time"
-    return ["", "[split]", f'strategy = "{strategy}"', "", "[search]", f'metric = "{metric}"', ""]
+    return ["", "[split]", f'strategy = "{strategy}"', "", "[search]", f'metric = "{metric}"', "", *_GATES]
 
 
 def _name(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -89,8 +90,8 @@ def test_champion_that_learned_from_the_holdout_proves_nothing():
     for name in (AGAINST, "slices"):
         assert (rows[name].passed, rows[name].verdict) == (None, "not judged")
         assert rows[name].value == (
-            "not comparable with the champion: it learned from rows up to 2024-01-04 07:59, "
-            "these begin at 2024-01-02 16:00; search on newer rows to compare"
+            "not comparable with the champion: it learned from rows up to 2024-01-05 03:59, "
+            "these end at 2024-01-03 01:59; search on newer rows to compare"
         )
     assert (rows["f1"].passed, rows["f1"].verdict) == (False, "REFUSED")
     assert [row.name for row in rows.values() if row.name.startswith("slice ")] == []
@@ -115,6 +116,36 @@ def test_champion_of_which_it_is_not_known_what_it_learned_from_proves_nothing()
     assert row.passed is None
     assert row.value.endswith("it may have learned from these rows; search for both on one table to compare")
     assert gate(AGAINST, timeless, card_bundle(), champion, champions_holdout=HOLDOUT).verdict == "passed"
+
+
+def test_champion_is_compared_on_the_rows_after_those_that_it_learned_from():
+    """Of a holdout that overlaps with what the champion learned from, the later rows are enough; a handful is not."""
+    long = card_table(rows=6000)
+    champion, challenger = train_bundle(long.slice(0, 5200), use_case()), train_bundle(long, use_case())
+    rows = {row.name: row for row in check_gates(use_case(), long.slice(4800), challenger, champion)}
+    assert rows[AGAINST].passed is not None
+    few = {row.name: row for row in check_gates(use_case(), long.slice(4800, 410), challenger, champion)}
+    assert few[AGAINST].passed is None
+    assert "only 10 of these rows are later than those that it learned from" in few[AGAINST].value
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_model_of_shuffled_labels_is_refused(seed):
+    """A model that learned from labels at random ranks no better than chance, by its own holdout and by any seed."""
+    table = card_table(rows=2000, seed=seed)
+    at = table.column_names.index("is_fraud")
+    shuffled = np.random.default_rng(seed).permutation(table.column("is_fraud").to_numpy())
+    table = table.set_column(at, "is_fraud", pa.array(shuffled))
+    fooled = train_bundle(table, use_case())
+    rows = {row.name: row for row in check_gates(use_case(max_ece=1), table.slice(1600), fooled, None)}
+    assert rows["auc above chance"].verdict == "REFUSED"
+
+
+def test_model_worse_than_a_fair_baseline_is_refused():
+    """A stump is surely worse than logistic regression on the same rows, and is let through where that is declared."""
+    name = "pr_auc - logistic regression's"
+    assert gate(name, use_case(), weak_bundle(), None).verdict == "REFUSED"
+    assert gate(name, use_case(max_loss_to_baselines=1), weak_bundle(), None).verdict == "passed"
 
 
 def test_declared_loss_is_allowed():
@@ -220,8 +251,8 @@ def test_promotion_moves_the_alias_only_through_the_gates(registry):
     assert registry.version("card_fraud", CHAMPION).version == "1"
 
 
-def test_rollback_is_judged_by_the_floors_alone(tmp_path):
-    """Back to a version whose holdout the champion learned from: the floors decide, the comparison does not."""
+def test_rollback_that_cannot_be_compared_is_the_operators_decision(tmp_path):
+    """Back to a version whose holdout the champion learned from: refused, and accepted the other gates decide."""
     place = f"sqlite:///{new_registry(tmp_path)}/mlflow.db", tmp_path / "artifacts"
     tracker, registry = MlflowRuns(*place, "card_fraud"), Registry(*place)
     old, new, holdout = rollback()
@@ -231,9 +262,10 @@ def test_rollback_is_judged_by_the_floors_alone(tmp_path):
         tracker.log_folder(run_id, tmp_path / str(number), HOLDOUT_FOLDER)
         registry.publish(bundle, run_id)
     assert promote(registry, use_case(), "2").passed
-    refused = promote(registry, use_case(min_f1=0.99), "1")
-    assert (refused.passed, registry.version("card_fraud", CHAMPION).version) == (False, "2")
-    verdict = promote(registry, use_case(), "1")
+    for given, accepted in ((use_case(), False), (use_case(min_f1=0.99), True)):
+        refused = promote(registry, given, "1", accept_not_judged=accepted)
+        assert (refused.passed, registry.version("card_fraud", CHAMPION).version) == (False, "2")
+    verdict = promote(registry, use_case(), "1", accept_not_judged=True)
     assert {row.name: row.verdict for row in verdict.gates}[AGAINST] == "not judged"
     assert (verdict.passed, registry.version("card_fraud", CHAMPION).version) == (True, "1")
     back = {row.name: row.verdict for row in promote(registry, use_case(), "2").gates}
@@ -243,7 +275,7 @@ def test_rollback_is_judged_by_the_floors_alone(tmp_path):
 @pytest.mark.parametrize(("before", "now"), [("1", "3"), (None, "3")])
 def test_champion_that_changed_while_a_version_was_judged_is_not_replaced(registry, before, now):
     """Compare-and-set: whoever was promoted during the skew proof stays, and the error names both champions."""
-    given = use_case(max_loss_to_champion=1.0).model_copy(update={"slices": ()})
+    given = use_case(max_loss_to_champion=1.0, max_loss_to_baselines=1.0).model_copy(update={"slices": ()})
     registry.publish(
         card_bundle(), MlflowRuns(registry.tracking_uri, registry.artifact_dir, "card_fraud").start("c", {})
     )
