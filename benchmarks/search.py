@@ -56,7 +56,7 @@ class Ended(NamedTuple):
 
 
 class _Watch(xgboost.callback.TrainingCallback):
-    """Reports each round to Optuna, and stops early by the product's rule: best metric, on ties the least log loss."""
+    """Reports each round to Optuna, and stops early by the product's rule: the least log loss."""
 
     def __init__(self, trial: optuna.Trial, patience: int | None) -> None:
         self._trial, self._patience = trial, patience
@@ -64,22 +64,29 @@ class _Watch(xgboost.callback.TrainingCallback):
         self.losses: list[float] = []
 
     def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: dict) -> bool:
-        loss, metric = (values[-1] for values in evals_log["validation"].values())
+        # Of each metric cross-validation gives mean and standard deviation over the folds.
+        loss, metric = (values[-1][0] for values in evals_log["test"].values())
         self.history.append(metric)
         self.losses.append(loss)
         self._trial.report(max(self.history), epoch + 1)
         if self._trial.should_prune():
             raise optuna.TrialPruned
-        return self._patience is not None and epoch - best_round(self.history, self.losses) >= self._patience
+        return self._patience is not None and epoch - best_round(self.losses) >= self._patience
 
 
 def optuna_search(
     declared: Search, prepared: PreparedDataset, trials: int, seed: int, every_core: bool = True, own_rule: bool = True
 ) -> list[Ended]:
-    """Search with Optuna in one process; with `own_rule`, fits stop early by the product's rule."""
+    """Search with Optuna and xgboost.cv in one process; with `own_rule`, fits stop early by the product's rule."""
     threads = len(os.sched_getaffinity(0)) if every_core else 1
-    train = xgboost.DMatrix(prepared.train.x, prepared.train.y, nthread=threads)
-    validation = xgboost.DMatrix(prepared.validation.x, prepared.validation.y, nthread=threads)
+    development, folds = prepared.development, [tuple(rows) for rows in prepared.folds.each()]
+    matrix = xgboost.DMatrix(
+        development.x,
+        development.y,
+        feature_types=prepared.feature_types,
+        enable_categorical=True,
+        nthread=threads,
+    )
     space = {name: distribution(declared.space[name]) for name in sorted(declared.space)}
     pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=rungs(declared.max_rounds)[0], reduction_factor=3)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
@@ -89,14 +96,14 @@ def optuna_search(
         params = {name: trial._suggest(name, each) for name, each in space.items()}
         watch = _Watch(trial, declared.early_stopping_rounds if own_rule else None)
         try:
-            xgboost.train(
+            xgboost.cv(
                 {**base_params(declared.metric, threads, seed), **params},
-                train,
+                matrix,
                 declared.max_rounds,
-                evals=[(validation, "validation")],
+                folds=folds,
                 early_stopping_rounds=None if own_rule else declared.early_stopping_rounds,
                 callbacks=[watch],
-                verbose_eval=False,
+                as_pandas=False,
             )
         finally:
             ended.append(Ended(time.perf_counter() - started, len(watch.history), max(watch.history)))
@@ -113,7 +120,7 @@ def ray_search(
     schedule = TrialScheduler(
         Sampler(SamplerName.TPE, declared.space, seed), declared.max_rounds, trials, workers.lag, []
     )
-    job = SearchJob(declared, prepared.train, prepared.validation, seed)
+    job = SearchJob(declared, prepared.development, prepared.folds, prepared.feature_types, seed)
     ended, started = [], time.perf_counter()
 
     def on_trial(trial: Trial) -> None:
@@ -161,7 +168,7 @@ def main(argv: Sequence[str]) -> int:
         started = time.perf_counter()
         with cluster():
             ray_start = time.perf_counter() - started
-            workers = plan_workers(sum(free_cpus(wanted=1)), len(prepared.train.y), args.trials, args.concurrency)
+            workers = plan_workers(sum(free_cpus(wanted=1)), len(prepared.development.y), args.trials, args.concurrency)
             entries: dict[str, Callable[[int], list[Ended]]] = {
                 OURS: lambda seed: ray_search(declared, prepared, args.trials, seed, workers, None),
                 PEERS[False]: lambda seed: optuna_search(declared, prepared, args.trials, seed, every_core=False),

@@ -13,6 +13,7 @@ from benchmarks.peers.scoring import Scorer
 from data.online_store import StoredRow
 from data.online_store.row_codec import RowCodec
 from data.online_store.sqlite import SqliteStore
+from data.schema.model_policy import Calibration
 from ray_app.inference.models.onnx_model import OnnxModel
 from tests.support.training.models import card_table, train_bundle
 from tests.support.training.stored_cards import stored_cards
@@ -41,7 +42,8 @@ class Workload:
 
 def prepare(folder: Path, entities: int, rounds: int = 100) -> Workload:
     """Train `rounds` trees, store one row for each of `entities`, draw bodies that need the stored values."""
-    use_case = stored_cards()
+    # A peer scores by the booster, which knows no calibration.
+    use_case = stored_cards().model_copy(update={"calibration": Calibration.NONE})
     bundle = train_bundle(card_table(20_000), use_case, rounds)
     table = card_table(max(entities, _BODIES), seed=11)
     users = [f"user_{i}" for i in range(table.num_rows)]

@@ -61,9 +61,9 @@ def _prepare(table: Path, folder: Path) -> dict[str, float]:
         fits = rows_in_memory(len(use_case.columns), load_settings().train_memory_mb)
         _, prepared = prepare_streaming(source, use_case, folder, min(fits, source.rows))
         took = time.perf_counter() - started
-    assert isinstance(prepared.final, Shards)
-    save(prepared.final)
-    return {"seconds": took, "train rows": prepared.final.rows}
+    assert prepared.shards is not None
+    save(prepared.shards.train)
+    return {"seconds": took, "train rows": prepared.shards.train.rows}
 
 
 def _fit(kind: str, shards: Shards, rounds: int) -> dict[str, float]:
@@ -118,14 +118,19 @@ def _alone(shards: Shards) -> Fit:
 def _external(shards: Shards) -> Fit:
     def fit(rounds: int) -> xgboost.Booster:
         with tempfile.TemporaryDirectory(dir=shards.folder) as cache:
-            matrix = build_matrix(shards, range(shards.rows), CORES, None, Path(cache) / "cache")
+            matrix = build_matrix(shards, range(shards.rows), _types(shards), CORES, None, Path(cache) / "cache")
             return xgboost.train(PARAMS, matrix, rounds)
 
     return fit
 
 
+def _types(shards: Shards) -> list[str]:
+    """Every feature is taken for a number, as the peers take it."""
+    return ["q"] * shards.features
+
+
 def _actors(count: int) -> Callable[[Shards], Fit]:
-    return lambda shards: lambda rounds: fit_distributed(PARAMS, shards, rounds, count)
+    return lambda shards: lambda rounds: fit_distributed(PARAMS, shards, _types(shards), rounds, count)
 
 
 def _ray_train(shards: Shards) -> Fit:

@@ -12,12 +12,19 @@ class Calibration(str, Enum):
     """Method by which probabilities are calibrated after training, on the validation rows."""
 
     NONE = "none"
+    """Probabilities stay as the trees give them."""
     ISOTONIC = "isotonic"
+    """A rising curve through the log-odds, as the rows fell out."""
     PLATT = "platt"
+    """A line through the log-odds: it shifts and stretches them."""
+    BETA = "beta"
+    """A line with one slope for low and another for high probabilities."""
+    AUTO = "auto"
+    """The simplest of none, Platt's, beta and isotonic that is as good as the best on held-out parts of the rows."""
 
 
 class ThresholdMetric(str, Enum):
-    """Metric that the decision threshold maximizes on the validation rows."""
+    """Metric that the decision threshold maximizes out of fold."""
 
     F1 = "f1"
     BALANCED_ACCURACY = "balanced_accuracy"
@@ -38,6 +45,10 @@ class Gates(PolicyTable):
     max_ece: Annotated[float, Field(ge=0, le=1)] = 0.1
     max_loss_to_champion: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How far below zero the upper end of the bootstrap interval of (challenger - champion) may lie."""
+    beats_chance: bool = True
+    """Whether the AUC must lie above 0.5 by more than a model of shuffled labels comes to."""
+    max_loss_to_baselines: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """As `max_loss_to_champion`, for logistic regression and XGBoost with its defaults; 1 lets any model pass."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     max_slice_loss: Annotated[float, Field(ge=0, le=1)] = 0.05
     """As `max_loss_to_champion`, for each declared slice."""
@@ -57,7 +68,7 @@ class Cost(PolicyTable):
 
 
 class Decision(PolicyTable):
-    """How the threshold is chosen on the validation rows: by the cost when it is declared, else by the metric."""
+    """How the threshold is chosen, out of fold: by the cost when it is declared, else by the metric."""
 
     metric: ThresholdMetric = ThresholdMetric.F1
     cost: Cost | None = None
@@ -70,7 +81,7 @@ class Slice(PolicyTable):
     edges: tuple[float, ...] | None = None
     """Cuts of a numeric column, ascending; an edge belongs to the slice above it."""
     quantiles: Annotated[int, Field(ge=2, le=20)] = 4
-    """Without edges: a numeric column of many values is cut into so many slices of equally many train rows."""
+    """Without edges: a numeric column of many values is cut into so many slices of equally many learned rows."""
 
     @model_validator(mode="before")
     @classmethod

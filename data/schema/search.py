@@ -11,7 +11,7 @@ from data.schema.model_policy import PolicyTable
 
 
 class Metric(str, Enum):
-    """Metric that a search maximizes, computed on the validation rows."""
+    """Metric that a search maximizes: the mean over its folds."""
 
     AUC = "auc"
     PR_AUC = "pr_auc"
@@ -58,6 +58,6 @@ class Search(PolicyTable):
     """Hyperparameter search: the metric, the parameter space, and the boosting rounds of a trial."""
 
     metric: Metric = Metric.PR_AUC
-    max_rounds: Annotated[int, Field(ge=1, le=10_000)] = 300
-    early_stopping_rounds: Annotated[int, Field(ge=1)] = 30
+    max_rounds: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    early_stopping_rounds: Annotated[int, Field(ge=1)] = 40
     space: dict[str, Range] = Field(default_factory=lambda: dict(DEFAULT_SPACE))

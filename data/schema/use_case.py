@@ -60,12 +60,15 @@ class Entity(PolicyTable):
 
 
 class Split(PolicyTable):
-    """How rows are divided into train, validation (for the search) and holdout (touched once)."""
+    """How rows are divided into those to learn from (by folds, or train and validation) and holdout (touched once)."""
 
     strategy: Literal["time", "random", "entity"] | None = None
     """Default: by time when `event_time` is declared, else at random. "entity" keeps an entity's rows together."""
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    """Share of the rows that one split judges trials on; with folds all but the holdout serve for both."""
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    folds: Annotated[int, Field(ge=1, le=20)] | None = None
+    """Folds of the search; 1 is one split. Default: 5 up to 200,000 rows without the holdout, 1 beyond."""
     seed: int = 0
 
 
@@ -85,8 +88,8 @@ class UseCase(PolicyTable):
     search: Search = Search()
     gates: Gates = Gates()
     decision: Decision = Decision()
-    calibration: Calibration = Calibration.NONE
-    """How the model's probabilities are corrected on the validation rows."""
+    calibration: Calibration = Calibration.AUTO
+    """How the model's probabilities are corrected, by scores out of fold."""
     slices: tuple[Slice, ...] = ()
     """Columns by whose values the figures on the holdout are reported apart."""
     known_at: dict[str, str] = Field(default_factory=dict)

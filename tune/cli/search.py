@@ -79,11 +79,12 @@ def _print_learned(learned: PublishedModel, context: CommandContext, seconds: fl
     say(f"\n{learned.trials} trials in {seconds:.0f} s; best is trial {learned.best.number}:")
     say("  " + ", ".join(f"{name} {_plain(value)}" for name, value in sorted(learned.best.params.items())))
     metric = context.use_case.search.metric.value
-    validation = f"{learned.figures.validation[metric]:.4f}"
-    say(f"  {learned.best.rounds} rounds, {metric} {validation} on validation\n")
+    out_of_fold = f"{learned.figures.out_of_fold[metric]:.4f}"
+    say(f"  {learned.best.rounds} rounds a fold, {metric} {out_of_fold} out of fold\n")
     _print_figures(learned.figures, metric)
     low, high = learned.figures.holdout.intervals[metric]
-    say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; on validation, which chose it, {validation}")
+    say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; out of fold, which chose it, {out_of_fold}")
+    say("the figures are of the model without the holdout; what is registered has learned from every row")
     for alarm in learned.figures.alarms:
         if alarm.leak:
             say(f"LEAK? {alarm.column} {alarm.text}")

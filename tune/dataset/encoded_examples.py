@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
-from data.schema.features.feature import Feature
+from data.schema.features.feature import Feature, FeatureType
 from data.schema.features.feature_schema import FeatureSchema
 from data.schema.features.training_profile import TrainingProfile
 from data.schema.use_case import UseCase
@@ -18,11 +18,13 @@ from data.sources.filesystems import named
 from data.transform.encoding import Transform, as_strings, named_column
 from data.transform.float32_identity import DistinctNumbers, distinct_numbers
 from data.transform.missing import is_missing
+from tune.dataset.folds import MOST_ROWS, Folds, fold_rows, one_split
 from tune.dataset.profiling import profile_rows
-from tune.dataset.shards import Shards
-from tune.dataset.split import SplitRows, split
+from tune.dataset.shards import PartShards
+from tune.dataset.split import SplitRows, split, split_order
 from tune.dataset.training_table import TrainingTable
 
+DEFAULT_FOLDS = 5
 MAX_CATEGORIES = 1000
 """Most words a fitted vocabulary keeps; rarer ones are encoded as unseen."""
 
@@ -47,33 +49,57 @@ class EncodedExamples(NamedTuple):
         """Yield (x, y) of the rows `start` to `stop` (exclusive), in one block and without a copy."""
         yield self.x[start:stop], self.y[start:stop]
 
+    def take(self, rows: np.ndarray | slice) -> EncodedExamples:
+        """Some of the rows; a slice of them shares the memory."""
+        return EncodedExamples(self.x[rows], self.y[rows])
+
+    def and_then(self, other: EncodedExamples) -> EncodedExamples:
+        """These rows, then those of `other`."""
+        return EncodedExamples(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]))
+
 
 class PreparedDataset(NamedTuple):
     """A table, split and encoded. The holdout is for the final figures only.
 
-    For a large table `parts`, `train`, `validation` and `holdout` are those of a sample, and `shards` holds every train
-    row.
+    For a large table `parts`, `development` and `holdout` are those of a sample, and `shards` hold every row.
     """
 
     schema: FeatureSchema
     parts: SplitRows
-    train: EncodedExamples
-    validation: EncodedExamples
+    development: EncodedExamples
+    """The train rows, then the validation rows."""
+    folds: Folds
+    """How the search learns from the development rows and is judged on them."""
     holdout: EncodedExamples
     numbers: Mapping[str, DistinctNumbers]
     """The different whole numbers of each feature that is encoded as a number, over all rows of the table."""
     profile: TrainingProfile
-    """What the train rows hold, all of them also for a large table."""
-    shards: Shards | None = None
+    """What the development rows hold, all of them also for a large table."""
+    shards: PartShards | None = None
 
     @property
-    def final(self) -> EncodedExamples | Shards:
-        """Every train row, for the final fit: the shards if there are any, else `train`."""
-        return self.shards or self.train
+    def train(self) -> EncodedExamples:
+        """The train rows."""
+        return self.development.take(slice(len(self.parts.train)))
+
+    @property
+    def validation(self) -> EncodedExamples:
+        """The validation rows."""
+        return self.development.take(slice(len(self.parts.train), None))
+
+    @property
+    def feature_types(self) -> list[str]:
+        """Of each feature what XGBoost takes it for: "c", a category, or "q", a number."""
+        return feature_types(self.schema)
+
+
+def feature_types(schema: FeatureSchema) -> list[str]:
+    """Of each feature of a schema what XGBoost takes it for: "c", a category, or "q", a number."""
+    return ["c" if feature.type is FeatureType.CATEGORY else "q" for feature in schema.features]
 
 
 def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
-    """Split a table, fit the vocabularies on the train part alone, and encode all parts.
+    """Split a table, fit the vocabularies on all but the holdout, encode all rows, and make the folds of the search.
 
     Raises:
         DataError: a column cannot hold its feature, float32 would merge most of its numbers, or a part lacks a label.
@@ -81,13 +107,29 @@ def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
     numbers = distinct_numbers(source.table, use_case.features.values())
     refuse_merged(numbers, source.table.schema, source.path)
     parts = split(source.table, source.labels, use_case)
-    learned = source.table.take(parts.train)
+    learned = source.table.take(parts.development)
     schema = fit_schema(learned, use_case)
     transform = Transform(schema)
-    train, validation, holdout = (
-        EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows]) for rows in parts
+    development, holdout = (
+        EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows])
+        for rows in (parts.development, parts.holdout)
     )
-    return PreparedDataset(schema, parts, train, validation, holdout, numbers, profile_rows(learned, schema))
+    folds = search_folds(source, parts, use_case)
+    return PreparedDataset(schema, parts, development, folds, holdout, numbers, profile_rows(learned, schema))
+
+
+def search_folds(source: TrainingTable, parts: SplitRows, use_case: UseCase) -> Folds:
+    """The folds of a table in memory: as many as the use case declares, where both labels are in each of them.
+
+    One split, into the train and the validation part, for a table of more than `MOST_ROWS` development rows for which
+    nothing is declared, and where the rarer label is too rare for two folds.
+    """
+    rows = parts.development
+    declared = use_case.split.folds
+    wanted = declared or (DEFAULT_FOLDS if len(rows) <= MOST_ROWS else 1)
+    order, labels = split_order(use_case), source.labels[rows]
+    found = fold_rows(order, order.keys(source.table, source.labels).take(rows), labels, wanted)
+    return found or one_split(len(parts.train), len(parts.validation))
 
 
 def refuse_merged(numbers: Mapping[str, DistinctNumbers], schema: pa.Schema, path: Path) -> None:

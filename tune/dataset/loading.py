@@ -114,7 +114,7 @@ def _streamed(
         return
     note(
         f"{_too_many(table.rows, 'rows', settings, fits)}: streamed to {named(shards)}; the search sees a sample of "
-        f"{fits:,}, the final fit every train row"
+        f"{fits:,}, the final fits every row"
     )
     try:
         yield prepare_streaming(table, use_case, shards, fits)

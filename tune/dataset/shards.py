@@ -78,6 +78,22 @@ class Shards(NamedTuple):
         return x, y
 
 
+class PartShards(NamedTuple):
+    """The shards of a table by part: the train rows, and the rows of validation and holdout."""
+
+    train: Shards
+    others: Shards
+
+    @property
+    def all(self) -> Shards:
+        """Every row of the table: those to train on, then the others."""
+        return self.train._replace(sizes=self.train.sizes + self.others.sizes)
+
+    def moved(self, folder: Path) -> PartShards:
+        """The same shards in another folder."""
+        return PartShards(*(each._replace(folder=folder) for each in self))
+
+
 def write_shard(folder: Path, name: str, x: np.ndarray, y: np.ndarray) -> None:
     """Write one shard: `x` float32 of shape (n, k), `y` uint8 of shape (n,).
 

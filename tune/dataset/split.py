@@ -32,12 +32,21 @@ class SplitRows(NamedTuple):
     validation: np.ndarray
     holdout: np.ndarray
 
+    @property
+    def development(self) -> np.ndarray:
+        """All that is not holdout: the train rows, then the validation rows."""
+        return np.concatenate([self.train, self.validation])
+
 
 class SplitKeys(NamedTuple):
     """What some rows are ordered by: `keys` int64 of shape (n,) within each stratum, `strata` uint8 of shape (n,)."""
 
     keys: np.ndarray
     strata: np.ndarray
+
+    def take(self, rows: np.ndarray) -> SplitKeys:
+        """The keys of some of the rows."""
+        return SplitKeys(self.keys[rows], self.strata[rows])
 
     def of(self, stratum: int) -> np.ndarray:
         """The keys of the rows of one stratum, ascending."""

@@ -28,8 +28,9 @@ from data.transform.float32_identity import DistinctNumbers, distinct_numbers, m
 from data.transform.hashing import splitmix64, unit_interval
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset, count_words, refuse_merged, with_words
 from tune.dataset.fingerprint import content_sum, digest, row_numbers
+from tune.dataset.folds import one_split
 from tune.dataset.profiling import profile_rows
-from tune.dataset.shards import Shards, shard_bytes, shard_folder, write_shard
+from tune.dataset.shards import PartShards, Shards, shard_bytes, shard_folder, write_shard
 from tune.dataset.split import PARTS, SplitKeys, SplitOrder, TableSplit, refuse_one_sided, rows_of, split_order
 from tune.dataset.streaming_split import stream_split
 from tune.dataset.training_table import TrainingTable, columns_read, computed_rows, read_labels
@@ -39,6 +40,9 @@ Result = TypeVar("Result")
 _WORDS_A_BLOCK = 5_000
 """Number of a block's most frequent words that are kept; a column with more is no category to learn from."""
 _SAMPLE_SEED = 0x5EED
+_HOLDOUT = PARTS - 1
+_OTHERS = "-others"
+"""End of the name of a shard of rows that are not trained on for the figures."""
 _VALUE_BYTES = 8
 _MEMORY_A_VALUE = 8
 """A search needs about eight times its table: the Arrow table, the parts, and a matrix in each trial's process."""
@@ -61,7 +65,7 @@ def prepare_streaming(
         sample_rows: about how many rows of all three parts are kept in memory, drawn uniformly.
 
     Returns:
-        The sample as a table, and the sample encoded together with the shards of every train row.
+        The sample as a table, and the sample encoded together with the shards of every row.
 
     Raises:
         DataError: the label is not 0 and 1, a column cannot hold its feature or float32 would merge most of its
@@ -80,15 +84,20 @@ def prepare_streaming(
             # Merged as they come: those of each block, kept, would be larger than the sample.
             numbers = merge_numbers([numbers, block.numbers])
             blocks.append(block._replace(numbers={}))
-        blocks.sort(key=lambda block: block.shard)
+        blocks.sort(key=lambda block: block.train_shard)
         refuse_merged(numbers, source.schema, source.path)
         refuse_one_sided(np.sum([block.counts for block in blocks], axis=0), use_case)
-        shards = Shards(new, len(schema.names), tuple(block.shard for block in blocks if block.shard[1]))
-        shards.check()
+        shards = PartShards(
+            *(
+                Shards(new, len(schema.names), tuple(shard for shard in each if shard[1]))
+                for each in zip(*((block.train_shard, block.other_shard) for block in blocks), strict=True)
+            )
+        )
+        shards.all.check()
     training = _sample(source, use_case, blocks)
     parts = np.concatenate([block.parts for block in blocks])
     profile = merge_profiles(block.profile for block in blocks)
-    return training, _prepared(training, use_case, schema, parts, numbers, profile, shards._replace(folder=folder))
+    return training, _prepared(training, use_case, schema, parts, numbers, profile, shards.moved(folder))
 
 
 def _sample(source: ParquetSource, use_case: UseCase, blocks: Sequence[_EncodedBlock]) -> TrainingTable:
@@ -105,16 +114,18 @@ def _prepared(
     part: np.ndarray,
     numbers: Mapping[str, DistinctNumbers],
     profile: TrainingProfile,
-    shards: Shards,
+    shards: PartShards,
 ) -> PreparedDataset:
     parts = rows_of(part)
     ones = [(len(rows) - int(source.labels[rows].sum()), int(source.labels[rows].sum())) for rows in parts]
     refuse_one_sided(np.array(ones), use_case, "the sample of ")
     transform = Transform(schema)
-    train, validation, holdout = (
-        EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows]) for rows in parts
+    development, holdout = (
+        EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows])
+        for rows in (parts.development, parts.holdout)
     )
-    return PreparedDataset(schema, parts, train, validation, holdout, numbers, profile, shards)
+    folds = one_split(len(parts.train), len(parts.validation))
+    return PreparedDataset(schema, parts, development, folds, holdout, numbers, profile, shards)
 
 
 def _divide(source: ParquetSource, use_case: UseCase) -> TableSplit:
@@ -164,7 +175,7 @@ def _fit_schema(source: ParquetSource, use_case: UseCase, division: TableSplit) 
 
 @dataclass(frozen=True)
 class _WordCounter:
-    """Counts the words of categories among the train rows of a block; runs in a worker."""
+    """Counts the words of categories among the development rows of a block; runs in a worker."""
 
     names: Sequence[str]
     division: TableSplit
@@ -172,8 +183,8 @@ class _WordCounter:
 
     def __call__(self, block: pa.Table) -> Mapping[str, dict[str, int]]:
         keys = _keys(block, self.division.order, self.first_rows)
-        train = block.filter(pa.array(self.division.parts(keys) == 0))
-        return {name: self._most_frequent(count_words(train, name)) for name in self.names}
+        learned = block.filter(pa.array(self.division.parts(keys) < _HOLDOUT))
+        return {name: self._most_frequent(count_words(learned, name)) for name in self.names}
 
     @staticmethod
     def _most_frequent(words: Mapping[str, int]) -> dict[str, int]:
@@ -182,10 +193,12 @@ class _WordCounter:
 
 
 class _EncodedBlock(NamedTuple):
-    """What is kept in memory of a block once its train rows are on disk."""
+    """What is kept in memory of a block once its rows are on disk."""
 
-    shard: tuple[str, int]
-    """Name and rows of its shard; without train rows there is none."""
+    train_shard: tuple[str, int]
+    """Name and rows of the shard of its train rows; without any there is none."""
+    other_shard: tuple[str, int]
+    """The same of its other rows."""
     content: int
     counts: np.ndarray
     """Rows of each part with label 0 and with label 1, shape (3, 2)."""
@@ -195,12 +208,12 @@ class _EncodedBlock(NamedTuple):
     numbers: dict[str, DistinctNumbers]
     """The different whole numbers of each feature that is encoded as a number."""
     profile: TrainingProfile
-    """What its train rows hold."""
+    """What its development rows hold."""
 
 
 @dataclass(frozen=True)
 class _Encoder:
-    """Encodes a block of the table and writes its train rows as a shard; runs in a worker."""
+    """Encodes a block of the table and writes its rows as two shards; runs in a worker."""
 
     use_case: UseCase
     transform: Transform
@@ -215,16 +228,19 @@ class _Encoder:
         labels = read_labels(read, self.use_case.label, file)
         table = computed_rows(read, self.use_case, file)
         part = self.division.parts(self.division.order.keys(table, labels, first_row))
-        train = np.flatnonzero(part == 0)
-        learned, name = table.take(train), f"{first_row:012d}"
-        if len(train):
-            write_shard(self.folder, name, self.transform.matrix(learned), labels[train])
+        encoded, name = self.transform.matrix(table), f"{first_row:012d}"
+        trained, others = np.flatnonzero(part == 0), np.flatnonzero(part != 0)
+        for each, rows in ((name, trained), (name + _OTHERS, others)):
+            if len(rows):
+                write_shard(self.folder, each, encoded[rows], labels[rows])
         drawn = np.flatnonzero(_uniform(first_row, table.num_rows) < self.share)
         counts = np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2)
         sample = table.take(drawn)
         content, numbers = content_sum(read, first_row), distinct_numbers(table, self.use_case.features.values())
-        profile = profile_rows(learned, self.transform.schema)
-        return _EncodedBlock((name, len(train)), content, counts, sample, part[drawn], numbers, profile)
+        profile = profile_rows(table.filter(pa.array(part < _HOLDOUT)), self.transform.schema)
+        return _EncodedBlock(
+            (name, len(trained)), (name + _OTHERS, len(others)), content, counts, sample, part[drawn], numbers, profile
+        )
 
 
 def _uniform(first_row: int, count: int) -> np.ndarray:

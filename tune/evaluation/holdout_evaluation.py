@@ -1,4 +1,4 @@
-"""The holdout evaluation: a model's figures on holdout and validation, against the baselines, and by slice."""
+"""The holdout evaluation: a model's figures on the holdout and out of fold, against the baselines, and by slice."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class HoldoutEvaluation(NamedTuple):
     """The figures of a model; those by name are as `tune.metrics.figures.metrics` returns them."""
 
     holdout: Evaluation
-    validation: dict[str, float]
-    """On the validation rows, by which trial, rounds, threshold and calibration were chosen: optimistic."""
+    out_of_fold: dict[str, float]
+    """Out of fold, by which trial, rounds, threshold and calibration were chosen: optimistic."""
     uncalibrated: dict[str, float] | None
     """On the holdout without calibration, those that need no threshold; None for a model without calibration."""
     baselines: dict[str, dict[str, float]]
@@ -41,8 +41,8 @@ class HoldoutEvaluation(NamedTuple):
 
     @property
     def optimism(self) -> dict[str, float]:
-        """Each figure on the validation rows minus the same on the holdout."""
-        return {name: self.validation[name] - figure for name, figure in self.holdout.metrics.items()}
+        """Each figure out of fold minus the same on the holdout."""
+        return {name: self.out_of_fold[name] - figure for name, figure in self.holdout.metrics.items()}
 
 
 def judge(
@@ -59,13 +59,13 @@ def judge(
     entities = entity_codes(source.table, use_case, prepared.parts.holdout)
     return HoldoutEvaluation(
         holdout=evaluate(held.y, *mine, cost=cost, entities=entities),
-        validation=metrics(prepared.validation.y, model.validation, model.threshold, cost),
+        out_of_fold=metrics(model.judged, model.out_of_fold, model.threshold, cost),
         uncalibrated=_uncalibrated(held, model) if model.calibrator else None,
         baselines={name: metrics(held.y, *other, cost) for name, other in others.items()},
         differences=differences(held.y, mine, others, metric, entities=entities),
         slices=slice_figures(
             source.table,
-            prepared.parts.train,
+            prepared.parts.development,
             prepared.parts.holdout,
             held.y,
             mine,
@@ -83,7 +83,7 @@ def _of_own_values(source: TrainingTable, prepared: PreparedDataset, model: Fina
     if source.own is None:
         return None
     matrix = Transform(prepared.schema).matrix(source.own.take(prepared.parts.holdout))
-    return _without_threshold(prepared.holdout, OnnxScorer(model.onnx).probabilities(matrix), model)
+    return _without_threshold(prepared.holdout, OnnxScorer(model.measured).probabilities(matrix), model)
 
 
 def _uncalibrated(held: EncodedExamples, model: FinalModel) -> dict[str, float]:

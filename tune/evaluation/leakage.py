@@ -123,14 +123,14 @@ def _shared_keys(table: pa.Table, prepared: PreparedDataset, use_case: UseCase) 
             continue
         column = blank_as_null(named_column(table, name)).combine_chunks()
         codes = column.dictionary_encode().indices.fill_null(_NO_KEY).to_numpy(zero_copy_only=False)
-        train, holdout = codes[prepared.parts.train], codes[prepared.parts.holdout]
+        train, holdout = codes[prepared.parts.development], codes[prepared.parts.holdout]
         shared = float(np.isin(holdout, train[train != _NO_KEY]).mean())
         if shared:
             yield LeakageAlarm(name, f"{shared:.1%} of the holdout rows have one that train rows have too; {advice}")
 
 
 def _twins(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
-    shared = float(np.isin(row_hashes(prepared.holdout.x), row_hashes(prepared.train.x)).mean())
+    shared = float(np.isin(row_hashes(prepared.holdout.x), row_hashes(prepared.development.x)).mean())
     if shared >= _TWINS:
         yield LeakageAlarm(
             "all features",
@@ -152,7 +152,7 @@ def row_hashes(matrix: np.ndarray) -> np.ndarray:
 
 def _useless(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
     for number, feature in enumerate(prepared.schema.features):
-        column = prepared.train.x[:, number]
+        column = prepared.development.x[:, number]
         missing = np.isnan(column)
         if missing.all():
             yield LeakageAlarm(feature.name, "has no value in any train row; take it out of the use case", False)
@@ -168,7 +168,7 @@ def _odd_values(table: pa.Table, prepared: PreparedDataset) -> Iterator[LeakageA
     for number, feature in enumerate(prepared.schema.features):
         column = named_column(table, feature.name)
         if feature.type is FeatureType.CATEGORY:
-            yield from _unknown_words(feature, column, prepared.parts.train, prepared.train.x[:, number])
+            yield from _unknown_words(feature, column, prepared.parts.development, prepared.development.x[:, number])
             continue
         infinite = int(np.isinf(as_floats(column, feature.name)).sum())
         if infinite:

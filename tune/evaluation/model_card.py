@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from data.schema.features.feature import Feature
-from data.schema.model_policy import Calibration
 from data.schema.use_case import UseCase
 from data.sources.filesystems import base_name
 from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us, moment
 from tune.dataset.encoded_examples import PreparedDataset
+from tune.dataset.folds import Folds
 from tune.dataset.training_table import TrainingTable
 from tune.evaluation.as_served import as_served_section
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
@@ -84,8 +84,9 @@ def _figures_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
         for name, each in figures.differences.items()
     ]
     return (
-        "## Figures on the holdout\n\nThe holdout took no part in training, in the search or in the choice of "
-        "threshold and calibration.\n\n"
+        "## Figures on the holdout\n\nThey are of the *measured* model: the holdout took no part in its training, in "
+        "the search or in the choice of threshold and calibration. What serves has the same parameters, calibration "
+        "and threshold, and has learned from every row, the holdout's too.\n\n"
         + markdown_table(("model", *names), rows)
         + f"\n\nThis model's {metric} minus each baseline's, with the paired 95 % bootstrap interval"
         + f"{_resampled(use_case, outcome)}:\n\n"
@@ -112,15 +113,22 @@ def _row(metrics: Mapping[str, float], names: Sequence[str]) -> list[str]:
 def _optimism_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     figures, names = outcome.figures, ("auc", "pr_auc", "f1", "brier", "ece")
     rows = [
-        ("validation", *_row(figures.validation, names)),
+        ("out of fold", *_row(figures.out_of_fold, names)),
         ("holdout", *_row(figures.holdout.metrics, names)),
         ("difference", *(f"{figures.optimism[name]:+.4f}" for name in names)),
     ]
     later = "; with a split by time, drift is part of it" if use_case.strategy == "time" else ""
     return (
-        f"## Validation and holdout\n\nTrial, rounds, threshold and calibration were chosen on the validation rows, "
-        f"so figures there are optimistic{later}. Go by the holdout.\n\n" + markdown_table(("part", *names), rows)
+        f"## Out of fold and holdout\n\nTrial, rounds, threshold and calibration were chosen by scores of rows that "
+        f"their fold's fit had not learned from ({_folds(outcome.prepared.folds)}), so figures there are "
+        f"optimistic{later}. Go by the holdout.\n\n" + markdown_table(("rows", *names), rows)
     )
+
+
+def _folds(folds: Folds) -> str:
+    if folds.count == 1:
+        return "one split into train and validation rows"
+    return f"{folds.count} folds" + (", each learned from earlier rows" if folds.forward else "")
 
 
 def _decision_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
@@ -128,11 +136,11 @@ def _decision_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     if decision.cost is not None:
         cost = decision.cost
         why = (
-            f"has the smallest cost on the validation rows, at {cost.false_positive:g} for a false positive and "
+            f"has the smallest cost out of fold, at {cost.false_positive:g} for a false positive and "
             f"{cost.false_negative:g} for a false negative"
         )
     else:
-        why = f"has the best {decision.metric.value} on the validation rows"
+        why = f"has the best {decision.metric.value} out of fold"
     spent = f" The cost is {metrics['cost']:.4g} a row on the holdout." if "cost" in metrics else ""
     return (
         f"## Decision\n\nA row with a probability of {outcome.model.threshold:.4g} or more is labelled 1. "
@@ -147,10 +155,11 @@ def _calibration_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     if figures.uncalibrated is None:
         how = "The probability is the booster's own."
     else:
-        ones = int(outcome.prepared.validation.y.sum())
+        ones, calibrator = int(outcome.model.judged.sum()), outcome.model.calibrator
+        method = calibrator.method.value if calibrator else "no"
         how = (
-            f"Corrected by {use_case.calibration.value} calibration inside the ONNX model, fitted on the validation "
-            f"rows ({ones:,} with label 1)."
+            f"Corrected by {method} calibration inside the ONNX model, fitted on scores out of fold "
+            f"({ones:,} rows with label 1)."
         )
         rows.append(("without calibration", *_row(figures.uncalibrated, names)))
     return f"## Calibration\n\n{how} On the holdout:\n\n" + markdown_table(("probability", *names), rows)
@@ -188,8 +197,8 @@ def _data_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
         period = _period(outcome.source.table, part, use_case)
         rows.append((name, f"{len(part):,}", f"{int(labels.sum()):,}", f"{labels.mean():.3%}", period))
     sampled = (
-        f" A sample of {len(outcome.source.labels):,} rows was searched, judged and used by the baselines; the model "
-        "itself learned from every train row."
+        f" A sample of {len(outcome.source.labels):,} rows was searched, judged and used by the baselines; the "
+        "measured model learned from every train row, what serves from every row."
         if outcome.source.sampled_from is not None
         else ""
     )
@@ -231,8 +240,9 @@ def _about(feature: Feature) -> str:
 def _making_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     params = "\n".join(f"- {name}: {value}" for name, value in sorted(outcome.best.params.items()))
     return (
-        f"## Making\n\nXGBoost, best of {outcome.trials} trials by {use_case.search.metric.value} on the validation "
-        f"rows, {outcome.best.rounds} rounds, trained on the train rows alone, no row weighted.\n\n"
+        f"## Making\n\nXGBoost with native categories, best of {outcome.trials} trials by "
+        f"{use_case.search.metric.value} over {_folds(outcome.prepared.folds)}, {outcome.best.rounds} rounds a fold, "
+        f"{outcome.model.booster.num_boosted_rounds()} for every row, as more rows bear more; no row weighted.\n\n"
         f"{params}"
     )
 
@@ -242,13 +252,14 @@ def _limits_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
     ones = int(held.sum())
     limits = [
         f"The figures hold for data like the holdout's (split by {use_case.strategy}); watch for drift.",
-        "Categories that were not in the train rows are treated as missing, as are absent values without a default.",
+        "Categories that only the holdout has, or none, are treated as missing, as are absent values without a "
+        "default.",
     ]
     if ones < 100:
         limits.insert(
             0, f"The holdout has {ones:,} rows with label 1 only: every figure is uncertain, see the intervals."
         )
-    if use_case.calibration is Calibration.NONE:
+    if outcome.model.calibrator is None:
         limits.append(
             "The probability is not calibrated; the calibration plot shows how far it can be taken literally."
         )

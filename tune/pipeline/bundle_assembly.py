@@ -8,15 +8,18 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 
 import pyarrow as pa
-import xgboost
 
 from data.schema.features.feature import Scalar
 from data.schema.features.feature_schema import FeatureSchema
 from data.schema.features.training_profile import TrainingProfile
+from data.schema.model_policy import Calibration
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
+from tune.metrics.figures import Difference
 from tune.pipeline.made_up_rows import common_words, example_times, example_values, probe_rows, typical_values
-from tune.registry.bundle import Bundle, BundleManifest, Probe
+from tune.promotion.holdout_overlap import LearnedUntil
+from tune.registry.bundle import BaselineDifference, Bundle, BundleManifest, Probe
+from tune.training.final_model import FinalModel
 from tune.training.onnx_export import OnnxScorer
 
 _LIBRARIES = ("xgboost", "onnx", "onnxruntime", "numpy", "pyarrow", "rayscore")
@@ -25,13 +28,12 @@ _LIBRARIES = ("xgboost", "onnx", "onnxruntime", "numpy", "pyarrow", "rayscore")
 def pack(
     use_case: UseCase,
     schema: FeatureSchema,
-    booster: xgboost.Booster,
-    onnx: bytes,
-    threshold: float,
+    model: FinalModel,
     metrics: Mapping[str, float],
+    baselines: Mapping[str, Difference],
     card: str,
     data_fingerprint: str,
-    learned_until_us: int | None,
+    learned: LearnedUntil,
     table: pa.Table,
     profile: TrainingProfile,
 ) -> Bundle:
@@ -40,13 +42,12 @@ def pack(
     Args:
         use_case: what is predicted.
         schema: its fitted features.
-        booster: the trained model, already cut to its best round.
-        onnx: the same model with its calibration, exported and found equal (`verify_parity`).
-        threshold: probability from which a row is labelled 1.
+        model: the trained model.
         metrics: figures on the holdout.
+        baselines: its metric minus that of each baseline.
         card: the model card, Markdown.
         data_fingerprint: `TrainingTable.fingerprint`.
-        learned_until_us: `tune.promotion.holdout_overlap.last_learned_us`.
+        learned: the latest rows that it learned from.
         table: raw rows, from which typical values are taken; no row of it gets into the bundle.
         profile: what the train rows held.
     """
@@ -61,20 +62,22 @@ def pack(
         entity=use_case.entity,
         view=use_case.view,
         events=use_case.events,
-        calibration=use_case.calibration,
-        threshold=threshold,
+        calibration=model.calibrator.method if model.calibrator else Calibration.NONE,
+        threshold=model.threshold,
         metrics=dict(metrics),
+        baselines={name: BaselineDifference(**each._asdict()) for name, each in baselines.items()},
         description=use_case.description,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
         data_fingerprint=data_fingerprint,
-        learned_until_us=learned_until_us,
+        learned_until_us=learned.model_us,
+        measured_until_us=learned.measured_us,
         common_words=common,
         example=example_values(schema, typical) | example_times(schema, table),
         training_profile=profile,
-        probe=_probe(schema, onnx, typical),
+        probe=_probe(schema, model.onnx, typical),
     )
-    return Bundle.assemble(manifest, onnx, bytes(booster.save_raw("ubj")), card)
+    return Bundle.assemble(manifest, model.onnx, bytes(model.booster.save_raw("ubj")), model.measured, card)
 
 
 def _probe(schema: FeatureSchema, onnx: bytes, typical: Sequence[Sequence[Scalar]]) -> Probe:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import xgboost
-
 from data.cli.terminal import note
 from data.distributed.ray_cluster import cluster
 from data.schema.use_case import UseCase
@@ -19,7 +17,9 @@ from tune.search.study import SearchPlan, open_study, trial_log_of
 from tune.search.trial import Trial, best_trial
 from tune.search.trial_log import TrialLog
 from tune.training.boosting import base_params
-from tune.training.distributed import fit_distributed
+from tune.training.cluster_fits import run_on_cluster
+from tune.training.final_fits import FinalFits, MemoryFits, Run, ShardFits
+from tune.training.final_model import complete
 
 
 def learn(use_case: UseCase, plan: SearchPlan, settings: Settings) -> PublishedModel:
@@ -56,13 +56,17 @@ def _learn(
     tracker = MlflowRuns(settings.tracking_uri, settings.artifact_dir, use_case.name)
     with cluster(), open_study(use_case, plan, source, prepared, trial_log, tracker) as (run_id, trials):
         best = best_trial(trials)
-        note(f"final fit on the cluster: trial {best.number}, {best.rounds} rounds")
-        booster = _final_model(use_case, prepared, best, plan.seed)
+        note(f"final fits: trial {best.number}, {best.rounds} rounds a fold")
+        model = complete(use_case, prepared, final_fits(use_case, prepared, best, plan.seed))
         note("figures, plots and model card")
-        return finish(use_case, source, prepared, booster, trials, alarms, settings, tracker, run_id)
+        return finish(use_case, source, prepared, model, trials, alarms, settings, tracker, run_id)
 
 
-def _final_model(use_case: UseCase, prepared: PreparedDataset, best: Trial, seed: int) -> xgboost.Booster:
-    """Fit the best trial's parameters and rounds on the train rows."""
+def final_fits(
+    use_case: UseCase, prepared: PreparedDataset, best: Trial, seed: int, run: Run = run_on_cluster
+) -> FinalFits:
+    """The fits of the best trial's parameters; `run` is for tables in memory."""
     params = {**base_params(use_case.search.metric, 1, seed), **best.params}
-    return fit_distributed(params, prepared.final, best.rounds)
+    if prepared.shards is not None:
+        return ShardFits(prepared.shards, prepared.feature_types, params, best.rounds)
+    return MemoryFits(prepared, params, best.rounds, run)

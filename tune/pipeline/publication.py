@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import xgboost
 
 from data.schema.features.feature import Feature
 from data.schema.features.feature_schema import FeatureSchema
@@ -25,13 +24,13 @@ from tune.evaluation.model_card import TrainingOutcome, write_card
 from tune.evaluation.model_plots import importance, write_plots
 from tune.evaluation.search_plots import write_search_plots
 from tune.pipeline.bundle_assembly import pack
-from tune.promotion.holdout_overlap import last_learned_us
+from tune.promotion.holdout_overlap import learned_until
 from tune.registry.bundle import Bundle
 from tune.registry.registry import HOLDOUT_FOLDER, REPORT_FOLDER, Registry
 from tune.registry.scratch_folder import scratch_folder
 from tune.search.mlflow_runs import MlflowRuns
 from tune.search.trial import Trial, best_trial
-from tune.training.final_model import complete
+from tune.training.final_model import FinalModel
 
 
 class PublishedModel(NamedTuple):
@@ -49,38 +48,34 @@ def finish(
     use_case: UseCase,
     source: TrainingTable,
     prepared: PreparedDataset,
-    booster: xgboost.Booster,
+    model: FinalModel,
     trials: list[Trial],
     alarms: list[LeakageAlarm],
     settings: Settings,
     tracker: MlflowRuns,
     run_id: str,
 ) -> PublishedModel:
-    """Evaluate `booster` on the holdout, log report and plots, and register the bundle last.
+    """Evaluate a model on the holdout, log report and plots, and register the bundle last.
 
     Raises:
-        BundleError: the ONNX model and the booster differ.
         DataError: the disk of the var folder is full.
-        TrainingFailed: calibration is declared and there is nothing to calibrate.
         RegistryUnavailable: MLflow does not answer; nothing is registered.
     """
     best = best_trial(trials)
-    model = complete(use_case, prepared, booster)
     figures = judge(use_case, source, prepared, model, alarms)
-    gains = importance(booster, prepared.schema.names)
+    gains = importance(model.booster, prepared.schema.names)
     outcome = TrainingOutcome(source, prepared, model, figures, best, len(trials), gains)
     card = write_card(use_case, outcome)
     holdout = source.table.take(prepared.parts.holdout)
     bundle = pack(
         use_case,
         prepared.schema,
-        booster,
-        model.onnx,
-        model.threshold,
+        model,
         figures.holdout.metrics,
+        figures.differences,
         card,
         source.fingerprint,
-        last_learned_us(source.table, prepared.parts, use_case),
+        learned_until(source.table, prepared, use_case),
         source.table,
         prepared.profile,
     )
@@ -97,7 +92,7 @@ def finish(
 def flat(figures: HoldoutEvaluation, threshold: float) -> dict[str, float]:
     """Return every figure under the name by which MLflow keeps it."""
     named = {f"holdout_{name}": figure for name, figure in figures.holdout.metrics.items()}
-    named |= {f"validation_{name}": figure for name, figure in figures.validation.items()}
+    named |= {f"out_of_fold_{name}": figure for name, figure in figures.out_of_fold.items()}
     for name, (low, high) in figures.holdout.intervals.items():
         named |= {f"holdout_{name}_low": low, f"holdout_{name}_high": high}
     for name, figure in (figures.uncalibrated or {}).items():

@@ -1,8 +1,9 @@
 """The model bundle: the directory that tuning hands to serving.
 
-Four files: `bundle.json` (the manifest), `model.onnx` (the model that serves), `booster.ubj` (the trained booster, in
-XGBoost's own format) and `card.md` (the model card). This module imports no machine-learning library, so that a serving
-replica can read a bundle cheaply.
+Five files: `bundle.json` (the manifest), `model.onnx` (the model that serves), `booster.ubj` (its booster, in XGBoost's
+own format), `measured.onnx` (the model that the figures are of: the same, learned from all rows but the holdout) and
+`card.md` (the model card). This module imports no machine-learning library, so that a serving replica can read a bundle
+cheaply.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ from data.schema.model_policy import Calibration
 from data.schema.use_case import Entity
 from tune.registry.contract_clauses import feature_clause, source_clause, window_clause
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "bundle.json"
 ONNX = "model.onnx"
 BOOSTER = "booster.ubj"
+MEASURED = "measured.onnx"
 CARD = "card.md"
-_CONTENT = (ONNX, BOOSTER, CARD)
+_CONTENT = (ONNX, BOOSTER, MEASURED, CARD)
 
 INPUT_NAME = "features"
 """The ONNX model's input: float32 of shape (n, number of features), columns in schema order, NaN = missing."""
@@ -68,6 +70,16 @@ class Probe(BaseModel):
         if len(self.rows) != len(self.probabilities):
             raise ValueError(f"{len(self.rows)} rows with {len(self.probabilities)} probabilities")
         return self
+
+
+class BaselineDifference(BaseModel):
+    """How a model's metric differs from a baseline's on the same rows, with the paired 95 % bootstrap interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    value: float
+    low: float
+    high: float
 
 
 class BundleManifest(BaseModel):
@@ -93,7 +105,9 @@ class BundleManifest(BaseModel):
     threshold: float = Field(ge=0, le=1)
     """Rows with a probability of at least this are labelled 1."""
     metrics: dict[str, float]
-    """Figures on the holdout."""
+    """Figures of the measured model on the holdout."""
+    baselines: dict[str, BaselineDifference] = Field(default_factory=dict)
+    """The measured model's search metric minus each baseline's, on the holdout."""
     description: str = ""
     created_at: str
     """UTC, ISO 8601."""
@@ -102,7 +116,10 @@ class BundleManifest(BaseModel):
     data_fingerprint: str
     """16 hex digits of the table the model learned from."""
     learned_until_us: int | None = None
-    """Latest event time of the train and validation rows, microseconds since 1970 UTC; None when it is not known."""
+    """Latest event time of the rows that the serving model learned from, microseconds since 1970 UTC; None when it is
+    not known."""
+    measured_until_us: int | None = None
+    """The same of the measured model."""
     common_words: dict[str, int] = Field(default_factory=dict)
     """For each category, how many words at the front of its vocabulary may be shown to anyone: they are declared, or of
     many rows. A bundle that does not say shows none."""
@@ -190,13 +207,15 @@ class Bundle:
     manifest: BundleManifest
     onnx: bytes
     booster: bytes
+    measured: bytes
     card: str
 
     @classmethod
-    def assemble(cls, manifest: BundleManifest, onnx: bytes, booster: bytes, card: str) -> Bundle:
+    def assemble(cls, manifest: BundleManifest, onnx: bytes, booster: bytes, measured: bytes, card: str) -> Bundle:
         """Make a bundle of its files, writing their digests into the manifest."""
-        digests = {ONNX: _sha256(onnx), BOOSTER: _sha256(booster), CARD: _sha256(card.encode())}
-        return cls(manifest.model_copy(update={"sha256": digests}), onnx, booster, card)
+        files = {ONNX: onnx, BOOSTER: booster, MEASURED: measured, CARD: card.encode()}
+        digests = {name: _sha256(content) for name, content in files.items()}
+        return cls(manifest.model_copy(update={"sha256": digests}), onnx, booster, measured, card)
 
     @classmethod
     def load(cls, directory: str | Path) -> Bundle:
@@ -263,7 +282,8 @@ class Bundle:
 
     def _files(self) -> dict[str, bytes]:
         manifest = self.manifest.model_dump_json(indent=2).encode()
-        return {MANIFEST: manifest, ONNX: self.onnx, BOOSTER: self.booster, CARD: self.card.encode()}
+        others = {ONNX: self.onnx, BOOSTER: self.booster, MEASURED: self.measured, CARD: self.card.encode()}
+        return {MANIFEST: manifest, **others}
 
     @classmethod
     def _from_files(cls, files: Mapping[str, bytes], origin: str) -> Bundle:
@@ -273,7 +293,7 @@ class Bundle:
                 raise BundleError(
                     f"{origin}: {name} is not the file that {MANIFEST} describes; publish the model again"
                 )
-        return cls(manifest, files[ONNX], files[BOOSTER], files[CARD].decode())
+        return cls(manifest, files[ONNX], files[BOOSTER], files[MEASURED], files[CARD].decode())
 
 
 _UNSAID = (("training_profile", None), ("events", {}))
@@ -285,7 +305,10 @@ def _parse_manifest(text: bytes, origin: str) -> BundleManifest:
         raw = json.loads(text)
         written_format = raw.get("format")
         if written_format != FORMAT:
-            raise BundleError(f"{origin}: bundle format {written_format!r}; this version reads format {FORMAT}")
+            raise BundleError(
+                f"{origin}: bundle format {written_format!r}; this version reads format {FORMAT}: train the model "
+                "again with this version (rayscore tune)"
+            )
         return BundleManifest.model_validate(raw)
     except (ValueError, AttributeError) as exc:
         detail = str(faults(exc)[0]) if isinstance(exc, ValidationError) else str(exc)

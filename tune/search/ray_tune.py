@@ -18,16 +18,17 @@ from typing import Any, NamedTuple
 
 import ray
 import ray.tune
-import xgboost
 from ray.tune.search import Searcher
 
 from data.errors import ConfigError, TrainingFailed
 from data.schema.search import Search
 from tune.dataset.encoded_examples import EncodedExamples
+from tune.dataset.folds import Folds
 from tune.search.asha import climb
 from tune.search.trial import Trial
 from tune.search.trial_scheduler import Assignment, TrialScheduler
 from tune.training.boosting import Boosting, base_params
+from tune.training.fold_matrices import fold_matrices
 
 ATTEMPTS = 4
 """Most attempts at a trial whose worker dies. Tune's own retries are not used: they lose a trial whose worker dies
@@ -52,8 +53,10 @@ class SearchJob(NamedTuple):
     """What all trials of a search share."""
 
     search: Search
-    train: EncodedExamples
-    validation: EncodedExamples
+    development: EncodedExamples
+    folds: Folds
+    types: list[str]
+    """Of each feature "q" for a number or "c" for a category."""
     seed: int
 
 
@@ -139,8 +142,7 @@ class _XGBoostTrial(ray.tune.Trainable):
     def setup(self, config: dict[str, Any], job: SearchJob | None = None, nthread: int = 1) -> None:
         assert job is not None, "Tune passes it, by with_parameters"
         self._job, self._nthread = job, nthread
-        self._train = xgboost.DMatrix(job.train.x, job.train.y, nthread=nthread)
-        self._validation = xgboost.DMatrix(job.validation.x, job.validation.y, nthread=nthread)
+        self._folds = fold_matrices(job.development, job.folds, job.types, nthread, searched=job.search.space)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -158,9 +160,7 @@ class _XGBoostTrial(ray.tune.Trainable):
     def _run(self, assignment: Assignment) -> Trial:
         search, started = self._job.search, time.monotonic()
         params = {**base_params(search.metric, self._nthread, self._job.seed), **assignment.params}
-        boosting = Boosting(
-            params, search.metric, self._train, self._validation, search.max_rounds, search.early_stopping_rounds
-        )
+        boosting = Boosting(params, search.metric, self._folds, search.max_rounds, search.early_stopping_rounds)
         stopped_early = climb(boosting, assignment.bars)
         return Trial(
             number=assignment.number,

@@ -65,7 +65,7 @@ class Study:
         declared, plan = self._use_case.search, self._plan
         sampler = Sampler(plan.sampler, declared.space, plan.seed)
         schedule = TrialScheduler(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
-        job = SearchJob(declared, prepared.train, prepared.validation, plan.seed)
+        job = SearchJob(declared, prepared.development, prepared.folds, prepared.feature_types, plan.seed)
         metric = declared.metric.value
         with MlflowUploader(self._tracker, self.run_id, metric, note) as uploader:
             self._catch_up(uploader)
@@ -127,8 +127,8 @@ def open_study(
     for run_id in tracker.kill_left_over(_owner(trial_log), trial_log.run_id()):
         note(f"run {run_id} was left by a process that is gone: it is KILLED now")
     study = _resume(use_case, plan, source, tracker, trial_log) if plan.resume else None
-    workers = plan_workers(sum(free_cpus(wanted=1)), len(prepared.train.y), plan.trials, plan.concurrency)
-    study = study or _start(use_case, plan, source, tracker, trial_log, workers)
+    workers = plan_workers(sum(free_cpus(wanted=1)), len(prepared.development.y), plan.trials, plan.concurrency)
+    study = study or _start(use_case, plan, source, prepared.folds.count, tracker, trial_log, workers)
     with _ending(tracker, study.run_id):
         yield study.run_id, study.run(prepared, workers, trial_log.path.with_name(f".{use_case.name}.ray"))
     # First of all: whatever fails from here on must not have --resume register the search once more.
@@ -151,6 +151,7 @@ def _start(
     use_case: UseCase,
     plan: SearchPlan,
     source: TrainingTable,
+    folds: int,
     tracker: MlflowRuns,
     trial_log: TrialLog,
     workers: Workers,
@@ -160,6 +161,7 @@ def _start(
         "data_fingerprint": source.fingerprint,
         "rows": source.rows,
         "split": use_case.strategy,
+        "folds": folds,
         "metric": use_case.search.metric.value,
         "seed": plan.seed,
         "sampler": plan.sampler.value,

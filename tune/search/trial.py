@@ -11,7 +11,7 @@ from tune.training.boosting import best_round
 
 
 class Trial(BaseModel):
-    """A finished trial. `history` and `losses` are metric and log loss on the validation rows after each round."""
+    """A finished trial. `history` and `losses` are metric and log loss after each round, the mean of the folds."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -25,13 +25,13 @@ class Trial(BaseModel):
 
     @property
     def score(self) -> float:
-        """The best metric of all rounds."""
-        return max(self.history)
+        """The metric at the best round."""
+        return self.history[self.rounds - 1]
 
     @property
     def rounds(self) -> int:
-        """Number of rounds up to the best one."""
-        return best_round(self.history, self.losses) + 1
+        """Number of rounds up to the best one, that of the smallest log loss."""
+        return best_round(self.losses) + 1
 
     @property
     def loss(self) -> float:

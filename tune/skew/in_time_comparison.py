@@ -32,7 +32,10 @@ _NOT_USED = UsedValue(None, "nowhere")
 
 
 class Figures(NamedTuple):
-    """One metric of the compared rows, by the table and by the answers."""
+    """One metric of the measured model on the compared rows, by the table's vectors and by those of the answers.
+
+    The model that serves has learned from these rows: its own scores would flatter.
+    """
 
     metric: str
     by_table: float
@@ -82,12 +85,12 @@ class InTimeComparer:
         self.proof = InTimeProof(version, table.count)
         self._table = table
         self._encoders = Transform(bundle.manifest.schema_).encoders
-        self._scorer = OnnxScorer(bundle.onnx)
+        self._scorer, self._measured = OnnxScorer(bundle.onnx), OnnxScorer(bundle.measured)
         self._online = {feature.name for feature in bundle.manifest.schema_.online}
         self.by_table = self._scorer.probabilities(table.matrix)
         """The score of each row by the table, float32 of shape (n,)."""
-        self.live = np.full(table.count, np.nan, np.float32)
-        """The score that each row was answered with; NaN where it was not."""
+        self._answered = np.zeros(table.count, bool)
+        self._vectors = np.empty_like(table.matrix)
 
     def compare(self, at: int, served: ServedRow, repeated: bool) -> None:
         """Compare the answer to one row.
@@ -105,7 +108,7 @@ class InTimeComparer:
         if not repeated:
             self.proof.compared += 1
             self.proof.fields.update(line.used.source for line in lines)
-            self.live[at] = served.probability
+            self._answered[at], self._vectors[at] = True, [line.online for line in lines]
         if any(line.fault for line in lines) or not same_score(served.probability, expected):
             self._keep(at, served, lines, expected)
 
@@ -117,11 +120,11 @@ class InTimeComparer:
             metric: the use case's.
             threshold: the model's.
         """
-        answered = np.flatnonzero(~np.isnan(self.live))
-        of = labels[answered]
+        rows = np.flatnonzero(self._answered)
+        of = labels[rows]
         if len(of) and of.min() != of.max():
-            both = [metrics(of, scores[answered], threshold)[metric] for scores in (self.by_table, self.live)]
-            self.proof.figures = Figures(metric, *both)
+            scores = [self._measured.probabilities(each[rows]) for each in (self._table.matrix, self._vectors)]
+            self.proof.figures = Figures(metric, *(metrics(of, each, threshold)[metric] for each in scores))
         return self.proof
 
     def _keep(self, at: int, served: ServedRow, lines: tuple[FieldDifference, ...], expected: float) -> None:

@@ -16,24 +16,31 @@ _LOSS = "logloss"
 _NATIVE = {Metric.AUC: "auc", Metric.PR_AUC: "aucpr"}
 
 
-class Fit(NamedTuple):
-    """The result of a fit. The booster holds the first `rounds` rounds, up to the best one."""
+class Fold(NamedTuple):
+    """The rows that a fit learns from, and those on which it is judged."""
 
-    booster: xgboost.Booster
+    learned: xgboost.DMatrix
+    judged: xgboost.DMatrix
+
+
+class Fit(NamedTuple):
+    """The result of a fit: of each fold the booster of the first `rounds` rounds, up to the best one."""
+
+    boosters: tuple[xgboost.Booster, ...]
     rounds: int
     score: float
     history: list[float]
-    """The metric on the validation rows after each round, those after the best one included."""
+    """The metric on the judged rows after each round, those after the best one included: the mean of the folds."""
     losses: list[float]
     """The log loss on the same rows after each round."""
 
 
-def best_round(history: Sequence[float], losses: Sequence[float]) -> int:
-    """Return the index of the best round: the best metric, and among equal ones the smallest log loss.
+def best_round(losses: Sequence[float]) -> int:
+    """Return the index of the best round: that of the smallest log loss, the first of equal ones.
 
-    A ranking metric soon saturates on few rows, and then does not tell rounds apart.
+    A ranking metric jumps about on few rows and soon saturates; the log loss also keeps the probabilities calibrated.
     """
-    return max(range(len(history)), key=lambda i: (history[i], -losses[i]))
+    return min(range(len(losses)), key=losses.__getitem__)
 
 
 def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
@@ -55,39 +62,35 @@ def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
 
 
 class Boosting:
-    """One fit that is advanced a few rounds at a time, with early stopping.
+    """Fits of the same parameters on each fold, advanced together a few rounds at a time, with early stopping.
+
+    The folds have one number of rounds: the best one of their mean log loss.
 
     Args:
         params: XGBoost parameters, from `base_params` and the search.
-        metric: metric to maximize.
-        train: rows to learn from.
-        validation: rows on which the metric is computed.
+        metric: metric by which trials are compared.
+        folds: the rows of each fold.
         max_rounds: most boosting rounds.
-        patience: the fit ends when the best round is this many rounds ago.
+        patience: the fits end when the best round is this many rounds ago.
     """
 
     def __init__(
-        self,
-        params: Mapping[str, Any],
-        metric: Metric,
-        train: xgboost.DMatrix,
-        validation: xgboost.DMatrix,
-        max_rounds: int,
-        patience: int,
+        self, params: Mapping[str, Any], metric: Metric, folds: Sequence[Fold], max_rounds: int, patience: int
     ) -> None:
-        self._train, self._validation = train, validation
+        self._folds = folds
+        self._weights = np.array([fold.judged.num_row() for fold in folds], np.float64)
         self._max_rounds, self._patience = max_rounds, patience
         self._name = _NATIVE.get(metric, metric.value)
         self._custom = _best_f1 if metric is Metric.F1 else None
         self._params = dict(params)
-        self._booster: xgboost.Booster | None = None
+        self._boosters: list[xgboost.Booster] = []
         self.history: list[float] = []
         self.losses: list[float] = []
 
     @property
     def best(self) -> int:
         """Index of the best round."""
-        return best_round(self.history, self.losses)
+        return best_round(self.losses)
 
     @property
     def finished(self) -> bool:
@@ -109,37 +112,37 @@ class Boosting:
             raise ConfigError(f"XGBoost refuses the parameters {self._params}: {first_line(exc)}") from exc
 
     def result(self) -> Fit:
-        """Return the model cut to its best round.
+        """Return the models cut to the best round.
 
         Raises:
             ValueError: no round has been boosted yet.
         """
-        if self._booster is None:
+        if not self.history:
             raise ValueError("no round has been boosted yet")
         best = self.best
-        return Fit(self._booster[: best + 1], best + 1, self.history[best], self.history, self.losses)
+        boosters = tuple(booster[: best + 1] for booster in self._boosters)
+        return Fit(boosters, best + 1, self.history[best], self.history, self.losses)
 
     def _one_round(self, number: int) -> None:
-        if self._booster is None:
+        if not self._boosters:
             # The cache keeps predictions between rounds; without it each evaluation walks every tree again.
-            self._booster = xgboost.Booster(self._params, cache=[self._train, self._validation])
-        self._booster.update(self._train, number)
-        evaluated = str(self._booster.eval_set([(self._validation, "validation")], number, feval=self._custom))
-        figures = dict(part.removeprefix("validation-").rsplit(":", 1) for part in evaluated.split("\t")[1:])
-        self.history.append(float(figures[self._name]))
-        self.losses.append(float(figures[_LOSS]))
+            self._boosters = [xgboost.Booster(self._params, cache=list(fold)) for fold in self._folds]
+        found = [self._advanced(*each, number) for each in zip(self._boosters, self._folds, strict=True)]
+        metric, loss = np.average(found, axis=0, weights=self._weights)
+        self.history.append(float(metric))
+        self.losses.append(float(loss))
+
+    def _advanced(self, booster: xgboost.Booster, fold: Fold, number: int) -> tuple[float, float]:
+        """Boost one fold by a round; returns metric and log loss on its judged rows."""
+        booster.update(fold.learned, number)
+        evaluated = str(booster.eval_set([(fold.judged, "judged")], number, feval=self._custom))
+        figures = dict(part.removeprefix("judged-").rsplit(":", 1) for part in evaluated.split("\t")[1:])
+        return float(figures[self._name]), float(figures[_LOSS])
 
 
-def fit(
-    params: Mapping[str, Any],
-    metric: Metric,
-    train: xgboost.DMatrix,
-    validation: xgboost.DMatrix,
-    max_rounds: int,
-    patience: int,
-) -> Fit:
+def fit(params: Mapping[str, Any], metric: Metric, folds: Sequence[Fold], max_rounds: int, patience: int) -> Fit:
     """Boost until early stopping or `max_rounds`; arguments and errors as for `Boosting`."""
-    boosting = Boosting(params, metric, train, validation, max_rounds, patience)
+    boosting = Boosting(params, metric, folds, max_rounds, patience)
     boosting.advance(max_rounds)
     return boosting.result()
 

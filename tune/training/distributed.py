@@ -56,6 +56,7 @@ _log = logging.getLogger(__name__)
 def fit_distributed(
     params: Mapping[str, Any],
     source: EncodedExamples | Shards,
+    types: Sequence[str],
     rounds: int,
     actors: int | None = None,
     usable: float = USABLE,
@@ -68,6 +69,7 @@ def fit_distributed(
     Args:
         params: XGBoost parameters; `nthread` is replaced by the CPUs of an actor.
         source: rows in memory, or shards in a folder that every node sees under the same path.
+        types: of each feature "q" for a number or "c" for a category.
         rounds: boosting rounds.
         actors: number of processes that share the rows; by default one per node with a free CPU. Each gets the same
             number of CPUs, the largest for which all find a place.
@@ -82,7 +84,7 @@ def fit_distributed(
     """
     free = free_cpus(patience_s=_CPU_PATIENCE_S)
     actors = min(actors or max(sum(map(bool, free)), 1), source.rows)
-    rows = _FitMatrix(source, actors, params.get("max_bin"), usable)
+    rows = _FitMatrix(source, types, actors, params.get("max_bin"), usable)
     for left in reversed(range(_TRIES)):
         library = _Library()
         try:
@@ -108,12 +110,14 @@ def _boost(params: Mapping[str, Any], rows: _FitMatrix, rounds: int, actors: int
 class _FitMatrix(xgboost_ray.RayDMatrix):
     """The RayDMatrix that xgboost_ray sends to its actors: it holds where the rows are, not the rows."""
 
-    def __init__(self, source: EncodedExamples | Shards, actors: int, max_bin: int | None, usable: float) -> None:
+    def __init__(
+        self, source: EncodedExamples | Shards, types: Sequence[str], actors: int, max_bin: int | None, usable: float
+    ) -> None:
         # The file need not exist: its name only tells the library that the actors load their rows themselves.
         super().__init__(["rows.parquet"], label="label", distributed=True)
         self._parts = shares(source.rows, actors)
         self._neighbours = -(-actors // len(_nodes()))
-        self._max_bin, self._usable = max_bin, usable
+        self._types, self._max_bin, self._usable = types, max_bin, usable
         self._shards = source if isinstance(source, Shards) else None
         self._examples: Any = None if isinstance(source, Shards) else ray.put(source)
 
@@ -134,13 +138,13 @@ class _FitMatrix(xgboost_ray.RayDMatrix):
     def build(self, part: range, nthread: int) -> xgboost.DMatrix:
         """Build the matrix of a part; runs in an actor that is connected to the others, as all agree on the bins."""
         if self._shards is None:
-            return build_matrix(ray.get(self._examples), part, nthread, self._max_bin, None)
+            return build_matrix(ray.get(self._examples), part, self._types, nthread, self._max_bin, None)
         plan = fitting(len(part), self._shards.features, self._neighbours, self._usable)
         cache = _cache_folder(self._shards) / f"cache-{os.getpid()}" if plan.external else None
         if plan.external:
             message = f"final fit, {len(part):,} rows an actor: {plan}"
             xgboost_ray.session.put_queue(partial(_log.warning, message))
-        return build_matrix(self._shards, part, nthread, self._max_bin, cache)
+        return build_matrix(self._shards, part, self._types, nthread, self._max_bin, cache)
 
 
 def _cache_folder(shards: Shards) -> Path:

@@ -1,4 +1,7 @@
-"""The final model: the fitted booster, calibrated and exported to ONNX, with its threshold and its scores."""
+"""The final model: what serves has learned from every row, what its figures are of from all but the holdout.
+
+Calibration and threshold come from scores out of fold: of each row by a fit that did not learn from it.
+"""
 
 from __future__ import annotations
 
@@ -10,47 +13,87 @@ import xgboost
 from data.schema.use_case import UseCase
 from tune.dataset.encoded_examples import PreparedDataset
 from tune.metrics.figures import best_threshold
-from tune.training.calibration import Calibrator, fit_calibrator
-from tune.training.onnx_export import OnnxScorer, to_onnx, verify_parity
+from tune.training.calibration import fit_calibrator
+from tune.training.calibration_curves import Calibrator, log_odds_to_probability
+from tune.training.final_fits import FinalFits
+from tune.training.onnx_export import OnnxScorer, mean_margins, to_onnx, verify_parity
+
+
+class OutOfFold(NamedTuple):
+    """Scores of the judged development rows, each by the fit of its fold, which did not learn from it."""
+
+    margins: np.ndarray
+    """Log-odds, float32 of shape (n,)."""
+    labels: np.ndarray
+    """0 and 1, uint8 of shape (n,)."""
+    folds: np.ndarray
+    """The fold of each row, int8 of shape (n,)."""
 
 
 class FinalModel(NamedTuple):
-    """A booster with the calibrator and threshold chosen on the validation rows, and its scores."""
+    """The model that serves, the one that was measured, and the scores of the latter."""
 
     booster: xgboost.Booster
+    """Learned from every row."""
     calibrator: Calibrator | None
     onnx: bytes
+    """The booster with its calibration: what serves."""
+    measured: bytes
+    """The same parameters and calibration, learned from all rows but the holdout: what the figures are of."""
     threshold: float
-    validation: np.ndarray
-    """Probabilities on the validation rows, shape (n,)."""
+    out_of_fold: np.ndarray
+    """Probabilities of the judged development rows, float32 of shape (n,)."""
+    judged: np.ndarray
+    """The labels of those rows."""
     holdout: np.ndarray
-    """Probabilities on the holdout rows, shape (n,)."""
+    """Probabilities of the holdout rows by the measured model, shape (n,)."""
     uncalibrated: np.ndarray
-    """The booster's own probabilities on the holdout rows, shape (n,)."""
+    """The same without calibration."""
 
 
-def complete(use_case: UseCase, prepared: PreparedDataset, booster: xgboost.Booster) -> FinalModel:
-    """Calibrate on the validation rows, export, score, and choose the threshold on the validation rows.
+def complete(use_case: UseCase, prepared: PreparedDataset, fits: FinalFits) -> FinalModel:
+    """Fit, calibrate, choose the threshold, export, and score the holdout.
 
-    Scores are the ONNX model's own, so that the threshold and all figures are of what will serve.
+    Scores are the ONNX models' own, so that the threshold and all figures are of what will serve.
 
     Raises:
-        TrainingFailed: the model ranks no better than chance, so that there is nothing to calibrate.
-        BundleError: the ONNX model and the booster differ.
+        TrainingFailed: a fit failed; or calibration is declared, and the model ranks no better than chance.
+        BundleError: an ONNX model and its booster differ.
     """
-    validation, holdout = prepared.validation, prepared.holdout
-    margins = booster.inplace_predict(validation.x, predict_type="margin")
-    calibrator = fit_calibrator(use_case.calibration, margins, validation.y)
-    onnx = to_onnx(booster, calibrator)
-    verify_parity(booster, onnx, holdout.x, calibrator)
-    scorer = OnnxScorer(onnx)
-    scores = scorer.probabilities(validation.x)
+    holdout = prepared.holdout
+    found = out_of_fold(prepared, fits.of_folds())
+    calibrator = fit_calibrator(use_case.calibration, found.margins, found.labels, found.folds)
+    probabilities = _probabilities(found.margins, calibrator)
+    measured, booster = fits.of_development(), fits.of_all()
+    exported = [_exported(each, calibrator, prepared) for each in (measured, booster)]
     return FinalModel(
         booster,
         calibrator,
-        onnx,
-        best_threshold(validation.y, scores, use_case.decision),
-        scores,
-        scorer.probabilities(holdout.x),
-        booster.inplace_predict(holdout.x),
+        exported[1],
+        exported[0],
+        best_threshold(found.labels, probabilities, use_case.decision),
+        probabilities,
+        found.labels,
+        OnnxScorer(exported[0]).probabilities(holdout.x),
+        log_odds_to_probability(mean_margins([measured], holdout.x)).astype(np.float32),
     )
+
+
+def out_of_fold(prepared: PreparedDataset, boosters: list[xgboost.Booster]) -> OutOfFold:
+    """Score the judged development rows by the boosters of their folds."""
+    development, folds = prepared.development, prepared.folds
+    scores = np.full(development.rows, np.nan, np.float32)
+    for rows, booster in zip(folds.each(), boosters, strict=True):
+        scores[rows.judged] = mean_margins([booster], development.x[rows.judged])
+    return OutOfFold(scores[folds.judged], development.y[folds.judged], folds.of[folds.judged])
+
+
+def _exported(booster: xgboost.Booster, calibrator: Calibrator | None, prepared: PreparedDataset) -> bytes:
+    onnx = to_onnx([booster], calibrator)
+    verify_parity([booster], onnx, prepared.holdout.x, calibrator)
+    return onnx
+
+
+def _probabilities(scores: np.ndarray, calibrator: Calibrator | None) -> np.ndarray:
+    probabilities = log_odds_to_probability if calibrator is None else calibrator.probabilities
+    return probabilities(scores).astype(np.float32)

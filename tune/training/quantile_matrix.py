@@ -6,7 +6,7 @@ twice, and both give the same model, byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -64,12 +64,20 @@ def fitting(rows: int, features: int, neighbours: int, usable: float = USABLE) -
     return MemoryFit(rows * (features * _VALUE_BYTES + _ROW_BYTES), int(free_bytes() * usable) // neighbours)
 
 
-def build_matrix(source: Blocks, part: range, nthread: int, max_bin: int | None, cache: Path | None) -> xgboost.DMatrix:
+def build_matrix(
+    source: Blocks,
+    part: range,
+    types: Sequence[str],
+    nthread: int,
+    max_bin: int | None,
+    cache: Path | None,
+) -> xgboost.DMatrix:
     """Build the quantized matrix of the rows `part` of `source`.
 
     Args:
         source: the rows, in blocks.
         part: numbers of the rows to take.
+        types: of each feature "q" for a number or "c" for a category, whose values are codes.
         nthread: threads to quantize with.
         max_bin: bins per feature, the same as in the training parameters; None for XGBoost's default.
         cache: path prefix of the files that hold the matrix; None to hold it in memory.
@@ -77,24 +85,24 @@ def build_matrix(source: Blocks, part: range, nthread: int, max_bin: int | None,
     Raises:
         DataError: a shard cannot be read.
     """
-    rows = _BlockIterator(source, part, None if cache is None else str(cache))
+    rows = _BlockIterator(source, part, types, None if cache is None else str(cache))
     kind = xgboost.QuantileDMatrix if cache is None else xgboost.ExtMemQuantileDMatrix
     bins = {} if max_bin is None else {"max_bin": max_bin}
-    return kind(rows, nthread=nthread, **bins)
+    return kind(rows, nthread=nthread, enable_categorical=True, **bins)
 
 
 class _BlockIterator(xgboost.DataIter):
     """XGBoost's iterator over the blocks, which it passes over several times."""
 
-    def __init__(self, source: Blocks, part: range, cache: str | None) -> None:
-        self._source, self._part = source, part
+    def __init__(self, source: Blocks, part: range, types: Sequence[str], cache: str | None) -> None:
+        self._source, self._part, self._types = source, part, list(types)
         self._left = self._start()
         super().__init__(cache_prefix=cache)
 
     def next(self, input_data: Callable[..., Any]) -> bool:
         block = next(self._left, None)
         if block is not None:
-            input_data(data=block[0], label=block[1])
+            input_data(data=block[0], label=block[1], feature_types=self._types)
         return block is not None
 
     def reset(self) -> None:

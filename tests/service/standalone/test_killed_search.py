@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import xgboost
 from mlflow import MlflowClient
 
 from tests.support.environment.waiting import wait_for
@@ -23,6 +22,7 @@ from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial import Trial
 from tune.search.trial_scheduler import TrialScheduler
 from tune.training.boosting import Boosting, base_params
+from tune.training.fold_matrices import fold_matrices
 
 TRIALS = 16
 
@@ -31,11 +31,11 @@ def unbroken(table: Path) -> list[Trial]:
     """The trials of an undisturbed search with seed 0 and one trial at a time, without Ray."""
     use_case = stored_cards()
     prepared, search, found = prepare(load_training_table(table, use_case), use_case), use_case.search, []
-    train, validation = (xgboost.DMatrix(part.x, part.y, nthread=1) for part in (prepared.train, prepared.validation))
+    folds = fold_matrices(prepared.development, prepared.folds, prepared.feature_types, 1)
     schedule = TrialScheduler(Sampler(SamplerName.TPE, search.space, 0), search.max_rounds, TRIALS, 1, [])
     while (planned := schedule.plan()) is not None:
         params = {**base_params(search.metric, 1, 0), **planned.params}
-        fit = Boosting(params, search.metric, train, validation, search.max_rounds, search.early_stopping_rounds)
+        fit = Boosting(params, search.metric, folds, search.max_rounds, search.early_stopping_rounds)
         stopped = climb(fit, planned.bars)
         found.append(
             Trial(

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.ray
 
 PARAMS = {**base_params(Metric.PR_AUC, 1, 0), "max_depth": 4}
 SAMPLED = {**PARAMS, "subsample": 0.8, "colsample_bytree": 0.7}
+TYPES, TYPES_OF_SIX = "qqqqq", "qqqqqq"
 ACTOR = "ray::_RemoteRayXGBoostActor.train"
 
 
@@ -53,9 +54,14 @@ def test_two_actors_give_the_model_of_plain_xgboost(ray_cluster):
     """Two processes that share the rows: the probabilities are those of plain XGBoost."""
     x, y = rows()
     plain = xgboost.train(PARAMS, xgboost.DMatrix(x, y), 20)
-    shared = fit_distributed(PARAMS, EncodedExamples(x, y), 20, 2)
+    shared = fit_distributed(PARAMS, EncodedExamples(x, y), TYPES, 20, 2)
     assert shared.num_boosted_rounds() == 20
     assert shared.inplace_predict(x) == pytest.approx(plain.inplace_predict(x), abs=1e-5)
+
+
+def plain(examples, types):
+    """XGBoost's own matrix of the rows, with the feature types that a model notes."""
+    return xgboost.QuantileDMatrix(examples.x, examples.y, feature_types=list(types))
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +71,8 @@ def undisturbed(ray_cluster):
     def fitted(actors):
         x, y = rows()
         if actors == 1:
-            return bytes(xgboost.train(SAMPLED, xgboost.QuantileDMatrix(x, y), 20).save_raw())
-        return bytes(fit_distributed(SAMPLED, EncodedExamples(x, y), 20, actors).save_raw())
+            return bytes(xgboost.train(SAMPLED, plain(EncodedExamples(x, y), TYPES), 20).save_raw())
+        return bytes(fit_distributed(SAMPLED, EncodedExamples(x, y), TYPES, 20, actors).save_raw())
 
     return cache(fitted)
 
@@ -75,7 +81,7 @@ def test_refused_parameter_is_told_and_everything_left_as_it_was(ray_cluster):
     """XGBoost's reason comes back from the actor; the replaced functions are put back, and the CPUs are free again."""
     before = xgboost_ray.main._start_rabit_tracker
     with pytest.raises(TrainingFailed, match="max_depth should be greater equal to 0"):
-        fit_distributed({**PARAMS, "max_depth": -3}, EncodedExamples(*rows()), 3, 1)
+        fit_distributed({**PARAMS, "max_depth": -3}, EncodedExamples(*rows()), TYPES, 3, 1)
     assert xgboost_ray.main._start_rabit_tracker is before
     wait_for(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], "the CPUs to be free")
 
@@ -105,7 +111,7 @@ def test_fit_that_finds_no_place_is_told(ray_cluster, monkeypatch):
     monkeypatch.setattr(kept, "PLACEMENT_GROUP_TIMEOUT_S", kept.PLACEMENT_GROUP_TIMEOUT_S)
     monkeypatch.setenv("RXGB_PLACEMENT_GROUP_TIMEOUT_S", "1")
     with pytest.raises(TrainingFailed, match=r"no place for 99 actors within 1 s: free CPUs .*--resume"):
-        fit_distributed(PARAMS, EncodedExamples(*rows()), 3, 99)
+        fit_distributed(PARAMS, EncodedExamples(*rows()), TYPES, 3, 99)
     wait_for(
         lambda: {found["state"] for found in placement_group_table().values()} <= {"REMOVED"}, "the request to be gone"
     )
@@ -131,13 +137,13 @@ def on_disk(rows, folder):
 def test_shards_give_the_model_of_the_rows_in_memory(undisturbed, tmp_path, actors):
     """Read by path, shards over actors, rows and columns drawn: the same bytes, and those of XGBoost alone for one."""
     shards = on_disk(EncodedExamples(*rows()), tmp_path)
-    assert bytes(fit_distributed(SAMPLED, shards, 20, actors).save_raw()) == undisturbed(actors)
+    assert bytes(fit_distributed(SAMPLED, shards, TYPES, 20, actors).save_raw()) == undisturbed(actors)
 
 
 def test_shards_that_do_not_fit_are_trained_on_from_disk(undisturbed, tmp_path, caplog):
     """Without memory to use, the matrices go beside the shards: it is told, and the model is the same."""
     shards = on_disk(EncodedExamples(*rows()), tmp_path)
-    assert bytes(fit_distributed(SAMPLED, shards, 20, 1, usable=0.0).save_raw()) == undisturbed(1)
+    assert bytes(fit_distributed(SAMPLED, shards, TYPES, 20, 1, usable=0.0).save_raw()) == undisturbed(1)
     assert caplog.text.count("0 MB usable: from disk (external memory)") == 1
 
 
@@ -145,7 +151,7 @@ def test_shards_that_do_not_fit_are_trained_on_from_disk(undisturbed, tmp_path, 
 def test_shards_of_an_object_store_give_the_same_model(undisturbed, bucket, actors, usable):
     """Fetched by each actor from S3, into memory or, where that is not enough, to its own disk: the same bytes."""
     shards = on_disk(EncodedExamples(*rows()), Path(bucket.url("shards")))
-    assert bytes(fit_distributed(SAMPLED, shards, 20, actors, usable=usable).save_raw()) == undisturbed(actors)
+    assert bytes(fit_distributed(SAMPLED, shards, TYPES, 20, actors, usable=usable).save_raw()) == undisturbed(actors)
 
 
 @contextmanager
@@ -175,11 +181,11 @@ def test_killed_actor_costs_time_and_nothing_else(ray_cluster, actors, caplog):
     """Kill -9 in the midst of the rounds: it is told, the fit starts again and ends with the same bytes, no orphan."""
     source = many_rows()
     if actors == 1:
-        whole = xgboost.train(SAMPLED, xgboost.QuantileDMatrix(source.x, source.y), 80)
+        whole = xgboost.train(SAMPLED, plain(source, TYPES_OF_SIX), 80)
     else:
-        whole = fit_distributed(SAMPLED, source, 80, actors)
+        whole = fit_distributed(SAMPLED, source, TYPES_OF_SIX, 80, actors)
     with killing(actors, times=1):
-        again = fit_distributed(SAMPLED, source, 80, actors)
+        again = fit_distributed(SAMPLED, source, TYPES_OF_SIX, 80, actors)
     assert "a process of the final fit was lost; it starts again" in caplog.text
     assert bytes(again.save_raw()) == bytes(whole.save_raw())
     wait_for(lambda: workers("ray::_RemoteRayXGBoostActor") == [], "the actors to be gone")
@@ -197,7 +203,7 @@ def test_aborted_tracker_costs_time_and_nothing_else(undisturbed, caplog, monkey
         return given
 
     monkeypatch.setattr(TrackerProcess, "begin", begin_and_abort)
-    again = fit_distributed(SAMPLED, EncodedExamples(*rows()), 20, 2)
+    again = fit_distributed(SAMPLED, EncodedExamples(*rows()), TYPES, 20, 2)
     assert "a process of the final fit was lost; it starts again" in caplog.text
     assert bytes(again.save_raw()) == undisturbed(2)
 
@@ -206,7 +212,7 @@ def test_actor_that_is_lost_again_and_again_is_told(ray_cluster):
     """After three tries the fit is given up with an error, and nothing of it is left."""
     failed = pytest.raises(TrainingFailed, match="the final fit on 1 actors failed")
     with killing(1, times=99) as killed, failed:
-        fit_distributed(SAMPLED, many_rows(), 500, 1)
+        fit_distributed(SAMPLED, many_rows(), TYPES_OF_SIX, 500, 1)
     assert len(killed) == 3
     wait_for(lambda: workers("ray::_RemoteRayXGBoostActor") == [], "the actors to be gone")
 
@@ -215,4 +221,4 @@ def test_shard_that_an_actor_cannot_see_is_told(ray_cluster, tmp_path):
     """A folder that only the driver sees is named, with what to do, and nothing is tried again."""
     shards = on_disk(EncodedExamples(*rows()), tmp_path)
     with pytest.raises(DataError, match="RAYSCORE_SHARDS_DIR must name a URL, or a folder that all of them share"):
-        fit_distributed(PARAMS, shards._replace(folder=tmp_path / "elsewhere"), 5, 1)
+        fit_distributed(PARAMS, shards._replace(folder=tmp_path / "elsewhere"), TYPES, 5, 1)

@@ -84,11 +84,11 @@ def test_same_search_again_gives_the_same_model_bytes(ray_cluster, case, capsys)
 
 
 def test_model_that_cannot_be_calibrated_is_not_registered(ray_cluster, case, capsys):
-    """What means fraud in training means none later: exit code 2, the run FAILED, no version."""
+    """What means fraud in the older half means none in what folds are judged on: exit code 2, FAILED, no version."""
     table = card_table(1500)
     night = (table["transaction_hour"].to_numpy() < 8).astype(np.int64)
-    label = np.where(np.arange(1500) < 900, night, 1 - night)
+    label = np.where(np.arange(1500) < 600, night, 1 - night)
     assert search(case, table.set_column(table.column_names.index("is_fraud"), "is_fraud", pa.array(label))) == 2
-    assert "ranks the validation rows no better than chance" in capsys.readouterr().err
+    assert "no better than chance" in capsys.readouterr().err
     assert statuses() == ["FAILED"]
     assert registry().list("card_fraud") == []

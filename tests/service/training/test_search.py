@@ -39,7 +39,7 @@ def run(prepared, finished, scratch, trials=14, workers=ONE, sampler=SamplerName
     """Search, and return the trials in the order of finishing and what was said."""
     found, said = [], []
     schedule = TrialScheduler(Sampler(sampler, declared.space, 1), declared.max_rounds, trials, workers.lag, finished)
-    job = SearchJob(declared, prepared.train, prepared.validation, 1)
+    job = SearchJob(declared, prepared.development, prepared.folds, prepared.feature_types, 1)
 
     def hand_in(trial):
         found.append(trial)

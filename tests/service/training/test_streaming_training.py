@@ -61,7 +61,10 @@ def test_whole_table_is_prepared_as_it_is_in_memory(ray_cluster, cards, tmp_path
     assert prepared.profile == expected.profile
     assert [part.tolist() for part in prepared.parts] == [part.tolist() for part in expected.parts]
     train = np.column_stack([expected.train.x, expected.train.y])
-    assert np.array_equal(values(prepared.shards), train, equal_nan=True)
+    assert np.array_equal(values(prepared.shards.train), train, equal_nan=True)
+    others = np.concatenate([np.column_stack([part.x, part.y]) for part in (expected.validation, expected.holdout)])
+    found = values(prepared.shards.others)
+    assert sorted(map(bytes, found)) == sorted(map(bytes, others))
     assert np.array_equal(prepared.holdout.x, expected.holdout.x, equal_nan=True)
 
 
@@ -72,7 +75,7 @@ def test_sample_is_bounded_and_the_shards_are_not(ray_cluster, cards, tmp_path):
     assert source.rows == ROWS
     assert source.table.num_rows == pytest.approx(ROWS // 4, rel=0.1)
     assert [len(part) / source.table.num_rows for part in prepared.parts] == pytest.approx([0.6, 0.2, 0.2], abs=0.05)
-    assert prepared.final.rows == prepared.shards.rows == ROWS * 6 // 10
+    assert (prepared.shards.train.rows, prepared.shards.all.rows) == (ROWS * 6 // 10, ROWS)
     again, _ = prepare_streaming(open_source(cards), use_case, tmp_path / "shards", ROWS // 4)
     assert again.table.equals(source.table)
     assert again.fingerprint == source.fingerprint
@@ -84,7 +87,7 @@ def test_entity_is_not_shared_between_parts(ray_cluster, cards, tmp_path):
     users = np.array(source.table["user_id"])
     train, validation, holdout = (set(users[part]) for part in prepared.parts)
     assert not (train & validation or train & holdout or validation & holdout)
-    assert prepared.shards.rows == len(prepared.parts.train)
+    assert prepared.shards.train.rows == len(prepared.parts.train)
 
 
 def spoiled():
@@ -133,6 +136,6 @@ def test_size_decides_how_a_table_is_taken_in(ray_cluster, tmp_path, capsys):
     assert fits < ROWS
     with prepared_table(cards, use_case, Settings(var_dir=tmp_path / "var", train_memory_mb=1)) as (source, prepared):
         assert source.table.num_rows < ROWS == source.rows
-        assert prepared.shards.folder.is_dir()
+        assert prepared.shards.train.folder.is_dir()
     assert f"more than the {fits:,} that RAYSCORE_TRAIN_MEMORY_MB=1 allows" in " ".join(capsys.readouterr().err.split())
     assert list((tmp_path / "var" / "shards").iterdir()) == []

@@ -67,9 +67,9 @@ def test_search_registers_a_challenger_and_promotes_it(ray_cluster, var, cards, 
     client = MlflowClient(settings.tracking_uri)
     run = client.get_run(model.run_id)
     assert run.info.status == "FINISHED"
-    validation = f"{run.data.metrics['validation_pr_auc']:.4f}"
-    assert f"pr_auc {validation} on validation" in said
-    assert f"on validation, which chose it, {validation}" in said
+    out_of_fold = f"{run.data.metrics['out_of_fold_pr_auc']:.4f}"
+    assert f"pr_auc {out_of_fold} out of fold" in said
+    assert f"out of fold, which chose it, {out_of_fold}" in said
     assert run.data.metrics["holdout_auc"] == pytest.approx(model.bundle.manifest.metrics["auc"])
     folders = {
         item.path: len(client.list_artifacts(model.run_id, item.path))

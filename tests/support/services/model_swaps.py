@@ -53,8 +53,12 @@ def bad_bundles(good: Bundle) -> list[Bundle]:
     first, *rest = manifest.schema_.features
     looser = manifest.schema_.model_copy(update={"features": (first.model_copy(update={"optional": True}), *rest)})
     return [
-        Bundle.assemble(manifest.model_copy(update={"probe": probe}), good.onnx, good.booster, good.card),
-        Bundle.assemble(manifest.model_copy(update={"schema_": looser}), good.onnx, good.booster, good.card),
+        Bundle.assemble(
+            manifest.model_copy(update={"probe": probe}), good.onnx, good.booster, good.measured, good.card
+        ),
+        Bundle.assemble(
+            manifest.model_copy(update={"schema_": looser}), good.onnx, good.booster, good.measured, good.card
+        ),
     ]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import xgboost
 
 from data.schema.features.feature import Feature
 from data.schema.search import Metric
@@ -20,12 +19,13 @@ from tests.support.training.stored_cards import stored_cards
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.table_in_time import table_in_time
 from tune.dataset.training_table import NO_EVENTS, TrainingTable, fingerprint
-from tune.metrics.figures import best_threshold, metrics
+from tune.evaluation.holdout_evaluation import judge
 from tune.pipeline.bundle_assembly import pack
-from tune.promotion.holdout_overlap import last_learned_us
+from tune.promotion.holdout_overlap import learned_until
 from tune.registry.bundle import Bundle
-from tune.training.boosting import base_params, fit
-from tune.training.onnx_export import OnnxScorer, to_onnx, verify_parity
+from tune.training.boosting import base_params
+from tune.training.final_fits import MemoryFits, run_here
+from tune.training.final_model import complete
 
 MERCHANTS = ("grocery", "electronics", "travel", "clothing", "food")
 
@@ -82,16 +82,12 @@ def train_bundle(
     table = table_in_time(derived, use_case, NO_EVENTS, holds_windows).table
     source = TrainingTable(table, labels, Path("table.parquet"), fingerprint(raw))
     prepared = prepare(source, use_case)
-    train, validation = (xgboost.DMatrix(part.x, part.y) for part in (prepared.train, prepared.validation))
-    fitted = fit({**base_params(Metric.PR_AUC, 1, 0), **params}, Metric.PR_AUC, train, validation, rounds, rounds)
-    onnx = to_onnx(fitted.booster)
-    verify_parity(fitted.booster, onnx, prepared.holdout.x)
-    scorer = OnnxScorer(onnx)
-    threshold = best_threshold(prepared.validation.y, scorer.probabilities(prepared.validation.x))
-    figures = metrics(prepared.holdout.y, scorer.probabilities(prepared.holdout.x), threshold)
-    learned = last_learned_us(table, prepared.parts, use_case)
-    told = threshold, figures, "# A card", source.fingerprint, learned
-    return pack(use_case, prepared.schema, fitted.booster, onnx, *told, table, prepared.profile)
+    base = {**base_params(Metric.PR_AUC, 1, 0), **params}
+    model = complete(use_case, prepared, MemoryFits(prepared, base, rounds, run_here))
+    figures = judge(use_case, source, prepared, model, [])
+    told = figures.holdout.metrics, figures.differences, "# A card", source.fingerprint
+    learned = learned_until(table, prepared, use_case)
+    return pack(use_case, prepared.schema, model, *told, learned, table, prepared.profile)
 
 
 @functools.cache

@@ -67,7 +67,11 @@ def other_vocabulary() -> Bundle:
     scores = OnnxScorer(bundle.onnx).probabilities(Transform(schema).rows(bundle.manifest.probe.rows))
     probe = bundle.manifest.probe.model_copy(update={"probabilities": scores.tolist()})
     return Bundle(
-        bundle.manifest.model_copy(update={"schema_": schema, "probe": probe}), bundle.onnx, bundle.booster, bundle.card
+        bundle.manifest.model_copy(update={"schema_": schema, "probe": probe}),
+        bundle.onnx,
+        bundle.booster,
+        bundle.measured,
+        bundle.card,
     )
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import xgboost
 
 from data.schema.use_case import UseCase
 from tune.dataset.encoded_examples import PreparedDataset, prepare
@@ -15,10 +14,13 @@ from tune.dataset.table_in_time import table_in_time
 from tune.dataset.training_table import NO_EVENTS, TrainingTable, fingerprint
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation, judge
 from tune.evaluation.leakage import find_alarms
+from tune.pipeline.pipeline import final_fits
 from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial import Trial, best_trial
 from tune.training.boosting import Boosting, base_params
+from tune.training.final_fits import run_here
 from tune.training.final_model import FinalModel, complete
+from tune.training.fold_matrices import fold_matrices
 
 
 class Finished(NamedTuple):
@@ -41,14 +43,12 @@ def source_of(table: pa.Table, use_case: UseCase) -> TrainingTable:
 def search_in_process(use_case: UseCase, prepared: PreparedDataset, count: int) -> list[Trial]:
     """Trials one after the other, every third of them stopped early."""
     searched = use_case.search
-    train, validation = (xgboost.DMatrix(part.x, part.y) for part in (prepared.train, prepared.validation))
+    folds = fold_matrices(prepared.development, prepared.folds, prepared.feature_types, 1)
     trials, sampler = [], Sampler(SamplerName.RANDOM, searched.space, 0)
     for number in range(count):
         params = sampler.ask(number)
         stopped = number % 3 == 2
-        boosting = Boosting(
-            {**base_params(searched.metric, 1, 0), **params}, searched.metric, train, validation, 40, 10
-        )
+        boosting = Boosting({**base_params(searched.metric, 1, 0), **params}, searched.metric, folds, 40, 10)
         boosting.advance(6 if stopped else 40)
         trials.append(
             Trial(
@@ -70,7 +70,5 @@ def finish_in_process(table: pa.Table, use_case: UseCase, count: int = 9) -> Fin
     alarms = find_alarms(source, prepared, use_case)
     trials = search_in_process(use_case, prepared, count)
     best = best_trial(trials)
-    params = {**base_params(use_case.search.metric, 1, 0), **best.params}
-    booster = xgboost.train(params, xgboost.DMatrix(prepared.train.x, prepared.train.y), best.rounds)
-    model = complete(use_case, prepared, booster)
+    model = complete(use_case, prepared, final_fits(use_case, prepared, best, 0, run_here))
     return Finished(source, prepared, trials, model, judge(use_case, source, prepared, model, alarms))

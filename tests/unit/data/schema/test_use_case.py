@@ -96,8 +96,8 @@ age = { type = "number", derive = "age_days", column = "born", as_of = "asked_at
         ("[search]\n", "[split]\nholdout = 0.9\n[search]\n", "split.holdout (line 14): Input should be less than 0.5"),
         (
             "[entity]",
-            'calibration = "beta"\n[entity]',
-            "calibration (line 5): Input should be 'none', 'isotonic' or 'p",
+            'calibration = "gamma"\n[entity]',
+            "calibration (line 5): Input should be 'none', 'isotonic', 'platt', 'beta' or 'auto'",
         ),
         (
             "[search]\n",

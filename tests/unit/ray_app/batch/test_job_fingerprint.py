@@ -38,7 +38,7 @@ def test_another_model_version_or_choice_of_columns_is_another_job(table: Path):
     """Threshold, version and the columns carried are part of what a part holds."""
     whole = card_bundle()
     manifest = whole.manifest.model_copy(update={"threshold": 0.123})
-    other = Bundle(manifest, whole.onnx, whole.booster, whole.card)
+    other = Bundle(manifest, whole.onnx, whole.booster, whole.measured, whole.card)
     found = {
         fingerprint(table),
         fingerprint(table, other),

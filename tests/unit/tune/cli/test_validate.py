@@ -110,7 +110,7 @@ def test_version_of_before_profiles_is_held_against_by_its_words(place: Workplac
     manifest = whole.manifest.model_copy(update={"training_profile": None})
     registry = Registry(place.settings.tracking_uri, place.settings.artifact_dir)
     run = registry.version("card_fraud", "1").run_id
-    registry.publish(Bundle.assemble(manifest, whole.onnx, whole.booster, whole.card), run)
+    registry.publish(Bundle.assemble(manifest, whole.onnx, whole.booster, whole.measured, whole.card), run)
     assert typed("validate", "t.parquet") == 0
     said = capsys.readouterr().out
     assert f"{TITLE}2 of 600 rows" in said

@@ -32,7 +32,7 @@ def use_case(**keys) -> UseCase:
     return UseCase.model_validate({**cards.model_dump(exclude={"features"}), "features": features, **keys})
 
 
-PLAIN = {"slices": []}
+PLAIN = {"slices": [], "calibration": "none"}
 DECLARED = {
     "slices": ["merchant_category", {"column": "amount", "edges": [50, 700]}],
     "calibration": "isotonic",
@@ -66,13 +66,13 @@ def test_every_baseline_is_beaten_by_a_stated_amount():
     assert figures.baselines[MAJORITY]["recall"] == 0
 
 
-def test_validation_is_shown_beside_the_holdout():
+def test_scores_out_of_fold_are_shown_beside_the_holdout():
     """The optimism of the rows that chose the model is reported figure by figure."""
     figures = finished(True).figures
-    expected = figures.validation["pr_auc"] - figures.holdout.metrics["pr_auc"]
+    expected = figures.out_of_fold["pr_auc"] - figures.holdout.metrics["pr_auc"]
     assert figures.optimism["pr_auc"] == pytest.approx(expected)
     named = flat(figures, 0.5)
-    assert named["validation_pr_auc"] - named["holdout_pr_auc"] == pytest.approx(expected)
+    assert named["out_of_fold_pr_auc"] - named["holdout_pr_auc"] == pytest.approx(expected)
     assert {"beats_XGBoost_defaults_by", "beats_XGBoost_defaults_by_low", "holdout_recall_high"} <= set(named)
 
 
@@ -91,8 +91,8 @@ def test_card_of_a_plain_use_case_has_its_sections():
         "## Leaks\n\nNone was found.",
         "| 95 % interval, low |",
         "paired 95 % bootstrap interval",
-        "## Validation and holdout",
-        "has the best f1 on the validation rows",
+        "## Out of fold and holdout",
+        "has the best f1 out of fold",
         "The probability is the booster's own.",
         "## Data",
         "## Features",
@@ -174,7 +174,10 @@ def test_parameter_that_decides_is_the_most_important():
     varied = declared.search.model_validate({"space": space, "max_rounds": 2})
     prepared = prepare(source_of(card_table(1000), declared), declared)
     trials = search_in_process(declared.model_copy(update={"search": varied}), prepared, 30)
-    made = [t.model_copy(update={"history": [float(t.params["grow_policy"] == "lossguide")]}) for t in trials]
+    made = [
+        t.model_copy(update={"history": [float(t.params["grow_policy"] == "lossguide")], "losses": [0.5]})
+        for t in trials
+    ]
     assert parameter_importance(made)[0][0] == "grow_policy"
 
 

@@ -134,7 +134,11 @@ def test_a_feature_that_is_encoded_otherwise_is_noticed(name: str):
     with pytest.raises(BundleError, match="probe rows differ"):
         OnnxModel(
             Bundle.assemble(
-                bundle.manifest.model_copy(update={"probe": probe}), bundle.onnx, bundle.booster, bundle.card
+                bundle.manifest.model_copy(update={"probe": probe}),
+                bundle.onnx,
+                bundle.booster,
+                bundle.measured,
+                bundle.card,
             )
         )
 

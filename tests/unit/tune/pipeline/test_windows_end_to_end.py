@@ -19,7 +19,7 @@ from tune.evaluation.leakage import find_alarms
 from tune.evaluation.model_card import TrainingOutcome, write_card
 from tune.evaluation.model_plots import importance
 from tune.pipeline.publication import describe, flat
-from tune.promotion.gates import check_gates, score
+from tune.promotion.gates import check_gates, score_measured
 from tune.registry.bundle import Bundle
 from tune.search.trial import best_trial
 from tune.skew.http_replay import ReplayPace, prove
@@ -137,7 +137,7 @@ def test_gates_score_the_holdout_as_served(tmp_path):
     """The kept holdout rows carry their windows, so a later promotion scores what the card was written of."""
     source, prepared, *_ = finished(False)
     holdout = source.table.take(prepared.parts.holdout)
-    assert score(bundle(), holdout).probabilities.shape == (holdout.num_rows,)
+    assert score_measured(bundle(), holdout).probabilities.shape == (holdout.num_rows,)
     gates = {gate.name: gate for gate in check_gates(swipes_use_case(), holdout, bundle(), bundle())}
     assert gates["schema"].passed
     write_table(swipes_table(), tmp_path / "t.parquet")

@@ -19,7 +19,7 @@ from tests.support.training.models import card_bundle
 from tune.registry.bundle import Bundle, BundleManifest
 from tune.training.onnx_export import OnnxScorer
 
-FILES = ["booster.ubj", "bundle.json", "card.md", "model.onnx"]
+FILES = ["booster.ubj", "bundle.json", "card.md", "measured.onnx", "model.onnx"]
 
 
 def test_saved_bundle_is_read_back_whole(tmp_path):
@@ -43,10 +43,10 @@ def test_bundle_of_before_training_profiles_is_what_it_was(tmp_path):
 
 
 def test_training_profile_travels_with_the_bundle():
-    """The profile of the train rows, 1,800 of 3,000, is the same behind a packed bundle."""
+    """The profile of the development rows, 2,400 of 3,000, is the same behind a packed bundle."""
     profile = Bundle.from_bytes(card_bundle().to_bytes()).manifest.training_profile
     assert profile == card_bundle().manifest.training_profile
-    assert profile.rows == 1800
+    assert profile.rows == 2400
     hours = profile.features["transaction_hour"]
     assert (hours.low, hours.high, hours.missing) == (0.0, 23.0, 0)
     assert profile.features["merchant_category"].unused == ()
@@ -82,8 +82,8 @@ def test_other_format_is_refused(tmp_path):
     """A bundle of another format says which formats are meant, before anything else is looked at."""
     path = card_bundle().save(tmp_path / "b")
     manifest = json.loads((path / "bundle.json").read_text())
-    (path / "bundle.json").write_text(json.dumps({"format": 2, "news": manifest}))
-    with pytest.raises(BundleError, match="bundle format 2; this version reads format 1"):
+    (path / "bundle.json").write_text(json.dumps({"format": 1, "news": manifest}))
+    with pytest.raises(BundleError, match="bundle format 1; this version reads format 2: train the model again"):
         Bundle.load(path)
 
 

@@ -116,7 +116,13 @@ def test_version_that_could_not_be_deleted_is_used_by_the_next_try(tmp_path, mon
     assert left.aliases == ()
     better = {"auc": 0.75}
     bundle = card_bundle()
-    again = Bundle(bundle.manifest.model_copy(update={"metrics": better}), bundle.onnx, bundle.booster, bundle.card)
+    again = Bundle(
+        bundle.manifest.model_copy(update={"metrics": better}),
+        bundle.onnx,
+        bundle.booster,
+        bundle.measured,
+        bundle.card,
+    )
     assert registry.publish(again, run_id) == left.version
     (found,) = registry.list("card_fraud")
     assert (found.aliases, found.tags["auc"]) == ((CHALLENGER,), "0.75")

@@ -10,43 +10,57 @@ from sklearn.metrics import f1_score
 from data.errors import ConfigError
 from data.schema.search import Metric, Range, Search
 from tune.search.space import check_space
-from tune.training.boosting import Boosting, base_params, best_round, fit
+from tune.training.boosting import Boosting, Fold, base_params, best_round, fit
 
 
 def matrices():
-    """Train and validation rows with something to learn."""
+    """One fold: rows to learn from and to be judged on, with something to learn."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1200, 4)).astype(np.float32)
     y = (x[:, 0] + rng.normal(size=1200) > 1).astype(np.uint8)
-    return xgboost.DMatrix(x[:800], y[:800]), xgboost.DMatrix(x[800:], y[800:])
+    return Fold(xgboost.DMatrix(x[:800], y[:800]), xgboost.DMatrix(x[800:], y[800:]))
 
 
 @pytest.mark.parametrize("metric", list(Metric))
 def test_steps_equal_one_go_and_xgboost_itself(metric):
     """Boosting in steps of seven gives the model that one go and xgboost.train give."""
-    train, validation = matrices()
+    fold = matrices()
     params = {**base_params(metric, 1, 3), "subsample": 0.7}
-    whole = fit(params, metric, train, validation, 40, 40)
-    stepped = Boosting(params, metric, train, validation, 40, 40)
+    whole = fit(params, metric, [fold], 40, 40)
+    stepped = Boosting(params, metric, [fold], 40, 40)
     while not stepped.finished:
         stepped.advance(7)
-    plain = xgboost.train(params, train, whole.rounds)
+    plain = xgboost.train(params, fold.learned, whole.rounds)
     assert stepped.result().history == whole.history
-    assert (whole.booster.predict(validation) == plain.predict(validation)).all()
+    assert (whole.boosters[0].predict(fold.judged) == plain.predict(fold.judged)).all()
+
+
+def test_folds_end_together_at_the_best_round_of_their_mean_loss():
+    """Metric and loss of a round are the mean over the folds by their judged rows, and all are cut to one round."""
+    fold = matrices()
+    small = Fold(fold.judged, fold.learned)
+    params = {**base_params(Metric.AUC, 1, 0), "learning_rate": 0.5}
+    alone = [fit(params, Metric.AUC, [each], 30, 30) for each in (fold, small)]
+    both = fit(params, Metric.AUC, [fold, small], 30, 30)
+    losses = np.average([each.losses for each in alone], axis=0, weights=[400, 800])
+    assert both.losses == pytest.approx(losses.tolist())
+    assert both.history == pytest.approx(np.average([f.history for f in alone], axis=0, weights=[400, 800]).tolist())
+    assert [each.num_boosted_rounds() for each in both.boosters] == [int(np.argmin(losses)) + 1] * 2
 
 
 def test_booster_is_cut_to_the_best_round():
     """Rounds after the best one end the fit after the patience and are not in the booster."""
-    train, validation = matrices()
-    result = fit({**base_params(Metric.AUC, 1, 0), "learning_rate": 0.5}, Metric.AUC, train, validation, 200, 5)
-    assert result.booster.num_boosted_rounds() == result.rounds < 200
+    params = {**base_params(Metric.AUC, 1, 0), "learning_rate": 0.5}
+    result = fit(params, Metric.AUC, [matrices()], 200, 5)
+    assert result.boosters[0].num_boosted_rounds() == result.rounds < 200
     assert len(result.history) == result.rounds + 5
-    assert result.score == max(result.history)
+    assert result.losses[result.rounds - 1] == min(result.losses)
+    assert result.score == result.history[result.rounds - 1]
 
 
-def test_equal_metrics_are_told_apart_by_log_loss():
-    """Of rounds with a perfect ranking the one with the smallest loss is best, and the first of equal ones."""
-    assert best_round([0.9, 1.0, 1.0, 1.0], [0.1, 0.5, 0.2, 0.2]) == 2
+def test_best_round_has_the_smallest_log_loss():
+    """The first of equal ones is best."""
+    assert best_round([0.4, 0.5, 0.2, 0.2]) == 2
 
 
 @pytest.mark.parametrize("positives_first", [True, False])
@@ -54,24 +68,23 @@ def test_f1_of_rows_that_score_alike_does_not_depend_on_their_order(positives_fi
     """A model that tells no row from another has the F1 of marking them all, whichever rows come first."""
     y = np.sort((np.arange(1000) < 20).astype(np.uint8))[:: -1 if positives_first else 1]
     matrix = xgboost.DMatrix(np.zeros((1000, 1), np.float32), y)
-    found = fit(base_params(Metric.F1, 1, 0), Metric.F1, matrix, matrix, 2, 2)
+    found = fit(base_params(Metric.F1, 1, 0), Metric.F1, [Fold(matrix, matrix)], 2, 2)
     assert found.history == pytest.approx([2 * 20 / (20 + 1000)] * 2, abs=1e-6)
 
 
 def test_f1_of_a_round_is_that_of_its_best_threshold():
     """The metric of a round equals scikit-learn's F1 at the best of the distinct scores; shallow trees score alike."""
-    train, validation = matrices()
-    found = fit({**base_params(Metric.F1, 1, 0), "max_depth": 1}, Metric.F1, train, validation, 3, 3)
-    scores, labels = found.booster.predict(validation), validation.get_label()
+    fold = matrices()
+    found = fit({**base_params(Metric.F1, 1, 0), "max_depth": 1}, Metric.F1, [fold], 3, 3)
+    scores, labels = found.boosters[0].predict(fold.judged), fold.judged.get_label()
     assert len(np.unique(scores)) < 20
     assert found.score == pytest.approx(max(f1_score(labels, scores >= score) for score in np.unique(scores)), abs=1e-6)
 
 
 def test_refused_parameter_is_named():
     """What XGBoost refuses becomes an error with its reason and without a C++ stack."""
-    train, validation = matrices()
     with pytest.raises(ConfigError, match="max_depth") as caught:
-        fit({**base_params(Metric.AUC, 1, 0), "max_depth": -3}, Metric.AUC, train, validation, 5, 5)
+        fit({**base_params(Metric.AUC, 1, 0), "max_depth": -3}, Metric.AUC, [matrices()], 5, 5)
     assert "Stack trace" not in str(caught.value)
 
 

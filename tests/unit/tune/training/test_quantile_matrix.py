@@ -12,6 +12,7 @@ from tune.dataset.shards import Shards, write_shard
 from tune.training.boosting import base_params
 from tune.training.quantile_matrix import build_matrix, fitting, free_bytes
 
+TYPES = "qqqq"
 PARAMS = {**base_params(Metric.PR_AUC, 2, 0), "max_depth": 4, "subsample": 0.8, "colsample_bytree": 0.8}
 
 
@@ -45,22 +46,32 @@ def model(matrix, **params):
 def test_shards_give_the_model_of_the_whole_matrix(rows, shards, tmp_path, external, max_bin):
     """In memory or from disk, the model is that of XGBoost alone on the rows in one piece, byte for byte."""
     bins = {} if max_bin is None else {"max_bin": max_bin}
-    plain = model(xgboost.QuantileDMatrix(rows.x, rows.y, **bins), **bins)
+    whole = xgboost.QuantileDMatrix(rows.x, rows.y, feature_types=list(TYPES), **bins)
+    plain = model(whole, **bins)
     cache = tmp_path / "cache" if external else None
-    assert model(build_matrix(shards, range(9000), 2, max_bin, cache), **bins) == plain
+    assert model(build_matrix(shards, range(9000), TYPES, 2, max_bin, cache), **bins) == plain
 
 
 def test_threads_do_not_change_the_model(shards):
     """One thread or two: the same bytes."""
-    one, two = (model(build_matrix(shards, range(9000), n, None, None), nthread=n) for n in (1, 2))
+    one, two = (model(build_matrix(shards, range(9000), TYPES, n, None, None), nthread=n) for n in (1, 2))
     assert one == two
+
+
+def test_categories_are_learned_as_sets(rows, shards):
+    """A feature that is declared a category is one in shards as in memory: the same bytes, and other trees."""
+    codes = EncodedExamples(np.where(rows.x < 0, np.nan, np.floor(rows.x)), rows.y)
+    types = ["q", "q", "c", "q"]
+    native, plain = (model(build_matrix(codes, range(9000), each, 1, None, None)) for each in (types, TYPES))
+    whole = xgboost.QuantileDMatrix(codes.x, codes.y, feature_types=types, enable_categorical=True)
+    assert native == model(whole) != plain
 
 
 def test_part_of_the_rows_is_a_matrix_of_its_own(rows, shards):
     """A range over the ends of shards is what the same rows in memory are."""
     part = range(1500, 7500)
-    from_memory = build_matrix(rows, part, 1, None, None)
-    from_disk = build_matrix(shards, part, 1, None, None)
+    from_memory = build_matrix(rows, part, TYPES, 1, None, None)
+    from_disk = build_matrix(shards, part, TYPES, 1, None, None)
     assert from_disk.num_row() == 6000
     assert model(from_disk) == model(from_memory)
 
