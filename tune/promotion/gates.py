@@ -104,7 +104,7 @@ def _against_baselines(
         rows.append(Gate("auc above chance", f"{found:+.1f} standard errors", limit, found >= _CHANCE_Z))
     limit = _floor(gates.max_loss_to_baselines)
     return rows + [
-        Gate(f"{metric} - {name}'s", _interval(each), limit, each.high >= -gates.max_loss_to_baselines)
+        Gate(f"{metric} - {name}", _interval(each), limit, each.high >= -gates.max_loss_to_baselines)
         for name, each in manifest.baselines.items()
         if name != MAJORITY
     ]

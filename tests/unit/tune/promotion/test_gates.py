@@ -143,7 +143,7 @@ def test_model_of_shuffled_labels_is_refused(seed):
 
 def test_model_worse_than_a_fair_baseline_is_refused():
     """A stump is surely worse than logistic regression on the same rows, and is let through where that is declared."""
-    name = "pr_auc - logistic regression's"
+    name = "pr_auc - logistic regression"
     assert gate(name, use_case(), weak_bundle(), None).verdict == "REFUSED"
     assert gate(name, use_case(max_loss_to_baselines=1), weak_bundle(), None).verdict == "passed"
 
