@@ -109,7 +109,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say "two versions of a model"
-run generate rayscore generate "$table" --rows 40000 --entities 2000 --end today
+run generate rayscore generate "$table" --rows 50000 --entities 2000 --end today
 run "tune 1" rayscore tune --data "$table" --trials 3 --seed 1
 run "promote 1" rayscore promote 1
 run materialize rayscore materialize "$table"
