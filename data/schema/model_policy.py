@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Calibration(str, Enum):
-    """Method by which probabilities are calibrated after training, on the validation rows."""
+    """Method by which probabilities are calibrated, by scores of rows that a fit has not learned from."""
 
     NONE = "none"
     """Probabilities stay as the trees give them."""

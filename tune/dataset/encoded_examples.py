@@ -18,13 +18,12 @@ from data.sources.filesystems import named
 from data.transform.encoding import Transform, as_strings, named_column
 from data.transform.float32_identity import DistinctNumbers, distinct_numbers
 from data.transform.missing import is_missing
-from tune.dataset.folds import MOST_ROWS, Folds, fold_rows, one_split
+from tune.dataset.folds import DEFAULT_FOLDS, MOST_ROWS, Folds, fold_rows, one_split
 from tune.dataset.profiling import profile_rows
 from tune.dataset.shards import PartShards
 from tune.dataset.split import SplitRows, split, split_order
 from tune.dataset.training_table import TrainingTable
 
-DEFAULT_FOLDS = 5
 MAX_CATEGORIES = 1000
 """Most words a fitted vocabulary keeps; rarer ones are encoded as unseen."""
 
@@ -90,12 +89,7 @@ class PreparedDataset(NamedTuple):
     @property
     def feature_types(self) -> list[str]:
         """Of each feature what XGBoost takes it for: "c", a category, or "q", a number."""
-        return feature_types(self.schema)
-
-
-def feature_types(schema: FeatureSchema) -> list[str]:
-    """Of each feature of a schema what XGBoost takes it for: "c", a category, or "q", a number."""
-    return ["c" if feature.type is FeatureType.CATEGORY else "q" for feature in schema.features]
+        return ["c" if feature.type is FeatureType.CATEGORY else "q" for feature in self.schema.features]
 
 
 def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:

@@ -19,6 +19,7 @@ NOT_JUDGED = -1
 """The fold of a row that no fit is judged on."""
 _LEARNED_FIRST = 0.5
 """By time, the share of the rows, the oldest, that are learned from in every fold."""
+DEFAULT_FOLDS = 5
 MOST_ROWS = 200_000
 """Tables of more development rows are searched by one split: their figures hardly depend on which rows are judged, and
 five fits a trial take five times as long."""

@@ -116,6 +116,8 @@ def _streamed(
         f"{_too_many(table.rows, 'rows', settings, fits)}: streamed to {named(shards)}; the search sees a sample of "
         f"{fits:,}, the final fits every row"
     )
+    if use_case.split.folds not in (None, 1):
+        note(f"split.folds = {use_case.split.folds} is not used: a table that does not fit is searched by one split")
     try:
         yield prepare_streaming(table, use_case, shards, fits)
     finally:

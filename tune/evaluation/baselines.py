@@ -35,6 +35,11 @@ _LOGISTIC_STEPS = 300
 _MAX_CATEGORIES = 50
 _DEFAULT_ROUNDS = 100
 
+Score = Callable[[np.ndarray], np.ndarray]
+"""From encoded rows, float32 of shape (n, k), to probabilities of shape (n,)."""
+Fit = Callable[[EncodedExamples], Score]
+"""From the rows to learn from to what scores others."""
+
 
 def baselines(prepared: PreparedDataset, decision: Decision, nthread: int) -> dict[str, Scored]:
     """Train each baseline and score the holdout; returns probabilities and threshold by name of the baseline.
@@ -50,11 +55,6 @@ def baselines(prepared: PreparedDataset, decision: Decision, nthread: int) -> di
     share = float(prepared.development.y.mean())
     majority = Scored(np.full(prepared.holdout.rows, share, np.float32), 0.5)
     return {MAJORITY: majority, **{name: _scored(prepared, decision, fit) for name, fit in scorers.items()}}
-
-
-Score = Callable[[np.ndarray], np.ndarray]
-"""From encoded rows, float32 of shape (n, k), to probabilities of shape (n,)."""
-Fit = Callable[[EncodedExamples], Score]
 
 
 def _scored(prepared: PreparedDataset, decision: Decision, fit: Fit) -> Scored:

@@ -17,7 +17,6 @@ from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
 from tune.metrics.figures import Difference
 from tune.pipeline.made_up_rows import common_words, example_times, example_values, probe_rows, typical_values
-from tune.promotion.holdout_overlap import LearnedUntil
 from tune.registry.bundle import BaselineDifference, Bundle, BundleManifest, Probe
 from tune.training.final_model import FinalModel
 from tune.training.onnx_export import OnnxScorer
@@ -33,7 +32,7 @@ def pack(
     baselines: Mapping[str, Difference],
     card: str,
     data_fingerprint: str,
-    learned: LearnedUntil,
+    learned_until_us: int | None,
     table: pa.Table,
     profile: TrainingProfile,
 ) -> Bundle:
@@ -47,9 +46,9 @@ def pack(
         baselines: its metric minus that of each baseline.
         card: the model card, Markdown.
         data_fingerprint: `TrainingTable.fingerprint`.
-        learned: the latest rows that it learned from.
+        learned_until_us: `tune.promotion.holdout_overlap.last_learned_us`.
         table: raw rows, from which typical values are taken; no row of it gets into the bundle.
-        profile: what the train rows held.
+        profile: what the development rows held.
     """
     common = common_words(use_case, schema, table)
     typical = typical_values(schema, table, common)
@@ -70,8 +69,7 @@ def pack(
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
         data_fingerprint=data_fingerprint,
-        learned_until_us=learned.model_us,
-        measured_until_us=learned.measured_us,
+        learned_until_us=learned_until_us,
         common_words=common,
         example=example_values(schema, typical) | example_times(schema, table),
         training_profile=profile,

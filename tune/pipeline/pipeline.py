@@ -50,6 +50,9 @@ def _learn(
     trial_log: TrialLog,
 ) -> PublishedModel:
     note(f"{source.rows:,} rows, {source.labels.mean():.2%} with label 1, split by {use_case.strategy}")
+    folds, wanted = prepared.folds.count, use_case.split.folds or prepared.folds.count
+    fewer = " as the rarer label is too rare for more" if prepared.shards is None and folds < wanted else ""
+    note(f"searched by {folds} folds{fewer}" if folds > 1 else f"searched by one split{fewer}")
     alarms = find_alarms(source, prepared, use_case)
     for alarm in alarms:
         note(f"{'LEAK?' if alarm.leak else 'note:'} {alarm.column} {alarm.text}")

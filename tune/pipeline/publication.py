@@ -24,7 +24,7 @@ from tune.evaluation.model_card import TrainingOutcome, write_card
 from tune.evaluation.model_plots import importance, write_plots
 from tune.evaluation.search_plots import write_search_plots
 from tune.pipeline.bundle_assembly import pack
-from tune.promotion.holdout_overlap import learned_until
+from tune.promotion.holdout_overlap import last_learned_us
 from tune.registry.bundle import Bundle
 from tune.registry.registry import HOLDOUT_FOLDER, REPORT_FOLDER, Registry
 from tune.registry.scratch_folder import scratch_folder
@@ -75,7 +75,7 @@ def finish(
         figures.differences,
         card,
         source.fingerprint,
-        learned_until(source.table, prepared, use_case),
+        last_learned_us(source.table, use_case),
         source.table,
         prepared.profile,
     )

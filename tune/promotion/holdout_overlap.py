@@ -10,7 +10,6 @@ import pyarrow as pa
 from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us, moment
-from tune.dataset.encoded_examples import PreparedDataset
 from tune.dataset.training_table import fingerprint
 from tune.registry.bundle import BundleManifest
 
@@ -24,27 +23,14 @@ def same_rows(one: pa.Table, other: pa.Table) -> bool:
     return len(shared) > 1 and fingerprint(one.select(shared)) == fingerprint(other.select(shared))
 
 
-class LearnedUntil(NamedTuple):
-    """The latest event time of the rows that a model learned from, in microseconds since 1970 UTC; None if unknown."""
+def last_learned_us(table: pa.Table, use_case: UseCase) -> int | None:
+    """Return the latest event time of a table, in microseconds since 1970 UTC: what serves learns from every row.
 
-    model_us: int | None
-    """Of the model that serves."""
-    measured_us: int | None
-    """Of the model that was measured."""
-
-
-def learned_until(table: pa.Table, prepared: PreparedDataset, use_case: UseCase) -> LearnedUntil:
-    """Return until when the models of a table learned; not known without an event time, or when a row has none.
-
-    For a large table, `table` is its sample.
+    For a large table, `table` is its sample. None without an event time, and when a row has none.
     """
     if use_case.event_time is None:
-        return LearnedUntil(None, None)
+        return None
     times = event_us(named_column(table, use_case.event_time), use_case.event_time)
-    return LearnedUntil(_latest(times), _latest(times[prepared.parts.development]))
-
-
-def _latest(times: np.ndarray) -> int | None:
     return None if (times == NO_TIME).any() else int(times.max())
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from data.errors import ModelNotFound, PromotionConflict
+from data.errors import BundleError, ModelNotFound, PromotionConflict
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 from tune.promotion.gates import Gate, check_gates
@@ -59,12 +59,13 @@ def judge(
         ModelNotFound: no such version or alias, or its holdout rows are gone.
         RegistryUnavailable: MLflow does not answer.
         ServiceError: the service of the skew proof does not answer, or not as the version.
+        BundleError: the champion, or the version, was made by another version of rayscore.
     """
     candidate = registry.resolve(use_case.name, alias_or_version)
     present = _champion_version(registry, use_case.name)
     # By its number: the alias may move between two look-ups.
     other = present not in (None, candidate.version)
-    champion = registry.resolve(use_case.name, present) if present and other else None
+    champion = _readable(registry, use_case.name, present) if present and other else None
     holdout = read_holdout(registry, candidate)
     proof = prove(candidate, holdout) if prove else None
     bundle, own = (champion.bundle, _own_holdout(registry, champion)) if champion else (None, None)
@@ -105,6 +106,17 @@ def _own_holdout(registry: Registry, champion: ResolvedModel) -> pa.Table | None
         return read_holdout(registry, champion)
     except ModelNotFound:
         return None
+
+
+def _readable(registry: Registry, name: str, version: str) -> ResolvedModel:
+    """Fetch the champion; raises BundleError, with the way out, for one that this version cannot read."""
+    try:
+        return registry.resolve(name, version)
+    except BundleError as exc:
+        raise BundleError(
+            f"version {version}, the {CHAMPION}, cannot be compared with: {exc}; to promote another one without a "
+            f"comparison, delete the alias '{CHAMPION}' of model '{name}' in MLflow first"
+        ) from exc
 
 
 def _champion_version(registry: Registry, name: str) -> str | None:

@@ -118,8 +118,6 @@ class BundleManifest(BaseModel):
     learned_until_us: int | None = None
     """Latest event time of the rows that the serving model learned from, microseconds since 1970 UTC; None when it is
     not known."""
-    measured_until_us: int | None = None
-    """The same of the measured model."""
     common_words: dict[str, int] = Field(default_factory=dict)
     """For each category, how many words at the front of its vocabulary may be shown to anyone: they are declared, or of
     many rows. A bundle that does not say shows none."""

@@ -54,7 +54,8 @@ class FinalModel(NamedTuple):
 def complete(use_case: UseCase, prepared: PreparedDataset, fits: FinalFits) -> FinalModel:
     """Fit, calibrate, choose the threshold, export, and score the holdout.
 
-    Scores are the ONNX models' own, so that the threshold and all figures are of what will serve.
+    The holdout is scored by the measured model's ONNX graph, so that figures are of what an answer is computed by.
+    Scores out of fold are the boosters' own, calibrated in float64: ONNX has them to float32's precision.
 
     Raises:
         TrainingFailed: a fit failed; or calibration is declared, and the model ranks no better than chance.

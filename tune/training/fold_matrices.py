@@ -11,8 +11,8 @@ from tune.dataset.encoded_examples import EncodedExamples
 from tune.dataset.folds import Folds
 from tune.training.boosting import Fold
 
-_OWN_BINS = ("max_bin", "tree_method")
-"""Parameters that decide how values are binned: where they are searched, each fit makes its bins itself."""
+_OWN_BINS = "max_bin"
+"""The parameter that decides how values are binned: where it is searched, each fit makes its bins itself."""
 
 
 def fold_matrices(
@@ -20,8 +20,7 @@ def fold_matrices(
 ) -> list[Fold]:
     """Build the matrices of every fold.
 
-    The values are binned once, over all development rows: bins know no labels, and a fit of a fold would otherwise
-    spend as long on its bins as on some twenty rounds.
+    The values are binned once, over all development rows: bins know no labels.
 
     Args:
         development: the rows.
@@ -31,7 +30,7 @@ def fold_matrices(
         searched: names of the parameters that vary.
     """
     declared = {"feature_types": list(types), "enable_categorical": True, "nthread": nthread}
-    if any(name in searched for name in _OWN_BINS):
+    if _OWN_BINS in searched:
 
         def plain(rows: np.ndarray) -> xgboost.DMatrix:
             return xgboost.DMatrix(development.x[rows], development.y[rows], **declared)

@@ -21,7 +21,7 @@ from tune.dataset.table_in_time import table_in_time
 from tune.dataset.training_table import NO_EVENTS, TrainingTable, fingerprint
 from tune.evaluation.holdout_evaluation import judge
 from tune.pipeline.bundle_assembly import pack
-from tune.promotion.holdout_overlap import learned_until
+from tune.promotion.holdout_overlap import last_learned_us
 from tune.registry.bundle import Bundle
 from tune.training.boosting import base_params
 from tune.training.final_fits import MemoryFits, run_here
@@ -86,7 +86,7 @@ def train_bundle(
     model = complete(use_case, prepared, MemoryFits(prepared, base, rounds, run_here))
     figures = judge(use_case, source, prepared, model, [])
     told = figures.holdout.metrics, figures.differences, "# A card", source.fingerprint
-    learned = learned_until(table, prepared, use_case)
+    learned = last_learned_us(table, use_case)
     return pack(use_case, prepared.schema, model, *told, learned, table, prepared.profile)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.errors import ModelNotFound, PromotionConflict
+from data.errors import BundleError, ModelNotFound, PromotionConflict
 from data.schema.model_policy import Gates, Slice
 from data.schema.use_case import Split, UseCase
 from data.sources.atomic_output import write_table
@@ -248,6 +248,19 @@ def test_promotion_moves_the_alias_only_through_the_gates(registry):
     assert promote(registry, use_case(min_auc=0.6), "1").passed
     verdict = promote(registry, use_case(min_auc=0.6), CHALLENGER)
     assert (verdict.version, verdict.passed) == ("2", False)
+    assert registry.version("card_fraud", CHAMPION).version == "1"
+
+
+def test_champion_that_this_version_cannot_read_is_told_with_the_way_out(registry, tmp_path):
+    """A champion of another bundle format stops a promotion, and it is said how to go on without a comparison."""
+    registry.set_alias("card_fraud", CHAMPION, "1")
+    run_id = registry.version("card_fraud", "1").run_id
+    (manifest,) = (tmp_path / "artifacts").glob(f"**/{run_id}/**/bundle.json")
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(
+        BundleError, match=r"version 1, the champion, .*delete the alias 'champion' of model 'card_fraud'"
+    ):
+        promote(registry, use_case(), "2")
     assert registry.version("card_fraud", CHAMPION).version == "1"
 
 

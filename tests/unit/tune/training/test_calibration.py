@@ -1,4 +1,4 @@
-"""Calibration on the validation rows, and the same inside the ONNX model."""
+"""Calibration on rows out of fold, and the same inside the ONNX model."""
 
 from __future__ import annotations
 
