@@ -19,8 +19,10 @@ class Calibration(str, Enum):
     """A line through the log-odds: it shifts and stretches them."""
     BETA = "beta"
     """A line with one slope for low and another for high probabilities."""
+    TEMPERATURE = "temperature"
+    """Of several classes: all log-odds are divided by one number."""
     AUTO = "auto"
-    """The simplest of none, Platt's, beta and isotonic that is as good as the best on held-out parts of the rows."""
+    """The simplest of those for the kind of target that is as good as the best on held-out parts of the rows."""
 
 
 class ThresholdMetric(str, Enum):
@@ -42,11 +44,17 @@ class Gates(PolicyTable):
     min_auc: Annotated[float, Field(ge=0, le=1)] | None = None
     min_pr_auc: Annotated[float, Field(ge=0, le=1)] | None = None
     min_f1: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_macro_f1: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_r2: Annotated[float, Field(le=1)] | None = None
+    max_rmse: Annotated[float, Field(ge=0)] | None = None
+    max_mae: Annotated[float, Field(ge=0)] | None = None
     max_ece: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Most expected calibration error; of probabilities only."""
     max_loss_to_champion: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How far below zero the upper end of the bootstrap interval of (challenger - champion) may lie."""
     beats_chance: bool = True
-    """Whether the AUC must lie above 0.5 by more than a model of shuffled labels comes to."""
+    """Whether the model must know more of the labels than one of shuffled labels comes to."""
     max_loss_to_baselines: Annotated[float, Field(ge=0, le=1)] = 0.0
     """As `max_loss_to_champion`, for logistic regression and XGBoost with its defaults; 1 lets any model pass."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -56,6 +64,15 @@ class Gates(PolicyTable):
     """p99 of scoring one row by ONNX Runtime on the machine that promotes."""
     skew_rows: Annotated[int, Field(ge=1)] | None = None
     """Served rows that the skew proof must have compared; without it a promotion needs no proof."""
+
+
+FIGURE_GATES = frozenset(name for name in Gates.model_fields if name.startswith(("min_", "max_"))) - {
+    "max_loss_to_champion",
+    "max_loss_to_baselines",
+    "max_slice_loss",
+    "max_latency_ms",
+}
+"""Limits of single figures of the holdout; which of them there are, the kind of target says."""
 
 
 class Cost(PolicyTable):

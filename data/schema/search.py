@@ -11,11 +11,27 @@ from data.schema.model_policy import PolicyTable
 
 
 class Metric(str, Enum):
-    """Metric that a search maximizes: the mean over its folds."""
+    """Metric that a search maximizes: the mean over its folds. More is better for each, as for scikit-learn's scorers.
+
+    The first three are of two labels, the next three of several classes, the others of numbers.
+    """
 
     AUC = "auc"
     PR_AUC = "pr_auc"
     F1 = "f1"
+    NEG_LOG_LOSS = "neg_log_loss"
+    """Minus the log loss."""
+    MACRO_F1 = "macro_f1"
+    """The mean of the classes' F1."""
+    ACCURACY = "accuracy"
+    R2 = "r2"
+    """Share of the variance that is explained."""
+    D2_ABSOLUTE_ERROR = "d2_absolute_error"
+    """Share of the absolute error that is explained, beside the median."""
+    D2_PINBALL = "d2_pinball"
+    """Share of the pinball loss that is explained, beside the quantile of all rows."""
+    D2_TWEEDIE = "d2_tweedie"
+    """Share of the Poisson or Tweedie deviance that is explained, beside the mean."""
 
 
 class Range(PolicyTable):
@@ -57,7 +73,8 @@ DEFAULT_SPACE: dict[str, Range] = {
 class Search(PolicyTable):
     """Hyperparameter search: the metric, the parameter space, and the boosting rounds of a trial."""
 
-    metric: Metric = Metric.PR_AUC
+    metric: Metric | None = None
+    """Default: that of the kind of target; `pr_auc` for two labels."""
     max_rounds: Annotated[int, Field(ge=1, le=10_000)] = 1000
     early_stopping_rounds: Annotated[int, Field(ge=1)] = 40
     space: dict[str, Range] = Field(default_factory=lambda: dict(DEFAULT_SPACE))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from data.errors import ConfigError, faults
+from data.errors import ConfigError, Fault, faults
 from data.schema.batch_schedule import BatchSchedule
 from data.schema.duration import parse_duration
 from data.schema.events.event_source import EventSource
@@ -22,8 +22,9 @@ from data.schema.features.feature import Feature, FeatureType
 from data.schema.features.feature_schema import FeatureSchema
 from data.schema.features.feature_views import check_expressions, window_features
 from data.schema.features.window_feature import WindowFeature
-from data.schema.model_policy import Calibration, Cost, Decision, Gates, PolicyTable, Slice
-from data.schema.search import Range, Search
+from data.schema.model_policy import FIGURE_GATES, Calibration, Cost, Decision, Gates, PolicyTable, Slice
+from data.schema.search import Metric, Range, Search
+from data.schema.task import Binary, Multiclass, Regression, Task
 from data.schema.toml_mistake import explain
 
 if sys.version_info >= (3, 11):
@@ -78,7 +79,9 @@ class UseCase(PolicyTable):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
     description: str = ""
     label: str
-    """Column to predict, holding 0 and 1 (or false and true)."""
+    """Column to predict; what it holds, `task` says."""
+    task: Task = Binary()
+    """The kind of target; default: labels 0 and 1 (or false and true)."""
     key: str | None = None
     """Column that identifies a row; carried along by batch scoring, checked for duplicates."""
     event_time: str | None = None
@@ -126,6 +129,23 @@ class UseCase(PolicyTable):
             raise ValueError("split.strategy: 'entity' needs [entity]")
         if self.split.validation + self.split.holdout >= 0.9:
             raise ValueError("split: validation and holdout leave less than a tenth of the rows to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> UseCase:
+        task = self.task
+        if self.metric not in task.METRICS:
+            known = ", ".join(metric.value for metric in task.METRICS)
+            raise ValueError(f"search.metric: '{self.metric.value}' is not of a {task.kind} target; known: {known}")
+        if self.calibration not in (*task.CALIBRATIONS, Calibration.AUTO):
+            known = ", ".join(each.value for each in task.CALIBRATIONS)
+            raise ValueError(f"calibration: '{self.calibration.value}' is not for a {task.kind} target; known: {known}")
+        limits = {name for name in self.gates.model_fields_set if name in FIGURE_GATES}
+        for name in sorted(limits - task.GATES):
+            known = ", ".join(sorted(task.GATES))
+            raise ValueError(f"gates.{name}: a {task.kind} target has no such figure; known: {known}")
+        if self.decision.model_fields_set and not task.decides:
+            raise ValueError(f"decision: a {task.kind} target has no threshold; leave [decision] out")
         return self
 
     @model_validator(mode="after")
@@ -200,6 +220,11 @@ class UseCase(PolicyTable):
         return window_features(self.schema_, self.events)
 
     @property
+    def metric(self) -> Metric:
+        """What the search is judged by: as declared, else as the kind of target suggests."""
+        return self.search.metric or self.task.metric
+
+    @property
     def joins_stored(self) -> bool:
         """Whether training takes online features from what the store would have held, not from the row itself."""
         return self.materialized is not None and bool(self.schema_.online)
@@ -270,8 +295,14 @@ def parse_use_case(text: str, origin: str) -> UseCase:
     try:
         return UseCase.model_validate(raw)
     except ValidationError as exc:
-        lines = [f"{origin}: {explain(fault, text, _known_keys)}" for fault in faults(exc)]
+        lines = [f"{origin}: {explain(_in_the_file(fault), text, _known_keys)}" for fault in faults(exc)]
         raise ConfigError("\n".join(lines)) from exc
+
+
+def _in_the_file(fault: Fault) -> Fault:
+    """A fault by the keys of the file: pydantic names the kind of a task as one more."""
+    first, *rest = fault.path or ("",)
+    return fault._replace(path=(first, *rest[1:])) if first == "task" and rest else fault
 
 
 def _known_keys(path: Sequence[str]) -> list[str]:
@@ -288,6 +319,8 @@ def _known_keys(path: Sequence[str]) -> list[str]:
         "decision": (Decision, Cost),
         "slices": (UseCase, Slice),
     }
+    if len(path) >= 2 and path[0] == "task":
+        return sorted({name for kind in (Binary, Multiclass, Regression) for name in kind.model_fields})
     if len(path) >= 2 and path[0] in inside:
         model = inside[path[0]][len(path) > 2]
     return sorted(name for name in model.model_fields if not (model is Feature and name == "name"))

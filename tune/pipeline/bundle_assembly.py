@@ -62,7 +62,7 @@ def pack(
         view=use_case.view,
         events=use_case.events,
         calibration=model.calibrator.method if model.calibrator else Calibration.NONE,
-        threshold=model.threshold,
+        output=model.output,
         metrics=dict(metrics),
         baselines={name: BaselineDifference(**each._asdict()) for name, each in baselines.items()},
         description=use_case.description,
@@ -80,5 +80,4 @@ def pack(
 
 def _probe(schema: FeatureSchema, onnx: bytes, typical: Sequence[Sequence[Scalar]]) -> Probe:
     rows = probe_rows(schema, typical)
-    scores = OnnxScorer(onnx).probabilities(Transform(schema).rows(rows))
-    return Probe(rows=rows, probabilities=[float(score) for score in scores])
+    return Probe(rows=rows, scores=OnnxScorer(onnx).scores(Transform(schema).rows(rows)).tolist())

@@ -38,10 +38,11 @@ from data.schema.features.feature_views import window_features
 from data.schema.features.training_profile import TrainingProfile
 from data.schema.features.window_feature import WindowFeature
 from data.schema.model_policy import Calibration
+from data.schema.output import Output
 from data.schema.use_case import Entity
 from tune.registry.contract_clauses import feature_clause, source_clause, window_clause
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "bundle.json"
 ONNX = "model.onnx"
 BOOSTER = "booster.ubj"
@@ -51,8 +52,8 @@ _CONTENT = (ONNX, BOOSTER, MEASURED, CARD)
 
 INPUT_NAME = "features"
 """The ONNX model's input: float32 of shape (n, number of features), columns in schema order, NaN = missing."""
-OUTPUT_NAME = "probability"
-"""The ONNX model's only output: float32 of shape (n, 1), the probability of label 1."""
+OUTPUT_NAME = "scores"
+"""The ONNX model's only output: float32 of shape (n, `Output.width`), as the manifest's output reads them."""
 
 
 class Probe(BaseModel):
@@ -62,13 +63,13 @@ class Probe(BaseModel):
 
     rows: list[list[Scalar | None]]
     """Raw values in schema order, None where absent."""
-    probabilities: list[float]
-    """The ONNX model's probability for each row."""
+    scores: list[list[float]]
+    """The ONNX model's numbers for each row."""
 
     @model_validator(mode="after")
     def _paired(self) -> Probe:
-        if len(self.rows) != len(self.probabilities):
-            raise ValueError(f"{len(self.rows)} rows with {len(self.probabilities)} probabilities")
+        if len(self.rows) != len(self.scores):
+            raise ValueError(f"{len(self.rows)} rows with the scores of {len(self.scores)}")
         return self
 
 
@@ -102,8 +103,8 @@ class BundleManifest(BaseModel):
     """Sources of the events that the window features aggregate, by name."""
     calibration: Calibration = Calibration.NONE
     """How the ONNX model corrects the booster's probabilities."""
-    threshold: float = Field(ge=0, le=1)
-    """Rows with a probability of at least this are labelled 1."""
+    output: Output
+    """What the model answers, and how its numbers are read."""
     metrics: dict[str, float]
     """Figures of the measured model on the holdout."""
     baselines: dict[str, BaselineDifference] = Field(default_factory=dict)
@@ -183,7 +184,8 @@ class BundleManifest(BaseModel):
         events = {f"events {name}": source_clause(source) for name, source in self.events.items()}
         times = {"key": self.key or "none", "event time": self.event_time or "none"} if events else {}
         said = {"name": self.name, "label": self.label, "entity": entity, "view": self.view}
-        return {**said, **times, **events, **features}
+        output = {} if self.output.labels == (0, 1) else {"answer": self.output.kind, "labels": str(self.output.labels)}
+        return {**said, **output, **times, **events, **features}
 
     @model_serializer(mode="wrap")
     def _sparse(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A model bundle loaded into ONNX Runtime: takes a float32 matrix, returns probabilities."""
+"""A model bundle loaded into ONNX Runtime: takes a float32 matrix, returns the scores of each row."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ class OnnxModel:
         """Number of rows scored."""
         self._session = _session(bundle.onnx)
         self.width = len(bundle.manifest.schema_.names)
+        """Number of features of a row."""
+        self.scored = bundle.manifest.output.width
+        """Number of scores of a row."""
         self._check_width()
         self._check_probe()
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the probability of the positive class, float32 of shape (n,), for float32 of shape (n, k).
+        """Return the scores of each row, float32 of shape (n, `scored`), for float32 of shape (n, k).
 
         Raises:
             SchemaMismatch: the matrix is not of shape (n, `width`).
@@ -51,7 +54,7 @@ class OnnxModel:
         if matrix.ndim != 2 or matrix.shape[1] != self.width:
             raise SchemaMismatch(f"matrix of shape {matrix.shape}, model takes (n, {self.width})")
         (output,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: matrix})
-        return np.asarray(output)[:, 0]
+        return np.asarray(output)
 
     def _check_width(self) -> None:
         shape = self._session.get_inputs()[0].shape
@@ -64,7 +67,7 @@ class OnnxModel:
             scores = self._score(Transform(self.manifest.schema_).rows(probe.rows))
         except Exception as exc:
             raise BundleError(f"{self.manifest.name}: the model does not score its probe rows: {exc}") from exc
-        worst = float(np.max(np.abs(scores - np.array(probe.probabilities, np.float32)), initial=0.0))
+        worst = float(np.max(np.abs(scores - np.array(probe.scores, np.float32).reshape(-1, self.scored)), initial=0.0))
         # `not <=` instead of `>`: a NaN, recorded or scored, must fail too.
         if not worst <= _PROBE_TOLERANCE:
             raise BundleError(f"{self.manifest.name}: probe rows differ from the recorded scores by {worst:.2g}")

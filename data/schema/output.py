@@ -1,0 +1,286 @@
+"""The output: what a trained model answers, by kind of target, and how its numbers are read.
+
+A model gives `width` float32 numbers a row. All code that shows, logs, counts or compares answers goes by the output;
+none asks which kind it is.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from data.schema.features.feature import Scalar
+from data.schema.task import kind_of
+
+_PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
+LOGIT_EDGES = tuple(1 / (1 + np.exp(-np.arange(-14, 15) / 2)))
+"""Upper edges of a histogram of probabilities: half a logit apart, because those of rare events crowd near zero."""
+
+
+class _Output(BaseModel):
+    """Base of the outputs: immutable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    marks: ClassVar[str] = ""
+    """What it means that a row is marked (`marked`), for reports: "labelled 1"; empty where no row ever is."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """How many numbers the model gives for a row."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[Scalar, ...] | None:
+        """The labels that are told apart, in the order of the classes; None for numbers."""
+
+    @property
+    @abstractmethod
+    def edges(self) -> tuple[float, ...]:
+        """Upper edges, ascending, of the histogram by which the scores of two versions are compared; always 29."""
+
+    @abstractmethod
+    def fields(self, scores: Sequence[float]) -> dict[str, Any]:
+        """Return the fields of a response for one row's numbers: JSON values by name."""
+
+    @abstractmethod
+    def field_schemas(self) -> dict[str, dict[str, Any]]:
+        """Return the JSON schema of each field of a response."""
+
+    @abstractmethod
+    def columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns of batch scoring by name, for float32 of shape (n, width); values as in `fields`."""
+
+    @abstractmethod
+    def code(self, scores: Sequence[float]) -> int | None:
+        """Return the position of the label that is answered, None where none is."""
+
+    def marked(self, scores: Sequence[float]) -> bool:
+        """Return whether the row is one of those whose share is watched in a rollout."""
+        return False
+
+    @abstractmethod
+    def score(self, scores: Sequence[float]) -> float:
+        """Return the one number that stands for an answer where two versions are compared; see `edges`."""
+
+    def label(self, scores: Sequence[float]) -> Scalar | None:
+        """Return the label that is answered, None where none is."""
+        code = self.code(scores)
+        return None if code is None or self.labels is None else self.labels[code]
+
+
+class BinaryOutput(_Output):
+    """The probability of the positive label, and the label by a threshold."""
+
+    kind: Literal["binary"] = "binary"
+    classes: tuple[Scalar, Scalar] = (0, 1)
+    """The negative, then the positive label."""
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    """Rows with a probability of at least this have the positive label."""
+
+    @property
+    def marks(self) -> str:  # type: ignore[override]
+        """The positive label."""
+        return f"labelled {self.classes[1]}"
+
+    @property
+    def width(self) -> int:
+        """One: the probability."""
+        return 1
+
+    @property
+    def labels(self) -> tuple[Scalar, Scalar]:
+        """The negative, then the positive label."""
+        return self.classes
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """As `LOGIT_EDGES`."""
+        return LOGIT_EDGES
+
+    def fields(self, scores: Sequence[float]) -> dict[str, Any]:
+        """`probability`, and `label`."""
+        return {"probability": scores[0], "label": self.classes[scores[0] >= self.threshold]}
+
+    def field_schemas(self) -> dict[str, dict[str, Any]]:
+        """As `_Output.field_schemas`."""
+        about = f"Probability of the label {self.classes[1]}"
+        return {"probability": {**_PROBABILITY, "description": about}, "label": {"enum": list(self.classes)}}
+
+    def columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """As `_Output.columns`."""
+        # Compare in float64, as `fields` does: in float32 a score at the threshold could get another label.
+        codes = (scores[:, 0].astype(np.float64) >= self.threshold).astype(np.int8)
+        return {"probability": scores[:, 0], "label": labels_of(self.classes, codes)}
+
+    def code(self, scores: Sequence[float]) -> int:
+        """0 for the negative label, 1 for the positive one."""
+        return int(scores[0] >= self.threshold)
+
+    def marked(self, scores: Sequence[float]) -> bool:
+        """Whether it has the positive label."""
+        return scores[0] >= self.threshold
+
+    def score(self, scores: Sequence[float]) -> float:
+        """The probability."""
+        return scores[0]
+
+
+class MulticlassOutput(_Output):
+    """The probability of each class, and the likeliest one; of equal ones the first."""
+
+    kind: Literal["multiclass"] = "multiclass"
+    classes: Annotated[tuple[Scalar, ...], Field(min_length=3)]
+    """In the order of the model's numbers."""
+    common: int = 0
+    """The class that most rows have in training, by position: the rows that are answered otherwise are marked."""
+
+    @property
+    def marks(self) -> str:  # type: ignore[override]
+        """Any label but the most common one."""
+        return f"labelled otherwise than {self.classes[self.common]}"
+
+    @property
+    def width(self) -> int:
+        """The number of classes."""
+        return len(self.classes)
+
+    @property
+    def labels(self) -> tuple[Scalar, ...]:
+        """The classes."""
+        return self.classes
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """As `LOGIT_EDGES`."""
+        return LOGIT_EDGES
+
+    def fields(self, scores: Sequence[float]) -> dict[str, Any]:
+        """`label`, its `probability`, and `probabilities` by class."""
+        code = self.code(scores)
+        named = {str(label): score for label, score in zip(self.classes, scores, strict=True)}
+        return {"label": self.classes[code], "probability": scores[code], "probabilities": named}
+
+    def field_schemas(self) -> dict[str, dict[str, Any]]:
+        """As `_Output.field_schemas`."""
+        names = [str(label) for label in self.classes]
+        each = {
+            "type": "object",
+            "properties": {name: dict(_PROBABILITY) for name in names},
+            "required": names,
+            "description": "Probability of each class; they add up to 1",
+        }
+        about = "Probability of the label"
+        return {
+            "label": {"enum": list(self.classes)},
+            "probability": {**_PROBABILITY, "description": about},
+            "probabilities": each,
+        }
+
+    def columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """`label`, `probability`, and `probability_CLASS` for every class."""
+        codes = scores.argmax(axis=1)
+        likeliest = scores[np.arange(len(scores)), codes]
+        each = {f"probability_{label}": scores[:, at] for at, label in enumerate(self.classes)}
+        return {"label": labels_of(self.classes, codes), "probability": likeliest, **each}
+
+    def code(self, scores: Sequence[float]) -> int:
+        """The position of the likeliest class, the first of equal ones."""
+        return max(range(len(scores)), key=scores.__getitem__)
+
+    def marked(self, scores: Sequence[float]) -> bool:
+        """Whether its label is another than the most common one."""
+        return self.code(scores) != self.common
+
+    def score(self, scores: Sequence[float]) -> float:
+        """The probability that it is not of the most common class."""
+        return 1 - scores[self.common]
+
+
+class RegressionOutput(_Output):
+    """A number, and the interval around it that holds the true value as often as `coverage` says."""
+
+    kind: Literal["regression"] = "regression"
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the rows whose true value lies in the interval, by rows that the fits had not learned from."""
+    below: float
+    """How far the interval's lower end is from the value; added to it."""
+    above: float
+    """The same of the upper end."""
+    least: float | None = None
+    """The least that a true value can be, where it is known: no interval goes below it."""
+    quantiles: tuple[float, ...]
+    """29 quantiles of the labels that were learned from, ascending and different: the edges of score histograms."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RegressionOutput:
+        if len(self.quantiles) != len(LOGIT_EDGES) or list(self.quantiles) != sorted(set(self.quantiles)):
+            raise ValueError(f"quantiles must be {len(LOGIT_EDGES)} different numbers in order")
+        if self.below > self.above:
+            raise ValueError("the interval's lower end is above its upper end")
+        return self
+
+    @property
+    def width(self) -> int:
+        """One: the number."""
+        return 1
+
+    @property
+    def labels(self) -> None:
+        """None."""
+        return
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Quantiles of the labels."""
+        return self.quantiles
+
+    def fields(self, scores: Sequence[float]) -> dict[str, Any]:
+        """`prediction`, and `interval` as an array of two numbers."""
+        value = scores[0]
+        low, high = value + self.below, value + self.above
+        if self.least is not None:
+            low, high = max(low, self.least), max(high, self.least)
+        return {"prediction": value, "interval": [low, high]}
+
+    def field_schemas(self) -> dict[str, dict[str, Any]]:
+        """As `_Output.field_schemas`."""
+        about = f"Holds the true value for {self.coverage:.0%} of the rows"
+        interval = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2, "description": about}
+        return {"prediction": {"type": "number"}, "interval": interval}
+
+    def columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """`prediction`, `interval_low` and `interval_high`, the latter float64."""
+        value = scores[:, 0].astype(np.float64)
+        ends = [value + self.below, value + self.above]
+        low, high = ends if self.least is None else (np.maximum(end, self.least) for end in ends)
+        return {"prediction": scores[:, 0], "interval_low": low, "interval_high": high}
+
+    def code(self, scores: Sequence[float]) -> None:
+        """None."""
+        return
+
+    def score(self, scores: Sequence[float]) -> float:
+        """The number."""
+        return scores[0]
+
+
+Output = Annotated[
+    Annotated[BinaryOutput, Tag("binary")]
+    | Annotated[MulticlassOutput, Tag("multiclass")]
+    | Annotated[RegressionOutput, Tag("regression")],
+    Discriminator(kind_of),
+]
+"""An output of any kind."""
+
+
+def labels_of(classes: Sequence[Scalar], codes: np.ndarray) -> np.ndarray:
+    """Return the labels of codes (n,): int8 where they are 0 and 1, else as they are declared."""
+    if tuple(classes) == (0, 1) and not isinstance(classes[0], bool):
+        return codes.astype(np.int8)
+    return np.array(classes)[codes]
