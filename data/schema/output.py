@@ -7,7 +7,7 @@ none asks which kind it is.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -44,9 +44,23 @@ class _Output(BaseModel):
     def edges(self) -> tuple[float, ...]:
         """Upper edges, ascending, of the histogram by which the scores of two versions are compared; always 29."""
 
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """How numbers are read, in a few words."""
+
+    @property
+    def fitted(self) -> dict[str, float]:
+        """The numbers that were fitted beside the model, by name."""
+        return {}
+
     @abstractmethod
     def fields(self, scores: Sequence[float]) -> dict[str, Any]:
         """Return the fields of a response for one row's numbers: JSON values by name."""
+
+    @abstractmethod
+    def read(self, fields: Mapping[str, Any]) -> list[float]:
+        """Return the numbers of which `fields` made a response; raises KeyError for one that is none of this output."""
 
     @abstractmethod
     def field_schemas(self) -> dict[str, dict[str, Any]]:
@@ -102,6 +116,20 @@ class BinaryOutput(_Output):
     def edges(self) -> tuple[float, ...]:
         """As `LOGIT_EDGES`."""
         return LOGIT_EDGES
+
+    @property
+    def summary(self) -> str:
+        """The threshold."""
+        return f"threshold {self.threshold:.4g}"
+
+    @property
+    def fitted(self) -> dict[str, float]:
+        """The threshold."""
+        return {"threshold": self.threshold}
+
+    def read(self, fields: Mapping[str, Any]) -> list[float]:
+        """The probability."""
+        return [float(fields["probability"])]
 
     def fields(self, scores: Sequence[float]) -> dict[str, Any]:
         """`probability`, and `label`."""
@@ -159,6 +187,15 @@ class MulticlassOutput(_Output):
     def edges(self) -> tuple[float, ...]:
         """As `LOGIT_EDGES`."""
         return LOGIT_EDGES
+
+    @property
+    def summary(self) -> str:
+        """The number of classes."""
+        return f"{len(self.classes)} classes"
+
+    def read(self, fields: Mapping[str, Any]) -> list[float]:
+        """The probability of each class."""
+        return [float(fields["probabilities"][str(label)]) for label in self.classes]
 
     def fields(self, scores: Sequence[float]) -> dict[str, Any]:
         """`label`, its `probability`, and `probabilities` by class."""
@@ -239,6 +276,20 @@ class RegressionOutput(_Output):
     def edges(self) -> tuple[float, ...]:
         """Quantiles of the labels."""
         return self.quantiles
+
+    @property
+    def summary(self) -> str:
+        """The interval."""
+        return f"interval from {self.below:+.4g} to {self.above:+.4g} around the prediction, for {self.coverage:.0%}"
+
+    @property
+    def fitted(self) -> dict[str, float]:
+        """The interval's ends, relative to the prediction."""
+        return {"interval_below": self.below, "interval_above": self.above}
+
+    def read(self, fields: Mapping[str, Any]) -> list[float]:
+        """The prediction."""
+        return [float(fields["prediction"])]
 
     def fields(self, scores: Sequence[float]) -> dict[str, Any]:
         """`prediction`, and `interval` as an array of two numbers."""
