@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.sources.toml_text import quoted
 from data.sources.type_advice import derivation
 from data.transform.encoding import as_floats
 from data.transform.event_time import NO_TIME, is_time
@@ -279,9 +279,3 @@ TIME_RULES: tuple[Callable[[Column, Context], str | None], ...] = (
 def _share_with_spaces(column: Column) -> float:
     sample = column.present.slice(0, 1000)
     return sum(len(text.split()) > 2 for text in sample.to_pylist()) / max(len(sample), 1)
-
-
-def quoted(text: str) -> str:
-    """Quote text as a TOML basic string."""
-    # JSON's escapes are valid in TOML; only DEL, which JSON leaves as it is, TOML forbids.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

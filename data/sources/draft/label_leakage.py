@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.sources.draft.column_profile import Column, Context, quoted
+from data.sources.draft.column_profile import Column, Context
+from data.sources.toml_text import quoted
 from data.transform.hashing import splitmix64
 
 _TELLTALE_AUC = 0.95

@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.schema.use_case import parse_use_case
-from data.sources.draft.column_profile import GIVEN_AWAY, ID_NAME, RULES, TIME_RULES, Column, Context, quoted
+from data.sources.draft.column_profile import GIVEN_AWAY, ID_NAME, RULES, TIME_RULES, Column, Context
 from data.sources.draft.drafted_feature import DraftedFeature, draft_feature
 from data.sources.draft.drafted_times import TimeDrafts
 from data.sources.draft.label_leakage import Suspect, given_away
 from data.sources.filesystems import base_name, named
 from data.sources.parquet import ParquetSource, open_source, read_table
+from data.sources.toml_text import quoted
 from data.sources.type_advice import event_time_remedy, key_remedy, label_remedy, label_type_remedy, shown
 from data.transform.entity_key import holds_keys, key_types
 from data.transform.event_time import event_us, fits_event_time

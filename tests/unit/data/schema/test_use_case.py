@@ -74,7 +74,11 @@ age = { type = "number", derive = "age_days", column = "born", as_of = "asked_at
     [
         ('label = "repaid"', "", "label: is required"),
         ('label = "repaid"', 'labl = "repaid"', "labl (line 2): unknown key; did you mean 'label'?"),
-        ('metric = "auc"', 'metric = "recall"', "search.metric (line 14): Input should be 'auc', 'pr_auc' or 'f1'"),
+        (
+            'metric = "auc"',
+            'metric = "recall"',
+            "search.metric (line 14): Input should be 'auc', 'pr_auc', 'f1', 'neg_log_loss'",
+        ),
         ('"number"', '"float"', "features.income.type (line 10): Input should be 'number'"),
         ("min = 0", "mim = 0", "features.income.mim (line 10): unknown key; did you mean 'min'?"),
         ('ttl = "12h"', 'ttl = "12 hours"', "entity (line 5): ttl '12 hours' is not a duration such as '30d'"),
@@ -97,7 +101,7 @@ age = { type = "number", derive = "age_days", column = "born", as_of = "asked_at
         (
             "[entity]",
             'calibration = "gamma"\n[entity]',
-            "calibration (line 5): Input should be 'none', 'isotonic', 'platt', 'beta' or 'auto'",
+            "calibration (line 5): Input should be 'none', 'isotonic', 'platt', 'beta', 'temperature' or 'auto'",
         ),
         (
             "[search]\n",
