@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -10,6 +11,7 @@ from data.schema.features.feature import FeatureType
 from data.sources.toml_text import toml_value
 from data.transform.missing import is_text
 
+Value = TypeVar("Value")
 _LEAVE_OUT = "or take the feature out of the use case"
 _YES = ("1", "true", "t", "yes", "y", "positive", "pos", "fraud", "bad", "default", "churn", "churned")
 _NO = ("0", "false", "f", "no", "n", "negative", "neg", "legit", "good", "none")
@@ -86,7 +88,7 @@ def number_remedy(kind: pa.DataType) -> str:
     return "convert the column to numbers, or name another label"
 
 
-def ordered_pair(values: Sequence[object]) -> tuple[object, object, bool]:
+def ordered_pair(values: Sequence[Value]) -> tuple[Value, Value, bool]:
     """Return two labels, the negative and the positive one, and whether they are known to be that by what they say."""
     zero, one = sorted(values, key=_likelihood)
     return zero, one, _likelihood(zero) < 0 < _likelihood(one)

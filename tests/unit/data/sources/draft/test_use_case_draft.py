@@ -205,14 +205,14 @@ def test_without_entity_everything_comes_from_the_request(path):
     ("label", "words"),
     [
         ("sold", "column 'sold' is missing; the table has: order_id"),
-        ("outcome", "must hold 0 and 1, or false and true; it holds 'yes', 'no': write 1 for 'yes' and 0 for 'no'"),
-        ("age", "label 'age' must hold 0 and 1"),
+        ("opened", "label 'opened' is missing in 500 rows"),
+        ("tags", "label 'tags' must hold labels or numbers; it holds list<element: string>: write 1 for"),
         ("gaps", "label 'gaps' is missing in 500 rows"),
-        ("nothing", "label 'nothing' must hold 0 and 1"),
+        ("nothing", "label 'nothing' must hold labels or numbers; it is missing in every row"),
     ],
 )
 def test_unfit_label_is_refused(path, label, words):
-    """A label that is missing or not binary is refused with the values that it holds."""
+    """A label that is missing, or of a type that no kind of target has, is refused."""
     with pytest.raises(DataError, match=words):
         draft(path, label)
 
