@@ -26,6 +26,11 @@ def target(values, kind=None):
     return draft_target(Column("y", pa.chunked_array([pa.array(values)])), kind)
 
 
+def task_of(values, kind=None):
+    """The line of the draft that declares the kind."""
+    return target(values, kind).task or ""
+
+
 @pytest.mark.parametrize("values", [[0, 1] * 30, [False, True] * 30, [1.0, 0.0] * 30, [1.0, -0.0, 0.0] * 20])
 def test_label_of_0_and_1_needs_no_task(values):
     """Labels 0 and 1, in numbers or as truth values, are what a use case predicts that says nothing."""
@@ -75,15 +80,15 @@ def test_words_are_classes_in_the_order_of_the_alphabet():
 
 def test_rare_class_is_told():
     """A class of few rows is named in the draft."""
-    assert target(["a", "b"] * 50 + ["c"] * 3).task.endswith('few rows: 3 of "c"; join classes that are rare')
+    assert task_of(["a", "b"] * 50 + ["c"] * 3).endswith('few rows: 3 of "c"; join classes that are rare')
 
 
 @pytest.mark.parametrize("values", [[1, 2, 3], [1.0, 2.0, 3.0], [Decimal("1"), Decimal("2"), Decimal("3")]])
 def test_few_whole_numbers_are_classes_unless_each_has_few_rows(values):
     """Whole numbers of few different values with enough rows are classes; the draft says how they become numbers."""
-    found = target(values * 20)
-    assert found.task.startswith('task = { kind = "multiclass", classes = [1, 2, 3] }')
-    assert 'if they are amounts or counts: task = { kind = "regression" }' in found.task
+    found = task_of(values * 20)
+    assert found.startswith('task = { kind = "multiclass", classes = [1, 2, 3] }')
+    assert 'if they are amounts or counts: task = { kind = "regression" }' in found
     assert target(values * 19).classes is None
 
 
@@ -100,10 +105,10 @@ def test_few_whole_numbers_are_classes_unless_each_has_few_rows(values):
 def test_other_numbers_are_predicted(values, declared, words):
     """Other numbers are a regression by squares; amounts of which many are 0 and the rest skewed one by Tweedie."""
     found = target(values)
-    assert found.task.startswith(f'task = {{ kind = "regression"{declared} }}  # ')
-    assert words in found.task
+    assert task_of(values).startswith(f'task = {{ kind = "regression"{declared} }}  # ')
+    assert words in task_of(values)
     assert found.metric == ("d2_tweedie" if declared else "r2")
-    assert f"max_rmse (the mean alone has {values.std():.4g})" in found.gates
+    assert f"max_rmse (the mean alone has {values.std():.4g})" in (found.gates or "")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_label_that_is_none_is_refused_with_a_way_out(values, kind, words):
 )
 def test_kind_that_is_asked_for_overrules_what_is_found(values, kind, task):
     """The kind can be said where the values show another one."""
-    assert task in target(values, kind).task
+    assert task in task_of(values, kind)
 
 
 @pytest.mark.parametrize(
