@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data.errors import ConfigError
-from data.schema.use_case import parse_use_case
+from data.schema.use_case import SHIPPED, UseCase, load_use_case, parse_use_case
 
 
 def declared(*lines):
@@ -51,10 +51,17 @@ def test_kind_says_what_its_labels_are(task, labels, expected, fault):
         (['task = { kind = "regression" }', "gates = { min_auc = 0.9 }"], "gates.min_auc: a regression target has no"),
         (["gates = { min_r2 = 0.9 }"], "gates.min_r2: a binary target has no such figure; known: max_ece, min_auc"),
         (['task = { kind = "regression" }', 'calibration = "platt"'], "'platt' is not for a regression target"),
-        (['task = { kind = "regression" }', 'decision = { metric = "f1" }'], "has no threshold"),
+        (['task = { kind = "regression" }', 'decision = { metric = "balanced_accuracy" }'], "has no threshold"),
     ],
 )
 def test_what_does_not_fit_the_kind_is_refused(lines, words):
     """Labels that are none, and a metric, a limit, a calibration or a decision of another kind, are refused."""
     with pytest.raises(ConfigError, match=words):
         declared(*lines)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_use_case_that_is_written_out_whole_is_read_again(name):
+    """A use case of any kind is the same after it was dumped with every key, of other kinds too."""
+    use_case = load_use_case(name)
+    assert UseCase.model_validate(use_case.model_dump()) == use_case
