@@ -16,6 +16,7 @@ from data.schema.events.event_source import EventSource
 from data.schema.features.feature import Feature, FeatureType, Source
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
 from data.schema.search import Metric, Range, Search
+from data.schema.task import Binary, Multiclass, Objective, Regression
 from data.schema.use_case import Entity, Split, UseCase, parse_use_case
 from ray_app import __main__ as ray_app
 from ray_app.cli.rayscore import LINE as RAYSCORE
@@ -29,6 +30,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 MODELS: dict[str, type[BaseModel]] = {
     "Top level": UseCase,
+    "Two labels": Binary,
+    "Several classes": Multiclass,
+    "A number": Regression,
     "entity": Entity,
     "features": Feature,
     "events": EventSource,
@@ -196,6 +200,7 @@ def test_use_case_choices():
         ("features", "source", [each for each in Source if each not in (Source.EVENTS, Source.COMPUTED)]),
         ("search", "metric", Metric),
         ("Top level", "calibration", Calibration),
+        ("A number", "objective", Objective),
         ("decision", "metric", ThresholdMetric),
     ):
         (cells,) = [cells for cells in rows(section(text, title), "key") if names(cells[0]) == [key]]
