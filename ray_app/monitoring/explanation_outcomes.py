@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter
 
+from ray_app.protocol.explanation_fields import UNEXPLAINED
+
 GIVEN = "given"
-TIMEOUT, OVERLOADED, NOT_LOADED, FAILED = "timeout", "overloaded", "not_loaded", "failed"
-"""Why an answer has no explanation: not in time; no explanation replica can be reached or all are full; none has loaded
-the version yet; an unforeseen error, which is in the log."""
-UNEXPLAINED = (TIMEOUT, OVERLOADED, NOT_LOADED, FAILED)
 
 
 class ExplanationOutcomes:

@@ -16,8 +16,9 @@ from ray_app.inference.explanation.explanation_stage import LEADING, Explanation
 from ray_app.inference.explanation.reasons import reason_features
 from ray_app.inference.micro_batching import MicroBatcher
 from ray_app.inference.queue_limit import QueueLimit
-from ray_app.monitoring.explanation_outcomes import FAILED, GIVEN, NOT_LOADED, OVERLOADED, TIMEOUT, ExplanationOutcomes
+from ray_app.monitoring.explanation_outcomes import GIVEN, ExplanationOutcomes
 from ray_app.prediction import Prediction
+from ray_app.protocol.explanation_fields import FAILED, NOT_LOADED, OVERLOADED, TIMEOUT
 from ray_app.protocol.responses import ResponseRenderer
 from tune.registry.bundle import Bundle
 
