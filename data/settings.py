@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     downscale_delay_s: Annotated[float, Field(ge=0)] = 60.0
     """How long there must be too many replicas before one is taken away, in seconds."""
     replica_cpus: Annotated[float, Field(ge=0, le=64)] = 0.25
-    """CPUs that Ray reserves for each replica."""
+    """CPUs that Ray reserves for each replica; for an explanation replica half of them."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Most rows in one micro-batch."""
     batch_slots: Annotated[int, Field(ge=1, le=64)] = 2

@@ -40,7 +40,9 @@ def build(spec: ReplicaSpec, control: Application | None = None, *, fused: bool 
 
 
 def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: int) -> Any:
-    actor: dict[str, Any] = {"num_cpus": settings.replica_cpus}
+    # Of an explanation replica half, so that one replica of each kind still fits one CPU.
+    cpus = settings.replica_cpus / 2 if kind is Explanation else settings.replica_cpus
+    actor: dict[str, Any] = {"num_cpus": cpus}
     options: dict[str, Any] = {}
     if issubclass(kind, Stage):
         options = {"request_router_config": RequestRouterConfig.model_validate({"request_router_class": ROUTER_PATH})}

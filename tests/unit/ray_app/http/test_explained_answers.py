@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,6 +148,29 @@ def test_a_silent_explanation_holds_an_answer_up_for_a_bounded_time(headers: dic
     answer = ask(served, FULL, **headers)
     assert time.perf_counter() - started < 5
     assert (answer["explanation"], answer["explanation_error"]) == (None, "timeout")
+
+
+class FirstCallsOnly:
+    """A stage that explains some calls, and answers no more."""
+
+    def __init__(self, bundle: Bundle, calls: int) -> None:
+        self._stage = explained_here(bundle)
+        self._left = calls
+
+    async def explain(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
+        """Explain, or wait for ever."""
+        self._left -= 1
+        if self._left < 0:
+            await asyncio.Event().wait()
+        return await self._stage.explain(matrix, timeout_s)
+
+
+def test_of_a_long_array_those_rows_are_explained_that_are_in_time() -> None:
+    """Rows that were explained before the time is over have their reasons, the others say why they have none."""
+    served = build_app(reasons=CODES, explained=lambda bundle: FirstCallsOnly(bundle, 2), explanation_timeout_ms=1500)
+    found = [answer.get("explanation_error") for answer in ask(served, [FULL] * 50)]
+    assert found == [None] * 32 + ["timeout"] * 18
+    assert outcomes(served) == {"given": 32, "timeout": 18}
 
 
 def test_who_does_not_ask_is_not_explained() -> None:
