@@ -1,7 +1,7 @@
 """The deployment `Explanation`, which says what made a score, and a gateway's connection to it.
 
-Apart from the model's, so that model replicas stay light (no XGBoost) and fast: explaining a row takes as
-long as scoring some fifty.
+Apart from the model's, so that model replicas stay light (no XGBoost) and fast: explaining a row takes
+as long as scoring hundreds.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ray_app.monitoring.histogram import SECONDS, Histogram
 from tune.registry.bundle import Bundle
 
 _MOST_ROUNDING = 1e-4
-"""Largest part of the contributions' absolute sum by which float32 may miss the margin: 100 times what is seen."""
+"""Largest part of the contributions' absolute sum by which float32 may miss the margin: some 40 times what is seen."""
 
 
 class TreeShap:
