@@ -139,9 +139,15 @@ def check_light(place: Workplace) -> None:
 
 
 def check_another_version(versions: Versions) -> None:
-    """A version that comes while the service runs is explained by its own booster, beside the champion."""
-    swap(versions, 50)
+    """A version that comes while the service runs waits for no explainer, and is explained by its own booster."""
     place = versions.place
+    (explainer,) = explainers(place)
+    os.kill(explainer, signal.SIGSTOP)
+    try:
+        swap(versions, 50)
+        assert not explained(place, **{"x-model-version": GOOD})
+    finally:
+        os.kill(explainer, signal.SIGCONT)
     wait_for(lambda: explained(place, **{"x-model-version": GOOD}), "the other version to be explained")
     (own,) = contributions(versions.registry.resolve(NAME, GOOD).bundle, ROWS[:1])
     answer = ask(place, **{"x-model-version": GOOD})

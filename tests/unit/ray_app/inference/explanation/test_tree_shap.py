@@ -78,7 +78,7 @@ def mean_leaf(tree: dict[str, Any], row: np.ndarray, known: frozenset[int], node
     return sum(cover * mean for cover, mean in zip(covers, means, strict=True)) / sum(covers)
 
 
-def goes_left(tree: dict[str, Any], value: np.float32, node: int) -> bool:
+def goes_left(tree: dict[str, Any], value: Any, node: int) -> bool:
     """Where a node sends a value."""
     if np.isnan(value):
         return bool(tree["default_left"][node])
