@@ -23,6 +23,7 @@ from data.schema.features.feature_schema import FeatureSchema
 from data.schema.features.feature_views import check_expressions, window_features
 from data.schema.features.window_feature import WindowFeature
 from data.schema.model_policy import FIGURE_GATES, Calibration, Cost, Decision, Gates, PolicyTable, Slice
+from data.schema.reason_codes import ReasonCodes
 from data.schema.search import Metric, Range, Search
 from data.schema.task import Binary, Multiclass, Regression, Task
 from data.schema.toml_mistake import explain
@@ -102,6 +103,8 @@ class UseCase(PolicyTable):
     materialized: BatchSchedule | None = None
     """When the online features are materialized, required if there are any; training joins what the store would have
     held by it."""
+    explanation: ReasonCodes | None = None
+    """The reason codes that an answer may be asked for; no value: the service has none."""
     features: dict[str, Feature]
 
     @model_validator(mode="before")
@@ -208,6 +211,8 @@ class UseCase(PolicyTable):
                 raise ValueError(f"known_at.{name}: no such feature")
             if self.event_time is None:
                 raise ValueError(f"known_at.{name}: {column!r} is compared with event_time, which is not declared")
+        if self.explanation is not None:
+            self.explanation.check(self.features)
         return self
 
     @cached_property
@@ -319,6 +324,7 @@ def _known_keys(path: Sequence[str]) -> list[str]:
         "gates": (Gates, Gates),
         "decision": (Decision, Cost),
         "slices": (UseCase, Slice),
+        "explanation": (ReasonCodes, ReasonCodes),
     }
     if len(path) >= 2 and path[0] == "task":
         return sorted({name for kind in (Binary, Multiclass, Regression) for name in kind.model_fields})

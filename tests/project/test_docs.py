@@ -15,6 +15,7 @@ from data.schema.batch_schedule import BatchSchedule
 from data.schema.events.event_source import EventSource
 from data.schema.features.feature import Feature, FeatureType, Source
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
+from data.schema.reason_codes import ReasonCodes
 from data.schema.search import Metric, Range, Search
 from data.schema.task import Binary, Multiclass, Objective, Regression
 from data.schema.use_case import Entity, Split, UseCase, parse_use_case
@@ -44,6 +45,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "decision": Decision,
     "decision.cost": Cost,
     "slices": Slice,
+    "explanation": ReasonCodes,
 }
 LINES = {"rayscore": RAYSCORE, "data": data.LINE, "tune": tune.LINE, "ray_app": ray_app.LINE}
 DEFAULTS = {"tune": "search"}

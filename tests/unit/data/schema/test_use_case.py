@@ -74,6 +74,17 @@ age = { type = "number", derive = "age_days", column = "born", as_of = "asked_at
     ("old", "new", "words"),
     [
         ('label = "repaid"', "", "label: is required"),
+        (
+            "[search]\n",
+            '[explanation.texts]\nincom = "The income"\n[search]\n',
+            "explanation.texts.incom: no such feature; did you mean 'income'?",
+        ),
+        (
+            "[search]\n",
+            "[explanation]\ntops = 2\n[search]\n",
+            "explanation.tops (line 14): unknown key; did you mean 'top'?",
+        ),
+        ("[search]\n", "[explanation]\ntop = 0\n[search]\n", "explanation.top (line 14): Input should be greater than"),
         ('label = "repaid"', 'labl = "repaid"', "labl (line 2): unknown key; did you mean 'label'?"),
         (
             'metric = "auc"',
