@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import save_model
+from mlflow.pyfunc import PyFuncModel, load_model, save_model
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
+from data.errors import BundleError
 from tune.registry.bundle import Bundle, BundleManifest
 from tune.registry.raw_columns import EVENTS, HISTORY, LABEL, PROBABILITY, raw_columns
 
@@ -40,6 +42,24 @@ def save_flavor(bundle: Bundle, folder: Path) -> None:
             input_example=example,
             metadata={"columns": {column.name: column.holds for column in raw_columns(manifest)}},
         )
+
+
+def load_flavor(folder: Path) -> PyFuncModel:
+    """Return the model of a folder that `save_flavor` wrote.
+
+    Raises:
+        BundleError: the folder holds another model, or one that does not load.
+    """
+    try:
+        flavor = load_model(str(folder))
+    except MlflowException as exc:
+        raise BundleError(f"the model does not load: {exc.message}") from exc
+    if flavor.loader_module != LOADER:
+        raise BundleError(
+            "the model was registered by an earlier version of rayscore and takes no raw table; train it again with "
+            "this version (rayscore tune)"
+        )
+    return flavor
 
 
 def signature(manifest: BundleManifest) -> ModelSignature:

@@ -128,6 +128,8 @@ def search(
                 callbacks=[_Listener(exchange)],
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
+                # The one that Tune takes in a notebook clears what the cell has printed, at any verbosity.
+                progress_reporter=ray.tune.CLIReporter(),
             ),
         ).fit()
     if exchange.failure is not None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from data.cli.terminal import note
 from data.distributed.ray_cluster import free_cpus
-from data.errors import RegistryUnavailable
+from data.errors import ConfigError, RegistryUnavailable
 from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import UseCase
 from data.settings import Settings
@@ -28,7 +28,7 @@ from tune.search.trial_scheduler import TrialScheduler
 
 
 class SearchPlan(NamedTuple):
-    """Options of a search, from the command line."""
+    """Options of a search."""
 
     data: Path
     trials: int
@@ -38,6 +38,14 @@ class SearchPlan(NamedTuple):
     sampler: SamplerName = SamplerName.TPE
     events: EventPaths = NOTHING_BESIDE
     """Where the events are that windows need beside the table."""
+
+
+def check_plan(plan: SearchPlan, prefix: str = "") -> None:
+    """Raise ConfigError for a number that is too small; `prefix` is what the user writes before an option's name."""
+    least = {"trials": (plan.trials, 1), "concurrency": (plan.concurrency, 1), "seed": (plan.seed, 0)}
+    for option, (value, smallest) in least.items():
+        if value is not None and value < smallest:
+            raise ConfigError(f"{prefix}{option} {value}: expected {smallest} or more")
 
 
 class Study:
