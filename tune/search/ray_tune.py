@@ -58,6 +58,12 @@ class SearchJob(NamedTuple):
     types: list[str]
     """Of each feature "q" for a number or "c" for a category."""
     seed: int
+    monotone: tuple[int, ...] = ()
+    """As `FeatureSchema.monotone`."""
+
+    def params(self, nthread: int) -> dict[str, Any]:
+        """The XGBoost parameters that all trials have."""
+        return base_params(self.search.metric, nthread, self.seed, self.monotone)
 
 
 class Workers(NamedTuple):
@@ -161,7 +167,7 @@ class _XGBoostTrial(ray.tune.Trainable):
 
     def _run(self, assignment: Assignment) -> Trial:
         search, started = self._job.search, time.monotonic()
-        params = {**base_params(search.metric, self._nthread, self._job.seed), **assignment.params}
+        params = {**self._job.params(self._nthread), **assignment.params}
         boosting = Boosting(params, search.metric, self._folds, search.max_rounds, search.early_stopping_rounds)
         stopped_early = climb(boosting, assignment.bars)
         return Trial(

@@ -73,7 +73,8 @@ class Study:
         declared, plan = self._use_case.search, self._plan
         sampler = Sampler(plan.sampler, declared.space, plan.seed)
         schedule = TrialScheduler(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
-        job = SearchJob(declared, prepared.development, prepared.folds, prepared.feature_types, plan.seed)
+        shared = prepared.development, prepared.folds, prepared.feature_types, plan.seed, prepared.schema.monotone
+        job = SearchJob(declared, *shared)
         metric = declared.metric.value
         with MlflowUploader(self._tracker, self.run_id, metric, note) as uploader:
             self._catch_up(uploader)

@@ -43,14 +43,16 @@ def best_round(losses: Sequence[float]) -> int:
     return min(range(len(losses)), key=losses.__getitem__)
 
 
-def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
+def base_params(metric: Metric, nthread: int, seed: int, monotone: Sequence[int] = ()) -> dict[str, Any]:
     """Return the XGBoost parameters that are not searched.
 
     Args:
         metric: reported after each round beside the log loss; F1, which XGBoost lacks, by `Boosting` itself.
         nthread: threads of a fit.
         seed: random seed of row and column sampling.
+        monotone: of each feature 1, -1 or 0, as `FeatureSchema.monotone`.
     """
+    constraints = {"monotone_constraints": f"({','.join(map(str, monotone))})"} if any(monotone) else {}
     return {
         "objective": "binary:logistic",
         "tree_method": "hist",
@@ -58,6 +60,7 @@ def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
         "nthread": nthread,
         "seed": seed,
         "verbosity": 0,
+        **constraints,
     }
 
 
