@@ -17,12 +17,14 @@ from tests.support.training.models import card_table
 from tests.support.training.stored_cards import stored_cards
 from tests.support.training.training_reports import Finished, finish_in_process, search_in_process, source_of
 from tune.dataset.encoded_examples import prepare
-from tune.evaluation.baselines import DEFAULTS, LOGISTIC, MAJORITY, baselines
+from tune.evaluation.baselines import DEFAULTS, baselines
 from tune.evaluation.model_card import TrainingOutcome, write_card
 from tune.evaluation.model_plots import importance, write_plots
 from tune.evaluation.search_plots import parameter_importance, write_search_plots
 from tune.pipeline.publication import describe, flat
 from tune.search.trial import best_trial
+from tune.tasks.binary import BinaryLearning
+from tune.tasks.kinds import learning_task
 
 
 def use_case(**keys) -> UseCase:
@@ -58,12 +60,14 @@ def card(plain: bool, path: Path | None = None) -> str:
 def test_every_baseline_is_beaten_by_a_stated_amount():
     """Majority, logistic regression and XGBoost's defaults each have figures and a paired interval."""
     figures = finished(True).figures
-    assert set(figures.baselines) == set(figures.differences) == {MAJORITY, LOGISTIC, DEFAULTS}
-    assert figures.differences[MAJORITY].verdict == "better"
+    assert (
+        set(figures.baselines) == set(figures.differences) == {BinaryLearning.constant, BinaryLearning.linear, DEFAULTS}
+    )
+    assert figures.differences[BinaryLearning.constant].verdict == "better"
     for name, found in figures.differences.items():
         mine, theirs = figures.holdout.metrics["pr_auc"], figures.baselines[name]["pr_auc"]
         assert found.value == pytest.approx(mine - theirs)
-    assert figures.baselines[MAJORITY]["recall"] == 0
+    assert figures.baselines[BinaryLearning.constant]["recall"] == 0
 
 
 def test_scores_out_of_fold_are_shown_beside_the_holdout():
@@ -71,7 +75,7 @@ def test_scores_out_of_fold_are_shown_beside_the_holdout():
     figures = finished(True).figures
     expected = figures.out_of_fold["pr_auc"] - figures.holdout.metrics["pr_auc"]
     assert figures.optimism["pr_auc"] == pytest.approx(expected)
-    named = flat(figures, 0.5)
+    named = flat(figures, model.output, ["auc"])
     assert named["out_of_fold_pr_auc"] - named["holdout_pr_auc"] == pytest.approx(expected)
     assert {"beats_XGBoost_defaults_by", "beats_XGBoost_defaults_by_low", "holdout_recall_high"} <= set(named)
 
@@ -79,7 +83,11 @@ def test_scores_out_of_fold_are_shown_beside_the_holdout():
 def test_uncalibrated_figures_need_no_threshold():
     """The threshold is one of calibrated probabilities: what depends on it is not told of the uncalibrated ones."""
     figures = finished(False).figures
-    told = {name.removeprefix("uncalibrated_") for name in flat(figures, 0.5) if name.startswith("uncalibrated_")}
+    told = {
+        name.removeprefix("uncalibrated_")
+        for name in flat(figures, model.output, ["auc"])
+        if name.startswith("uncalibrated_")
+    }
     assert told == {"auc", "pr_auc", "log_loss", "brier", "ece"}
     assert finished(True).figures.uncalibrated is None
 
@@ -126,7 +134,7 @@ def test_infinities_in_the_table_are_reported_on():
     amount[:600:50], amount[2900::40] = np.inf, -np.inf
     rows = rows.set_column(rows.column_names.index("amount"), "amount", pa.array(amount))
     source, prepared, trials, model, figures = finish_in_process(rows, use_case(), 2)
-    for found in baselines(prepared, use_case().decision, 1).values():
+    for found in baselines(prepared, learning_task(use_case()), 1).values():
         assert np.isfinite(found.scores).all()
     text = write_card(use_case(), TrainingOutcome(source, prepared, model, figures, trials[0], 2, []))
     assert "infinite" in text[text.index("## Leaks") : text.index("## Figures")]

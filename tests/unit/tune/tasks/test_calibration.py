@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from data.errors import BundleError, TrainingFailed
 from data.schema.model_policy import Calibration
+from data.schema.task import Binary
 from tune.metrics.figures import expected_calibration_error
 from tune.metrics.ranking import Ranking
 from tune.tasks.calibration import fit_calibrator
@@ -41,7 +42,7 @@ def overconfident():
 
 
 BOOSTER, ROWS, TRUTH = overconfident()
-CORRECTING = [kind for kind in Calibration if kind is not Calibration.NONE]
+CORRECTING = [kind for kind in Binary.CALIBRATIONS if kind is not Calibration.NONE]
 
 
 @pytest.mark.parametrize("kind", CORRECTING)
@@ -80,7 +81,7 @@ def test_isotonic_is_near_the_steps_and_never_falls():
     assert len(curve.margins) <= 65
 
 
-@pytest.mark.parametrize("kind", list(Calibration))
+@pytest.mark.parametrize("kind", Binary.CALIBRATIONS)
 def test_onnx_answers_as_booster_and_calibrator(kind):
     """One graph says what booster and calibrator say together, on hard rows too, and ranks as the booster does."""
     margins = mean_margins([BOOSTER], ROWS[:4000])
@@ -114,7 +115,7 @@ def test_single_piece_is_exact_at_its_ends():
     assert verify_parity([BOOSTER], to_onnx([BOOSTER], curve), ROWS, curve) < 1e-5
 
 
-@pytest.mark.parametrize("kind", list(Calibration))
+@pytest.mark.parametrize("kind", Binary.CALIBRATIONS)
 def test_row_has_the_same_bits_alone_and_among_others(kind):
     """What a micro-batch answers does not depend on which rows happen to be in it, to the last bit."""
     calibrator = fit_calibrator(kind, MARGINS, LABELS)
