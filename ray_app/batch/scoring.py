@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import naming
+from data.schema.output import Output
 from data.settings import Settings
 from data.sources.parquet import ParquetSource
 from data.sources.partial_output import write_part
@@ -33,12 +34,8 @@ from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from tune.registry.bundle import Bundle, BundleManifest
 
-PROBABILITY = "probability"
-LABEL = "label"
 MODEL_VERSION = "model_version"
-_ADDED = pa.schema(
-    [(PROBABILITY, pa.float32()), (LABEL, pa.int8()), (MODEL_VERSION, pa.dictionary(pa.int8(), pa.string()))]
-)
+_WORDS = pa.dictionary(pa.int8(), pa.string())
 _PREFIX = "predicted_"
 _BATCH_ROWS = 65_536
 KEYS = "keys"
@@ -76,7 +73,7 @@ class ScoringJob:
 
     @property
     def added(self) -> list[str]:
-        """Names of the output's own columns: those of `_ADDED`, or the same with a prefix."""
+        """Names of the output's own columns: what the model answers, and `model_version`; or these with a prefix."""
         return self.schema.names[len(self.carried) :]
 
     def first_row(self, origin: Origin) -> int:
@@ -106,7 +103,7 @@ def plan(
     windows = table_windows(table, scored, manifest, settings)
     columns = tuple(dict.fromkeys([*windows.columns, *carried]))
     fingerprint = job_fingerprint(manifest, version, source, carried, settings, windows.files.sources)
-    schema = pa.schema([*(source.schema.field(name) for name in carried), *_added(carried)])
+    schema = pa.schema([*(source.schema.field(name) for name in carried), *_added(manifest.output, carried)])
     model = ScoringModel(settings, bundle.to_bytes(), version)
     first_rows = source.first_rows
     return ScoringJob(model, columns, carried, schema, fingerprint, folder, first_rows, windows.computed)
@@ -153,11 +150,11 @@ def score_rows(block: pa.Table, job: ScoringJob) -> tuple[int, BlockCounts]:
     kept = table if found.clean else table.filter(pa.array(~found.refused))
     rows = _with_windows(kept, found.refused, job, first)
     with naming(origin.file):
-        scores = asyncio.run(_scores(scorer.inference, rows))
+        scores = asyncio.run(_scores(scorer, rows))
     # The refused first: a scored part says that the block is done.
     if not found.clean:
         write_part(job.folder, refused_name(first), _refused(block, found), job.fingerprint)
-    scored = _scored(kept, scores, job, scorer.threshold, found.counts)
+    scored = _scored(kept, scores, job, scorer.manifest.output, found.counts)
     write_part(job.folder, part_name(first), scored, job.fingerprint)
     return first, found.counts
 
@@ -175,21 +172,26 @@ def _by_name(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
-async def _scores(inference: InferencePipeline, table: pa.Table) -> np.ndarray:
-    """Return the probabilities of a table's n rows, float32 of shape (n,), with a matrix of one batch in memory."""
-    scores = np.empty(table.num_rows, np.float32)
+async def _scores(scorer: _Scorer, table: pa.Table) -> np.ndarray:
+    """Return the scores of a table's n rows, float32 of shape (n, width), with a matrix of one batch in memory."""
+    scores = np.empty((table.num_rows, scorer.manifest.output.width), np.float32)
     for first in range(0, table.num_rows, _BATCH_ROWS):
         batch = table.slice(first, _BATCH_ROWS)
-        scores[first : first + batch.num_rows] = await inference.score_table(batch)
+        scores[first : first + batch.num_rows] = await scorer.inference.score_table(batch)
     return scores
 
 
-def _scored(table: pa.Table, scores: np.ndarray, job: ScoringJob, threshold: float, counts: BlockCounts) -> pa.Table:
-    # Compare in float64, as the HTTP response does: in float32 a score at the threshold could get another label.
-    labels = (scores.astype(np.float64) >= threshold).astype(np.int8)
+def _scored(table: pa.Table, scores: np.ndarray, job: ScoringJob, output: Output, counts: BlockCounts) -> pa.Table:
+    answered = [_arrow(values) for values in output.columns(scores).values()]
     version = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(scores), np.int8)), [job.model.version])
-    columns = [*(table.column(name) for name in job.carried), pa.array(scores), pa.array(labels), version]
+    columns = [*(table.column(name) for name in job.carried), *answered, version]
     return pa.table(columns, schema=job.schema.with_metadata({COUNTS: counts.to_json()}))
+
+
+def _arrow(values: np.ndarray) -> pa.Array:
+    """Return a column of answers; words, which repeat, are encoded by a dictionary."""
+    array = pa.array(np.ascontiguousarray(values))
+    return array.dictionary_encode().cast(_WORDS) if pa.types.is_string(array.type) else array
 
 
 def _refused(block: pa.Table, found: Refusals) -> pa.Table:
@@ -205,7 +207,6 @@ class _Scorer:
     manifest: BundleManifest
     transform: Transform
     inference: InferencePipeline
-    threshold: float
 
 
 @cache
@@ -219,7 +220,7 @@ def _scorer(given: ScoringModel) -> _Scorer:
     metrics = GatewayMetrics("batch", manifest.name, given.version)
     transform, model = Transform(manifest.schema_), LocalModel(OnnxModel(bundle))
     inference = InferencePipeline(manifest, transform, features, model, metrics)
-    return _Scorer(manifest, transform, inference, manifest.threshold)
+    return _Scorer(manifest, transform, inference)
 
 
 def _carried(carry: str, manifest: BundleManifest, source: ParquetSource) -> tuple[str, ...]:
@@ -235,9 +236,11 @@ def _carried(carry: str, manifest: BundleManifest, source: ParquetSource) -> tup
     return tuple(dict.fromkeys(names))
 
 
-def _added(carried: Sequence[str]) -> list[pa.Field]:
+def _added(output: Output, carried: Sequence[str]) -> list[pa.Field]:
     """Return the fields that scoring adds, with as many prefixes as it takes to differ from what is carried."""
+    empty = output.columns(np.empty((0, output.width), np.float32))
+    types = {name: _arrow(values).type for name, values in empty.items()} | {MODEL_VERSION: _WORDS}
     prefix = ""
-    while any(f"{prefix}{name}" in carried for name in _ADDED.names):
+    while any(f"{prefix}{name}" in carried for name in types):
         prefix += _PREFIX
-    return [field.with_name(f"{prefix}{field.name}") for field in _ADDED]
+    return [pa.field(f"{prefix}{name}", kind) for name, kind in types.items()]

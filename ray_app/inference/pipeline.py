@@ -61,7 +61,7 @@ class InferencePipeline:
         self._computed = ComputedFeatures(manifest, transform, self._stored_index)
 
     async def score_table(self, table: pa.Table) -> np.ndarray:
-        """Return the probabilities of a table's n rows, float32 of shape (n,).
+        """Return the scores of a table's n rows, float32 of shape (n, width of the model's output).
 
         Columns are what a request sends, and the window features; an absent column or a missing value is a feature
         that a request leaves out. Unlike `predict`, this never scores with defaults because of a failed read, reads no

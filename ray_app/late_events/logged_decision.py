@@ -33,8 +33,10 @@ class LoggedDecision(NamedTuple):
     request_id: str
     version: str
     answered_at: datetime
-    probability: float
-    label: int
+    scores: tuple[float, ...]
+    """The model's numbers."""
+    code: int | None
+    """The position of the label that was answered; None where none was."""
     vector: Sequence[float]
     """What was scored, k codes in schema order."""
     row: Row
@@ -94,7 +96,8 @@ class DecisionReader:
             logged["request_id"],
             logged["version"],
             logged["answered_at"],
-            logged["probability"],
+            # Where the log has no scores, the probability is the only one.
+            tuple(logged["scores"] or [logged["probability"]]),
             logged["label"],
             logged["vector"],
             row.unrecorded(time_us, key),

@@ -43,7 +43,7 @@ def _info(manifest: BundleManifest, version: str) -> dict[str, object]:
         "version": version,
         "description": manifest.description,
         "label": manifest.label,
-        "threshold": manifest.threshold,
+        **manifest.output.facts,
         "created_at": manifest.created_at,
         "schema_fingerprint": manifest.schema_.fingerprint,
         "data_fingerprint": manifest.data_fingerprint,
@@ -93,13 +93,13 @@ dt {{ font-weight: 600; margin-top: .6rem }} dd {{ margin: 0 }}
 </style></head><body>
 <h1>{html.escape(manifest.name)} <small>version {html.escape(version)}</small></h1>
 <p>{html.escape(manifest.description)} This service answers live predictions of
-<code>{html.escape(manifest.label)}</code>; the label is 1 from a probability of {manifest.threshold:.4g} on.</p>
+<code>{html.escape(manifest.label)}</code>; {html.escape(manifest.output.words)}.</p>
 {warning}
 <h2>Ask it</h2><pre id="curl">{html.escape(curl)}</pre>
 <h2>Where to look</h2><dl>
 <dt><a href="docs">docs</a></dt><dd>Every field and error, to try out in the browser</dd>
 <dt><a href="console">console</a></dt><dd>Versions, traffic and what happens to them, live; changes with the token</dd>
-<dt><a href="model/info">model/info</a></dt><dd>Features, threshold and holdout metrics ({html.escape(metrics)})</dd>
+<dt><a href="model/info">model/info</a></dt><dd>Features, answers and holdout metrics ({html.escape(metrics)})</dd>
 <dt><a href="ready">ready</a>, <a href="health">health</a></dt><dd>Readiness with reasons, and liveness</dd>
 <dt><a href="metrics">metrics</a></dt><dd>For Prometheus</dd></dl>
 <script>const c=document.getElementById("curl");

@@ -89,7 +89,7 @@ def score_of(of: Bundle, **changed: Any) -> tuple[float, float, float]:
     answer = run(build_app(CountingStage(), bundle=of).post(sent)).json()
     transform = Transform(of.manifest.schema_)
     alone = OnnxModel(of).score(transform.rows([[row[name] for name in of.manifest.schema_.names]]))
-    return float(run(pipeline(of, CountingStage()).score_table(table))[0]), answer["probability"], float(alone[0])
+    return run(pipeline(of, CountingStage()).score_table(table)).item(), answer["probability"], alone.item()
 
 
 def test_null_and_empty_text_have_one_score():
