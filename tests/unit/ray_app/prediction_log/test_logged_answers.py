@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from data.__main__ import main
+from data.cli.commands import log as command
 from data.prediction_log.file_summary import summaries
 from data.prediction_log.files import COLUMNS, LABELS_KEY, LogFile, read_log
 from data.prediction_log.wide_table import write_wide
