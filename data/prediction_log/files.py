@@ -7,7 +7,7 @@ into Parquet when it is full. Both are read here, also a stream that a crash cut
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,6 +113,11 @@ def read_file(file: Path) -> LogFile:
     except (OSError, pa.ArrowException) as exc:
         raise DataError(f"{file}: not readable as Parquet: {exc}") from exc
     return _log_file(file, table, True)
+
+
+def logged_scores(row: Mapping[str, Any]) -> list[float]:
+    """The model's numbers of a row of the log, given by the log's columns."""
+    return list(row[SCORES] or [row["probability"]])
 
 
 def sources(letters: str) -> list[ValueSource]:

@@ -7,7 +7,7 @@ none asks which kind it is.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -38,11 +38,6 @@ class _Output(BaseModel):
 
     @property
     @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """What a program may want to know of the answers beforehand: JSON values by name."""
-
-    @property
-    @abstractmethod
     def width(self) -> int:
         """How many numbers the model gives for a row."""
 
@@ -56,9 +51,23 @@ class _Output(BaseModel):
     def edges(self) -> tuple[float, ...]:
         """Upper edges, ascending, of the histogram by which the scores of two versions are compared: `SCORE_EDGES`."""
 
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """How numbers are read, in a few words."""
+
+    @property
+    def fitted(self) -> dict[str, float]:
+        """The numbers that were fitted beside the model, by name."""
+        return {}
+
     @abstractmethod
     def fields(self, scores: Sequence[float]) -> dict[str, Any]:
         """Return the fields of a response for one row's numbers: JSON values by name."""
+
+    @abstractmethod
+    def read(self, fields: Mapping[str, Any]) -> list[float]:
+        """Return the numbers of which `fields` made a response; raises KeyError for one that is none of this output."""
 
     @abstractmethod
     def field_schemas(self) -> dict[str, dict[str, Any]]:
@@ -109,11 +118,6 @@ class BinaryOutput(_Output):
         return f"the label is {self.classes[1]} from a probability of {self.threshold:.4g} on"
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """`threshold`, and `labels`."""
-        return {"threshold": self.threshold, "labels": list(self.classes)}
-
-    @property
     def width(self) -> int:
         """One: the probability."""
         return 1
@@ -127,6 +131,20 @@ class BinaryOutput(_Output):
     def edges(self) -> tuple[float, ...]:
         """As `LOGIT_EDGES`."""
         return LOGIT_EDGES
+
+    @property
+    def summary(self) -> str:
+        """The threshold."""
+        return f"threshold {self.threshold:.4g}"
+
+    @property
+    def fitted(self) -> dict[str, float]:
+        """The threshold."""
+        return {"threshold": self.threshold}
+
+    def read(self, fields: Mapping[str, Any]) -> list[float]:
+        """The probability."""
+        return [float(fields["probability"])]
 
     def fields(self, scores: Sequence[float]) -> dict[str, Any]:
         """`probability`, and `label`."""
@@ -183,11 +201,6 @@ class MulticlassOutput(_Output):
         return f"the label is the likeliest of {len(self.classes)} classes"
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """`labels`."""
-        return {"labels": list(self.classes)}
-
-    @property
     def width(self) -> int:
         """The number of classes."""
         return len(self.classes)
@@ -201,6 +214,15 @@ class MulticlassOutput(_Output):
     def edges(self) -> tuple[float, ...]:
         """As `LOGIT_EDGES`."""
         return LOGIT_EDGES
+
+    @property
+    def summary(self) -> str:
+        """The number of classes."""
+        return f"{len(self.classes)} classes"
+
+    def read(self, fields: Mapping[str, Any]) -> list[float]:
+        """The probability of each class."""
+        return [float(fields["probabilities"][str(label)]) for label in self.classes]
 
     def fields(self, scores: Sequence[float]) -> dict[str, Any]:
         """`label`, its `probability`, and `probabilities` by class."""
@@ -291,9 +313,18 @@ class RegressionOutput(_Output):
         return f"the interval holds the true value for {self.coverage:.0%} of the rows"
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """`coverage`, the share of the rows whose true value lies in the interval."""
-        return {"coverage": self.coverage}
+    def summary(self) -> str:
+        """The interval."""
+        return f"interval from {self.below:+.4g} to {self.above:+.4g} around the prediction, for {self.coverage:.0%}"
+
+    @property
+    def fitted(self) -> dict[str, float]:
+        """The interval's ends, relative to the prediction."""
+        return {"interval_below": self.below, "interval_above": self.above}
+
+    def read(self, fields: Mapping[str, Any]) -> list[float]:
+        """The prediction."""
+        return [float(fields["prediction"])]
 
     def fields(self, scores: Sequence[float]) -> dict[str, Any]:
         """`prediction`, and `interval` as an array of two numbers."""

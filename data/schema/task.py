@@ -39,8 +39,6 @@ class _Kind(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    METRICS: ClassVar[tuple[Metric, ...]] = ()
-    """What a search may be judged by."""
     CALIBRATIONS: ClassVar[tuple[Calibration, ...]] = (Calibration.NONE,)
     """How its probabilities may be corrected."""
     GATES: ClassVar[frozenset[str]] = frozenset()
@@ -55,8 +53,13 @@ class _Kind(BaseModel):
 
     @property
     @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """What a search may be judged by; the first is the default."""
+
+    @property
     def metric(self) -> Metric:
         """What a search is judged by, where the use case does not say."""
+        return self.metrics[0]
 
     @property
     def least_label(self) -> float | None:
@@ -71,6 +74,8 @@ class _Kind(BaseModel):
     @property
     def expected(self) -> str:
         """What the label column must hold, for messages."""
+        if self.labels == (0, 1):
+            return "0 and 1 (or false and true)"
         if self.labels is not None:
             return ", ".join(shown_label(label) for label in self.labels[:10]) + ("" if len(self.labels) <= 10 else "…")
         return "finite numbers" if self.least_label is None else f"finite numbers from {self.least_label:g} on"
@@ -79,7 +84,6 @@ class _Kind(BaseModel):
 class Binary(_Kind):
     """One of two labels: the answer is the probability of the positive one, and a decision by threshold."""
 
-    METRICS: ClassVar = (Metric.PR_AUC, Metric.AUC, Metric.F1)
     CALIBRATIONS: ClassVar = (
         Calibration.AUTO,
         Calibration.NONE,
@@ -114,15 +118,14 @@ class Binary(_Kind):
         return (self.negative, self.positive)
 
     @property
-    def metric(self) -> Metric:
-        """PR-AUC, which suits a rare label."""
-        return Metric.PR_AUC
+    def metrics(self) -> tuple[Metric, ...]:
+        """PR-AUC, which suits a rare label, AUC and F1."""
+        return (Metric.PR_AUC, Metric.AUC, Metric.F1)
 
 
 class Multiclass(_Kind):
     """One of three or more classes: the answer is the likeliest class, and the probability of each."""
 
-    METRICS: ClassVar = (Metric.NEG_LOG_LOSS, Metric.MACRO_F1, Metric.ACCURACY)
     CALIBRATIONS: ClassVar = (Calibration.AUTO, Calibration.NONE, Calibration.TEMPERATURE)
     GATES: ClassVar = frozenset({"min_accuracy", "min_macro_f1", "max_ece"})
 
@@ -145,15 +148,14 @@ class Multiclass(_Kind):
         return self.classes
 
     @property
-    def metric(self) -> Metric:
-        """Log loss, which judges every probability."""
-        return Metric.NEG_LOG_LOSS
+    def metrics(self) -> tuple[Metric, ...]:
+        """Log loss, which judges every probability, macro F1 and accuracy."""
+        return (Metric.NEG_LOG_LOSS, Metric.MACRO_F1, Metric.ACCURACY)
 
 
 class Regression(_Kind):
     """A number: the answer is its prediction, and an interval that holds the true value as often as declared."""
 
-    METRICS: ClassVar = (Metric.R2, Metric.D2_ABSOLUTE_ERROR, Metric.D2_PINBALL, Metric.D2_TWEEDIE)
     GATES: ClassVar = frozenset({"min_r2", "max_rmse", "max_mae"})
 
     kind: Literal["regression"]
@@ -171,14 +173,15 @@ class Regression(_Kind):
         return
 
     @property
-    def metric(self) -> Metric:
-        """The share of the objective's loss that the model explains, beside the best constant."""
+    def metrics(self) -> tuple[Metric, ...]:
+        """The share of the objective's loss that the model explains, beside the best constant; then R2 and MAE's."""
         by_objective = {
             Objective.SQUARED: Metric.R2,
             Objective.ABSOLUTE: Metric.D2_ABSOLUTE_ERROR,
             Objective.QUANTILE: Metric.D2_PINBALL,
         }
-        return by_objective.get(self.objective, Metric.D2_TWEEDIE)
+        own = by_objective.get(self.objective, Metric.D2_TWEEDIE)
+        return tuple(dict.fromkeys((own, Metric.R2, Metric.D2_ABSOLUTE_ERROR)))
 
     @property
     def least_label(self) -> float | None:
@@ -197,7 +200,9 @@ def kind_of(value: Any) -> str:
 
 
 Task = Annotated[
-    Annotated[Binary, Tag("binary")] | Annotated[Multiclass, Tag("multiclass")] | Annotated[Regression, Tag("regression")],
+    Annotated[Binary, Tag("binary")]
+    | Annotated[Multiclass, Tag("multiclass")]
+    | Annotated[Regression, Tag("regression")],
     Discriminator(
         kind_of,
         custom_error_type="unknown_kind",

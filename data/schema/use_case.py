@@ -134,8 +134,8 @@ class UseCase(PolicyTable):
     @model_validator(mode="after")
     def _of_one_kind(self) -> UseCase:
         task = self.task
-        if self.metric not in task.METRICS:
-            known = ", ".join(metric.value for metric in task.METRICS)
+        if self.metric not in task.metrics:
+            known = ", ".join(metric.value for metric in task.metrics)
             raise ValueError(f"search.metric: '{self.metric.value}' is not of a {task.kind} target; known: {known}")
         if self.calibration not in (*task.CALIBRATIONS, Calibration.AUTO):
             known = ", ".join(each.value for each in task.CALIBRATIONS)

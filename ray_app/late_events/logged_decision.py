@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from data.prediction_log.files import logged_scores
 from data.transform.encoding import Transform
 from data.transform.missing import is_blank
 from ray_app.prediction import Row
@@ -96,8 +97,7 @@ class DecisionReader:
             logged["request_id"],
             logged["version"],
             logged["answered_at"],
-            # Where the log has no scores, the probability is the only one.
-            tuple(logged["scores"] or [logged["probability"]]),
+            tuple(logged_scores(logged)),
             logged["label"],
             logged["vector"],
             row.unrecorded(time_us, key),

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from data.schema.features.feature import Feature
+from data.schema.output import Output
 from ray_app.protocol import responses
 from ray_app.protocol.openapi import example, openapi
 from tune.registry.bundle import BundleManifest
@@ -43,7 +44,7 @@ def _info(manifest: BundleManifest, version: str) -> dict[str, object]:
         "version": version,
         "description": manifest.description,
         "label": manifest.label,
-        **manifest.output.facts,
+        **_answers(manifest.output),
         "created_at": manifest.created_at,
         "schema_fingerprint": manifest.schema_.fingerprint,
         "data_fingerprint": manifest.data_fingerprint,
@@ -51,6 +52,12 @@ def _info(manifest: BundleManifest, version: str) -> dict[str, object]:
         "features": [_feature(manifest, feature) for feature in manifest.schema_.features],
         "versions": manifest.versions,
     }
+
+
+def _answers(output: Output) -> dict[str, object]:
+    """What is answered in words, the labels where there are some, and the numbers that were fitted beside the model."""
+    labels = {} if output.labels is None else {"labels": output.labels}
+    return {"answers": output.words, **labels, **output.fitted}
 
 
 def _feature(manifest: BundleManifest, feature: Feature) -> dict[str, object]:

@@ -47,6 +47,6 @@ def run(args: argparse.Namespace) -> int:
         say("")
     say(f"{names[0]} minus {names[1]} on the same rows" if found.shared else f"no paired difference: {found.reason}")
     if args.plot:
-        write_comparison(args.plot, found)
+        write_comparison(args.plot, found, context.use_case)
         say(f"{args.plot}: written")
     return 0

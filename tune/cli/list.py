@@ -10,9 +10,7 @@ from rich.table import Table
 from data.cli.options import add_use_case
 from data.cli.terminal import say, show_table
 from tune.cli.context import open_context
-
-HEADLINE = ("auc", "pr_auc", "f1")
-"""Tags of a version that are shown as its figures."""
+from tune.tasks.kinds import learning_task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +25,11 @@ def run(args: argparse.Namespace) -> int:
     if not versions:
         say(f"no version of '{context.use_case.name}' is registered at {context.settings.tracking_uri}")
         return 0
-    table = Table("version", "aliases", "made (UTC)", *HEADLINE, "run", box=None)
+    headline = learning_task(context.use_case).headline
+    table = Table("version", "aliases", "made (UTC)", *headline, "run", box=None)
     for each in versions:
         made = datetime.fromtimestamp(each.created_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")
-        figures = [_short(each.tags.get(name)) for name in HEADLINE]
+        figures = [_short(each.tags.get(name)) for name in headline]
         table.add_row(each.version, ", ".join(each.aliases), made, *figures, each.run_id)
     show_table(table)
     return 0

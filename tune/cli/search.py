@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -13,7 +14,6 @@ from data.cli.terminal import say, show_table
 from data.errors import ConfigError
 from data.settings import Settings
 from tune.cli.context import CommandContext, open_context
-from tune.cli.list import HEADLINE
 from tune.cli.promote import print_verdict
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.pipeline.pipeline import learn
@@ -22,6 +22,8 @@ from tune.promotion.promotion import promote
 from tune.registry.traffic_rules import CHALLENGER
 from tune.search.sampler import SamplerName
 from tune.search.study import SearchPlan
+from tune.tasks.kinds import learning_task
+from tune.tasks.learning_task import LearningTask
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
 def _print_learned(learned: PublishedModel, context: CommandContext, seconds: float) -> None:
     say(f"\n{learned.trials} trials in {seconds:.0f} s; best is trial {learned.best.number}:")
     say("  " + ", ".join(f"{name} {_plain(value)}" for name, value in sorted(learned.best.params.items())))
-    metric = context.use_case.search.metric.value
+    metric = context.use_case.metric.value
     out_of_fold = f"{learned.figures.out_of_fold[metric]:.4f}"
     say(f"  {learned.best.rounds} rounds a fold, {metric} {out_of_fold} out of fold\n")
-    _print_figures(learned.figures, metric)
+    _print_figures(learned.figures, learning_task(context.use_case))
     low, high = learned.figures.holdout.intervals[metric]
     say(f"{metric}: 95 % interval {low:.4f} to {high:.4f}; out of fold, which chose it, {out_of_fold}")
     say("the figures are of the model without the holdout; what is registered has learned from every row")
@@ -93,10 +95,12 @@ def _print_learned(learned: PublishedModel, context: CommandContext, seconds: fl
     say(f"look at it: {_where_to_look(context.settings)}")
 
 
-def _print_figures(figures: HoldoutEvaluation, metric: str) -> None:
+def _print_figures(figures: HoldoutEvaluation, learning: LearningTask[Any]) -> None:
     """Print the model and the baselines on the holdout, and the model's paired difference to each baseline."""
-    names = (*HEADLINE, "brier", "ece", *(["cost"] if "cost" in figures.holdout.metrics else []))
-    table = Table("on the holdout", *names, f"this model's {metric} minus its", "95 % interval", "", box=None)
+    chosen = (learning.metric.value, *learning.headline, "brier", "ece", "coverage", "cost")
+    names = [name for name in dict.fromkeys(chosen) if name in figures.holdout.metrics]
+    against = f"this model's {learning.metric.value} minus its"
+    table = Table("on the holdout", *names, against, "95 % interval", "", box=None)
     table.add_row("this model", *(f"{figures.holdout.metrics[name]:.4f}" for name in names))
     for baseline, measured in figures.baselines.items():
         gain = figures.differences[baseline]

@@ -26,7 +26,7 @@ from tune.skew.expected_online_values import stored_values
 from tune.skew.http_replay import ReplayPace, prove
 from tune.skew.in_time_comparison import InTimeProof
 from tune.skew.log_replay import prove_log
-from tune.skew.row_comparison import SHOWN, FieldDifference, RowMismatch, SkewProof
+from tune.skew.row_comparison import SHOWN, FieldDifference, RowMismatch, SkewProof, shown_scores
 from tune.skew.service_client import ServiceClient
 
 DEFAULT_ROWS = 10_000
@@ -185,9 +185,9 @@ def _advice(proof: SkewProof) -> str:
 
 
 def _print_mismatch(mismatch: RowMismatch) -> None:
-    same = abs(mismatch.online - mismatch.offline) < 5e-7
+    same = shown_scores(mismatch.online) == shown_scores(mismatch.offline)
     say(
-        f"\nrow {mismatch.row}: score {mismatch.online:.6f} online, {mismatch.offline:.6f} offline"
+        f"\nrow {mismatch.row}: score {shown_scores(mismatch.online)} online, {shown_scores(mismatch.offline)} offline"
         f"{' (the same)' if same else ''}, request {mismatch.request_id}",
     )
     table = Table("field", "sent", "online", "offline", "", box=None)
@@ -195,7 +195,7 @@ def _print_mismatch(mismatch: RowMismatch) -> None:
         table.add_row(line.name, _shown(line.sent), _online(line), _offline(line), line.fault)
     show_table(table)
     if mismatch.rescored:
-        say(f" the bundle scores the online values {mismatch.implied:.6f}")
+        say(f" the bundle scores the online values {shown_scores(mismatch.implied)}")
 
 
 def _online(line: FieldDifference) -> str:

@@ -77,7 +77,7 @@ def _by_replay(args: argparse.Namespace, url: str, use_case: UseCase, settings: 
         # First, as another proof that is under way is found by it, before minutes are spent on the table.
         with closing(ScratchStores(settings, use_case, bundle.manifest)) as stores:
             table = _table(args, use_case, model, _begin_us(holdout, use_case))
-            labels = read_labels(table.rows, use_case.label, args.data)
+            labels = read_labels(table.rows, use_case, args.data)
             with (
                 closing(ServiceClient(url, model.version, token)) as service,
                 progress("skew proof in time", table.count) as advance,

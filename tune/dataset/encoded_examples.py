@@ -29,7 +29,7 @@ MAX_CATEGORIES = 1000
 
 
 class EncodedExamples(NamedTuple):
-    """Encoded rows: `x` float32 of shape (n, k), `y` uint8 of shape (n,)."""
+    """Encoded rows: `x` float32 of shape (n, k), `y` the labels, codes (uint8) or numbers (float32) of shape (n,)."""
 
     x: np.ndarray
     y: np.ndarray
@@ -113,10 +113,10 @@ def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
 
 
 def search_folds(source: TrainingTable, parts: SplitRows, use_case: UseCase) -> Folds:
-    """The folds of a table in memory: as many as the use case declares, where both labels are in each of them.
+    """The folds of a table in memory: as many as the use case declares, where every label is in each of them.
 
     One split, into the train and the validation part, for a table of more than `MOST_ROWS` development rows for which
-    nothing is declared, and where the rarer label is too rare for two folds.
+    nothing is declared, and where a label is too rare for two folds.
     """
     rows = parts.development
     declared = use_case.split.folds

@@ -77,15 +77,15 @@ def fold_rows(order: SplitOrder, found: SplitKeys, labels: np.ndarray, wanted: i
     Args:
         order: how the use case orders rows.
         found: the keys of the n rows.
-        labels: their labels, uint8 of shape (n,).
-        wanted: number of folds; fewer where a label is too rare for each fold to learn from and be judged on both.
+        labels: their labels, of shape (n,).
+        wanted: number of folds; fewer where a label is too rare for each fold to learn from and be judged on all.
 
     Returns:
-        The folds; None where not even two have both labels on either side.
+        The folds; None where not even two have every label on either side.
     """
     for count in range(wanted, 1, -1):
         folds = Folds(_numbered(order, found, count), forward=order.time is not None)
-        if folds.count == count and all(_two_sided(labels, rows) for rows in folds.each()):
+        if folds.count == count and all(_whole(labels, order, rows) for rows in folds.each()):
             return folds
     return None
 
@@ -104,5 +104,6 @@ def _numbered(order: SplitOrder, found: SplitKeys, count: int) -> np.ndarray:
     return numbers
 
 
-def _two_sided(labels: np.ndarray, rows: FoldRows) -> bool:
-    return all(len(np.unique(labels[part])) == 2 for part in rows)
+def _whole(labels: np.ndarray, order: SplitOrder, rows: FoldRows) -> bool:
+    """Whether either side has every class, or numbers that differ."""
+    return all(len(np.unique(labels[part])) >= max(order.classes, 2) for part in rows)

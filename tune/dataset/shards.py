@@ -1,6 +1,6 @@
 """Shards: the encoded rows of a large table on disk, which training reads by path, one block at a time.
 
-A shard is two NumPy files, `NAME.x.npy` (float32, C order, shape (n, k)) and `NAME.y.npy` (uint8, shape (n,)).
+A shard is two NumPy files, `NAME.x.npy` (float32, C order, shape (n, k)) and `NAME.y.npy` (labels, shape (n,)).
 They are memory-mapped: no decoding, no copy, and pages that the kernel may drop. Parquet would save a quarter of the
 space and cost a third of a second per million rows, in each of several passes of a fit.
 
@@ -95,7 +95,7 @@ class PartShards(NamedTuple):
 
 
 def write_shard(folder: Path, name: str, x: np.ndarray, y: np.ndarray) -> None:
-    """Write one shard: `x` float32 of shape (n, k), `y` uint8 of shape (n,).
+    """Write one shard: `x` float32 of shape (n, k), `y` labels of shape (n,).
 
     Raises:
         DataError: the disk is full, or the folder cannot be written.
@@ -165,7 +165,7 @@ def discard(path: Path) -> None:
 
 def shard_bytes(rows: int, features: int) -> int:
     """Return the size of `rows` encoded rows on disk, in bytes."""
-    return rows * (features * 4 + 1)
+    return rows * (features + 1) * 4
 
 
 def shares(rows: int, actors: int) -> Sequence[range]:

@@ -2,7 +2,7 @@
 
 Every strategy orders the rows by a key and cuts the order where the declared fractions end; rows of equal keys stay
 together. By time the key is the event time. By entity it is a hash of the entity. At random it is a hash of the row's
-number, and the rows of either label are ordered apart, so that a rare one is in every part: three rows are enough.
+number, and the rows of each class are ordered apart, so that a rare one is in every part: three rows are enough.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
+from data.schema.task import shown_label
 from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us
@@ -62,10 +63,12 @@ class SplitOrder:
     entity: str | None
     """Column of the entity, for the entity strategy."""
     label: str | None
-    """Column of the label, where rows of either label are ordered apart."""
+    """Column of the label, where the rows of each class are ordered apart."""
     fractions: tuple[float, float]
     """Shares of train and validation."""
     seed: int
+    classes: int = 2
+    """How many classes the label has, 1 for numbers."""
 
     @property
     def columns(self) -> list[str]:
@@ -75,14 +78,14 @@ class SplitOrder:
     @property
     def strata(self) -> int:
         """How many sets of rows are ordered apart."""
-        return 2 if self.label else 1
+        return self.classes if self.label else 1
 
     def keys(self, table: pa.Table, labels: np.ndarray | None, first_row: int = 0) -> SplitKeys:
         """Return the keys of some rows.
 
         Args:
             table: the rows, with `columns`.
-            labels: their labels, uint8 of shape (n,); needed where the order has a `label`.
+            labels: their labels, codes of shape (n,); needed where the order has a `label`.
             first_row: number of the first of them in the whole table.
 
         Raises:
@@ -116,9 +119,10 @@ def split_order(use_case: UseCase) -> SplitOrder:
     return SplitOrder(
         time=use_case.event_time if strategy == "time" else None,
         entity=use_case.entity.column if strategy == "entity" and use_case.entity else None,
-        label=use_case.label if strategy == "random" else None,
+        label=use_case.label if strategy == "random" and use_case.task.labels is not None else None,
         fractions=(1 - declared.validation - declared.holdout, declared.validation),
         seed=declared.seed,
+        classes=use_case.task.strata,
     )
 
 
@@ -146,12 +150,12 @@ def split(table: pa.Table, labels: np.ndarray, use_case: UseCase) -> SplitRows:
     """Divide a table in memory by the declared strategy; the same input gives the same parts.
 
     Raises:
-        DataError: rows without event time, or a part without both labels.
+        DataError: rows without event time, or a part without every class.
     """
     order = split_order(use_case)
     found = order.keys(table, labels)
     part = cut(order, found).parts(found)
-    refuse_one_sided(np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2), use_case)
+    refuse_lacking(class_counts(part, labels, use_case), use_case)
     return rows_of(part)
 
 
@@ -160,30 +164,48 @@ def rows_of(part: np.ndarray) -> SplitRows:
     return SplitRows(*(np.flatnonzero(part == number) for number in range(PARTS)))
 
 
-def refuse_one_sided(counts: np.ndarray, use_case: UseCase, of: str = "") -> None:
-    """Raise DataError unless each part has rows of both labels; `counts` of label 0 and 1 by part, shape (3, 2)."""
-    for name, (zeros, ones) in zip(SplitRows._fields, counts.tolist(), strict=True):
-        if zeros and ones:
+def class_counts(part: np.ndarray, labels: np.ndarray, use_case: UseCase) -> np.ndarray:
+    """Return the rows of each class by part, shape (3, classes); of numbers all rows, shape (3, 1)."""
+    classes = use_case.task.strata
+    codes = part * classes + labels if classes > 1 else part
+    return np.bincount(codes, minlength=classes * PARTS).reshape(PARTS, classes)
+
+
+def refuse_lacking(counts: np.ndarray, use_case: UseCase, of: str = "") -> None:
+    """Raise DataError unless each part has rows of every class; `counts` as `class_counts` returns them."""
+    labels = use_case.task.labels or ()
+    for name, own in zip(SplitRows._fields, counts.tolist(), strict=True):
+        lacking = [at for at, count in enumerate(own) if not count]
+        if not lacking:
             continue
-        what = f"{zeros + ones:,} rows, {ones:,} of them with {use_case.label} = 1"
+        # Of two labels the one that is told of is the positive one, which is rare as a rule.
+        told = len(own) - 1 if len(own) == 2 else lacking[0]
+        what = f"{sum(own):,} rows" + (f", {own[told]:,} of them with {_with(use_case, told)}" if labels else "")
+        every = {1: "rows", 2: "both labels"}.get(len(own), "every class")
         raise DataError(
-            f"the {use_case.strategy} split leaves {of}the {name} part without both labels ({what}); "
-            + _both_labels(name, counts, use_case, sampled=bool(of))
+            f"the {use_case.strategy} split leaves {of}the {name} part without {every} ({what}); "
+            + _remedy(name, counts, use_case, sampled=bool(of))
         )
 
 
-def _both_labels(part: str, counts: np.ndarray, use_case: UseCase, sampled: bool) -> str:
-    """Say what would give a part both labels: never what is declared already, nor what cannot help."""
+def _with(use_case: UseCase, code: int) -> str:
+    return f"{use_case.label} = {shown_label((use_case.task.labels or ())[code])}"
+
+
+def _remedy(part: str, counts: np.ndarray, use_case: UseCase, sampled: bool) -> str:
+    """Say what would give a part every class: never what is declared already, nor what cannot help."""
     totals = counts.sum(axis=0)
     rarer = int(np.argmin(totals))
+    if use_case.task.labels is None:
+        return "give more rows"
     if sampled:
         return (
-            f"the sample has {totals[rarer]:,} rows with {use_case.label} = {rarer}: raise RAYSCORE_TRAIN_MEMORY_MB so "
+            f"the sample has {totals[rarer]:,} rows with {_with(use_case, rarer)}: raise RAYSCORE_TRAIN_MEMORY_MB so "
             "that it holds more, or give more of those rows"
         )
     if totals[rarer] < PARTS:
         return (
-            f"the table has {totals[rarer]:,} rows with {use_case.label} = {rarer}, and each of the {PARTS} parts "
+            f"the table has {totals[rarer]:,} rows with {_with(use_case, rarer)}, and each of the {PARTS} parts "
             "needs at least one: give more of those rows"
         )
     if use_case.strategy == "entity":

@@ -31,7 +31,16 @@ from tune.dataset.fingerprint import content_sum, digest, row_numbers
 from tune.dataset.folds import one_split
 from tune.dataset.profiling import profile_rows
 from tune.dataset.shards import PartShards, Shards, shard_bytes, shard_folder, write_shard
-from tune.dataset.split import PARTS, SplitKeys, SplitOrder, TableSplit, refuse_one_sided, rows_of, split_order
+from tune.dataset.split import (
+    PARTS,
+    SplitKeys,
+    SplitOrder,
+    TableSplit,
+    class_counts,
+    refuse_lacking,
+    rows_of,
+    split_order,
+)
 from tune.dataset.streaming_split import stream_split
 from tune.dataset.training_table import TrainingTable, columns_read, computed_rows, read_labels
 
@@ -68,8 +77,8 @@ def prepare_streaming(
         The sample as a table, and the sample encoded together with the shards of every row.
 
     Raises:
-        DataError: the label is not 0 and 1, a column cannot hold its feature or float32 would merge most of its
-            numbers, a part lacks a label, or the disk lacks room.
+        DataError: the label is not what is declared, a column cannot hold its feature or float32 would merge most of
+            its numbers, a part lacks a class, or the disk lacks room.
     """
     columns = columns_read(use_case, holds_windows=True)
     source.require(columns)
@@ -86,7 +95,7 @@ def prepare_streaming(
             blocks.append(block._replace(numbers={}))
         blocks.sort(key=lambda block: block.train_shard)
         refuse_merged(numbers, source.schema, source.path)
-        refuse_one_sided(np.sum([block.counts for block in blocks], axis=0), use_case)
+        refuse_lacking(np.sum([block.counts for block in blocks], axis=0), use_case)
         shards = PartShards(
             *(
                 Shards(new, len(schema.names), tuple(shard for shard in each if shard[1]))
@@ -104,7 +113,7 @@ def _sample(source: ParquetSource, use_case: UseCase, blocks: Sequence[_EncodedB
     table = pa.concat_tables([block.sample for block in blocks])
     schema = pa.schema([source.schema.field(name) for name in columns_read(use_case, holds_windows=True)])
     whole = digest(schema, source.rows, sum(block.content for block in blocks))
-    return TrainingTable(table, read_labels(table, use_case.label, source.path), source.path, whole, source.rows)
+    return TrainingTable(table, read_labels(table, use_case, source.path), source.path, whole, source.rows)
 
 
 def _prepared(
@@ -117,8 +126,7 @@ def _prepared(
     shards: PartShards,
 ) -> PreparedDataset:
     parts = rows_of(part)
-    ones = [(len(rows) - int(source.labels[rows].sum()), int(source.labels[rows].sum())) for rows in parts]
-    refuse_one_sided(np.array(ones), use_case, "the sample of ")
+    refuse_lacking(class_counts(part, source.labels, use_case), use_case, "the sample of ")
     transform = Transform(schema)
     development, holdout = (
         EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows])
@@ -134,7 +142,7 @@ def _divide(source: ParquetSource, use_case: UseCase) -> TableSplit:
     def over(function: Callable[[SplitKeys], Result]) -> Iterator[Result]:
         # An order without columns is one of the rows' numbers, which come with any column.
         pieces = parquet_pieces(source, order.columns or [use_case.label])
-        return each_block(pieces, _OverKeys(order, function, source.first_rows))
+        return each_block(pieces, _OverKeys(use_case, order, function, source.first_rows))
 
     return stream_split(order, over)
 
@@ -143,16 +151,17 @@ def _divide(source: ParquetSource, use_case: UseCase) -> TableSplit:
 class _OverKeys(Generic[Result]):
     """Applies a function to the keys that a block's rows are ordered by; runs in a worker."""
 
+    use_case: UseCase
     order: SplitOrder
     function: Callable[[SplitKeys], Result]
     first_rows: Mapping[str, int]
 
     def __call__(self, block: pa.Table) -> Result:
-        return self.function(_keys(block, self.order, self.first_rows))
+        return self.function(_keys(block, self.use_case, self.order, self.first_rows))
 
 
-def _keys(block: pa.Table, order: SplitOrder, first_rows: Mapping[str, int]) -> SplitKeys:
-    labels = read_labels(block, order.label, origin_of(block).file) if order.label else None
+def _keys(block: pa.Table, use_case: UseCase, order: SplitOrder, first_rows: Mapping[str, int]) -> SplitKeys:
+    labels = read_labels(block, use_case, origin_of(block).file) if order.label else None
     return order.keys(block, labels, _first_row(block, first_rows))
 
 
@@ -166,7 +175,7 @@ def _fit_schema(source: ParquetSource, use_case: UseCase, division: TableSplit) 
     totals: dict[str, Counter[str]] = {name: Counter() for name in use_case.categories()}
     if totals:
         columns = list(dict.fromkeys([*totals, *division.order.columns]))
-        count = _WordCounter(list(totals), division, source.first_rows)
+        count = _WordCounter(use_case, list(totals), division, source.first_rows)
         for counts in each_block(parquet_pieces(source, columns), count):
             for name, words in counts.items():
                 totals[name].update(words)
@@ -177,12 +186,13 @@ def _fit_schema(source: ParquetSource, use_case: UseCase, division: TableSplit) 
 class _WordCounter:
     """Counts the words of categories among the development rows of a block; runs in a worker."""
 
+    use_case: UseCase
     names: Sequence[str]
     division: TableSplit
     first_rows: Mapping[str, int]
 
     def __call__(self, block: pa.Table) -> Mapping[str, dict[str, int]]:
-        keys = _keys(block, self.division.order, self.first_rows)
+        keys = _keys(block, self.use_case, self.division.order, self.first_rows)
         learned = block.filter(pa.array(self.division.parts(keys) < _HOLDOUT))
         return {name: self._most_frequent(count_words(learned, name)) for name in self.names}
 
@@ -201,7 +211,7 @@ class _EncodedBlock(NamedTuple):
     """The same of its other rows."""
     content: int
     counts: np.ndarray
-    """Rows of each part with label 0 and with label 1, shape (3, 2)."""
+    """Rows of each class by part, see `class_counts`."""
     sample: pa.Table
     parts: np.ndarray
     """The part (0 train, 1 validation, 2 holdout) of each sampled row."""
@@ -225,7 +235,7 @@ class _Encoder:
     def __call__(self, block: pa.Table) -> _EncodedBlock:
         first_row, read = _first_row(block, self.first_rows), without_origin(block)
         file = origin_of(block).file
-        labels = read_labels(read, self.use_case.label, file)
+        labels = read_labels(read, self.use_case, file)
         table = computed_rows(read, self.use_case, file)
         part = self.division.parts(self.division.order.keys(table, labels, first_row))
         encoded, name = self.transform.matrix(table), f"{first_row:012d}"
@@ -234,7 +244,7 @@ class _Encoder:
             if len(rows):
                 write_shard(self.folder, each, encoded[rows], labels[rows])
         drawn = np.flatnonzero(_uniform(first_row, table.num_rows) < self.share)
-        counts = np.bincount(part * 2 + labels, minlength=2 * PARTS).reshape(PARTS, 2)
+        counts = class_counts(part, labels, self.use_case)
         sample = table.take(drawn)
         content, numbers = content_sum(read, first_row), distinct_numbers(table, self.use_case.features.values())
         profile = profile_rows(table.filter(pa.array(part < _HOLDOUT)), self.transform.schema)

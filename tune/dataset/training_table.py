@@ -18,7 +18,8 @@ from data.sources.filesystems import named
 from data.sources.parquet import read_table
 from data.sources.type_advice import label_remedy, shown
 from data.transform.derived_time import with_derived
-from data.transform.encoding import as_floats, named_column
+from data.transform.encoding import named_column
+from data.transform.labels import is_words, label_array, label_faults
 from data.transform.missing import missing_mask
 from tune.dataset.fingerprint import content_sum, digest, with_others
 from tune.dataset.table_in_time import table_in_time
@@ -28,7 +29,10 @@ NO_EVENTS = EventTables(None, {})
 
 
 class TrainingTable(NamedTuple):
-    """Every declared column and computed feature of n rows, the labels as uint8 of shape (n,), and the table's path."""
+    """Every declared column and computed feature of n rows, and the table's path.
+
+    `labels` are codes (uint8) or numbers (float32) of shape (n,), as the kind of target has them.
+    """
 
     table: pa.Table
     labels: np.ndarray
@@ -69,14 +73,13 @@ def load_training_table(
 
     Raises:
         DataError: the file is broken, a column is missing, a value that a feature is derived from is no time, events
-            do not fit, or the label is not 0 and 1 or of one class only.
+            do not fit, or the label is not what the use case declares, or the same in every row.
     """
     table = read_table(path, columns_read(use_case, holds_windows))
-    labels = read_labels(table, use_case.label, path)
+    labels = read_labels(table, use_case, path)
     if labels.min() == labels.max():
-        raise DataError(
-            f"{named(path)}: every row has {use_case.label} = {labels[0]}; a model needs rows of both labels"
-        )
+        held = shown([named_column(table, use_case.label)[0].as_py()])
+        raise DataError(f"{named(path)}: every row has {use_case.label} = {held}; a model needs rows that differ in it")
     try:
         derived = with_derived(table, use_case.schema_.derived)
         found, own, left_out = table_in_time(derived, use_case, events, holds_windows, holds_stored)
@@ -104,25 +107,31 @@ def computed_rows(table: pa.Table, use_case: UseCase, path: str | Path) -> pa.Ta
         raise DataError(f"{named(path)}: {exc}") from exc
 
 
-def read_labels(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
-    """Return the labels of some rows as uint8 of shape (n,).
+def read_labels(table: pa.Table, use_case: UseCase, path: str | Path) -> np.ndarray:
+    """Return the labels of some rows: codes (uint8) or numbers (float32) of shape (n,).
 
     Raises:
-        DataError: a label is missing or neither 0 nor 1; `path` is named.
+        DataError: a label is missing, or not what the use case declares; `path` is named.
     """
+    name, task = use_case.label, use_case.task
     column = named_column(table, name)
     missing = int(missing_mask(column).sum())
     if missing:
         raise DataError(f"{named(path)}: label column '{name}' is missing in {missing:,} rows; remove those rows")
-    values = as_floats(column, name)
-    distinct = np.unique(values)
-    if not np.isin(distinct, (0.0, 1.0)).all():
-        held = [float(value) for value in distinct[:10]]
-        raise DataError(
-            f"{named(path)}: label column '{name}' holds {shown(held)}; expected 0 and 1 (or false and true): "
-            + label_remedy(held)
-        )
-    return values.astype(np.uint8)
+    if is_words(column) and not any(isinstance(label, str) for label in task.labels or ()):
+        raise DataError(_not_declared(column, use_case, path))
+    faults = label_faults(column, task, task.least_label, name)
+    if faults.any():
+        raise DataError(_not_declared(column.filter(pa.array(faults)) if task.strata != 2 else column, use_case, path))
+    return label_array(column, task, name)
+
+
+def _not_declared(column: pa.ChunkedArray, use_case: UseCase, path: str | Path) -> str:
+    held = sorted(column.unique().slice(0, 10).to_pylist(), key=lambda value: (value is None, str(type(value)), value))
+    expected = use_case.task.expected
+    return (
+        f"{named(path)}: label column '{use_case.label}' holds {shown(held)}; expected {expected}: {label_remedy(held)}"
+    )
 
 
 def fingerprint(table: pa.Table) -> str:

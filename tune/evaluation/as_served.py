@@ -12,8 +12,8 @@ from data.schema.use_case import UseCase
 from tune.dataset.training_table import TrainingTable
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.markdown_table import markdown_table
+from tune.tasks.kinds import learning_task
 
-_COMPARED = ("auc", "pr_auc")
 _NOT_MEASURED = "The rows' own values are not measured of a large table."
 
 
@@ -40,14 +40,13 @@ def _stored(use_case: UseCase, source: TrainingTable, figures: HoldoutEvaluation
         known = "The table came with it, so that the rows' own values are not known."
         return f"{said} {known if source.holds_stored else _NOT_MEASURED}"
     served = figures.holdout.metrics
+    compared = [name for name in learning_task(use_case).headline if name in own]
     rows = [
-        ("**as served**", *(f"{served[name]:.4f}" for name in _COMPARED)),
-        ("the row's own values", *(f"{own[name]:.4f}" for name in _COMPARED)),
-        ("difference", *(f"{served[name] - own[name]:+.4f}" for name in _COMPARED)),
+        ("**as served**", *(f"{served[name]:.4f}" for name in compared)),
+        ("the row's own values", *(f"{own[name]:.4f}" for name in compared)),
+        ("difference", *(f"{served[name] - own[name]:+.4f}" for name in compared)),
     ]
-    return f"{said} The same model on the holdout:\n\n" + markdown_table(
-        ("values of online features", *_COMPARED), rows
-    )
+    return f"{said} The same model on the holdout:\n\n" + markdown_table(("values of online features", *compared), rows)
 
 
 def _windows(use_case: UseCase, source: TrainingTable) -> str:

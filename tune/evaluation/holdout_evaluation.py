@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
-from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset
+from tune.dataset.encoded_examples import PreparedDataset
 from tune.dataset.training_table import TrainingTable
 from tune.evaluation.baselines import baselines
 from tune.evaluation.leakage import LeakageAlarm
 from tune.evaluation.slices import SliceFigures, slice_figures
 from tune.metrics.cluster_bootstrap import entity_codes
-from tune.metrics.figures import Difference, Evaluation, Scored, differences, evaluate, metrics
+from tune.metrics.figures import Difference, Evaluation
+from tune.tasks.kinds import learning_task
+from tune.tasks.learning_task import LearningTask
 from tune.training.final_model import FinalModel
 from tune.training.onnx_export import OnnxScorer
 
-_OF_PROBABILITIES = ("auc", "pr_auc", "log_loss", "brier", "ece")
-"""Figures that need no threshold: the model's threshold is one for calibrated probabilities."""
-
 
 class HoldoutEvaluation(NamedTuple):
-    """The figures of a model; those by name are as `tune.metrics.figures.metrics` returns them."""
+    """The figures of a model; those by name are as `LearningTask.metrics` returns them."""
 
     holdout: Evaluation
     out_of_fold: dict[str, float]
-    """Out of fold, by which trial, rounds, threshold and calibration were chosen: optimistic."""
+    """Out of fold, by which trial, rounds, calibration and threshold or interval were chosen: optimistic."""
     uncalibrated: dict[str, float] | None
     """On the holdout without calibration, those that need no threshold; None for a model without calibration."""
     baselines: dict[str, dict[str, float]]
@@ -53,16 +52,16 @@ def judge(
     Raises:
         DataError: a slice's column is missing or holds no numbers to cut.
     """
-    cost, metric = use_case.decision.cost, use_case.search.metric
-    held, mine = prepared.holdout, Scored(model.holdout, model.threshold)
-    others = baselines(prepared, use_case.decision, nthread=1)
+    learning, held = learning_task(use_case), prepared.holdout
+    mine = model.scored(model.holdout)
+    others = baselines(prepared, learning, nthread=1)
     entities = entity_codes(source.table, use_case, prepared.parts.holdout)
     return HoldoutEvaluation(
-        holdout=evaluate(held.y, *mine, cost=cost, entities=entities),
-        out_of_fold=metrics(model.judged, model.out_of_fold, model.threshold, cost),
-        uncalibrated=_uncalibrated(held, model) if model.calibrator else None,
-        baselines={name: metrics(held.y, *other, cost) for name, other in others.items()},
-        differences=differences(held.y, mine, others, metric, entities=entities),
+        holdout=learning.evaluate(held.y, mine, entities=entities),
+        out_of_fold=learning.metrics(model.judged, model.scored(model.out_of_fold)),
+        uncalibrated=_of_scores(learning, held.y, model, model.uncalibrated) if model.calibrator else None,
+        baselines={name: learning.metrics(held.y, other) for name, other in others.items()},
+        differences=learning.differences(held.y, mine, others, entities=entities),
         slices=slice_figures(
             source.table,
             prepared.parts.development,
@@ -70,26 +69,27 @@ def judge(
             held.y,
             mine,
             use_case.slices,
-            metric,
+            learning,
             entities,
             use_case.empty_values,
         ),
         alarms=alarms,
-        own_values=_of_own_values(source, prepared, model),
+        own_values=_of_own_values(learning, source, prepared, model),
     )
 
 
-def _of_own_values(source: TrainingTable, prepared: PreparedDataset, model: FinalModel) -> dict[str, float] | None:
+def _of_own_values(
+    learning: LearningTask[Any], source: TrainingTable, prepared: PreparedDataset, model: FinalModel
+) -> dict[str, float] | None:
     if source.own is None:
         return None
     matrix = Transform(prepared.schema).matrix(source.own.take(prepared.parts.holdout))
-    return _without_threshold(prepared.holdout, OnnxScorer(model.measured).probabilities(matrix), model)
+    return _of_scores(learning, prepared.holdout.y, model, OnnxScorer(model.measured).scores(matrix))
 
 
-def _uncalibrated(held: EncodedExamples, model: FinalModel) -> dict[str, float]:
-    return _without_threshold(held, model.uncalibrated, model)
-
-
-def _without_threshold(held: EncodedExamples, probabilities: np.ndarray, model: FinalModel) -> dict[str, float]:
-    figures = metrics(held.y, probabilities, model.threshold)
-    return {name: figures[name] for name in _OF_PROBABILITIES}
+def _of_scores(
+    learning: LearningTask[Any], labels: np.ndarray, model: FinalModel, scores: np.ndarray
+) -> dict[str, float]:
+    """The figures that depend on scores alone: the model's output is fitted to its own."""
+    figures = learning.metrics(labels, model.scored(scores))
+    return {name: figures[name] for name in learning.of_scores}

@@ -7,7 +7,7 @@ Each alarm names the column and what to do; nothing is refused, because only the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,8 @@ from data.transform.missing import blank_as_null, missing_as_null, missing_mask
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset
 from tune.dataset.training_table import TrainingTable
 from tune.metrics.ranking import Ranking
+from tune.tasks.kinds import learning_task
+from tune.tasks.learning_task import LearningTask
 
 _TELLTALE_AUC = 0.99
 _TWINS = 0.01
@@ -45,7 +47,7 @@ def find_alarms(source: TrainingTable, prepared: PreparedDataset, use_case: UseC
         DataError: a column of `known_at` holds no times.
     """
     found = [
-        *_telltales(prepared),
+        *_telltales(prepared, learning_task(use_case)),
         *_known_too_late(source.table, use_case),
         *_shared_keys(source.table, prepared, use_case),
         *_twins(prepared),
@@ -56,7 +58,7 @@ def find_alarms(source: TrainingTable, prepared: PreparedDataset, use_case: UseC
 
 
 def single_auc(train: EncodedExamples, feature: int, category: bool, judged: EncodedExamples) -> float:
-    """Return the AUC of one feature alone, in the better direction: 0.5 to 1.
+    """Return the AUC of one feature alone, in the better direction: 0.5 to 1; labels are 0 and 1.
 
     A number ranks the train rows by itself, missing values lowest or highest. A category ranks the rows of `judged` by
     the share of label 1 among the train rows of each word: on the train rows rare words would fit by chance.
@@ -74,12 +76,18 @@ def single_auc(train: EncodedExamples, feature: int, category: bool, judged: Enc
     return max(max(auc, 1 - auc) for auc in aucs)
 
 
-def _telltales(prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
+def _telltales(prepared: PreparedDataset, learning: LearningTask[Any]) -> Iterator[LeakageAlarm]:
+    train, judged = prepared.train, prepared.validation
+    # The same views of all rows: a median of each part would cut the parts in two places.
+    views = list(learning.views(np.concatenate([train.y, judged.y])))
     for number, feature in enumerate(prepared.schema.features):
         category = feature.type is FeatureType.CATEGORY
-        auc = single_auc(prepared.train, number, category, prepared.validation)
-        if auc > _TELLTALE_AUC:
-            yield _telltale(feature, auc)
+        aucs = [
+            single_auc(train._replace(y=view[: train.rows]), number, category, judged._replace(y=view[train.rows :]))
+            for view in views
+        ]
+        if max(aucs) > _TELLTALE_AUC:
+            yield _telltale(feature, max(aucs))
 
 
 def _telltale(feature: Feature, auc: float) -> LeakageAlarm:

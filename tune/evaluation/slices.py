@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.schema.model_policy import Slice
-from data.schema.search import Metric
 from data.transform.encoding import as_floats, as_strings, named_column
 from data.transform.missing import missing_as_null
 from data.validation.row_checks import numeric
-from tune.metrics.figures import Scored, intervals, value
-from tune.metrics.ranking import Interval, Ranking
+from tune.metrics.figures import intervals
+from tune.metrics.ranking import Interval
+from tune.tasks.learning_task import LearningTask, Scored
 
-LEAST_ROWS, LEAST_OF_A_LABEL = 50, 5
-"""Fewest rows, and fewest rows of either label; slices with less are listed without figures."""
+LEAST_ROWS = 50
+"""Fewest rows; slices with less, or with too few of a label, are listed without figures."""
 _MOST_WORDS = 12
 _MISSING, _OTHER = "(missing)", "(other)"
 
 
 class SliceFigures(NamedTuple):
-    """Figures of one slice of the holdout; metric, precision and recall are None in a slice too small to judge."""
+    """Figures of one slice of the holdout; metric and interval are None in a slice too small to judge."""
 
     column: str
     value: str
     rows: int
-    share: float
-    """Share of label 1."""
-    mean: float
-    """Mean probability; compared with `share` it shows whether the model is calibrated on the slice."""
+    observed: float
+    """What was seen: the share of the positive label, that of right answers, or the mean of the labels."""
+    predicted: float
+    """What the scores say of it; beside `observed` it shows whether the model is calibrated on the slice."""
     metric: float | None
     interval: Interval | None
-    precision: float | None
-    recall: float | None
+    others: Mapping[str, float] = MappingProxyType({})
+    """Other figures by name; none in a slice too small to judge."""
 
     @property
     def name(self) -> str:
@@ -52,7 +53,7 @@ def slice_figures(
     labels: np.ndarray,
     scored: Scored,
     slices: Sequence[Slice],
-    metric: Metric,
+    learning: LearningTask[Any],
     entities: np.ndarray | None = None,
     empty_values: Collection[str] = (),
 ) -> list[SliceFigures]:
@@ -63,9 +64,10 @@ def slice_figures(
         train: row numbers, from which quantiles and the frequent words are taken.
         holdout: row numbers, shape (n,).
         labels: labels of the holdout, shape (n,).
-        scored: probabilities on the holdout, and the threshold.
+        scored: scores on the holdout.
         slices: the slices declared in the use case.
-        metric: the metric to report; one that depends on the share of label 1 cannot be compared between slices.
+        learning: whose metric is reported; PR-AUC depends on the share of the label, so it cannot be compared between
+            slices.
         entities: entity codes of the holdout, shape (n,), as for `tune.metrics.figures.intervals`.
         empty_values: columns of which '' is a value; else it is missing.
 
@@ -74,9 +76,8 @@ def slice_figures(
     """
     found = []
     for column, name, rows in slice_rows(table, train, holdout, slices, empty_values):
-        part = Scored(scored.probabilities[rows], scored.threshold)
         of = None if entities is None else entities[rows]
-        found.append(_judged(column, name, labels[rows], part, metric, of))
+        found.append(_judged(column, name, labels[rows], scored.take(rows), learning, of))
     return found
 
 
@@ -97,10 +98,9 @@ def slice_rows(
                 yield declared.column, name, rows
 
 
-def too_small(labels: np.ndarray) -> bool:
+def too_small(labels: np.ndarray, learning: LearningTask[Any]) -> bool:
     """Return whether a slice has too few rows, or too few of a label, to be judged."""
-    ones = int(labels.sum())
-    return len(labels) < LEAST_ROWS or min(ones, len(labels) - ones) < LEAST_OF_A_LABEL
+    return len(labels) < LEAST_ROWS or learning.too_few(labels)
 
 
 def slice_name(column: str, value: str) -> str:
@@ -109,21 +109,19 @@ def slice_name(column: str, value: str) -> str:
 
 
 def _judged(
-    column: str, name: str, labels: np.ndarray, scored: Scored, metric: Metric, entities: np.ndarray | None
+    column: str,
+    name: str,
+    labels: np.ndarray,
+    scored: Scored,
+    learning: LearningTask[Any],
+    entities: np.ndarray | None,
 ) -> SliceFigures:
-    ones = int(labels.sum())
-    head = (column, name, len(labels), ones / len(labels), float(scored.probabilities.mean()))
-    if too_small(labels):
-        return SliceFigures(*head, None, None, None, None)
-    ranking = Ranking(labels, scored.probabilities)
-    chosen = scored.probabilities.astype(np.float64) >= scored.threshold
-    hits = float(labels[chosen].sum())
-
-    def figure(counts: np.ndarray | None = None) -> float:
-        return value(ranking, metric, scored.threshold, counts)
-
+    head = (column, name, len(labels), *learning.observed(labels, scored))
+    if too_small(labels, learning):
+        return SliceFigures(*head, None, None)
+    figure = learning.judge(labels, scored, learning.metric)
     interval = intervals(lambda counts: {"it": figure(counts)}, len(labels), entities=entities)["it"]
-    return SliceFigures(*head, figure(), interval, hits / max(float(chosen.sum()), 1.0), hits / ones)
+    return SliceFigures(*head, figure(np.ones(len(labels))), interval, learning.slice_extras(labels, scored))
 
 
 def _groups(column: pa.ChunkedArray, declared: Slice, train: np.ndarray) -> tuple[np.ndarray, list[str]]:

@@ -18,18 +18,8 @@ _TIMES, _MANY_ROWS, _TIMES_OF_MANY = 300, 200_000, 100
 """Bootstrap resamples: 300, but 100 of more than 200,000 rows, whose intervals are narrow anyway."""
 
 
-class Scored(NamedTuple):
-    """A model's probabilities on n rows, float32 of shape (n,), and its decision threshold."""
-
-    probabilities: np.ndarray
-    threshold: float
-
-
 class Evaluation(NamedTuple):
-    """Figures by name (auc, pr_auc, f1, precision, recall, log_loss, brier, ece, with a declared cost also cost).
-
-    `cost` is the mean cost per row. All have intervals but log_loss and ece.
-    """
+    """Figures by name, and the bootstrap intervals of those that have one."""
 
     metrics: dict[str, float]
     intervals: dict[str, Interval]
@@ -74,7 +64,10 @@ def _gain(true: np.ndarray, false: np.ndarray, decision: Decision) -> np.ndarray
 
 
 def metrics(labels: np.ndarray, scores: np.ndarray, threshold: float, cost: Cost | None = None) -> dict[str, float]:
-    """Return every figure by name, of probabilities `scores` (n,) against labels 0 and 1 (n,)."""
+    """Return every figure by name, of probabilities `scores` (n,) against labels 0 and 1 (n,).
+
+    auc, pr_auc, f1, precision, recall, log_loss, brier and ece; with a declared cost also `cost`, the mean per row.
+    """
     ranking = Ranking(labels, scores)
     clipped = np.clip(scores.astype(np.float64), _TINY, 1 - _TINY)
     return {
@@ -107,15 +100,13 @@ def _decided(
     return figures
 
 
-def evaluate(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    threshold: float,
-    confidence: float = 0.95,
-    cost: Cost | None = None,
-    entities: np.ndarray | None = None,
-) -> Evaluation:
-    """Return the figures of probabilities `scores` (n,) with bootstrap intervals; `entities` as for `intervals`."""
+def resampled(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, cost: Cost | None = None
+) -> Callable[[np.ndarray], dict[str, float]]:
+    """Return the figures that have intervals, by name, as a function of how often each row counts, shape (n,).
+
+    Arguments as for `metrics`.
+    """
     ranking = Ranking(labels, scores)
     squares = (scores.astype(np.float64) - labels) ** 2
     decided = _decided(labels, scores, threshold, cost)
@@ -129,33 +120,7 @@ def evaluate(
             "brier": float(counts @ squares / counts.sum()),
         }
 
-    bounds = intervals(figures, len(labels), confidence, entities=entities)
-    return Evaluation(metrics(labels, scores, threshold, cost), bounds)
-
-
-def differences(
-    labels: np.ndarray,
-    mine: Scored,
-    others: Mapping[str, Scored],
-    metric: Metric,
-    confidence: float = 0.95,
-    entities: np.ndarray | None = None,
-) -> dict[str, Difference]:
-    """Return the paired difference of the metric, `mine` minus each other, with bootstrap intervals.
-
-    All models are scored on the same resamples, so that what makes a resample easy for one makes it easy for the other
-    (Efron and Tibshirani 1993, chapter 13: percentile intervals). `entities` as for `intervals`.
-    """
-    first = Ranking(labels, mine.probabilities)
-    rankings = {name: (Ranking(labels, other.probabilities), other.threshold) for name, other in others.items()}
-
-    def figures(counts: np.ndarray) -> dict[str, float]:
-        own = value(first, metric, mine.threshold, counts)
-        return {name: own - value(ranking, metric, at, counts) for name, (ranking, at) in rankings.items()}
-
-    whole = figures(np.ones(len(labels)))
-    bounds = intervals(figures, len(labels), confidence, entities=entities)
-    return {name: Difference(whole[name], *bounds[name]) for name in others}
+    return figures
 
 
 def value(ranking: Ranking, metric: Metric, threshold: float, counts: np.ndarray | None = None) -> float:

@@ -16,6 +16,7 @@ from tune.search.space import check_space
 from tune.search.study import SearchPlan, open_study, trial_log_of
 from tune.search.trial import Trial, best_trial
 from tune.search.trial_log import TrialLog
+from tune.tasks.kinds import learning_task
 from tune.training.boosting import base_params
 from tune.training.cluster_fits import run_on_cluster
 from tune.training.final_fits import FinalFits, MemoryFits, Run, ShardFits
@@ -33,7 +34,7 @@ def learn(use_case: UseCase, plan: SearchPlan, settings: Settings) -> PublishedM
         RayscoreError: the table, MLflow, the training or the bundle failed, by the kind of error.
         KeyboardInterrupt: Ctrl-C; finished trials are kept for `--resume`.
     """
-    check_space(use_case.search, len(use_case.features))
+    check_space(use_case.search, learning_task(use_case), len(use_case.features))
     trial_log = trial_log_of(use_case, settings)
     table = prepared_table(plan.data, use_case, settings, plan.events)
     # Held before the table is taken in: a second search would clear the shards that the first one trains on.
@@ -49,9 +50,10 @@ def _learn(
     prepared: PreparedDataset,
     trial_log: TrialLog,
 ) -> PublishedModel:
-    note(f"{source.rows:,} rows, {source.labels.mean():.2%} with label 1, split by {use_case.strategy}")
+    described = learning_task(use_case).describe(source.labels)
+    note(f"{source.rows:,} rows, {use_case.label}: {described}, split by {use_case.strategy}")
     folds, wanted = prepared.folds.count, use_case.split.folds or prepared.folds.count
-    fewer = " as the rarer label is too rare for more" if prepared.shards is None and folds < wanted else ""
+    fewer = " as a label is too rare for more" if prepared.shards is None and folds < wanted else ""
     note(f"searched by {folds} folds{fewer}" if folds > 1 else f"searched by one split{fewer}")
     alarms = find_alarms(source, prepared, use_case)
     for alarm in alarms:
@@ -69,7 +71,7 @@ def final_fits(
     use_case: UseCase, prepared: PreparedDataset, best: Trial, seed: int, run: Run = run_on_cluster
 ) -> FinalFits:
     """The fits of the best trial's parameters; `run` is for tables in memory."""
-    params = {**base_params(use_case.search.metric, 1, seed), **best.params}
+    params = {**base_params(learning_task(use_case), 1, seed), **best.params}
     if prepared.shards is not None:
         return ShardFits(prepared.shards, prepared.feature_types, params, best.rounds)
     return MemoryFits(prepared, params, best.rounds, run)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from data.schema.features.feature import Feature
 from data.schema.features.feature_schema import FeatureSchema
+from data.schema.output import Output
 from data.schema.use_case import UseCase
 from data.settings import Settings
 from data.sources.atomic_output import write_table
@@ -30,6 +31,7 @@ from tune.registry.registry import HOLDOUT_FOLDER, REPORT_FOLDER, Registry
 from tune.registry.scratch_folder import scratch_folder
 from tune.search.mlflow_runs import MlflowRuns
 from tune.search.trial import Trial, best_trial
+from tune.tasks.kinds import learning_task
 from tune.training.final_model import FinalModel
 
 
@@ -79,7 +81,7 @@ def finish(
         source.table,
         prepared.profile,
     )
-    tracker.log_metrics(run_id, flat(figures, model.threshold))
+    tracker.log_metrics(run_id, flat(figures, model.output, learning_task(use_case).headline))
     with scratch_folder(settings.var_dir / "tune") as scratch:
         _write_artifacts(scratch, use_case, outcome, trials, card, holdout)
         for folder in scratch.iterdir():
@@ -89,8 +91,8 @@ def finish(
     return PublishedModel(bundle, version, run_id, best, len(trials), figures)
 
 
-def flat(figures: HoldoutEvaluation, threshold: float) -> dict[str, float]:
-    """Return every figure under the name by which MLflow keeps it."""
+def flat(figures: HoldoutEvaluation, output: Output, headline: Sequence[str]) -> dict[str, float]:
+    """Return every figure under the name by which MLflow keeps it; of baselines those of `headline`."""
     named = {f"holdout_{name}": figure for name, figure in figures.holdout.metrics.items()}
     named |= {f"out_of_fold_{name}": figure for name, figure in figures.out_of_fold.items()}
     for name, (low, high) in figures.holdout.intervals.items():
@@ -101,9 +103,9 @@ def flat(figures: HoldoutEvaluation, threshold: float) -> dict[str, float]:
         named[f"own_values_{name}"] = figure
     for baseline, measured in figures.baselines.items():
         prefix = baseline.replace(" ", "_")
-        named |= {f"baseline_{prefix}_{name}": measured[name] for name in ("auc", "pr_auc", "f1")}
+        named |= {f"baseline_{prefix}_{name}": measured[name] for name in headline}
         named |= {f"beats_{prefix}_by{end}": figure for end, figure in _ends(figures, baseline)}
-    return {**named, "threshold": threshold, "leaks": sum(alarm.leak for alarm in figures.alarms)}
+    return {**named, **output.fitted, "leaks": sum(alarm.leak for alarm in figures.alarms)}
 
 
 def _ends(figures: HoldoutEvaluation, baseline: str) -> list[tuple[str, float]]:
@@ -115,19 +117,19 @@ def _write_artifacts(
     scratch: Path, use_case: UseCase, outcome: TrainingOutcome, trials: list[Trial], card: str, holdout: pa.Table
 ) -> None:
     """Write the report, the plots and the holdout rows, each into a folder of its own."""
-    report, plots, metric = scratch / REPORT_FOLDER, scratch / "plots", use_case.search.metric
+    report, plots = scratch / REPORT_FOLDER, scratch / "plots"
     report.mkdir()
     (report / "card.md").write_text(card, "utf-8")
     (report / "data.json").write_text(
         json.dumps(describe(outcome.source, _computed(outcome.prepared.schema)), indent=2), "utf-8"
     )
-    slices = [each._asdict() for each in outcome.figures.slices]
+    slices = [each._asdict() | {"others": dict(each.others)} for each in outcome.figures.slices]
     alarms = [alarm._asdict() for alarm in outcome.figures.alarms]
     (report / "findings.json").write_text(json.dumps({"alarms": alarms, "slices": slices}, indent=2), "utf-8")
     plots.mkdir()
     prepared = outcome.prepared
-    write_plots(plots, prepared.holdout, outcome.model, outcome.figures, prepared.schema.names, metric)
-    write_search_plots(plots, trials, metric.value)
+    write_plots(plots, use_case, prepared.holdout, outcome.model, outcome.figures, prepared.schema.names)
+    write_search_plots(plots, trials, use_case.metric.value)
     write_table(holdout, scratch / HOLDOUT_FOLDER / "holdout.parquet")
 
 

@@ -11,19 +11,18 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import ModelNotFound
-from data.schema.search import Metric
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
-from data.transform.encoding import as_floats, named_column
+from data.transform.encoding import named_column
+from data.transform.labels import label_array
 from tune.metrics.cluster_bootstrap import entity_codes
-from tune.metrics.figures import Difference, Scored, differences
+from tune.metrics.figures import Difference
 from tune.promotion.gates import score_measured
 from tune.promotion.holdout_overlap import same_rows
 from tune.registry.bundle import Bundle
 from tune.registry.registry import BUNDLE_FOLDER, HOLDOUT_FOLDER, Registry
-
-FIGURES = ("auc", "pr_auc", "f1", "precision", "recall", "brier", "ece", "log_loss", "cost")
-"""Figures on the holdout, in the order in which they are shown."""
+from tune.tasks.kinds import learning_task
+from tune.tasks.learning_task import Scored
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -113,12 +112,13 @@ def _only(one: ComparedModel, other: ComparedModel) -> list[str]:
 def _shared(use_case: UseCase, one: tuple[Bundle, pa.Table], other: tuple[Bundle, pa.Table]) -> SharedRows:
     """Score the shared rows with both models, each on its own copy, which has the columns of its features."""
     holdout = one[1]
-    labels = as_floats(named_column(holdout, use_case.label), use_case.label).astype(np.uint8)
+    learning = learning_task(use_case)
+    labels = label_array(named_column(holdout, use_case.label), use_case.task, use_case.label)
     mine, theirs = score_measured(*one), score_measured(*other)
     entities = entity_codes(holdout, use_case)
     found = {
-        metric.value: differences(labels, mine, {"other": theirs}, metric, entities=entities)["other"]
-        for metric in Metric
+        metric.value: learning.differences(labels, mine, {"other": theirs}, metric, entities=entities)["other"]
+        for metric in use_case.task.metrics
     }
     return SharedRows(labels, (mine, theirs), found)
 
@@ -133,11 +133,18 @@ def parameter_rows(found: ModelComparison) -> list[tuple[str, str, str]]:
 def figure_rows(found: ModelComparison) -> list[tuple[str, str, str, str]]:
     """Return (name, first value, second value, paired difference) of every holdout figure, with intervals."""
     rows = []
-    for name in FIGURES:
+    for name in _figures(found):
         cells = [_cell(each.metrics, name) for each in (found.one, found.other)]
         if any(cells):
             rows.append((name, *cells, _difference(found.shared, name)))
     return rows
+
+
+def _figures(found: ModelComparison) -> list[str]:
+    """Names of the figures on the holdout that either has, as training logs them."""
+    logged = [name for each in (found.one, found.other) for name in each.metrics]
+    names = [name.removeprefix("holdout_") for name in logged if name.startswith("holdout_")]
+    return [name for name in dict.fromkeys(names) if not name.endswith(("_low", "_high"))]
 
 
 def _cell(metrics: dict[str, float], name: str) -> str:

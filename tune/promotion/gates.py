@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from data.errors import DataError
-from data.schema.model_policy import Gates
+from data.schema.model_policy import FIGURE_GATES, Gates
 from data.schema.use_case import UseCase
-from data.transform.encoding import Transform, as_floats, named_column
-from tune.evaluation.baselines import MAJORITY
+from data.transform.encoding import Transform, named_column
+from data.transform.labels import label_array
 from tune.evaluation.latency import row_latency_ms
 from tune.evaluation.slices import slice_name, slice_rows, too_small
 from tune.metrics.cluster_bootstrap import entity_codes
-from tune.metrics.figures import Difference, Scored, differences, metrics
-from tune.metrics.ranking import Ranking
+from tune.metrics.figures import Difference
 from tune.promotion.holdout_overlap import unseen_rows
 from tune.registry.bundle import BaselineDifference, Bundle, BundleManifest
 from tune.skew.row_comparison import SkewProof
+from tune.tasks.kinds import learning_task
+from tune.tasks.learning_task import LearningTask, Scored
 from tune.training.onnx_export import OnnxScorer
 
-_FLOORS = (("min_auc", "auc"), ("min_pr_auc", "pr_auc"), ("min_f1", "f1"))
 _NO_CHAMPION = "no champion yet"
 _CHANCE_Z = 4.0
 """A model that knows nothing gets as far once in 30,000 times: two standard errors it would reach once in 40."""
@@ -70,12 +69,12 @@ def check_gates(
     Raises:
         DataError: the holdout lacks a column of the challenger.
     """
-    gates = use_case.gates
-    labels = as_floats(named_column(holdout, use_case.label), use_case.label).astype(np.uint8)
+    gates, learning = use_case.gates, learning_task(use_case)
+    labels = label_array(named_column(holdout, use_case.label), use_case.task, use_case.label)
     mine = score_measured(challenger, holdout)
     return [
-        *_absolute(gates, metrics(labels, mine.probabilities, mine.threshold)),
-        *_against_baselines(gates, challenger.manifest, labels, mine, use_case),
+        *_absolute(use_case, learning.metrics(labels, mine)),
+        *_against_baselines(gates, challenger.manifest, labels, mine, learning),
         *_against(champion, champions_holdout, holdout, labels, mine, use_case),
         _latency(challenger, holdout, gates),
         _schema(challenger, champion, new_schema),
@@ -90,44 +89,34 @@ def score_measured(bundle: Bundle, table: pa.Table) -> Scored:
 
 def _scored(bundle: Bundle, onnx: bytes, table: pa.Table) -> Scored:
     matrix = Transform(bundle.manifest.schema_).matrix(table)
-    return Scored(OnnxScorer(onnx).probabilities(matrix), bundle.manifest.threshold)
+    return Scored(OnnxScorer(onnx).scores(matrix), bundle.manifest.output)
 
 
 def _against_baselines(
-    gates: Gates, manifest: BundleManifest, labels: np.ndarray, mine: Scored, use_case: UseCase
+    gates: Gates, manifest: BundleManifest, labels: np.ndarray, mine: Scored, learning: LearningTask[Any]
 ) -> list[Gate]:
-    """Judge that the model ranks better than chance, and is not worse than the fair baselines of its training."""
-    rows, metric = [], use_case.search.metric.value
+    """Judge that the model is better than chance, and is not worse than the fair baselines of its training."""
+    rows, metric = [], learning.metric.value
     if gates.beats_chance:
-        found = excess_of_chance(labels, mine.probabilities)
+        found = learning.excess_of_chance(labels, mine)
         limit = f">= {_CHANCE_Z:g} standard errors"
-        rows.append(Gate("auc above chance", f"{found:+.1f} standard errors", limit, found >= _CHANCE_Z))
+        rows.append(Gate("above chance", f"{found:+.1f} standard errors", limit, found >= _CHANCE_Z))
     limit = _floor(gates.max_loss_to_baselines)
     return rows + [
         Gate(f"{metric} - {name}", _interval(each), limit, each.high >= -gates.max_loss_to_baselines)
         for name, each in manifest.baselines.items()
-        if name != MAJORITY
+        if name != learning.constant
     ]
 
 
-def excess_of_chance(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Return how many standard errors the AUC lies above 0.5, where scores know nothing of the labels.
-
-    The standard error of the AUC of n0 and n1 rows is then sqrt((n0 + n1 + 1) / (12 n0 n1)) (Mann and Whitney 1947).
-    """
-    ones = float(labels.sum())
-    zeros = len(labels) - ones
-    error = math.sqrt((zeros + ones + 1) / (12 * zeros * ones))
-    return (Ranking(labels, scores).auc() - 0.5) / error
-
-
-def _absolute(gates: Gates, figures: dict[str, float]) -> list[Gate]:
+def _absolute(use_case: UseCase, figures: dict[str, float]) -> list[Gate]:
+    """Judge the declared limits of single figures that there are for the kind of target."""
     rows = []
-    for gate, name in _FLOORS:
-        limit = getattr(gates, gate)
+    for field in sorted(FIGURE_GATES & use_case.task.GATES, key=list(Gates.model_fields).index):
+        limit, (end, _, name) = getattr(use_case.gates, field), field.partition("_")
         if limit is not None:
-            rows.append(Gate(name, f"{figures[name]:.4f}", f">= {limit:g}", figures[name] >= limit))
-    rows.append(Gate("ece", f"{figures['ece']:.4f}", f"<= {gates.max_ece:g}", figures["ece"] <= gates.max_ece))
+            passed = figures[name] >= limit if end == "min" else figures[name] <= limit
+            rows.append(Gate(name, f"{figures[name]:.4f}", f"{'>=' if end == 'min' else '<='} {limit:g}", passed))
     return rows
 
 
@@ -143,8 +132,8 @@ def _against(
 
     A champion that learned from these rows looks better on them than it is: then nothing is judged.
     """
-    gates = use_case.gates
-    name = f"{use_case.search.metric.value} - champion's"
+    gates, learning = use_case.gates, learning_task(use_case)
+    name = f"{learning.metric.value} - champion's"
     limits = {name: _floor(gates.max_loss_to_champion)}
     if use_case.slices:
         limits["slices"] = _floor(gates.max_slice_loss)
@@ -159,13 +148,16 @@ def _against(
         why = f"the champion cannot score this holdout: {exc}"
         return [Gate(each, why, limit, False) for each, limit in limits.items()]
     rows = np.flatnonzero(unseen.rows)
-    if too_small(labels[rows]):
+    if champion.manifest.output.labels != mine.output.labels:
+        why = "the champion answers another kind of target, or other labels"
+        return [Gate(each, why, limit, False) for each, limit in limits.items()]
+    if too_small(labels[rows], learning):
         why = f"only {len(rows):,} of these rows are later than those that it learned from; search on newer rows"
         return [_not_comparable(each, why, limit) for each, limit in limits.items()]
     holdout, labels = holdout.take(pa.array(rows)), labels[rows]
-    mine, theirs = (Scored(side.probabilities[rows], side.threshold) for side in (mine, theirs))
+    mine, theirs = mine.take(rows), theirs.take(rows)
     entities = entity_codes(holdout, use_case)
-    found = differences(labels, mine, {name: theirs}, use_case.search.metric, gates.confidence, entities)[name]
+    found = learning.differences(labels, mine, {name: theirs}, None, gates.confidence, entities)[name]
     whole = Gate(name, _interval(found), limits[name], found.high >= -gates.max_loss_to_champion)
     return [whole, *_slices(holdout, labels, mine, theirs, use_case)]
 
@@ -181,16 +173,17 @@ def _slices(holdout: pa.Table, labels: np.ndarray, mine: Scored, theirs: Scored,
     """
     if not use_case.slices:
         return []
-    gates, rows, entities = use_case.gates, np.arange(len(labels)), entity_codes(holdout, use_case)
+    gates, learning = use_case.gates, learning_task(use_case)
+    rows, entities = np.arange(len(labels)), entity_codes(holdout, use_case)
     found: dict[str, Difference] = {}
     small = 0
     for column, value, places in slice_rows(holdout, rows, rows, use_case.slices, use_case.empty_values):
-        if too_small(labels[places]):
+        if too_small(labels[places], learning):
             small += 1
             continue
-        own, other = (Scored(side.probabilities[places], side.threshold) for side in (mine, theirs))
         name, of = slice_name(column, value), None if entities is None else entities[places]
-        found |= differences(labels[places], own, {name: other}, use_case.search.metric, gates.confidence, of)
+        own, other = mine.take(places), theirs.take(places)
+        found |= learning.differences(labels[places], own, {name: other}, None, gates.confidence, of)
     limit = _floor(gates.max_slice_loss)
     bad = [name for name, each in found.items() if each.high < -gates.max_slice_loss]
     held = f"{len(found) - len(bad)} of {len(found)} hold" + (f", {small} too small to judge" if small else "")

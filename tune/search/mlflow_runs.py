@@ -103,7 +103,7 @@ class MlflowRuns:
         ended = int(time.time() * 1000)
         started = ended - int(trial.seconds * 1000)
         metrics = [Metric(metric, value, ended, step) for step, value in enumerate(trial.history, 1)]
-        metrics += [Metric("log_loss", value, ended, step) for step, value in enumerate(trial.losses, 1)]
+        metrics += [Metric("loss", value, ended, step) for step, value in enumerate(trial.losses, 1)]
         metrics += [Metric(f"best_{metric}", trial.score, ended, 0), Metric("rounds", trial.rounds, ended, 0)]
         tags = [RunTag("stopped_early", str(trial.stopped_early).lower())]
         with speaking_to(self._uri):

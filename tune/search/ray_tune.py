@@ -27,6 +27,7 @@ from tune.dataset.folds import Folds
 from tune.search.asha import climb
 from tune.search.trial import Trial
 from tune.search.trial_scheduler import Assignment, TrialScheduler
+from tune.tasks.learning_task import LearningTask
 from tune.training.boosting import Boosting, base_params
 from tune.training.fold_matrices import fold_matrices
 
@@ -53,6 +54,7 @@ class SearchJob(NamedTuple):
     """What all trials of a search share."""
 
     search: Search
+    learning: LearningTask[Any]
     development: EncodedExamples
     folds: Folds
     types: list[str]
@@ -158,9 +160,9 @@ class _XGBoostTrial(ray.tune.Trainable):
         return {_OUTCOME: trial.model_dump(), "done": True}
 
     def _run(self, assignment: Assignment) -> Trial:
-        search, started = self._job.search, time.monotonic()
-        params = {**base_params(search.metric, self._nthread, self._job.seed), **assignment.params}
-        boosting = Boosting(params, search.metric, self._folds, search.max_rounds, search.early_stopping_rounds)
+        search, learning, started = self._job.search, self._job.learning, time.monotonic()
+        params = {**base_params(learning, self._nthread, self._job.seed), **assignment.params}
+        boosting = Boosting(params, learning, self._folds, search.max_rounds, search.early_stopping_rounds)
         stopped_early = climb(boosting, assignment.bars)
         return Trial(
             number=assignment.number,

@@ -12,6 +12,7 @@ import xgboost
 
 from data.errors import ConfigError
 from data.schema.search import Range, Search
+from tune.tasks.learning_task import LearningTask
 from tune.training.boosting import base_params, first_line
 
 Params = dict[str, Any]
@@ -24,17 +25,18 @@ def bounds(declared: Range) -> tuple[float, float]:
     return declared.low, declared.high
 
 
-def check_space(search: Search, features: int) -> None:
+def check_space(search: Search, learning: LearningTask[Any], features: int) -> None:
     """Check a search space by fitting XGBoost, on a table of two rows, with both ends of every range.
 
     Args:
         search: the declared search.
+        learning: the kind of target.
         features: number of features, since constraints list a value for each.
 
     Raises:
         ConfigError: XGBoost does not know or accept a parameter, or it must not be searched.
     """
-    fixed = base_params(search.metric, 1, 0)
+    fixed = base_params(learning, 1, 0)
     matrix = xgboost.DMatrix(np.repeat(np.array([[0.0], [1.0]], np.float32), features, axis=1), np.array([0, 1]))
     for name, declared in search.space.items():
         if name in fixed or name in ("booster", "num_class", "n_jobs", "random_state"):

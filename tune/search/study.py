@@ -25,6 +25,7 @@ from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial import Trial, best_trial
 from tune.search.trial_log import TrialLog, TrialLogHead
 from tune.search.trial_scheduler import TrialScheduler
+from tune.tasks.kinds import learning_task
 
 
 class SearchPlan(NamedTuple):
@@ -65,8 +66,8 @@ class Study:
         declared, plan = self._use_case.search, self._plan
         sampler = Sampler(plan.sampler, declared.space, plan.seed)
         schedule = TrialScheduler(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
-        job = SearchJob(declared, prepared.development, prepared.folds, prepared.feature_types, plan.seed)
-        metric = declared.metric.value
+        learning, metric = learning_task(self._use_case), self._use_case.metric.value
+        job = SearchJob(declared, learning, prepared.development, prepared.folds, prepared.feature_types, plan.seed)
         with MlflowUploader(self._tracker, self.run_id, metric, note) as uploader:
             self._catch_up(uploader)
             with TrialProgress(plan.trials, metric, self.trials) as progress:
@@ -162,7 +163,7 @@ def _start(
         "rows": source.rows,
         "split": use_case.strategy,
         "folds": folds,
-        "metric": use_case.search.metric.value,
+        "metric": use_case.metric.value,
         "seed": plan.seed,
         "sampler": plan.sampler.value,
     }

@@ -18,7 +18,7 @@ from data.schema.features.feature_schema import FeatureSchema
 from data.schema.features.value_source import ValueSource
 from data.transform.encoding import Transform
 from tune.registry.bundle import Bundle
-from tune.skew.row_comparison import ALONE, ANOTHER_VALUE, SCORE_TOLERANCE, FieldDifference, RowMismatch
+from tune.skew.row_comparison import ALONE, ANOTHER_VALUE, FieldDifference, RowMismatch, agreeing, shown_scores
 from tune.training.onnx_export import OnnxScorer
 
 
@@ -110,7 +110,9 @@ def _behind_the_values(
         rows = sorted(left & best.explained.keys()) if best else []
         if best is None or not rows:
             first = mismatches[min(left)]
-            example = f"row {first.row}: {first.online:.6f} online, {first.implied:.6f} by the bundle"
+            example = (
+                f"row {first.row}: {shown_scores(first.online)} online, {shown_scores(first.implied)} by the bundle"
+            )
             yield SkewFault(FaultKind.UNEXPLAINED, (), len(left), example)
             return
         yield SkewFault(best.kind, best.features, len(rows), best.explained[rows[0]])
@@ -128,7 +130,7 @@ def _zero_theories(mismatches: Sequence[RowMismatch], schema: FeatureSchema, sco
         chosen = np.zeros_like(vectors, bool)
         chosen[:, columns] = vectors[:, columns] == 0
         for fill in (np.full_like(missing, np.nan), missing):
-            scores = scorer.probabilities(np.where(chosen, fill, vectors))
+            scores = scorer.scores(np.where(chosen, fill, vectors))
             for at in np.flatnonzero(_same(scores, mismatches) & chosen.any(axis=1)).tolist():
                 named = ", ".join(schema.names[i] for i in np.flatnonzero(chosen[at]))
                 explained.setdefault(at, f"row {mismatches[at].row}: {named} = 0 is scored as missing")
@@ -163,7 +165,7 @@ def _shared_codes(
     for at, mismatch in enumerate(mismatches):
         rows = np.repeat(mismatch.vector[None], len(codes), axis=0)
         rows[:, column] = codes
-        fits[at] = np.abs(scorer.probabilities(rows).astype(np.float64) - mismatch.online) <= SCORE_TOLERANCE
+        fits[at] = agreeing(scorer.scores(rows), np.array(mismatch.online))
     most = fits.sum(axis=0).max()
     if most == 0:
         return [], []
@@ -177,5 +179,4 @@ def _code_in_words(codes: Sequence[float], words: Sequence[str]) -> str:
 
 
 def _same(scores: np.ndarray, mismatches: Sequence[RowMismatch]) -> np.ndarray:
-    online = np.array([mismatch.online for mismatch in mismatches])
-    return np.abs(scores.astype(np.float64) - online) <= SCORE_TOLERANCE
+    return agreeing(scores, np.array([mismatch.online for mismatch in mismatches]))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from data.schema.output import Output
 from tune.registry.bundle import Bundle
 from tune.skew.replay_requests import ReplayRequests
 from tune.skew.row_comparison import RowComparer, SentRow, ServedRow, SkewProof, UsedValue, Values
@@ -88,15 +89,15 @@ def _exchange(
         elif answer.get("degraded"):
             comparer.proof.degraded += 1
         else:
-            compared.append((at, served_row(answer)))
+            compared.append((at, served_row(answer, comparer.output)))
     places = [at for at, _ in compared]
     comparer.compare(matrix[places], [sent[at] for at in places], [served for _, served in compared])
 
 
-def served_row(answer: dict[str, Any]) -> ServedRow:
-    """Return an answer of the service with its detail."""
+def served_row(answer: dict[str, Any], output: Output) -> ServedRow:
+    """Return an answer of the service with its detail; `output` is that of the version that is asked."""
     features = {
         name: UsedValue(shown.get("value"), str(shown.get("source")), bool(shown.get("unseen")))
         for name, shown in answer["features"].items()
     }
-    return ServedRow(str(answer.get("request_id", "")), float(answer["probability"]), features)
+    return ServedRow(str(answer.get("request_id", "")), output.read(answer), features)

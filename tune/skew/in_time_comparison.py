@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data.schema.features.feature import Scalar
 from data.schema.features.value_source import ValueSource
 from data.transform.encoding import FeatureEncoder, Transform
-from tune.metrics.figures import metrics
 from tune.registry.bundle import Bundle
 from tune.skew.in_time_table import InTimeTable
 from tune.skew.row_comparison import (
@@ -24,8 +24,9 @@ from tune.skew.row_comparison import (
     UsedValue,
     as_float32,
     fault_of,
-    same_score,
+    same_scores,
 )
+from tune.tasks.learning_task import LearningTask, Scored
 from tune.training.onnx_export import OnnxScorer
 
 _NOT_USED = UsedValue(None, "nowhere")
@@ -87,8 +88,10 @@ class InTimeComparer:
         self._encoders = Transform(bundle.manifest.schema_).encoders
         self._scorer, self._measured = OnnxScorer(bundle.onnx), OnnxScorer(bundle.measured)
         self._online = {feature.name for feature in bundle.manifest.schema_.online}
-        self.by_table = self._scorer.probabilities(table.matrix)
-        """The score of each row by the table, float32 of shape (n,)."""
+        self.output = bundle.manifest.output
+        """What the bundle answers."""
+        self.by_table = self._scorer.scores(table.matrix)
+        """The scores of each row by the table, float32 of shape (n, width)."""
         self._answered = np.zeros(table.count, bool)
         self._vectors = np.empty_like(table.matrix)
 
@@ -104,36 +107,37 @@ class InTimeComparer:
             self._line(i, encoder, at, served.features.get(encoder.feature.name, _NOT_USED))
             for i, encoder in enumerate(self._encoders)
         )
-        expected = float(self.by_table[at])
+        expected = self.by_table[at].tolist()
         if not repeated:
             self.proof.compared += 1
             self.proof.fields.update(line.used.source for line in lines)
             self._answered[at], self._vectors[at] = True, [line.online for line in lines]
-        if any(line.fault for line in lines) or not same_score(served.probability, expected):
+        if any(line.fault for line in lines) or not same_scores(served.scores, expected):
             self._keep(at, served, lines, expected)
 
-    def finish(self, labels: np.ndarray, metric: str, threshold: float) -> InTimeProof:
+    def finish(self, labels: np.ndarray, learning: LearningTask[Any]) -> InTimeProof:
         """Return the proof, with the figures of the rows that were answered.
 
         Args:
-            labels: of the n rows, uint8 of shape (n,).
-            metric: the use case's.
-            threshold: the model's.
+            labels: of the n rows, of shape (n,).
+            learning: the use case's, for its metric.
         """
         rows = np.flatnonzero(self._answered)
         of = labels[rows]
         if len(of) and of.min() != of.max():
-            scores = [self._measured.probabilities(each[rows]) for each in (self._table.matrix, self._vectors)]
-            self.proof.figures = Figures(metric, *(metrics(of, each, threshold)[metric] for each in scores))
+            found = [self._measured.scores(each[rows]) for each in (self._table.matrix, self._vectors)]
+            metric = learning.metric.value
+            figures = (learning.metrics(of, Scored(scores, self.output))[metric] for scores in found)
+            self.proof.figures = Figures(metric, *figures)
         return self.proof
 
-    def _keep(self, at: int, served: ServedRow, lines: tuple[FieldDifference, ...], expected: float) -> None:
+    def _keep(self, at: int, served: ServedRow, lines: tuple[FieldDifference, ...], expected: Sequence[float]) -> None:
         self.proof.differing += 1
         if len(self.proof.mismatches) < KEPT:
             vector = np.array([line.online for line in lines], np.float32)
-            implied = float(self._scorer.probabilities(vector[None, :])[0])
+            implied = self._scorer.scores(vector[None, :])[0].tolist()
             number, request = int(self._table.numbers[at]), served.request_id
-            mismatch = RowMismatch(number, request, lines, served.probability, expected, vector, implied)
+            mismatch = RowMismatch(number, request, lines, served.scores, expected, vector, implied)
             self.proof.mismatches.append(mismatch)
             self.proof.places.append(at)
 

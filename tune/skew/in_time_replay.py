@@ -24,6 +24,7 @@ from tune.skew.replay_plan import ReplayPlan, Request, replay_plan
 from tune.skew.row_comparison import SentRow
 from tune.skew.scratch_stores import ScratchStores
 from tune.skew.service_client import ServiceClient
+from tune.tasks.kinds import learning_task
 
 PATIENCE_S = 60.0
 """How long a request that finds no service, or no store, is sent again."""
@@ -52,7 +53,7 @@ def prove_in_time(
     Args:
         bundle: of the version that is asked.
         table: the n rows, and what happened before and beside them.
-        labels: of the rows, uint8 of shape (n,).
+        labels: of the rows, of shape (n,).
         service: client that asks that version from its scratch stores.
         stores: the scratch stores, empty.
         seed: of the disturbances.
@@ -68,7 +69,7 @@ def prove_in_time(
     _count(plan, comparer.proof)
     _Replay(table, plan, service, stores, comparer, advance).run()
     use_case = table.use_case
-    return comparer.finish(labels, use_case.search.metric.value, bundle.manifest.threshold)
+    return comparer.finish(labels, learning_task(use_case))
 
 
 def _count(plan: ReplayPlan, proof: InTimeProof) -> None:
@@ -151,7 +152,7 @@ class _Replay:
                 if not repeated:
                     proof.refuse(int(self._table.numbers[row]), _refusal(answer))
             else:
-                self._comparer.compare(row, served_row(answer), repeated)
+                self._comparer.compare(row, served_row(answer, self._comparer.output), repeated)
         self._advance(first)
 
     def _not_answered(self, row: int) -> None:

@@ -80,7 +80,7 @@ def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
     for feature, source in zip(schema.features, sources(row["sources"]), strict=True):
         values = {ValueSource.REQUEST: sent, ValueSource.ONLINE: online}.get(source, {feature.name: feature.default})
         used[feature.name] = UsedValue(values.get(feature.name), source)
-    return ServedRow(str(row["request_id"]), float(row["probability"]), used, row["vector"])
+    return ServedRow(str(row["request_id"]), [float(row["probability"])], used, row["vector"])
 
 
 def _as_table(bodies: list[dict[str, Any]], schema: FeatureSchema) -> pa.Table:

@@ -63,10 +63,10 @@ _NOT_USED = UsedValue(None, "nowhere")
 
 
 class ServedRow(NamedTuple):
-    """One answered row: its score, each feature as it was used, and, from a log, the vector that was scored."""
+    """One answered row: its scores, each feature as it was used, and, from a log, the vector that was scored."""
 
     request_id: str
-    probability: float
+    scores: Sequence[float]
     features: Mapping[str, UsedValue]
     vector: Sequence[float] | None = None
 
@@ -90,21 +90,21 @@ class RowMismatch(NamedTuple):
     """A row on which online and offline differ.
 
     `vector`, float32 of shape (k,), is what the service scored, or should have scored by the values that it reports.
-    `implied` is the bundle's score of it: when `online` differs from it, the fault lies behind the values.
+    `implied` has the bundle's scores of it: when `online` differs from them, the fault lies behind the values.
     """
 
     row: int
     request_id: str
     lines: tuple[FieldDifference, ...]
-    online: float
-    offline: float
+    online: Sequence[float]
+    offline: Sequence[float]
     vector: np.ndarray
-    implied: float
+    implied: Sequence[float]
 
     @property
     def rescored(self) -> bool:
-        """Whether the service's score differs from the bundle's score of the values that it reports."""
-        return not same_score(self.online, self.implied)
+        """Whether the service's scores differ from the bundle's of the values that it reports."""
+        return not same_scores(self.online, self.implied)
 
 
 @dataclass
@@ -160,6 +160,8 @@ class RowComparer:
     def __init__(self, bundle: Bundle, version: str, wanted: int, stored: Mapping[str, Values] | None = None) -> None:
         refuse_in_time(bundle.manifest.schema_, version)
         self.proof = SkewProof(version, wanted)
+        self.output = bundle.manifest.output
+        """What the bundle answers."""
         self._encoders = Transform(bundle.manifest.schema_).encoders
         self._scorer = OnnxScorer(bundle.onnx)
         self._stored = stored
@@ -177,14 +179,14 @@ class RowComparer:
         rows = [self._lines(*row) for row in zip(matrix, sent, served, strict=True)]
         offline = np.array([[line.offline for line in lines] for lines in rows], np.float32)
         online = np.array([[line.online for line in lines] for lines in rows], np.float32)
-        expected, implied = self._scorer.probabilities(offline).tolist(), self._scorer.probabilities(online).tolist()
+        expected, implied = self._scorer.scores(offline).tolist(), self._scorer.scores(online).tolist()
         for at, lines in enumerate(rows):
             self.proof.compared += 1
             self.proof.fields.update(line.used.source for line in lines)
-            score = served[at].probability
-            if any(line.fault for line in lines) or not same_score(score, expected[at]):
+            scores = served[at].scores
+            if any(line.fault for line in lines) or not same_scores(scores, expected[at]):
                 mismatch = RowMismatch(
-                    sent[at].row, served[at].request_id, lines, score, expected[at], online[at], implied[at]
+                    sent[at].row, served[at].request_id, lines, scores, expected[at], online[at], implied[at]
                 )
                 self._keep(mismatch)
 
@@ -245,9 +247,23 @@ def refuse_in_time(schema: FeatureSchema, version: str) -> None:
         )
 
 
-def same_score(one: float, other: float) -> bool:
-    """Return whether two scores agree within SCORE_TOLERANCE."""
-    return abs(one - other) <= SCORE_TOLERANCE
+def same_scores(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether the scores of two rows agree within SCORE_TOLERANCE; see `agreeing`."""
+    return bool(agreeing(np.array(one), np.array(other)))
+
+
+def agreeing(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return which of n rows have the same scores, bool of shape (n,), of two arrays of shape (n, width).
+
+    They may differ by SCORE_TOLERANCE, numbers above 1 by that share of them.
+    """
+    allowed = SCORE_TOLERANCE * np.maximum(np.abs(other.astype(np.float64)), 1.0)
+    return np.asarray(np.all(np.abs(one.astype(np.float64) - other) <= allowed, axis=-1))
+
+
+def shown_scores(scores: Sequence[float]) -> str:
+    """Return the scores of a row for people."""
+    return ", ".join(f"{score:.6f}" for score in scores)
 
 
 def fault_of(encoder: FeatureEncoder, used: UsedValue, online: float, offline: float, expected: Sequence[str]) -> str:

@@ -9,11 +9,10 @@ import numpy as np
 import xgboost
 
 from data.errors import ConfigError
-from data.schema.search import Metric
-from tune.metrics.ranking import Ranking
+from tune.tasks.learning_task import LearningTask
 
-_LOSS = "logloss"
-_NATIVE = {Metric.AUC: "auc", Metric.PR_AUC: "aucpr"}
+_CUSTOM = "metric"
+"""Name of the search's metric in XGBoost's evaluation, where it is computed here."""
 
 
 class Fold(NamedTuple):
@@ -32,29 +31,28 @@ class Fit(NamedTuple):
     history: list[float]
     """The metric on the judged rows after each round, those after the best one included: the mean of the folds."""
     losses: list[float]
-    """The log loss on the same rows after each round."""
+    """The loss on the same rows after each round."""
 
 
 def best_round(losses: Sequence[float]) -> int:
-    """Return the index of the best round: that of the smallest log loss, the first of equal ones.
+    """Return the index of the best round: that of the smallest loss, the first of equal ones.
 
-    A ranking metric jumps about on few rows and soon saturates; the log loss also keeps the probabilities calibrated.
+    A ranking metric jumps about on few rows and soon saturates; the loss also keeps the probabilities calibrated.
     """
     return min(range(len(losses)), key=losses.__getitem__)
 
 
-def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
+def base_params(learning: LearningTask[Any], nthread: int, seed: int) -> dict[str, Any]:
     """Return the XGBoost parameters that are not searched.
 
     Args:
-        metric: reported after each round beside the log loss; F1, which XGBoost lacks, by `Boosting` itself.
+        learning: the objective, and what is reported after each round.
         nthread: threads of a fit.
         seed: random seed of row and column sampling.
     """
     return {
-        "objective": "binary:logistic",
+        **learning.rounds.objective,
         "tree_method": "hist",
-        "eval_metric": [_LOSS, _NATIVE[metric]] if metric in _NATIVE else [_LOSS],
         "nthread": nthread,
         "seed": seed,
         "verbosity": 0,
@@ -64,24 +62,29 @@ def base_params(metric: Metric, nthread: int, seed: int) -> dict[str, Any]:
 class Boosting:
     """Fits of the same parameters on each fold, advanced together a few rounds at a time, with early stopping.
 
-    The folds have one number of rounds: the best one of their mean log loss.
+    The folds have one number of rounds: the best one of their mean loss.
 
     Args:
         params: XGBoost parameters, from `base_params` and the search.
-        metric: metric by which trials are compared.
+        learning: what is computed after each round.
         folds: the rows of each fold.
         max_rounds: most boosting rounds.
         patience: the fits end when the best round is this many rounds ago.
     """
 
     def __init__(
-        self, params: Mapping[str, Any], metric: Metric, folds: Sequence[Fold], max_rounds: int, patience: int
+        self,
+        params: Mapping[str, Any],
+        learning: LearningTask[Any],
+        folds: Sequence[Fold],
+        max_rounds: int,
+        patience: int,
     ) -> None:
         self._folds = folds
         self._weights = np.array([fold.judged.num_row() for fold in folds], np.float64)
         self._max_rounds, self._patience = max_rounds, patience
-        self._name = _NATIVE.get(metric, metric.value)
-        self._custom = _best_f1 if metric is Metric.F1 else None
+        self._learning, self._loss = learning, learning.rounds.loss
+        self._name = learning.rounds.metric or _CUSTOM
         self._params = dict(params)
         self._boosters: list[xgboost.Booster] = []
         self.history: list[float] = []
@@ -133,16 +136,24 @@ class Boosting:
         self.losses.append(float(loss))
 
     def _advanced(self, booster: xgboost.Booster, fold: Fold, number: int) -> tuple[float, float]:
-        """Boost one fold by a round; returns metric and log loss on its judged rows."""
+        """Boost one fold by a round; returns metric and loss on its judged rows."""
         booster.update(fold.learned, number)
-        evaluated = str(booster.eval_set([(fold.judged, "judged")], number, feval=self._custom))
+        custom = self._metric if self._name == _CUSTOM else None
+        evaluated = str(booster.eval_set([(fold.judged, "judged")], number, feval=custom))
         figures = dict(part.removeprefix("judged-").rsplit(":", 1) for part in evaluated.split("\t")[1:])
-        return float(figures[self._name]), float(figures[_LOSS])
+        return float(figures[self._name]), float(figures[self._loss])
+
+    def _metric(self, margins: np.ndarray, matrix: xgboost.DMatrix) -> tuple[str, float]:
+        labels = matrix.get_label()
+        codes = labels if self._learning.task.labels is None else labels.astype(np.uint8)
+        return _CUSTOM, self._learning.round_metric(codes, margins)
 
 
-def fit(params: Mapping[str, Any], metric: Metric, folds: Sequence[Fold], max_rounds: int, patience: int) -> Fit:
+def fit(
+    params: Mapping[str, Any], learning: LearningTask[Any], folds: Sequence[Fold], max_rounds: int, patience: int
+) -> Fit:
     """Boost until early stopping or `max_rounds`; arguments and errors as for `Boosting`."""
-    boosting = Boosting(params, metric, folds, max_rounds, patience)
+    boosting = Boosting(params, learning, folds, max_rounds, patience)
     boosting.advance(max_rounds)
     return boosting.result()
 
@@ -151,8 +162,3 @@ def first_line(exc: BaseException) -> str:
     """Return the message of an XGBoost error without the C++ stack trace that it carries."""
     text = str(exc).split("Stack trace")[0].strip()
     return text.rsplit("Check failed: ", 1)[-1].replace("\n", " ")
-
-
-def _best_f1(margins: np.ndarray, matrix: xgboost.DMatrix) -> tuple[str, float]:
-    """Return name and best F1 over all thresholds; XGBoost passes margins, which rank rows as probabilities do."""
-    return Metric.F1.value, Ranking(matrix.get_label(), margins).best_f1()

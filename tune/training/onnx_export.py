@@ -1,4 +1,4 @@
-"""Export of XGBoost boosters to ONNX, with a check that both give the same probabilities.
+"""Export of XGBoost boosters to ONNX, with a check that both give the same scores.
 
 The converter is our own, because onnxmltools 1.16 gives outputs that serving does not want (labels, and the probability
 of both classes), knows no categories and no bags, and writes a wrong base score when the first tree is a single leaf of
@@ -18,13 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 from data.errors import BundleError
 from data.transform.encoding import FLOAT32_MAX
 from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME
-from tune.training.calibration_curves import (
+from tune.tasks.calibration_curves import (
     BetaCalibration,
     Calibrator,
     IsotonicCalibration,
     PlattCalibration,
-    log_odds_to_probability,
+    TemperatureCalibration,
 )
+from tune.tasks.link import Link, link_of
 from tune.training.onnx_trees import ML_OPSET, tree_ensemble
 from tune.training.xgboost_trees import Split, read_bag, splits_of
 
@@ -37,30 +38,29 @@ _MAX_ADVERSARIAL, _MOST_VALUES = 20_000, 5
 
 
 def to_onnx(boosters: Sequence[xgboost.Booster], calibrator: Calibrator | None = None) -> bytes:
-    """Convert a bag of binary:logistic boosters, all of their rounds (slice them to the best iteration first).
+    """Convert a bag of boosters, all of their rounds (slice them to the best iteration first).
 
-    The model's log-odds are the mean of the boosters' margins.
+    The model's margins are the mean of the boosters'; its scores are what the objective predicts by them.
 
     Args:
         boosters: at least one, all of the same features.
         calibrator: becomes part of the graph: Platt's line scales the leaves, the other curves are a few nodes behind
-            the trees.
+            the trees. A temperature scales the leaves too.
 
     Returns:
         The serialized model; its input and output are those of `tune.registry.bundle`.
 
     Raises:
-        BundleError: there is no booster, one has another objective, or they differ in their features.
+        BundleError: there is no booster, its objective is not known, or they differ in objective or features.
     """
     bag = read_bag(boosters)
-    # A line through the log-odds needs no node: it scales the leaves.
-    slope, offset = calibrator if isinstance(calibrator, PlattCalibration) else (1.0, 0.0)
-    behind, constants = _behind_the_trees(calibrator)
+    slope, offset = _scaled_leaves(calibrator)
+    behind, constants = _behind_the_trees(calibrator, link_of(bag.objective))
     graph = helper.make_graph(
         [tree_ensemble(bag, slope, offset, INPUT_NAME, "margin"), *behind],
         "rayscore",
         [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["n", bag.width])],
-        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["n", 1])],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["n", len(bag.base_margins)])],
         [numpy_helper.from_array(values.astype(np.float32), name) for name, values in constants.items()],
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
@@ -69,14 +69,32 @@ def to_onnx(boosters: Sequence[xgboost.Booster], calibrator: Calibrator | None =
     return model.SerializeToString()
 
 
-def _behind_the_trees(calibrator: Calibrator | None) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
-    """Return the nodes that turn the margin into the probability, and their constants by name."""
+def _scaled_leaves(calibrator: Calibrator | None) -> tuple[float, float]:
+    """Return slope and offset of margins: a line through the log-odds needs no node."""
+    if isinstance(calibrator, TemperatureCalibration):
+        return 1 / calibrator.temperature, 0.0
+    return calibrator if isinstance(calibrator, PlattCalibration) else (1.0, 0.0)
+
+
+def _behind_the_trees(calibrator: Calibrator | None, link: Link) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """Return the nodes that turn the margins into scores, and their constants by name."""
     if isinstance(calibrator, IsotonicCalibration):
         return _isotonic(calibrator)
     if isinstance(calibrator, BetaCalibration):
         return _beta(calibrator)
+    if link.operator == "Exp":
+        return _exp()
     # ONNX Runtime ignores post_transform="LOGISTIC" with one target, hence a node of its own.
-    return [helper.make_node("Sigmoid", ["margin"], [OUTPUT_NAME])], {}
+    return [helper.make_node(link.operator or "Identity", ["margin"], [OUTPUT_NAME])], {}
+
+
+def _exp() -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    # In all lanes of a register, as in `_beta`, so that a row has the same last bits alone and among others.
+    return [
+        helper.make_node("Mul", ["margin", "lanes"], ["repeated"]),
+        helper.make_node("Exp", ["repeated"], ["powers"]),
+        helper.make_node("MatMul", ["powers", "first"], [OUTPUT_NAME]),
+    ], {"lanes": np.ones(_LANES), "first": np.eye(_LANES, 1)}
 
 
 def _isotonic(curve: IsotonicCalibration) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
@@ -124,14 +142,15 @@ class OnnxScorer:
         options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    def probabilities(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the probability of label 1, float32 of shape (n,), for a float32 matrix of shape (n, k)."""
-        output = self._session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(matrix, np.float32)})[0]
-        return np.asarray(output).reshape(-1)
+    def scores(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the scores of rows, float32 of shape (n, width), for a float32 matrix of shape (n, k)."""
+        return np.asarray(self._session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(matrix, np.float32)})[0])
 
 
 def mean_margins(boosters: Sequence[xgboost.Booster], matrix: np.ndarray) -> np.ndarray:
     """Return the mean of the boosters' margins, float64 of shape (n,), for a float32 matrix of shape (n, k).
+
+    Of several classes the shape is (n, classes).
 
     A plain array is enough where features are categories: trees know which of their splits are by category, and
     `inplace_predict` gives what a DMatrix with feature types does (a test compares them).
@@ -154,28 +173,31 @@ def verify_parity(
         model: the exported model.
         matrix: encoded rows, float32 of shape (n, k).
         calibrator: the calibrator in the model, if there is one.
-        tolerance: largest difference allowed in probability. A calibrator that is steeper than the logistic curve
-            magnifies the trees' float32 rounding; the tolerance grows with it.
+        tolerance: largest difference allowed in a probability, and in a number as a share of the largest one. A
+            calibrator that is steeper than the logistic curve magnifies the trees' float32 rounding; the tolerance
+            grows with it.
 
     Returns:
-        The largest difference in probability.
+        The largest difference in a score.
 
     Raises:
-        BundleError: a probability differs by more than `tolerance`, or the boosters are not a bag.
+        BundleError: a score differs by more than `tolerance`, or the boosters are not a bag.
     """
     rows = np.concatenate([matrix, adversarial_rows(boosters, matrix)])
     margins = mean_margins(boosters, rows)
     if calibrator is None:
-        expected = log_odds_to_probability(margins)
+        expected = link_of(read_bag(boosters).objective).predicted(margins)
+        tolerance *= float(np.abs(expected).max(initial=1.0))
     else:
         expected = calibrator.probabilities(margins)
         tolerance *= max(4 * calibrator.steepness, 1.0)
-    difference = np.abs(OnnxScorer(model).probabilities(rows).astype(np.float64) - expected)
+    scores = OnnxScorer(model).scores(rows).astype(np.float64)
+    difference = np.abs(scores - expected.reshape(scores.shape)).max(axis=1)
     worst = float(difference.max(initial=0.0))
     if not worst <= tolerance:  # true for NaN as well
         at = int(np.nanargmax(difference)) if np.isfinite(difference).any() else 0
         raise BundleError(
-            f"the ONNX model and the booster differ by {worst:.3g} in probability (allowed: {tolerance:g}), "
+            f"the ONNX model and the booster differ by {worst:.3g} in a score (allowed: {tolerance:g}), "
             f"on the encoded row {rows[at].tolist()}"
         )
     return worst

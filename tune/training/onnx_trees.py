@@ -22,17 +22,20 @@ _BRANCH_LT, _BRANCH_MEMBER = 1, 6
 
 
 def tree_ensemble(bag: Bag, slope: float, offset: float, source: str, output: str) -> onnx.NodeProto:
-    """Return the node that computes `slope` * (the bag's margin) + `offset` as `output` from the features `source`."""
+    """Return the node that computes `slope` * (the bag's margins) + `offset` as `output` from the features `source`."""
     # The operator has no base value, and ONNX Runtime 1.23 takes the wrong leaf for a tree of one leaf: the base and
-    # all such trees are one split, whose two leaves are the same.
+    # all such trees are one split for each target, whose two leaves are the same.
     scale = slope / bag.boosters
-    single = sum(tree for tree in bag.trees if not isinstance(tree, Split))
-    constant = slope * bag.base_margin + offset + scale * single
-    ensemble = _Ensemble()
-    ensemble.add(Split(0, 0.0, (), False, constant, constant), 1.0)
-    for tree in bag.trees:
+    constants = [slope * base + offset for base in bag.base_margins]
+    for tree, target in zip(bag.trees, bag.targets, strict=True):
+        if not isinstance(tree, Split):
+            constants[target] += scale * tree
+    ensemble = _Ensemble(len(constants))
+    for target, constant in enumerate(constants):
+        ensemble.add(Split(0, 0.0, (), False, constant, constant), 1.0, target)
+    for tree, target in zip(bag.trees, bag.targets, strict=True):
         if isinstance(tree, Split):
-            ensemble.add(tree, scale)
+            ensemble.add(tree, scale, target)
     return ensemble.node(source, output)
 
 
@@ -46,7 +49,8 @@ class _Branches(NamedTuple):
 class _Ensemble:
     """The attributes of a TreeEnsemble node (ai.onnx.ml 5), filled tree by tree."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        self._width = width
         self.roots: list[int] = []
         self.features: list[int] = []
         self.modes: list[int] = []
@@ -55,9 +59,10 @@ class _Ensemble:
         self.missing_true: list[int] = []
         self.true, self.false = _Branches([], []), _Branches([], [])
         self.weights: list[float] = []
+        self.targets: list[int] = []
 
-    def add(self, root: Split, scale: float) -> None:
-        """Add a tree whose leaves are multiplied by `scale`."""
+    def add(self, root: Split, scale: float, target: int) -> None:
+        """Add a tree of a target whose leaves are multiplied by `scale`."""
         splits = splits_of(root)
         self.roots.append(len(self.features))
         # Nodes and leaves are numbered apart, and ONNX Runtime 1.23 takes a root whose branches have equal numbers for
@@ -66,6 +71,7 @@ class _Ensemble:
         nodes = itertools.count(len(self.features) + 1)
         leaves = itertools.count(len(self.weights) + len(splits), -1)
         self.weights += [0.0] * (len(splits) + 1)
+        self.targets += [target] * (len(splits) + 1)
         for split in splits:
             left, right = (self._place(child, scale, nodes, leaves) for child in (split.left, split.right))
             self._append(split, left, right)
@@ -96,9 +102,9 @@ class _Ensemble:
             branches.leafs.append(is_leaf)
 
     def node(self, source: str, output: str) -> onnx.NodeProto:
-        """Return the node, from features to margin."""
+        """Return the node, from features to margins."""
         attributes: dict[str, Any] = {
-            "n_targets": 1,
+            "n_targets": self._width,
             "tree_roots": self.roots,
             "nodes_featureids": self.features,
             "nodes_modes": _tensor(self.modes, np.uint8),
@@ -108,7 +114,7 @@ class _Ensemble:
             "nodes_trueleafs": self.true.leafs,
             "nodes_falsenodeids": self.false.numbers,
             "nodes_falseleafs": self.false.leafs,
-            "leaf_targetids": [0] * len(self.weights),
+            "leaf_targetids": self.targets,
             "leaf_weights": _tensor(self.weights, np.float32),
         }
         if self.members:

@@ -10,8 +10,7 @@ import numpy as np
 import xgboost
 
 from data.errors import BundleError
-
-_OBJECTIVE = "binary:logistic"
+from tune.tasks.link import Link, link_of
 
 
 class Split(NamedTuple):
@@ -39,38 +38,51 @@ class Bag(NamedTuple):
     """Number of features."""
     categorical: frozenset[int]
     """The features whose values are codes of categories."""
-    base_margin: float
-    """Log-odds before any tree, the mean over the boosters."""
+    objective: str
+    """XGBoost's name of what the boosters were fitted for."""
+    base_margins: tuple[float, ...]
+    """Of each target the margin before any tree, the mean over the boosters: one, or one a class."""
     boosters: int
     trees: list[Tree]
-    """The trees of all boosters; the bag's margin is the base margin and the sum of their leaves / `boosters`."""
+    """The trees of all boosters; a bag's margin is its base margin and the sum of its trees' leaves / `boosters`."""
+    targets: list[int]
+    """Of each tree the target, a position in `base_margins`."""
 
 
 def read_bag(boosters: Sequence[xgboost.Booster]) -> Bag:
     """Read boosters, all of their rounds (slice them to the best iteration first).
 
     Raises:
-        BundleError: there is no booster, one has another objective than binary:logistic on trees, or they differ in
-            their features.
+        BundleError: there is no booster, one is none of trees or of an objective that is not known, or they differ in
+            their features or objective.
     """
     if not boosters:
         raise BundleError("a bag needs at least one booster")
     learners = [json.loads(booster.save_raw("json"))["learner"] for booster in boosters]
     for learner in learners:
         kind, objective = learner["gradient_booster"]["name"], learner["objective"]["name"]
-        if objective != _OBJECTIVE or kind != "gbtree":
-            raise BundleError(f"cannot export {objective} on {kind}: only {_OBJECTIVE} on gbtree")
+        if kind != "gbtree":
+            raise BundleError(f"cannot export {objective} on {kind}: only on gbtree")
+    objective = learners[0]["objective"]["name"]
+    link = link_of(objective)
     width, categorical = _features(learners[0])
     for at, learner in enumerate(learners[1:], start=1):
+        if learner["objective"]["name"] != objective:
+            raise BundleError(
+                f"the boosters of a bag must have one objective: booster {at} has {learner['objective']['name']}, "
+                f"booster 0 {objective}"
+            )
         theirs = _features(learner)
         if theirs != (width, categorical):
             raise BundleError(
                 f"the boosters of a bag must take the same features: booster {at} takes {theirs[0]} with categories at "
                 f"{sorted(theirs[1])}, booster 0 takes {width} with categories at {sorted(categorical)}"
             )
-    base = float(np.mean([_base_margin(learner["learner_model_param"]["base_score"]) for learner in learners]))
-    trees = [_tree(raw) for learner in learners for raw in learner["gradient_booster"]["model"]["trees"]]
-    return Bag(width, categorical, base, len(boosters), trees)
+    base = np.mean([_base_margins(learner["learner_model_param"], link) for learner in learners], axis=0)
+    models = [learner["gradient_booster"]["model"] for learner in learners]
+    trees = [_tree(raw) for model in models for raw in model["trees"]]
+    targets = [int(target) for model in models for target in model["tree_info"]]
+    return Bag(width, categorical, objective, tuple(map(float, base)), len(boosters), trees, targets)
 
 
 def splits_of(tree: Tree) -> list[Split]:
@@ -88,11 +100,10 @@ def _features(learner: dict[str, Any]) -> tuple[int, frozenset[int]]:
     return width, frozenset(at for at, kind in enumerate(types) if kind == "c")
 
 
-def _base_margin(base_score: str) -> float:
-    # XGBoost 3 writes the base score as a list of probabilities, "[1.5E-2]"; older ones as one number.
-    # The logit is taken in float32, as XGBoost does.
-    value = np.float32(float(base_score.strip("[]")))
-    return float(-np.log(np.float32(1) / value - np.float32(1)))
+def _base_margins(params: dict[str, str], link: Link) -> list[float]:
+    # XGBoost 3 writes the base scores as a list, "[1.5E-2]", of one or of one a class; older ones as one number.
+    scores = [link.margin(float(score)) for score in params["base_score"].strip("[]").split(",")]
+    return scores * max(int(params["num_class"]), 1) if len(scores) == 1 else scores
 
 
 def _tree(raw: dict[str, Any]) -> Tree:

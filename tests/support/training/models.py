@@ -11,18 +11,18 @@ import numpy as np
 import pyarrow as pa
 
 from data.schema.features.feature import Feature
-from data.schema.search import Metric
 from data.schema.use_case import UseCase, parse_use_case
 from data.sources.atomic_output import write_table
 from data.transform.derived_time import with_derived
 from tests.support.training.stored_cards import stored_cards
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.table_in_time import table_in_time
-from tune.dataset.training_table import NO_EVENTS, TrainingTable, fingerprint
+from tune.dataset.training_table import NO_EVENTS, TrainingTable, fingerprint, read_labels
 from tune.evaluation.holdout_evaluation import judge
 from tune.pipeline.bundle_assembly import pack
 from tune.promotion.holdout_overlap import last_learned_us
 from tune.registry.bundle import Bundle
+from tune.tasks.kinds import learning_task
 from tune.training.boosting import base_params
 from tune.training.final_fits import MemoryFits, run_here
 from tune.training.final_model import complete
@@ -77,12 +77,12 @@ def train_bundle(
     table: pa.Table, use_case: UseCase, rounds: int = 20, holds_windows: bool = False, **params: object
 ) -> Bundle:
     """Train, export, check and pack without search, registry or Ray; the windows are the table's own or computed."""
-    labels = table.column(use_case.label).to_numpy().astype(np.uint8)
+    labels = read_labels(table, use_case, "table.parquet")
     raw, derived = table, with_derived(table, use_case.schema_.derived)
     table = table_in_time(derived, use_case, NO_EVENTS, holds_windows).table
     source = TrainingTable(table, labels, Path("table.parquet"), fingerprint(raw))
     prepared = prepare(source, use_case)
-    base = {**base_params(Metric.PR_AUC, 1, 0), **params}
+    base = {**base_params(learning_task(use_case), 1, 0), **params}
     model = complete(use_case, prepared, MemoryFits(prepared, base, rounds, run_here))
     figures = judge(use_case, source, prepared, model, [])
     told = figures.holdout.metrics, figures.differences, "# A card", source.fingerprint

@@ -83,20 +83,20 @@ def test_answers_are_as_the_document_says(kind: str):
 
 @EVERY_KIND
 def test_the_pages_say_what_is_answered(kind: str):
-    """The front page says in words how an answer is meant, and the model's description has the facts."""
+    """The front page says in words how an answer is meant, and so does the description, with what was fitted."""
     output = OUTPUTS[kind]
     page = build_pages(made_bundle(kind).manifest, "1", 10, None)["/"].body.decode()
     assert output.words in page
-    assert ("from a probability of" in page) == ("threshold" in output.facts)
-    assert model_info(kind).items() >= json.loads(json.dumps(output.facts)).items()
+    assert ("from a probability of" in page) == ("threshold" in output.fitted)
+    assert model_info(kind).items() >= {"answers": output.words, **output.fitted}.items()
 
 
 def test_a_threshold_is_told_where_there_is_one():
-    """The description of a model has a threshold where one decides, labels where there are some, else the coverage."""
-    told = {kind: model_info(kind).keys() & {"threshold", "labels", "coverage"} for kind in OUTPUTS}
+    """The description of a model has a threshold where one decides, labels where there are some, else the interval."""
+    told = {kind: model_info(kind).keys() & {"threshold", "labels", "interval_below"} for kind in OUTPUTS}
     assert told["digits"] == told["words"] == {"threshold", "labels"}
     assert told["classes"] == told["grades"] == {"labels"}
-    assert told["amount"] == {"coverage"}
+    assert told["amount"] == {"interval_below"}
     assert model_info("grades")["labels"] == [3, 1, 2]
 
 

@@ -75,7 +75,7 @@ def test_model_info_describes_the_model():
     info = json.loads(page.body)
     assert info["name"] == "card_fraud"
     assert info["version"] == VERSION
-    assert info["threshold"] == manifest().output.facts["threshold"]
+    assert info["threshold"] == manifest().output.fitted["threshold"]
     assert [feature["name"] for feature in info["features"]] == list(manifest().schema_.names)
     assert info["schema_fingerprint"] == manifest().schema_.fingerprint
 

@@ -38,7 +38,7 @@ def row(item: dict[str, object]) -> Row:
 @pytest.mark.parametrize(("distance", "label"), [(-1e-9, 0), (0.0, 1), (1e-9, 1)])
 def test_label_is_one_from_the_threshold_on(distance: float, label: int):
     """A probability of exactly the threshold is labelled 1."""
-    given = Prediction(row(FULL), [manifest().output.facts["threshold"] + distance], Lookup(), 0)
+    given = Prediction(row(FULL), [manifest().output.fitted["threshold"] + distance], Lookup(), 0)
     assert answers().render(given, "id", False, 1)["label"] == label
 
 

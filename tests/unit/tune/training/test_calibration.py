@@ -13,8 +13,8 @@ from data.errors import BundleError, TrainingFailed
 from data.schema.model_policy import Calibration
 from tune.metrics.figures import expected_calibration_error
 from tune.metrics.ranking import Ranking
-from tune.training.calibration import fit_calibrator
-from tune.training.calibration_curves import BetaCalibration, IsotonicCalibration, PlattCalibration
+from tune.tasks.calibration import fit_calibrator
+from tune.tasks.calibration_curves import BetaCalibration, IsotonicCalibration, PlattCalibration
 from tune.training.onnx_export import OnnxScorer, mean_margins, to_onnx, verify_parity
 
 

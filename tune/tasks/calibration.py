@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from scipy.optimize import minimize_scalar
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from data.errors import TrainingFailed
 from data.schema.model_policy import Calibration
-from tune.training.calibration_curves import (
+from tune.tasks.calibration_curves import (
     BetaCalibration,
     Calibrator,
     IsotonicCalibration,
     PlattCalibration,
+    TemperatureCalibration,
     beta_columns,
     log_odds_to_probability,
 )
@@ -25,6 +29,7 @@ _LEAST_SLOPE = 1e-6
 _PRIOR_SPREAD = 3.0
 """Standard deviation of the normal prior of beta calibration's two exponents around 1, which correct nothing."""
 _NEWTON_STEPS = 50
+_LOG_TEMPERATURES = (-3.0, 3.0)
 _FOLDS = 5
 """Folds by which a method is chosen when the rows bring none."""
 
@@ -61,6 +66,32 @@ def fit_calibrator(
             "look at the features, or declare calibration = 'none'"
         )
     return fitted
+
+
+def fit_temperature(kind: Calibration, margins: np.ndarray, labels: np.ndarray) -> TemperatureCalibration | None:
+    """Fit the temperature of several classes on rows that the model did not learn from.
+
+    With `Calibration.AUTO` it is used where it lowers the log loss by more than one standard error (of the paired
+    differences, row by row): one number, fitted to many rows, needs no rows kept apart.
+
+    Args:
+        kind: `TEMPERATURE`, `AUTO` or `NONE`.
+        margins: of shape (n, classes).
+        labels: codes of shape (n,).
+    """
+    if kind is Calibration.NONE:
+        return None
+    rows, codes = np.arange(len(labels)), labels.astype(np.int64)
+
+    def losses(log_temperature: float) -> np.ndarray:
+        scaled = TemperatureCalibration(float(np.exp(log_temperature))).probabilities(margins)
+        return -np.log(np.maximum(scaled[rows, codes], np.finfo(np.float64).eps))
+
+    found: Any = minimize_scalar(lambda at: losses(at).mean(), bounds=_LOG_TEMPERATURES, method="bounded")
+    gains = losses(0.0) - losses(found.x)
+    if kind is Calibration.AUTO and _within_one_error(gains):
+        return None
+    return TemperatureCalibration(float(np.exp(found.x)))
 
 
 def _chosen(margins: np.ndarray, labels: np.ndarray, folds: np.ndarray | None) -> Calibrator | None:

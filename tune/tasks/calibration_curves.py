@@ -1,4 +1,4 @@
-"""Calibration curves: the probability as a function of the model's margin (log-odds).
+"""Calibration curves: probabilities as a function of the model's margins (log-odds).
 
 As such the exporter can put them behind the trees in the same ONNX graph.
 """
@@ -15,6 +15,13 @@ from data.schema.model_policy import Calibration
 def log_odds_to_probability(log_odds: np.ndarray) -> np.ndarray:
     """Return the logistic function of log-odds, float64 of the same shape; it does not overflow."""
     return np.exp(-np.logaddexp(0.0, -log_odds.astype(np.float64)))
+
+
+def softmax(margins: np.ndarray) -> np.ndarray:
+    """Return the softmax of each row, float64 of shape (n, classes); it does not overflow."""
+    margins = margins.astype(np.float64)
+    powers = np.exp(margins - margins.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def beta_columns(margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,4 +102,24 @@ class IsotonicCalibration(NamedTuple):
         return np.interp(margins.astype(np.float64), self.margins, self.values)
 
 
-Calibrator = PlattCalibration | BetaCalibration | IsotonicCalibration
+class TemperatureCalibration(NamedTuple):
+    """Temperature scaling of several classes: every margin is divided by `temperature`, above 0 (Guo et al. 2017)."""
+
+    temperature: float
+
+    @property
+    def method(self) -> Calibration:
+        """The method's name."""
+        return Calibration.TEMPERATURE
+
+    @property
+    def steepness(self) -> float:
+        """Largest slope of a probability: its rise per rise of its class's margin by 1."""
+        return 1 / (4 * self.temperature)
+
+    def probabilities(self, margins: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities, float64 of shape (n, classes), for margins of that shape."""
+        return softmax(margins.astype(np.float64) / self.temperature)
+
+
+Calibrator = PlattCalibration | BetaCalibration | IsotonicCalibration | TemperatureCalibration
