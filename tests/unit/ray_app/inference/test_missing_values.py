@@ -138,7 +138,7 @@ def test_empty_value_is_left_to_the_store(empty: str, stored: str | None, shown:
     answer = run(served.post({**FULL, NAME: ""}, "/predict?detail=1")).json()
     assert answer["features"][NAME] == shown
     table = pa.table({name: [value] for name, value in {**FULL, NAME: ""}.items()})
-    assert run(pipeline(of, stage).score_table(table)).tolist() == [answer["probability"]]
+    assert run(pipeline(of, stage).score_table(table)).tolist() == [[answer["probability"]]]
 
 
 @pytest.mark.parametrize("name", ["amount", "foreign_transaction", NAME])
