@@ -119,7 +119,7 @@ def _live(place: Workplace, week: PublishedWeek, transactions: Path, seed: int) 
         progress("in time", table.count) as advance,
     ):
         proof = prove_in_time(bundle, table, labels, service, stores, seed, advance)
-    return _Live(bundle.manifest.metrics[use_case.search.metric.value], proof, week.differences(service.table()))
+    return _Live(bundle.manifest.metrics[use_case.metric.value], proof, week.differences(service.table()))
 
 
 def _holds(offline: Sequence[Difference], live: _Live) -> bool:

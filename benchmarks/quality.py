@@ -25,9 +25,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, write_section
+from benchmarks.workloads.binary_task import binary_task
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster
 from data.errors import ConfigError
+from data.schema.output import BinaryOutput
 from data.schema.search import Metric
 from data.schema.use_case import parse_use_case
 from data.settings import Settings
@@ -36,9 +38,9 @@ from data.sources.draft.use_case_draft import draft
 from data.sources.parquet import read_table
 from data.transform.encoding import Transform
 from data.transform.event_time import event_us
-from tune.metrics.figures import Scored, differences, metrics
 from tune.pipeline.pipeline import learn
 from tune.search.study import SearchPlan
+from tune.tasks.learning_task import Scored
 from tune.training.onnx_export import OnnxScorer
 
 _TEST, _VALIDATION = 0.25, 0.2
@@ -79,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
             answers.append({})
             for name, fit in _FITS.items():
                 answers[-1][name] = fit(table, metric, args.trials, seed)
-                found = metrics(table.labels, answers[-1][name].probabilities, 0.5)[metric.value]
+                found = binary_task(metric).metrics(table.labels, _scored(answers[-1][name]))[metric.value]
                 err.print(f"seed {seed}, {name}: {metric.value} {found:.4f}, {answers[-1][name].seconds:.0f} s")
     text = _report(table, metric, answers, args, argv)
     print(text)
@@ -118,7 +120,7 @@ def _product(table: Table, metric: Metric, trials: int, seed: int) -> Answer:
         bundle = learn(use_case, plan, Settings(var_dir=Path(folder) / "var")).bundle
     seconds = time.perf_counter() - started
     matrix = Transform(bundle.manifest.schema_).matrix(table.test)
-    return Answer(OnnxScorer(bundle.onnx).probabilities(matrix), seconds)
+    return Answer(OnnxScorer(bundle.onnx).scores(matrix)[:, 0], seconds)
 
 
 def _notebook(table: Table, metric: Metric, trials: int, seed: int) -> Answer:
@@ -197,16 +199,20 @@ def _validation(table: Table, labels: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random(len(labels)) < _VALIDATION
 
 
+def _scored(answer: Answer) -> Scored:
+    return Scored(answer.probabilities.astype(np.float32).reshape(-1, 1), BinaryOutput(threshold=0.5))
+
+
 def _report(
     table: Table, metric: Metric, answers: list[dict[str, Answer]], args: argparse.Namespace, argv: Sequence[str]
 ) -> str:
     rows = []
     for seed, found in enumerate(answers):
-        scored = {name: Scored(answer.probabilities, 0.5) for name, answer in found.items()}
+        scored = {name: _scored(answer) for name, answer in found.items()}
         others = {name: each for name, each in scored.items() if name != PRODUCT}
-        gains = differences(table.labels, scored[PRODUCT], others, metric)
+        gains = binary_task(metric).differences(table.labels, scored[PRODUCT], others)
         for name, answer in found.items():
-            figures = metrics(table.labels, answer.probabilities, 0.5)
+            figures = binary_task(metric).metrics(table.labels, scored[name])
             gain = gains.get(name)
             interval = "" if gain is None else f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
             shown = [f"{figures[each]:.4f}" for each in (metric.value, "log_loss", "ece")]

@@ -20,9 +20,10 @@ import xgboost
 
 from benchmarks.results import machine
 from benchmarks.results.figures import markdown_table, medians, short, spread, write_section
+from benchmarks.workloads.binary_task import binary_task
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster, free_cpus
-from data.schema.search import Search
+from data.schema.search import Metric, Search
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table
 from tests.support.training.stored_cards import stored_cards
@@ -35,6 +36,7 @@ from tune.search.ray_tune import SearchJob, Workers, plan_workers, search
 from tune.search.sampler import Sampler, SamplerName, distribution
 from tune.search.trial import Trial
 from tune.search.trial_scheduler import TrialScheduler
+from tune.tasks.binary import BinaryLearning
 from tune.training.boosting import base_params, best_round
 
 _PACKAGES = ("ray", "optuna", "xgboost", "mlflow", "numpy")
@@ -74,6 +76,10 @@ class _Watch(xgboost.callback.TrainingCallback):
         return self._patience is not None and epoch - best_round(self.losses) >= self._patience
 
 
+def _task(declared: Search) -> BinaryLearning:
+    return binary_task(declared.metric or Metric.PR_AUC)
+
+
 def optuna_search(
     declared: Search, prepared: PreparedDataset, trials: int, seed: int, every_core: bool = True, own_rule: bool = True
 ) -> list[Ended]:
@@ -97,7 +103,7 @@ def optuna_search(
         watch = _Watch(trial, declared.early_stopping_rounds if own_rule else None)
         try:
             xgboost.cv(
-                {**base_params(declared.metric, threads, seed), **params},
+                {**base_params(_task(declared), threads, seed), **params},
                 matrix,
                 declared.max_rounds,
                 folds=folds,
@@ -120,7 +126,7 @@ def ray_search(
     schedule = TrialScheduler(
         Sampler(SamplerName.TPE, declared.space, seed), declared.max_rounds, trials, workers.lag, []
     )
-    job = SearchJob(declared, prepared.development, prepared.folds, prepared.feature_types, seed)
+    job = SearchJob(declared, _task(declared), prepared.development, prepared.folds, prepared.feature_types, seed)
     ended, started = [], time.perf_counter()
 
     def on_trial(trial: Trial) -> None:
@@ -131,7 +137,7 @@ def ray_search(
         if tracker is None:
             search(job, schedule, workers, on_trial, print, scratch)
             return ended
-        with MlflowUploader(tracker, tracker.start("benchmark", {}), declared.metric.value, print) as spool:
+        with MlflowUploader(tracker, tracker.start("benchmark", {}), _task(declared).metric.value, print) as spool:
 
             def log(trial: Trial) -> None:
                 on_trial(trial)

@@ -149,6 +149,10 @@ class Settings(BaseSettings):
     """Fewest model replicas."""
     model_max_replicas: _Replicas = 8
     """Most model replicas."""
+    explanation_min_replicas: _Replicas = 1
+    """Fewest explanation replicas, where the use case declares `[explanation]`; without it there are none."""
+    explanation_max_replicas: _Replicas = 4
+    """Most explanation replicas."""
     target_busy: Annotated[float, Field(ge=0.05, le=0.95)] = 0.6
     """Share of one CPU that a replica is to use: above it replicas are added, below it taken away."""
     upscale_delay_s: Annotated[float, Field(ge=0)] = 2.0
@@ -156,7 +160,7 @@ class Settings(BaseSettings):
     downscale_delay_s: Annotated[float, Field(ge=0)] = 60.0
     """How long there must be too many replicas before one is taken away, in seconds."""
     replica_cpus: Annotated[float, Field(ge=0, le=64)] = 0.25
-    """CPUs that Ray reserves for each replica."""
+    """CPUs that Ray reserves for each replica; for an explanation replica half of them."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Most rows in one micro-batch."""
     batch_slots: Annotated[int, Field(ge=1, le=64)] = 2
@@ -173,6 +177,8 @@ class Settings(BaseSettings):
     """Address replicas listen on for links; auto: loopback when all runs on this machine, else the node's address."""
     feature_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
     """Time a feature fetch may take, queueing included, before the answer goes on without online values."""
+    explanation_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 500
+    """Time an explanation may take, queueing included, before the answer goes on without reasons."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
     """Largest request body accepted."""
     max_items: Annotated[int, Field(ge=1)] = 1000

@@ -24,6 +24,7 @@ import xgboost
 from ray.train.xgboost import RayTrainReportCallback, XGBoostTrainer
 
 from benchmarks.workloads import training_table
+from benchmarks.workloads.binary_task import binary_task
 from data.distributed.ray_cluster import cluster
 from data.schema.search import Metric
 from data.schema.use_case import parse_use_case
@@ -37,7 +38,7 @@ from tune.training.quantile_matrix import build_matrix
 
 CORES = 2
 PARAMS = {
-    **base_params(Metric.PR_AUC, CORES, 0),
+    **base_params(binary_task(Metric.PR_AUC), CORES, 0),
     "max_depth": 6,
     "learning_rate": 0.1,
     "subsample": 0.8,

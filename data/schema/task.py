@@ -80,6 +80,13 @@ class _Kind(BaseModel):
             return ", ".join(shown_label(label) for label in self.labels[:10]) + ("" if len(self.labels) <= 10 else "…")
         return "finite numbers" if self.least_label is None else f"finite numbers from {self.least_label:g} on"
 
+    @property
+    def fault(self) -> str:
+        """What is wrong with a value that the label column must not hold, for messages."""
+        if self.labels is not None:
+            return f"label is none of {self.expected}"
+        return "label is not a finite number" + ("" if self.least_label is None else f" from {self.least_label:g} on")
+
 
 class Binary(_Kind):
     """One of two labels: the answer is the probability of the positive one, and a decision by threshold."""
@@ -106,6 +113,7 @@ class Binary(_Kind):
             raise ValueError("give both positive and negative: which two labels the column holds")
         if self.positive is not None and self.positive == self.negative:
             raise ValueError(f"positive and negative are both {shown_label(self.positive)}")
+        _refuse_missing(self.labels)
         if type(self.positive) is not type(self.negative):
             raise ValueError("positive and negative must be of one type, as the values of a column are")
         return self
@@ -121,6 +129,16 @@ class Binary(_Kind):
     def metrics(self) -> tuple[Metric, ...]:
         """PR-AUC, which suits a rare label, AUC and F1."""
         return (Metric.PR_AUC, Metric.AUC, Metric.F1)
+
+    @property
+    def expected(self) -> str:
+        """The two labels, for messages."""
+        return super().expected if self.positive is not None else "0 and 1, or false and true"
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with a third label, for messages."""
+        return super().fault if self.positive is not None else "label is neither 0 nor 1"
 
 
 class Multiclass(_Kind):
@@ -138,6 +156,7 @@ class Multiclass(_Kind):
         twice = [label for label in self.classes if self.classes.count(label) > 1]
         if twice:
             raise ValueError(f"classes names {shown_label(twice[0])} twice")
+        _refuse_missing(self.classes)
         if len({type(label) for label in self.classes}) > 1:
             raise ValueError("classes must be of one type, as the values of a column are")
         return self
@@ -192,6 +211,11 @@ class Regression(_Kind):
     def power(self) -> float:
         """The variance power of its deviance (Jørgensen 1987): 0 squared errors, 1 Poisson, between them Tweedie."""
         return {Objective.POISSON: 1.0, Objective.TWEEDIE: self.tweedie_power}.get(self.objective, 0.0)
+
+
+def _refuse_missing(labels: tuple[Scalar, ...]) -> None:
+    if any(label == "" or label != label for label in labels):
+        raise ValueError("neither '' nor NaN is a label: in a table they say that there is no value")
 
 
 def kind_of(value: Any) -> str:

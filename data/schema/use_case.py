@@ -23,6 +23,7 @@ from data.schema.features.feature_schema import FeatureSchema
 from data.schema.features.feature_views import check_expressions, window_features
 from data.schema.features.window_feature import WindowFeature
 from data.schema.model_policy import FIGURE_GATES, Calibration, Cost, Decision, Gates, PolicyTable, Slice
+from data.schema.reason_codes import ReasonCodes
 from data.schema.search import Metric, Range, Search
 from data.schema.task import Binary, Multiclass, Regression, Task
 from data.schema.toml_mistake import explain
@@ -32,7 +33,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SHIPPED = ("card_fraud", "credit_card_fraud_10k")
+SHIPPED = ("card_fraud", "credit_card_fraud_10k", "delivery_time", "ticket_routing")
 """Names of the use cases that come with the project."""
 
 
@@ -102,6 +103,8 @@ class UseCase(PolicyTable):
     materialized: BatchSchedule | None = None
     """When the online features are materialized, required if there are any; training joins what the store would have
     held by it."""
+    explanation: ReasonCodes | None = None
+    """The reason codes that an answer may be asked for; no value: the service has none."""
     features: dict[str, Feature]
 
     @model_validator(mode="before")
@@ -140,11 +143,12 @@ class UseCase(PolicyTable):
         if self.calibration not in (*task.CALIBRATIONS, Calibration.AUTO):
             known = ", ".join(each.value for each in task.CALIBRATIONS)
             raise ValueError(f"calibration: '{self.calibration.value}' is not for a {task.kind} target; known: {known}")
-        limits = {name for name in self.gates.model_fields_set if name in FIGURE_GATES}
+        # By value: a use case that was written out whole and is read again names every key.
+        limits = {name for name in FIGURE_GATES if getattr(self.gates, name) != Gates.model_fields[name].default}
         for name in sorted(limits - task.GATES):
             known = ", ".join(sorted(task.GATES))
             raise ValueError(f"gates.{name}: a {task.kind} target has no such figure; known: {known}")
-        if self.decision.model_fields_set and not task.decides:
+        if self.decision != Decision() and not task.decides:
             raise ValueError(f"decision: a {task.kind} target has no threshold; leave [decision] out")
         return self
 
@@ -207,6 +211,8 @@ class UseCase(PolicyTable):
                 raise ValueError(f"known_at.{name}: no such feature")
             if self.event_time is None:
                 raise ValueError(f"known_at.{name}: {column!r} is compared with event_time, which is not declared")
+        if self.explanation is not None:
+            self.explanation.check(self.features)
         return self
 
     @cached_property
@@ -318,6 +324,7 @@ def _known_keys(path: Sequence[str]) -> list[str]:
         "gates": (Gates, Gates),
         "decision": (Decision, Cost),
         "slices": (UseCase, Slice),
+        "explanation": (ReasonCodes, ReasonCodes),
     }
     if len(path) >= 2 and path[0] == "task":
         return sorted({name for kind in (Binary, Multiclass, Regression) for name in kind.model_fields})

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import pyarrow as pa
 
 from data.schema.features.feature import FeatureType
+from data.sources.toml_text import toml_value
+from data.transform.missing import is_text
 
+Value = TypeVar("Value")
 _LEAVE_OUT = "or take the feature out of the use case"
 _YES = ("1", "true", "t", "yes", "y", "positive", "pos", "fraud", "bad", "default", "churn", "churned")
 _NO = ("0", "false", "f", "no", "n", "negative", "neg", "legit", "good", "none")
 _SHOWN = 5
+_LISTED = 10
+"""Values from which on they may be the first few of many."""
 
 
 def feature_remedy(kind: pa.DataType, declared: FeatureType) -> str:
@@ -49,14 +55,43 @@ def derivation(kind: pa.DataType) -> str | None:
 
 
 def label_remedy(values: Sequence[object]) -> str:
-    """Return how a label with these different values (all, or the first few of many) is recoded to 0 and 1."""
+    """Return how a label with these different values (all, or the first few of many) becomes one of a use case.
+
+    Args:
+        values: text, truth values or numbers, none missing.
+    """
     if len(values) == 2:
-        zero, one = sorted(values, key=_likelihood)
-        sure = _likelihood(zero) < 0 < _likelihood(one)
-        return f"write 1 for {_quoted(one)} and 0 for {_quoted(zero)}" + ("" if sure else ", or the other way round")
+        negative, positive, sure = ordered_pair(values)
+        recoded = f"write 1 for {_quoted(positive)} and 0 for {_quoted(negative)}"
+        declared = f"task = {{ positive = {toml_value(positive)}, negative = {toml_value(negative)} }}"
+        return f"{recoded}{'' if sure else ', or the other way round'}; or declare {declared}"
+    others = "write 1 for what is to be predicted and 0 for the rest"
     if {0, 1} < set(values):
-        return "remove the other rows, or write 1 for what is to be predicted and 0 for the rest"
-    return "write 1 for what is to be predicted and 0 for the rest, or name another label"
+        others = f"remove the other rows, or {others}"
+    return f"{others}, or name another label; or declare {_declared(values)}"
+
+
+def _declared(values: Sequence[object]) -> str:
+    """Return how more or less than two values are declared as classes, or as numbers."""
+    listed = ", ".join(toml_value(value) for value in values) if 3 <= len(values) < _LISTED else "..."
+    if any(isinstance(value, str) for value in values):
+        return f'task = {{ kind = "multiclass", classes = [{listed}] }}'
+    return 'task = { kind = "regression" }, or kind = "multiclass" with classes'
+
+
+def number_remedy(kind: pa.DataType) -> str:
+    """Return what makes a label of a column of this Arrow type, of which numbers are expected."""
+    if is_text(kind) or pa.types.is_dictionary(kind):
+        return 'convert the column to numbers, or declare task = { kind = "multiclass", classes = [...] }'
+    if (derived := derivation(kind)) is not None:
+        return f"{derived} and name that as the label"
+    return "convert the column to numbers, or name another label"
+
+
+def ordered_pair(values: Sequence[Value]) -> tuple[Value, Value, bool]:
+    """Return two labels, the negative and the positive one, and whether they are known to be that by what they say."""
+    zero, one = sorted(values, key=_likelihood)
+    return zero, one, _likelihood(zero) < 0 < _likelihood(one)
 
 
 def label_type_remedy(kind: pa.DataType) -> str:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import pyarrow as pa
 
 from data.schema.features.feature import Feature, FeatureType
+from data.schema.task import Task
 from data.schema.use_case import UseCase
 from data.sources.parquet import ParquetSource, read_table
-from data.sources.type_advice import event_time_remedy, feature_remedy, key_remedy, label_remedy, label_type_remedy
+from data.sources.type_advice import (
+    event_time_remedy,
+    feature_remedy,
+    key_remedy,
+    label_remedy,
+    label_type_remedy,
+    number_remedy,
+)
 from data.transform.encoding import as_strings
 from data.transform.entity_key import holds_keys, key_types
 from data.transform.event_time import fits_event_time
@@ -35,7 +43,7 @@ def check_learned(source: ParquetSource, use_case: UseCase) -> None:
         category = feature.type is FeatureType.CATEGORY
         fits, expected = (wordy(kind), "strings or integers") if category else (numeric(kind), "numbers")
         source.require_type(feature.name, fits, f"{expected} {role}", feature_remedy(kind, feature.type))
-    _check_label(source, use_case.label)
+    _check_label(source, use_case.label, use_case.task)
     check_own_events(source, use_case)
     for part in use_case.slices:
         if part.column in use_case.features and use_case.features[part.column].is_computed:
@@ -53,15 +61,25 @@ def _check_times(source: ParquetSource, feature: Feature) -> None:
         source.require_type(name, holds_times(kind), expected, event_time_remedy(kind))
 
 
-def _check_label(source: ParquetSource, name: str) -> None:
+def _check_label(source: ParquetSource, name: str, task: Task) -> None:
     kind = source.schema.field(name).type
+    words = any(isinstance(label, str) for label in task.labels or ())
+    if not (wordy(kind) if words else numeric(kind)):
+        remedy = _label_remedy(source, name, task)
+        source.require_type(name, False, f"{task.expected} (it is the label)", remedy)
+
+
+def _label_remedy(source: ParquetSource, name: str, task: Task) -> str:
+    """Return what makes a label of a column that cannot hold those of the task."""
+    kind = source.schema.field(name).type
+    if task.labels is None:
+        return number_remedy(kind)
     if numeric(kind):
-        return
-    remedy = label_type_remedy(kind)
-    if wordy(kind):
-        values = as_strings(read_table(source.path, [name], _LABELS_READ).column(0), name)
-        remedy = label_remedy(values.unique().drop_null().slice(0, 10).to_pylist())
-    source.require_type(name, False, "0 and 1, or false and true (it is the label)", remedy)
+        return "declare the labels as the column has them, or write the column as strings or whole numbers"
+    if not wordy(kind):
+        return label_type_remedy(kind)
+    values = as_strings(read_table(source.path, [name], _LABELS_READ).column(0), name)
+    return label_remedy(values.unique().drop_null().slice(0, 10).to_pylist())
 
 
 def check_source(source: ParquetSource, use_case: UseCase) -> None:

@@ -83,11 +83,6 @@ def _value(value: float | str | None) -> str:
     return f"{value:.10g}" if isinstance(value, float) else f"{value:.40}"
 
 
-def _labels(validation: Validation) -> _Rows:
-    total = max(sum(validation.labels.values()), 1)
-    return [[v, f"{n:,}", f"{100 * n / total:.3f} %"] for v, n in sorted(validation.labels.items())]
-
-
 def _sections(validation: Validation) -> list[tuple[str, list[str], _Rows]]:
     sections: list[tuple[str, list[str], _Rows]] = []
     if problems := _problems(validation):
@@ -99,7 +94,7 @@ def _sections(validation: Validation) -> list[tuple[str, list[str], _Rows]]:
         sections.append((stored.title.capitalize(), HEADER, stored.rows()))
     return [
         *sections,
-        ("Label", ["value", "rows", "share"], _labels(validation)),
+        ("Label", validation.labels.header, validation.labels.rows()),
         (
             "Columns",
             ["column", "type", "nulls", "NaN", "empty", "infinite", "smallest", "largest"],

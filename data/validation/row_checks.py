@@ -15,6 +15,7 @@ from data.transform.derived_time import derive
 from data.transform.encoding import FLOAT32_MAX, as_floats, as_strings
 from data.transform.entity_key import entity_keys
 from data.transform.event_time import DAY_US, NO_TIME
+from data.transform.labels import label_faults
 from data.transform.missing import blank_mask, missing_mask
 
 OUT_OF_ORDER = "earlier than the row before"
@@ -48,9 +49,9 @@ def row_checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now
     for feature in use_case.features.values():
         if feature.vocabulary is not None and not feature.is_computed:
             yield _vocabulary_check(feature, table.column(feature.name))
-    labels = as_floats(table.column(use_case.label), use_case.label)
-    yield Check(use_case.label, _MISSING, np.isnan(labels))
-    yield Check(use_case.label, "label is neither 0 nor 1", ~np.isnan(labels) & (labels != 0) & (labels != 1))
+    label, task = table.column(use_case.label), use_case.task
+    yield Check(use_case.label, _MISSING, missing_mask(label))
+    yield Check(use_case.label, task.fault, label_faults(label, task, task.least_label, use_case.label))
     if use_case.key:
         yield Check(use_case.key, _MISSING, blank_mask(table.column(use_case.key)))
     if use_case.entity:

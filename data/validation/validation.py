@@ -1,14 +1,13 @@
 """Validation of a table against its use case: blocks are checked in parallel, then their findings are merged.
 
-Memory: a block's columns in each worker; in the driver process 8 bytes per row for the hash of its key, 8 bytes per bad
-or blind row, and up to 50 KB per block for the different numbers of a feature. Two keys with the same 64-bit hash would
-count as a duplicate: expect none below a billion rows.
+Memory: a block's columns in each worker; in the driver process 8 bytes per row for the hash of its key, 4 bytes per row
+for a label that is a number, 8 bytes per bad or blind row, and up to 50 KB per block for the different numbers of a
+feature. Two keys with the same 64-bit hash would count as a duplicate: expect none below a billion rows.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +31,7 @@ from data.transform.hashing import splitmix64
 from data.transform.missing import blank_mask, missing_mask
 from data.validation.event_checks import own_event_checks
 from data.validation.hits import BAD_ROWS_KEPT, Hits, add_hits, hits_of
+from data.validation.label_summary import LabelSummary, label_summary
 from data.validation.model_coverage import BlockCoverage, ModelCoverage, TrainedModel, cover, merge_coverage
 from data.validation.row_checks import OUT_OF_ORDER, Check, numeric, row_checks, wordy
 from data.validation.stored_values import StoredValues
@@ -75,8 +75,7 @@ class BlockFindings:
     """Failed rows by (column, reason)."""
     bad_rows: np.ndarray
     """Numbers of all rows that failed any check, ascending."""
-    labels: Counter[str]
-    """Rows by label."""
+    labels: LabelSummary
     key_hashes: np.ndarray
     """64-bit hash of each row's key, a missing one unlike all others, in row order; empty without a key."""
     times: np.ndarray
@@ -103,7 +102,7 @@ class Validation:
     """Problems of the table as a whole."""
     notes: list[str] = field(default_factory=list)
     """What is worth knowing and no problem."""
-    labels: Counter[str] = field(default_factory=Counter)
+    labels: LabelSummary = field(default_factory=LabelSummary)
     bad_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     coverage: ModelCoverage | None = None
     """What a model does not know, where the table is held against one. Blind rows are no bad rows."""
@@ -149,7 +148,7 @@ def check_rows(block: pa.Table, use_case: UseCase, now_us: int, model: TrainedMo
         columns={name: _summary(table.column(name)) for name in use_case.columns},
         hits={(check.column, check.reason): hits_of(check.mask) for check in checks},
         bad_rows=np.flatnonzero(bad),
-        labels=_label_counts(table.column(use_case.label)),
+        labels=label_summary(table.column(use_case.label), use_case.task, use_case.label),
         key_hashes=_key_hashes(table.column(key), key, origin) if key else np.empty(0, np.uint64),
         times=np.empty(0, np.int64) if times is None else _ends(times),
         time_forms=time_forms(table.column(use_case.event_time), use_case.event_time) if use_case.event_time else None,
@@ -177,7 +176,7 @@ def merge(
     types = {name: str(source.schema.field(name).type) for name in use_case.columns}
     validation = Validation(named(source.path), use_case.name, source.rows, types=types)
     for first, part in zip(firsts, parts, strict=True):
-        validation.labels += part.labels
+        validation.labels.merge(part.labels)
         for name, summary in part.columns.items():
             validation.columns.setdefault(name, ColumnSummary()).merge(summary)
         for (column, reason), hits in part.hits.items():
@@ -191,10 +190,7 @@ def merge(
         bad.append(_add_rows(validation, use_case.event_time, OUT_OF_ORDER, _late_blocks(firsts, parts)))
         _add_unlike_times(validation, use_case.event_time, parts)
     validation.bad_rows = np.unique(np.concatenate(bad))
-    if len(validation.labels) == 1:
-        validation.whole.append(
-            f"label '{use_case.label}' has one class only: every row is {next(iter(validation.labels))}"
-        )
+    validation.whole += validation.labels.problems(use_case.task, use_case.label)
     for name, numbers in merge_numbers(part.numbers for part in parts).items():
         _add_merged(validation, name, numbers, source.schema.field(name).type)
     if model:
@@ -270,13 +266,6 @@ def _text_summary(words: pa.ChunkedArray) -> ColumnSummary:
     empties = len(words) - len(present) - words.null_count
     ends = pc.call_function("min_max", [present]).as_py()
     return ColumnSummary(words.null_count, empties=empties, low=ends["min"], high=ends["max"])
-
-
-def _label_counts(column: pa.ChunkedArray) -> Counter[str]:
-    """Return the rows by label; at most 20 labels, since a wrong column may hold any number of values."""
-    values, counts = np.unique(as_floats(column, ""), return_counts=True)
-    pairs = list(zip(values.tolist(), counts.tolist(), strict=True))[:20]
-    return Counter({f"{value:g}": count for value, count in pairs if value == value})
 
 
 def _add_rows(validation: Validation, column: str, reason: str, rows: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from data.errors import DataError
+from data.schema.reason_codes import ReasonCodes
 from data.settings import Settings
 from data.sources.filesystems import named, resolve
 from data.sources.parquet import ParquetSource
@@ -28,12 +29,14 @@ def job_fingerprint(
     carried: Sequence[str],
     settings: Settings,
     events: Sequence[ParquetSource] = (),
+    reasons: ReasonCodes | None = None,
 ) -> str:
     """Return the SHA-256, as 64 hex digits, of all that determines the job's output.
 
-    That is the model, the input files, those of `events` beside them, the columns carried along, and which online store
-    is read, not its rows. A file is identified by path, size, modification time and Parquet footer (offsets and
-    statistics of its columns): hashing its content would read the whole table first.
+    That is the model, the input files, those of `events` beside them, the columns carried along, the reason codes where
+    rows are explained, and which online store is read, not its rows. A file is identified by path, size, modification
+    time and Parquet footer (offsets and statistics of its columns): hashing its content would read the whole table
+    first.
 
     Raises:
         DataError: a file cannot be read.
@@ -49,6 +52,8 @@ def job_fingerprint(
     }
     if events:
         inputs["events"] = [[_file(path) for path in each.files] for each in events]
+    if reasons is not None:
+        inputs["reasons"] = reasons.model_dump(mode="json")
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

@@ -16,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import naming
-from data.schema.output import Output
+from data.schema.reason_codes import ReasonCodes
 from data.settings import Settings
 from data.sources.parquet import ParquetSource
 from data.sources.partial_output import write_part
 from data.sources.row_origin import FILE, ROW, Origin, origin_of, without_origin
 from data.transform.encoding import Transform
 from data.transform.table_columns import free_name
+from ray_app.batch.explained_rows import EXPLANATION, RowExplainer, explanation_type
 from ray_app.batch.job_fingerprint import job_fingerprint
 from ray_app.batch.refused_rows import REASONS, BlockCounts, Refusals, refusals
 from ray_app.batch.table_windows import HeldWindows, ScoredTable, table_windows
@@ -46,11 +47,19 @@ COUNTS = b"rayscore.counts"
 
 @dataclass(frozen=True)
 class ScoringModel:
-    """What scores: `packed` is `Bundle.to_bytes()`, `version` is written beside each score."""
+    """What scores: `packed` is `Bundle.to_bytes()`, `version` is written beside each score.
+
+    `reasons` are the use case's reason codes where rows are explained, else None.
+    """
 
     settings: Settings
     packed: bytes
     version: str
+    reasons: ReasonCodes | None = None
+
+    def __hash__(self) -> int:
+        # Without the reason codes, whose texts are a dict.
+        return hash((self.packed, self.version))
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,13 @@ class ScoringJob:
 
 
 def plan(
-    settings: Settings, bundle: Bundle, version: str, table: ScoredTable, folder: Path, carry: str = KEYS
+    settings: Settings,
+    bundle: Bundle,
+    version: str,
+    table: ScoredTable,
+    folder: Path,
+    carry: str = KEYS,
+    reasons: ReasonCodes | None = None,
 ) -> ScoringJob:
     """Check the table against the model and make the job that scores it.
 
@@ -93,6 +108,7 @@ def plan(
         table: the table, and what its windows need.
         folder: where the parts of the output go.
         carry: columns to copy: `keys` (key, entity and event time, if present), `all`, or names joined by commas.
+        reasons: the use case's reason codes, when rows are to be explained.
 
     Raises:
         ConfigError: events are not given, or are not needed.
@@ -102,9 +118,9 @@ def plan(
     scored, carried = _scored_columns(manifest, source), _carried(carry, manifest, source)
     windows = table_windows(table, scored, manifest, settings)
     columns = tuple(dict.fromkeys([*windows.columns, *carried]))
-    fingerprint = job_fingerprint(manifest, version, source, carried, settings, windows.files.sources)
-    schema = pa.schema([*(source.schema.field(name) for name in carried), *_added(manifest.output, carried)])
-    model = ScoringModel(settings, bundle.to_bytes(), version)
+    fingerprint = job_fingerprint(manifest, version, source, carried, settings, windows.files.sources, reasons)
+    schema = pa.schema([*(source.schema.field(name) for name in carried), *_added(carried, manifest, reasons)])
+    model = ScoringModel(settings, bundle.to_bytes(), version, reasons)
     first_rows = source.first_rows
     return ScoringJob(model, columns, carried, schema, fingerprint, folder, first_rows, windows.computed)
 
@@ -150,11 +166,12 @@ def score_rows(block: pa.Table, job: ScoringJob) -> tuple[int, BlockCounts]:
     kept = table if found.clean else table.filter(pa.array(~found.refused))
     rows = _with_windows(kept, found.refused, job, first)
     with naming(origin.file):
-        scores = asyncio.run(_scores(scorer, rows))
+        scores, explained = asyncio.run(_scores(scorer, rows))
     # The refused first: a scored part says that the block is done.
     if not found.clean:
         write_part(job.folder, refused_name(first), _refused(block, found), job.fingerprint)
-    scored = _scored(kept, scores, job, scorer.manifest.output, found.counts)
+    answered = [_arrow(values) for values in scorer.manifest.output.columns(scores).values()]
+    scored = _scored(kept, answered, explained, job, found.counts)
     write_part(job.folder, part_name(first), scored, job.fingerprint)
     return first, found.counts
 
@@ -172,19 +189,34 @@ def _by_name(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
-async def _scores(scorer: _Scorer, table: pa.Table) -> np.ndarray:
-    """Return the scores of a table's n rows, float32 of shape (n, width), with a matrix of one batch in memory."""
+async def _scores(scorer: _Scorer, table: pa.Table) -> tuple[np.ndarray, list[pa.ChunkedArray]]:
+    """Return the scores of a table's n rows, float32 of shape (n, width), and the columns that explain them.
+
+    A matrix of one batch is in memory at a time. There is one column that explains, or none.
+    """
     scores = np.empty((table.num_rows, scorer.manifest.output.width), np.float32)
+    explained: list[pa.ChunkedArray] = []
     for first in range(0, table.num_rows, _BATCH_ROWS):
         batch = table.slice(first, _BATCH_ROWS)
-        scores[first : first + batch.num_rows] = await scorer.inference.score_table(batch)
-    return scores
+        matrix = await scorer.inference.encode_table(batch)
+        scores[first : first + batch.num_rows] = await scorer.inference.score(matrix)
+        if scorer.explainer is not None:
+            explained.append(scorer.explainer.column(matrix))
+    if scorer.explainer is None:
+        return scores, []
+    chunks = [chunk for column in explained for chunk in column.chunks]
+    return scores, [pa.chunked_array(chunks, explanation_type(scorer.manifest))]
 
 
-def _scored(table: pa.Table, scores: np.ndarray, job: ScoringJob, output: Output, counts: BlockCounts) -> pa.Table:
-    answered = [_arrow(values) for values in output.columns(scores).values()]
-    version = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(scores), np.int8)), [job.model.version])
-    columns = [*(table.column(name) for name in job.carried), *answered, version]
+def _scored(
+    table: pa.Table,
+    answered: Sequence[pa.Array],
+    explained: Sequence[pa.ChunkedArray],
+    job: ScoringJob,
+    counts: BlockCounts,
+) -> pa.Table:
+    version = pa.DictionaryArray.from_arrays(pa.array(np.zeros(table.num_rows, np.int8)), [job.model.version])
+    columns = [*(table.column(name) for name in job.carried), *answered, version, *explained]
     return pa.table(columns, schema=job.schema.with_metadata({COUNTS: counts.to_json()}))
 
 
@@ -207,6 +239,7 @@ class _Scorer:
     manifest: BundleManifest
     transform: Transform
     inference: InferencePipeline
+    explainer: RowExplainer | None
 
 
 @cache
@@ -220,7 +253,8 @@ def _scorer(given: ScoringModel) -> _Scorer:
     metrics = GatewayMetrics("batch", manifest.name, given.version)
     transform, model = Transform(manifest.schema_), LocalModel(OnnxModel(bundle))
     inference = InferencePipeline(manifest, transform, features, model, metrics)
-    return _Scorer(manifest, transform, inference)
+    explainer = RowExplainer(bundle, given.reasons) if given.reasons is not None else None
+    return _Scorer(manifest, transform, inference, explainer)
 
 
 def _carried(carry: str, manifest: BundleManifest, source: ParquetSource) -> tuple[str, ...]:
@@ -236,10 +270,12 @@ def _carried(carry: str, manifest: BundleManifest, source: ParquetSource) -> tup
     return tuple(dict.fromkeys(names))
 
 
-def _added(output: Output, carried: Sequence[str]) -> list[pa.Field]:
+def _added(carried: Sequence[str], manifest: BundleManifest, reasons: ReasonCodes | None) -> list[pa.Field]:
     """Return the fields that scoring adds, with as many prefixes as it takes to differ from what is carried."""
-    empty = output.columns(np.empty((0, output.width), np.float32))
+    empty = manifest.output.columns(np.empty((0, manifest.output.width), np.float32))
     types = {name: _arrow(values).type for name, values in empty.items()} | {MODEL_VERSION: _WORDS}
+    if reasons is not None:
+        types[EXPLANATION] = explanation_type(manifest)
     prefix = ""
     while any(f"{prefix}{name}" in carried for name in types):
         prefix += _PREFIX

@@ -16,6 +16,8 @@ from data.distributed.pieces import Pieces, Placement, parquet_pieces
 from data.distributed.runner import runner
 from data.errors import ConfigError, DataError
 from data.feature_views.events.event_tables import left_out_lines
+from data.schema.reason_codes import ReasonCodes
+from data.schema.use_case import load_use_case
 from data.settings import Settings, load_settings
 from data.sources.filesystems import absolute, base_name, named, remove_file, url
 from data.sources.locked_folder import scratch_folder
@@ -32,6 +34,7 @@ from tune.registry.bundle import Bundle
 _EXAMPLES = """examples:
   rayscore score in.parquet out.parquet
   rayscore score --carry all transactions/ scored/
+  rayscore score --explain in.parquet explained.parquet
   rayscore score --history yesterday.parquet today.parquet scored.parquet
   rayscore score --carry transaction_id,amount --concurrency 8 --label pool=batch transactions/ scored/
 
@@ -61,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"columns of the input to write too: '{KEYS}' (key, entity and event time, the default), '{ALL}', "
         "or names separated by commas",
     )
+    add("--explain", action="store_true", help="write what made each score too; needs [explanation] in the use case")
     add("--strict", action="store_true", help="write nothing when a row is refused; without it they go beside OUT")
     add("--fresh", action="store_true", help="begin anew, even if a run of this command was ended before its end")
     add("--concurrency", type=int, metavar="N", help="pieces scored at once, one CPU each (default: all free CPUs)")
@@ -95,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
             return Scratch(folder, stack.enter_context(runner(pieces, placement)))
 
         table = ScoredTable(source, events_of(args), scratch)
-        job = plan(settings, bundle, version, table, partial_folder(out), args.carry)
+        reasons = _reasons(settings, bundle) if args.explain else None
+        job = plan(settings, bundle, version, table, partial_folder(out), args.carry, reasons)
         if job.windows is not None:
             note_all(left_out_lines(job.windows.left_out))
         counts = _write(args, source, job, out, placement)
@@ -174,6 +179,21 @@ def _placement(concurrency: int | None, labels: Sequence[str]) -> Placement:
             f"--label {wrong[0]}: expected KEY=VALUE, e.g. pool=batch as in ray start --labels pool=batch"
         )
     return Placement(concurrency, {key: value for key, _, value in (label.partition("=") for label in labels)})
+
+
+def _reasons(settings: Settings, bundle: Bundle) -> ReasonCodes:
+    """Return the reason codes of the bundle's use case; raises ConfigError when it declares none."""
+    use_case = load_use_case(settings.use_case)
+    if use_case.name != bundle.manifest.name:
+        raise ConfigError(
+            f"--explain: the model is of use case '{bundle.manifest.name}' and the reason codes would be those of "
+            f"'{use_case.name}'; name the file with --use-case"
+        )
+    if use_case.explanation is None:
+        raise ConfigError(
+            f"--explain: use case '{use_case.name}' declares no reason codes; add [explanation] to its file"
+        )
+    return use_case.explanation
 
 
 def _model(directory: Path | None, settings: Settings) -> tuple[Bundle, str]:

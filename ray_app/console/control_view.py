@@ -35,7 +35,7 @@ class ControlView:
 
     Args:
         control: the Control that is shown.
-        metrics_only: the states of replicas that only report metrics.
+        bystanders: the states of replicas that no change waits for.
         rollout_driver: of its rollout; has the statistics and the shadows' verdicts too.
         history: the last minutes of each version.
         events: the last minutes of each source of events.
@@ -47,7 +47,7 @@ class ControlView:
     def __init__(
         self,
         control: Controller,
-        metrics_only: ReplicaStates,
+        bystanders: ReplicaStates,
         rollout_driver: RolloutDriver,
         history: RecentHistory,
         events: RecentEvents,
@@ -58,7 +58,7 @@ class ControlView:
         self.registered_versions: dict[str, VersionFacts] = {}
         """The registered versions as they were read last, set by Control's deployment."""
         self._control = control
-        self._metrics_only = metrics_only
+        self._bystanders = bystanders
         self._rollout_driver = rollout_driver
         self._history = history
         self._events = events
@@ -170,7 +170,7 @@ class ControlView:
                 "silent_s": round(now - at, 1),
                 "refused": len(report.refused),
             }
-            for at, report in (*self._control.replicas.reports(), *self._metrics_only.reports())
+            for at, report in (*self._control.replicas.reports(), *self._bystanders.reports())
         ]
 
 

@@ -10,8 +10,12 @@ from tune.registry.traffic_rules import TrafficRules
 GATEWAY, MODEL, FUSED = "gateway", "model", "fused"
 """Kinds of replicas that hold versions."""
 METRICS_ONLY = "bystander"
-"""Kind of replicas that hold no versions: they only report metrics, and no change waits for them. The console's data
-shows the value, so it stays as it is."""
+"""Kind of replicas that hold no versions: they only report metrics. The console's data shows the value, so it stays as
+it is."""
+EXPLANATION = "explanation"
+"""Kind of replicas that hold versions to explain answers by."""
+BYSTANDERS = frozenset({METRICS_ONLY, EXPLANATION})
+"""Kinds that no change waits for: answers do not depend on them."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class ReplicaReport:
 
     Args:
         replica: the replica's id in Serve.
-        kind: GATEWAY, MODEL, FUSED or METRICS_ONLY.
+        kind: GATEWAY, MODEL, FUSED, METRICS_ONLY or EXPLANATION.
         contract: of the models that it holds, as `BundleManifest.contract` has it.
         count: grows with every report; one that arrives after a later one is ignored.
         seq: number of the last directive that it acted on; -1 for none.

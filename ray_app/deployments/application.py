@@ -94,7 +94,7 @@ def start_local(settings: Settings, runtime_env: dict[str, Any] | None = None) -
 
 def _application(settings: Settings, fused: bool) -> Application:
     models = find_served(settings)
-    spec = make_replica_spec(settings, models.rules, models.bundles)
+    spec = make_replica_spec(settings, models.rules, models.bundles, models.reasons)
     return build(spec, control(spec, fused=fused), fused=fused)
 
 

@@ -26,7 +26,7 @@ from ray_app.console.control_view import ControlView
 from ray_app.control.admin_actions import AdminActions
 from ray_app.control.audit_log import AuditLog
 from ray_app.control.controller import Controller
-from ray_app.control.messages import METRICS_ONLY, Directive, ReplicaReport
+from ray_app.control.messages import BYSTANDERS, Directive, ReplicaReport
 from ray_app.control.registry_source import RegistrySource
 from ray_app.control.rule_change import ChangeConflict, ChangeRefused, Outcome, RuleChange
 from ray_app.control.state.replica_states import FUSED_KINDS, GRAPH_KINDS, ReplicaStates
@@ -84,12 +84,12 @@ class ControlPlane:
         registry.register(ControlMetrics(self._control, rollout_driver, lambda: self._audit.lost))
         registry.register(ProcessMetrics(self._control.name, NAME))
         self._page = OwnMetrics(NAME, registry)
-        self._metrics_only = ReplicaStates(frozenset())
+        self._bystanders = ReplicaStates(frozenset())
         self._history = RecentHistory()
         self._events = RecentEvents(dict.fromkeys(window.source for window in reference.windows))
         self._view = ControlView(
             self._control,
-            self._metrics_only,
+            self._bystanders,
             rollout_driver,
             self._history,
             self._events,
@@ -133,7 +133,7 @@ class ControlPlane:
             return None
         self._on_report(report)
         own = {self._control.name: ReportedMetrics(NAME, await self._page.fresh())}
-        return {**self._metrics_only.extras(PAGE, gone=False), **self._control.replicas.extras(PAGE, gone=False), **own}
+        return {**self._bystanders.extras(PAGE, gone=False), **self._control.replicas.extras(PAGE, gone=False), **own}
 
     async def bundle(self, digest: str) -> bytes | None:
         """Return the packed bundle with this digest, None while it is not at hand."""
@@ -167,8 +167,8 @@ class ControlPlane:
                 raise RuntimeError(f"Control has stopped: {task.exception()!r}")
 
     def _on_report(self, report: ReplicaReport) -> None:
-        if report.kind == METRICS_ONLY:
-            self._metrics_only.record(report, time.monotonic())
+        if report.kind in BYSTANDERS:
+            self._bystanders.record(report, time.monotonic())
             return
         self._control.on_report(report, time.monotonic())
         self._wake_waiters()
@@ -207,10 +207,10 @@ class ControlPlane:
         while True:
             now = time.monotonic()
             self._control.tick(now)
-            self._metrics_only.sweep(now)
+            self._bystanders.sweep(now)
             self._history.record(self._control.replicas.extras(VERSION_STATS), now, time.time())
             fused = self._control.replicas.extras(EVENT_COUNTS)
-            self._events.record({**self._metrics_only.extras(EVENT_COUNTS), **fused}, now)
+            self._events.record({**self._bystanders.extras(EVENT_COUNTS), **fused}, now)
             self._publish()
             await asyncio.sleep(_TICK_S)
 

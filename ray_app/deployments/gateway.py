@@ -21,6 +21,7 @@ from ray_app.control.messages import FUSED, GATEWAY
 from ray_app.control.replicas.autoscaling import BUSY, BusyMeter
 from ray_app.control.replicas.replica_agent import ReplicaAgent
 from ray_app.deployments.control_client import ControlClient
+from ray_app.deployments.explanation import connect_explanation
 from ray_app.deployments.ingress.direct_ingress import register
 from ray_app.deployments.metrics.replica_metrics import ControlLoopMetrics, ModelMetrics, ProcessMetrics, StoreMetrics
 from ray_app.deployments.replica import event_reports, freeze_heap, replica_id, start_agent, store_problem
@@ -123,6 +124,7 @@ class Gateway(_Ingress):
         spec: ReplicaSpec,
         features: DeploymentHandle | None,
         model: DeploymentHandle,
+        explanation: DeploymentHandle | None,
         control: DeploymentHandle | None,
     ) -> None:
         settings = spec.settings
@@ -141,8 +143,10 @@ class Gateway(_Ingress):
             scored = bundle.manifest.output.width
             return RemoteModel(scorers.transport, bundle.digest, scored, settings.request_timeout_ms / 1000)
 
-        parts = VersionParts(settings, fetch, scorer, metrics, scorers.replicas, _slow())
-        stages = [handle.deployment_name for handle in (features, model) if handle is not None]
+        self._explanation = connect_explanation(explanation, spec, metrics)
+        explained = self._explanation.parts if self._explanation is not None else None
+        parts = VersionParts(settings, fetch, scorer, metrics, scorers.replicas, _slow(), explained)
+        stages = [handle.deployment_name for handle in (features, model, explanation) if handle is not None]
         await self._open(spec, GATEWAY, parts, self._readiness, control, stages)
         freeze_heap()
 
@@ -153,9 +157,14 @@ class Gateway(_Ingress):
 
 @serve.ingress()
 class Fused(_Ingress):
-    """Answers HTTP requests in one replica, feature fetch and model included, for the lowest latency."""
+    """Answers HTTP requests in one replica, feature fetch and model included, for the lowest latency.
 
-    async def __init__(self, spec: ReplicaSpec, control: DeploymentHandle | None) -> None:
+    Explanations are apart here too: they would hold up every other request.
+    """
+
+    async def __init__(
+        self, spec: ReplicaSpec, explanation: DeploymentHandle | None, control: DeploymentHandle | None
+    ) -> None:
         settings = spec.settings
         self._features = local_features(settings, spec.manifest, settings.feature_timeout_ms / 1000)
         # Weak: the metrics must not keep a dropped version's model in memory.
@@ -165,10 +174,13 @@ class Fused(_Ingress):
             model = models[bytes.fromhex(bundle.digest)] = OnnxModel(bundle)
             return LocalModel(model)
 
-        parts = VersionParts(settings, self._features, scorer, metrics, slow=_slow())
+        self._explanation = connect_explanation(explanation, spec, metrics)
+        explained = self._explanation.parts if self._explanation is not None else None
+        parts = VersionParts(settings, self._features, scorer, metrics, slow=_slow(), explanation=explained)
+        stages = [explanation.deployment_name] if explanation is not None else []
         if self._features is not None:
             metrics.registry.register(StoreMetrics(replica_id(), self._features))
-        versions = await self._open(spec, FUSED, parts, self._readiness, control, ())
+        versions = await self._open(spec, FUSED, parts, self._readiness, control, stages)
         metrics.registry.register(ModelMetrics(replica_id(), versions.held, models.get))
         freeze_heap()
 

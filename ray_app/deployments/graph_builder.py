@@ -11,10 +11,11 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.schema import LoggingConfig
 
 from data.settings import Settings
+from ray_app.deployments.explanation import Explanation
 from ray_app.deployments.gateway import Fused, Gateway
 from ray_app.deployments.ingress.direct_ingress import ENVIRONMENT as DIRECT_INGRESS_ENVIRONMENT
 from ray_app.deployments.replica_spec import ReplicaSpec
-from ray_app.deployments.stages import FeatureFetch, Model
+from ray_app.deployments.stages import FeatureFetch, Model, Stage
 from ray_app.transport.request_router import ROUTER_PATH
 
 _INGRESS_ONGOING = 2000
@@ -24,20 +25,26 @@ _POLICY = "ray_app.control.replicas.autoscaling:BusyShareAutoscaling"
 def build(spec: ReplicaSpec, control: Application | None = None, *, fused: bool = False) -> Application:
     """Build the application, `fused` with all of it in one deployment. Without `control` the versions never change."""
     s = spec.settings
+    stage = partial(_deployment, settings=s, ongoing=64)
+    explanation = None
+    if spec.reasons is not None:
+        explainer = stage(Explanation, low=s.explanation_min_replicas, high=s.explanation_max_replicas)
+        explanation = explainer.bind(spec, control)
     if fused:
         gateway = _deployment(Fused, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
-        return gateway.bind(spec, control)
-    stage = partial(_deployment, settings=s, ongoing=64)
+        return gateway.bind(spec, explanation, control)
     features = stage(FeatureFetch, low=s.feature_min_replicas, high=s.feature_max_replicas).bind(spec, control)
     model = stage(Model, low=s.model_min_replicas, high=s.model_max_replicas).bind(spec, control)
     gateway = _deployment(Gateway, s, s.gateway_min_replicas, s.gateway_max_replicas, _INGRESS_ONGOING)
-    return gateway.bind(spec, features if spec.manifest.looks_up else None, model, control)
+    return gateway.bind(spec, features if spec.manifest.looks_up else None, model, explanation, control)
 
 
 def _deployment(kind: type, settings: Settings, low: int, high: int, ongoing: int) -> Any:
-    actor: dict[str, Any] = {"num_cpus": settings.replica_cpus}
+    # Of an explanation replica half, so that one replica of each kind still fits one CPU.
+    cpus = settings.replica_cpus / 2 if kind is Explanation else settings.replica_cpus
+    actor: dict[str, Any] = {"num_cpus": cpus}
     options: dict[str, Any] = {}
-    if kind in (FeatureFetch, Model):
+    if issubclass(kind, Stage):
         options = {"request_router_config": RequestRouterConfig.model_validate({"request_router_class": ROUTER_PATH})}
     elif settings.direct_ingress:
         actor["runtime_env"] = {"env_vars": DIRECT_INGRESS_ENVIRONMENT}

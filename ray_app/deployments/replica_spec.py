@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from data.schema.reason_codes import ReasonCodes
 from data.settings import Settings
 from ray_app.transport.handshake import Handshake
 from tune.registry.bundle import Bundle, BundleManifest
@@ -21,13 +22,15 @@ from tune.registry.traffic_rules import TrafficRules
 class ReplicaSpec:
     """Settings, traffic rules and bundles of an application, as they were when it was built.
 
-    `packed` is `Bundle.to_bytes()` of each version that the rules name, `secret` authenticates links.
+    `packed` is `Bundle.to_bytes()` of each version that the rules name, `secret` authenticates links, `reasons` are the
+    use case's reason codes: None where answers are not explained.
     """
 
     settings: Settings
     rules: TrafficRules
     packed: dict[str, bytes]
     secret: bytes
+    reasons: ReasonCodes | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Without the cached manifest: every replica unpacks its own from `packed`.
@@ -47,7 +50,9 @@ class ReplicaSpec:
         return Handshake(self.secret, deployment, self.manifest.contract)
 
 
-def make_replica_spec(settings: Settings, rules: TrafficRules, bundles: Mapping[str, Bundle]) -> ReplicaSpec:
+def make_replica_spec(
+    settings: Settings, rules: TrafficRules, bundles: Mapping[str, Bundle], reasons: ReasonCodes | None = None
+) -> ReplicaSpec:
     """Make the spec, with a new link secret. `bundles` must have every version that the rules name."""
     packed = {version: bundles[version].to_bytes() for version in rules.versions}
-    return ReplicaSpec(settings, rules, packed, secrets.token_bytes(32))
+    return ReplicaSpec(settings, rules, packed, secrets.token_bytes(32), reasons)

@@ -29,13 +29,14 @@ from ray_app.deployments.stage_connections import link_host
 from ray_app.inference.features.feature_fetch import FeatureServer, local_features
 from ray_app.inference.models.model_cache import ModelCache
 from ray_app.inference.models.model_scoring import ModelServer
+from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.monitoring.scrape import PAGE, OwnMetrics
 from ray_app.transport.request_router import HOST, PORT
 from ray_app.transport.server import Handler, LinkServer
 
 
-class _Stage:
-    """Base of both stages: answers calls by Serve's handle and by links, and reports how busy the replica is."""
+class Stage:
+    """Base of all stages: answers calls by Serve's handle and by links, and reports how busy the replica is."""
 
     def _open(self, spec: ReplicaSpec, handler: Handler, stage_metrics: Callable[[str], Collector]) -> OwnMetrics:
         """Set up, and return the metrics page; `stage_metrics` makes this stage's own collector from a replica id."""
@@ -78,7 +79,7 @@ class _Stage:
         return {BUSY: self._meter.read(), IN_FLIGHT: float(self._links.in_flight)}
 
 
-class FeatureFetch(_Stage):
+class FeatureFetch(Stage):
     """Reads the stores for gateways, and records events; raises ConfigError when the model needs none of it."""
 
     async def __init__(self, spec: ReplicaSpec, control: DeploymentHandle | None) -> None:
@@ -104,11 +105,11 @@ class FeatureFetch(_Stage):
             features.close()
 
 
-class Model(_Stage):
+class Model(Stage):
     """Scores rows for gateways, by any of the model versions that it has loaded."""
 
     async def __init__(self, spec: ReplicaSpec, control: DeploymentHandle | None) -> None:
-        models = ModelCache(spec.rules, spec.bundles())
+        models = ModelCache(spec.rules, spec.bundles(), OnnxModel)
         model_metrics = partial(ModelMetrics, held=models.held, model=models.model)
         page = self._open(spec, ModelServer(models.model).call, model_metrics)
         self._agent = await start_agent(spec, MODEL, models, control, {PAGE: page})

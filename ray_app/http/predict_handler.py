@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,11 @@ from ray_app.protocol.responses import HttpProblem
 from ray_app.protocol.row_parser import RefusedItem
 
 logger = logging.getLogger(__name__)
+
+_UNDECLARED = (
+    "this service was started for a use case without reason codes, so it cannot explain an answer; declare "
+    "[explanation] in the use case's file and start the service again, or leave out explain=1"
+)
 
 
 class Observation:
@@ -67,15 +73,18 @@ class PredictHandler:
 
         Raises:
             RefusedItem: the single row is not valid.
-            HttpProblem: the array is empty (422) or too long (413).
+            HttpProblem: the array is empty (422) or too long (413), or reasons are asked for and none declared (422).
             ModelNotFound: the version named by header is not loaded.
             Overloaded, DeadlineExceeded, VersionUnavailable: no row could be scored.
         """
         view = self._versions.view
+        if options.explain and view.champion.explainer is None:
+            raise HttpProblem(422, "No reasons are declared", _UNDECLARED)
+        started = time.perf_counter() if options.explain else 0.0
         if observation is not None:
             observation.epoch, observation.named = view.epoch, options.version is not None
         if isinstance(decoded, list):
-            return await self._answer_many(view, decoded, request_id, options, observation)
+            return await self._answer_many(view, decoded, request_id, options, observation, started)
         loaded = view.choose(decoded, request_id, options.version)
         try:
             row = loaded.parser.parse(decoded, options.event_key, scratch=options.scratch)
@@ -87,7 +96,11 @@ class PredictHandler:
             self._metrics.predictions((prediction,))
         if observation is not None:
             observation.answered.append((loaded, prediction))
-        return loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
+        answer = loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
+        if options.explain and loaded.explainer is not None:
+            (explained,) = await loaded.explainer.explain((prediction,), _left_s(options, started))
+            answer |= explained
+        return answer
 
     def notify(self, observation: Observation, request_id: str, latency_s: float) -> None:
         """Tell the observers of one request, after its response was sent; `latency_s` is the request's duration."""
@@ -134,6 +147,7 @@ class PredictHandler:
         request_id: str,
         options: RequestOptions,
         observation: Observation | None,
+        started: float,
     ) -> list[Any]:
         if not items:
             raise HttpProblem(422, "The array is empty", "send at least one item")
@@ -148,7 +162,7 @@ class PredictHandler:
             by_version.setdefault(view.choose(item, request_id, options.version), []).append(index)
         replies: list[Any] = [None] * len(items)
         parts = [
-            self._answer_version(view, loaded, items, indices, replies, request_id, options, observation)
+            self._answer_version(view, loaded, items, indices, replies, request_id, options, observation, started)
             for loaded, indices in by_version.items()
         ]
         if len(parts) == 1:
@@ -175,6 +189,7 @@ class PredictHandler:
         request_id: str,
         options: RequestOptions,
         observation: Observation | None,
+        started: float,
     ) -> None:
         """Write the answers of the items at `indices`, all of one version, into `replies`."""
         rows: list[tuple[int, Row]] = []
@@ -200,6 +215,10 @@ class PredictHandler:
             replies[index] = loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
         if observation is not None:
             observation.answered += [(loaded, prediction) for prediction in predictions]
+        if options.explain and loaded.explainer is not None:
+            explained = await loaded.explainer.explain(predictions, _left_s(options, started))
+            for (index, _), more in zip(rows, explained, strict=True):
+                replies[index] |= more
 
     def _record_failure(
         self,
@@ -213,6 +232,11 @@ class PredictHandler:
             self._metrics.refused(rows)
         if observation is not None:
             observation.failed.append((loaded, rows, exc))
+
+
+def _left_s(options: RequestOptions, started: float) -> float:
+    """The seconds that a request has left which began at `started` of `time.perf_counter`."""
+    return options.timeout_s - (time.perf_counter() - started)
 
 
 def _batcher(loaded: LoadedVersion, options: RequestOptions) -> MicroBatcher[Row, Prediction]:

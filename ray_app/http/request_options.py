@@ -1,4 +1,4 @@
-"""The options of a /predict request besides its body: request id, detail, timeout and model version."""
+"""The options of a /predict request besides its body: request id, detail, reasons, timeout and model version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Headers = Mapping[bytes, bytes]
 
 SCRATCH = b"x-rayscore-scratch"
 """Header of requests that are recorded in and answered from the scratch stores."""
-_TRUE = ("1", "true", "yes")
+_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 _TIMEOUT_DIGITS = 9
 _ATTEMPT = ATTEMPT.encode()
 # ASCII is the same bytes in UTF-8.
@@ -28,6 +28,7 @@ class RequestOptions(NamedTuple):
     `detail`: the answer lists each feature's value and source. `timeout_s`: time limit of the answer, in seconds.
     `version`: the model version that must answer; None leaves the choice to the traffic rules. `event_key`: key of the
     events of rows that name none. `scratch`: the rows are of a proof, recorded in and answered from the scratch stores.
+    `explain`: the answer says which features made the score.
     """
 
     detail: bool
@@ -35,6 +36,7 @@ class RequestOptions(NamedTuple):
     version: str | None = None
     event_key: str = ""
     scratch: bool = False
+    explain: bool = False
 
 
 def read_options(headers: Headers, query: bytes, limit_s: float, request_id: str = "") -> RequestOptions:
@@ -42,7 +44,7 @@ def read_options(headers: Headers, query: bytes, limit_s: float, request_id: str
 
     Raises:
         HttpProblem: 415, the content type is not JSON in UTF-8; 400, the timeout is not a positive number of
-            milliseconds, or the header of scratch stores is not 1.
+            milliseconds, the header of scratch stores is not 1, or `explain` is neither 1 nor 0.
     """
     content_type = headers.get(b"content-type", b"")
     require_json(content_type)
@@ -53,6 +55,7 @@ def read_options(headers: Headers, query: bytes, limit_s: float, request_id: str
         version.decode("latin-1") if version is not None else None,
         event_key(headers, request_id),
         SCRATCH in headers and _wants_scratch(headers[SCRATCH]),
+        bool(query) and _wants_explanation(query),
     )
 
 
@@ -90,6 +93,14 @@ def require_json(content_type: bytes) -> None:
 
 def _wants_detail(query: bytes) -> bool:
     return bool(query) and parse_qs(query.decode("latin-1")).get("detail", ["0"])[-1].lower() in _TRUE
+
+
+def _wants_explanation(query: bytes) -> bool:
+    value = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("explain", ["0"])[-1]
+    # Refused rather than left out: who does not get the reasons that it asked for is to know.
+    if value.lower() not in (*_TRUE, *_FALSE):
+        raise HttpProblem(400, "Wrong query", f"explain is 1 or 0, or left out; got {value[:40]!r}")
+    return value.lower() in _TRUE
 
 
 def _wants_scratch(value: bytes) -> bool:

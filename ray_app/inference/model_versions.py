@@ -15,6 +15,7 @@ from typing import Any
 from data.errors import ModelNotFound
 from data.settings import Settings
 from data.transform.encoding import Transform
+from ray_app.inference.explanation.answer_explainer import AnswerExplainer, ExplanationParts
 from ray_app.inference.micro_batching import MicroBatcher
 from ray_app.inference.pipeline import InferencePipeline
 from ray_app.inference.queue_limit import QueueLimit
@@ -34,7 +35,7 @@ class LoadedVersion:
     """One model version, loaded and warmed up, with all that answering its rows takes.
 
     `inference` scores a list of rows at once; `batcher` collects the rows of concurrent requests for it, and `scratch`
-    those of a proof, which are answered from scratch stores.
+    those of a proof, which are answered from scratch stores; `explainer` is None where no reasons are declared.
     """
 
     version: str
@@ -46,6 +47,7 @@ class LoadedVersion:
     scratch: MicroBatcher[Row, Prediction]
     renderer: ResponseRenderer
     pages: dict[str, StaticPage]
+    explainer: AnswerExplainer | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class VersionParts:
     """What all versions of one replica share.
 
     `model` returns the stage that scores a bundle's rows; `replicas` returns the number of model replicas, which sets
-    the number of batch slots; `slow` says why the service is not on its fast path, None when it is.
+    the number of batch slots; `slow` says why the service is not on its fast path, None when it is; `explanation`
+    is None where no reasons are declared.
     """
 
     settings: Settings
@@ -62,6 +65,7 @@ class VersionParts:
     metrics: GatewayMetrics
     replicas: Callable[[], int] = lambda: 1
     slow: str | None = None
+    explanation: ExplanationParts | None = None
 
     @cached_property
     def scratch(self) -> ScratchStage | None:
@@ -98,6 +102,7 @@ def load_version(parts: VersionParts, version: str, bundle: Bundle) -> LoadedVer
         limit=parts.queue_limit,
         on_batch=parts.metrics.batch_rows.observe,
     )
+    renderer = ResponseRenderer(manifest, transform, version)
     return LoadedVersion(
         version,
         bundle.digest,
@@ -107,8 +112,9 @@ def load_version(parts: VersionParts, version: str, bundle: Bundle) -> LoadedVer
         batcher,
         # One batch at a time, so that the rows of a long array see those before them.
         MicroBatcher(scratch.predict, max_batch=settings.max_batch, slots=lambda: 1, limit=parts.queue_limit),
-        ResponseRenderer(manifest, transform, version),
+        renderer,
         build_pages(manifest, version, settings.max_items, parts.slow),
+        parts.explanation.explainer(bundle, renderer) if parts.explanation is not None else None,
     )
 
 
@@ -235,6 +241,8 @@ class ModelVersions:
         for loaded in tuple(self._loaded.values()):
             await loaded.batcher.close()
             await loaded.scratch.close()
+            if loaded.explainer is not None:
+                await loaded.explainer.close()
 
     def _replace_view(self, rules: TrafficRules) -> None:
         self.view = VersionsView(rules, self._loaded)

@@ -61,10 +61,18 @@ class InferencePipeline:
         self._computed = ComputedFeatures(manifest, transform, self._stored_index)
 
     async def score_table(self, table: pa.Table) -> np.ndarray:
-        """Return the scores of a table's n rows, float32 of shape (n, width of the model's output).
+        """Return the scores of a table's n rows, float32 of shape (n, width of the output); see `encode_table`."""
+        return await self.score(await self.encode_table(table))
+
+    async def score(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the scores of n encoded rows, float32 of shape (n, width of the model's output)."""
+        return await self._model.score(matrix)
+
+    async def encode_table(self, table: pa.Table) -> np.ndarray:
+        """Return a table's n rows as the model takes them, float32 of shape (n, k).
 
         Columns are what a request sends, and the window features; an absent column or a missing value is a feature
-        that a request leaves out. Unlike `predict`, this never scores with defaults because of a failed read, reads no
+        that a request leaves out. Unlike `predict`, this never takes defaults because of a failed read, reads no
         events and records none.
 
         Raises:
@@ -78,7 +86,7 @@ class InferencePipeline:
         stored = await self._stored_rows(table, missing)
         matrix = self._transform.matrix(self._computed.with_expressions(table, self._filled(table, missing, stored)))
         self._fill_online(matrix, missing, stored)
-        return await self._model.score(matrix)
+        return matrix
 
     async def predict(self, rows: Sequence[Row], budget_s: float = math.inf) -> list[Prediction]:
         """Return one prediction per row, in order.

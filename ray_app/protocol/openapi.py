@@ -9,6 +9,7 @@ from typing import Any
 from data.schema.features.feature import Feature, FeatureType, Scalar, Source
 from data.schema.output import Output
 from data.transform.time_values import EXPECTED
+from ray_app.protocol.explanation_fields import PARAMETER, PROPERTIES
 from ray_app.protocol.openapi_events import events_operation, example_fields, recorded, window_properties
 from ray_app.protocol.window_fields import WindowFields
 from tune.registry.bundle import BundleManifest
@@ -99,6 +100,7 @@ def _predict(manifest: BundleManifest, max_items: int) -> dict[str, Any]:
                 "schema": {"type": "string", "enum": ["0", "1"], "default": "0"},
                 "description": "1: each feature's value and where it came from",
             },
+            PARAMETER,
             {
                 "name": "x-request-timeout-ms",
                 "in": "header",
@@ -123,11 +125,11 @@ def _predict(manifest: BundleManifest, max_items: int) -> dict[str, Any]:
 
 
 _FAILURES = {
-    "400": "Not JSON in UTF-8, a field named twice, a damaged content coding, or a wrong timeout",
+    "400": "Not JSON in UTF-8, a field named twice, a damaged content coding, or a wrong timeout or query",
     "408": "The body did not arrive in time",
     "413": "Body too large or too many items",
     "415": "Content type is not application/json in UTF-8, or the content coding is not gzip or deflate",
-    "422": "A field is missing, unknown, of the wrong type or out of range",
+    "422": "A field is missing, unknown, of the wrong type or out of range; or no reasons are declared",
     "503": "Full, or a rollout is under way; Retry-After says when to try again",
     "504": "The time allowed for the request is spent",
 }
@@ -234,6 +236,7 @@ def _prediction(output: Output) -> dict[str, Any]:
             "request_id": {"type": "string"},
             "key": {"description": "The key that was sent"},
             "features": {"type": "object", "description": "With detail=1: value and source of each feature"},
+            **PROPERTIES,
         },
         "required": [*answered, "model", "entity_found", "online_age_s", "degraded", "request_id"],
     }

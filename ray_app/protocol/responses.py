@@ -108,6 +108,10 @@ class ResponseRenderer:
         """
         return {name: self._feature(i, prediction) for i, name in enumerate(self._manifest.schema_.names)}
 
+    def value(self, i: int, prediction: Prediction) -> Any:
+        """Return the value of feature i in schema order that was used, None when it was missing."""
+        return self._feature(i, prediction)["value"]
+
     def _feature(self, i: int, prediction: Prediction) -> dict[str, Any]:
         encoder = self._encoders[i]
         feature = encoder.feature

@@ -15,7 +15,9 @@ from data.schema.batch_schedule import BatchSchedule
 from data.schema.events.event_source import EventSource
 from data.schema.features.feature import Feature, FeatureType, Source
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
+from data.schema.reason_codes import ReasonCodes
 from data.schema.search import Metric, Range, Search
+from data.schema.task import Binary, Multiclass, Objective, Regression
 from data.schema.use_case import Entity, Split, UseCase, parse_use_case
 from ray_app import __main__ as ray_app
 from ray_app.cli.rayscore import LINE as RAYSCORE
@@ -29,6 +31,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 MODELS: dict[str, type[BaseModel]] = {
     "Top level": UseCase,
+    "Two labels": Binary,
+    "Several classes": Multiclass,
+    "A number": Regression,
     "entity": Entity,
     "features": Feature,
     "events": EventSource,
@@ -40,6 +45,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "decision": Decision,
     "decision.cost": Cost,
     "slices": Slice,
+    "explanation": ReasonCodes,
 }
 LINES = {"rayscore": RAYSCORE, "data": data.LINE, "tune": tune.LINE, "ray_app": ray_app.LINE}
 DEFAULTS = {"tune": "search"}
@@ -196,6 +202,7 @@ def test_use_case_choices():
         ("features", "source", [each for each in Source if each not in (Source.EVENTS, Source.COMPUTED)]),
         ("search", "metric", Metric),
         ("Top level", "calibration", Calibration),
+        ("A number", "objective", Objective),
         ("decision", "metric", ThresholdMetric),
     ):
         (cells,) = [cells for cells in rows(section(text, title), "key") if names(cells[0]) == [key]]

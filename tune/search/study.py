@@ -179,7 +179,9 @@ def _owner(trial_log: TrialLog) -> str:
 
 
 def _key(use_case: UseCase, plan: SearchPlan, source: TrainingTable) -> str:
-    text = f"{use_case.model_dump_json()} {source.fingerprint} {plan.seed} {plan.sampler.value}"
+    # What is said of an answer changes nothing of the search.
+    declared = use_case.model_dump_json(exclude={"explanation"})
+    text = f"{declared} {source.fingerprint} {plan.seed} {plan.sampler.value}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

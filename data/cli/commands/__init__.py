@@ -7,7 +7,7 @@ from data.cli.command_line import Command, CommandGroup
 TABLES = CommandGroup(
     "tables",
     (
-        Command("generate", "data.cli.commands.generate", "write seeded card transactions as Parquet"),
+        Command("generate", "data.cli.commands.generate", "write the seeded table of a shipped use case as Parquet"),
         Command("convert", "data.cli.commands.convert", "convert CSV to Parquet"),
         Command("validate", "data.cli.commands.validate", "check a table against a use case"),
         Command(

@@ -8,6 +8,7 @@ from pathlib import Path
 from data.cli.terminal import note_all, say
 from data.sources.atomic_output import atomic_file
 from data.sources.draft import use_case_draft
+from data.sources.draft.drafted_target import KINDS
 from data.sources.parquet import open_source
 
 _EXAMPLE = "example: rayscore draft table.parquet --label target --out my_case.toml"
@@ -19,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLE
     add = parser.add_argument
     add("path", type=Path, help="Parquet file or folder")
-    add("--label", required=True, help="column to predict; holds 0 and 1, or false and true")
+    add("--label", required=True, help="column to predict: two labels, several classes, or numbers")
+    add("--kind", choices=KINDS, help="kind of target (default: by the labels)")
     add("--entity", help="column with the key of the online store")
     add("--time", help="column with the event time")
     add("--key", help="column that identifies a row")
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         DataError: the table cannot be read, or a named column is not there or not fit for what it is named for.
     """
     report = open_source(args.path).report
-    text = use_case_draft.draft(args.path, args.label, args.entity, args.time, args.key, args.name)
+    text = use_case_draft.draft(args.path, args.label, args.entity, args.time, args.key, args.name, args.kind)
     if args.out is None:
         say(text.removesuffix("\n"))
         note_all(report)

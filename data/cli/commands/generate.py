@@ -1,12 +1,12 @@
-"""`rayscore generate`: seeded card transactions, as one Parquet file or spread over a folder of them."""
+"""`rayscore generate`: seeded tables of shipped use cases, as one Parquet file or spread over a folder of them."""
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.cli.options import positive
@@ -15,20 +15,13 @@ from data.distributed.parquet_folder import write_folder
 from data.distributed.pieces import Pieces
 from data.distributed.runner import runner
 from data.errors import ConfigError, DataError
-from data.sources import synthetic_transactions
 from data.sources.atomic_output import atomic_file
 from data.sources.filesystems import absolute
-from data.sources.synthetic_transactions import (
-    ORIGIN,
-    SCHEMA,
-    GenerationPlan,
-    frauds,
-    shards,
-    tables,
-    tables_with_origin,
-)
+from data.sources.synthetic.generators import GENERATORS, ORIGIN, Generator
+from data.sources.synthetic.plan import GenerationPlan, default_days, shards
 
 _ROWS_PER_FILE = 500_000
+_USE_CASE = "card_fraud"
 _END = "2026-01-01"
 """Day after the last generated one, unless told otherwise: fixed, so that a seed means the same rows on any day."""
 _EXAMPLE = "example: rayscore generate var/transactions --rows 100000 --end today"
@@ -37,14 +30,17 @@ _EXAMPLE = "example: rayscore generate var/transactions --rows 100000 --end toda
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = (
-        "Write seeded card transactions as Parquet. The same options give the same rows, on any number of CPUs."
+        "Write the seeded table of a shipped use case as Parquet: card transactions, unless told otherwise. The same "
+        "options give the same rows, on any number of CPUs."
     )
     parser.epilog = _EXAMPLE
     add = parser.add_argument
     add("out", type=Path, help="folder to write, or one file that ends in .parquet")
-    add("--rows", type=positive, default=100_000, help="transactions (default %(default)s)")
+    add("--use-case", choices=GENERATORS, default=_USE_CASE, help="whose table (default %(default)s)")
+    add("--rows", type=positive, default=100_000, help="rows (default %(default)s)")
     add("--seed", type=int, default=0, help="seed (default %(default)s)")
-    add("--entities", type=positive, help="cards (default: one transaction a card every other day)")
+    daily = "; ".join(f"{each.daily:g} {each.rows} of {each.entities}" for each in GENERATORS.values())
+    add("--entities", type=positive, help=f"what the rows are of (default: by the rows each has a day: {daily})")
     add(
         "--files",
         type=positive,
@@ -61,45 +57,43 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: `--end` is no date.
         DataError: the table cannot be written so.
     """
-    days = args.days or synthetic_transactions.default_days(args.rows)
-    entities = args.entities or synthetic_transactions.default_entities(args.rows, days)
+    generator = GENERATORS[args.use_case]
+    days = args.days or default_days(args.rows)
+    entities = args.entities or generator.default_entities(args.rows, days)
     plan = GenerationPlan(args.rows, args.seed, entities, days, _end_us(args.end))
-    single = args.out.suffix == ".parquet"
-    found = _file(args.out, plan, args.files or 1) if single else _folder(args.out, plan, args.files)
-    share = 100 * found / plan.rows
-    say(f"{args.out}: {plan.rows:,} transactions of {plan.entities:,} cards over {plan.days} days, {share:.2f} % fraud")
+    write = _file if args.out.suffix == ".parquet" else _folder
+    counts = write(args.out, generator, plan, args.files)
+    of = f"{plan.rows:,} {generator.rows} of {plan.entities:,} {generator.entities} over {plan.days} days"
+    say(f"{args.out}: {of}, {generator.outcome(counts, plan.rows)}")
     return 0
 
 
-def _folder(out: Path, plan: GenerationPlan, asked: int | None) -> int:
+def _folder(out: Path, generator: Generator, plan: GenerationPlan, asked: int | None) -> Counter[str]:
     files = shards(plan, asked or max(-(-plan.rows // _ROWS_PER_FILE), 1))
-    pieces = Pieces("Transactions", files, tables_with_origin, plan.rows)
-    found = 0
+    pieces = Pieces(generator.rows.capitalize(), files, generator.tables_with_origin, plan.rows)
+    counts: Counter[str] = Counter()
     with runner(pieces) as run, progress("generate", plan.rows) as advance:
-        for rows, number in write_folder(run, pieces, [ORIGIN], absolute(out), _rows_and_frauds):
+        for rows, found in write_folder(run, pieces, [ORIGIN], absolute(out), generator.counted):
             advance(rows)
-            found += number
-    return found
+            counts += found
+    return counts
 
 
-def _file(out: Path, plan: GenerationPlan, files: int) -> int:
-    if files > 1:
-        raise DataError(f"--files {files}: {out} is one file; name a folder for more")
-    found = 0
+def _file(out: Path, generator: Generator, plan: GenerationPlan, asked: int | None) -> Counter[str]:
+    if asked is not None and asked > 1:
+        raise DataError(f"--files {asked}: {out} is one file; name a folder for more")
+    counts: Counter[str] = Counter()
     with (
         progress("generate", plan.rows) as advance,
         atomic_file(out) as partial,
-        pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(partial, generator.schema, compression="zstd") as writer,
     ):
-        for table in tables(shards(plan, 1)[0]):
+        for table in generator.tables(shards(plan, 1)[0]):
             writer.write_table(table)
-            advance(table.num_rows)
-            found += frauds(table)
-    return found
-
-
-def _rows_and_frauds(table: pa.Table) -> tuple[int, int]:
-    return table.num_rows, frauds(table)
+            rows, found = generator.counted(table)
+            advance(rows)
+            counts += found
+    return counts
 
 
 def _end_us(text: str) -> int:

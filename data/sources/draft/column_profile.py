@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.sources.toml_text import quoted
 from data.sources.type_advice import derivation
 from data.transform.encoding import as_floats
 from data.transform.event_time import NO_TIME, is_time
@@ -24,7 +24,8 @@ _TELLTALE_VALUES = 50
 _INDEX_NAME = re.compile(r"__index_level_\d+__")
 # Of a CSV file that pandas wrote, the index has an empty name.
 _UNNAMED = re.compile(r"|Unnamed: ?\d+|index|level_\d+")
-_NUMBER = r"^\s*[+-]?\d*([.,]\d+)*([eE][+-]?\d+)?\s*$"
+NUMBER = r"^\s*[+-]?\d*([.,]\d+)*([eE][+-]?\d+)?\s*$"
+"""Text that is a number, with a decimal point or comma."""
 ID_NAME = re.compile(r"(^|[^a-z])(id|key|uuid|guid)$|[a-z](Id|ID)$", re.IGNORECASE)
 
 GIVEN_AWAY = "gives the label away: each of its values goes with one label only"
@@ -123,7 +124,7 @@ class Column:
         sample = self.present.slice(0, 1000)
         if not self.text or not len(sample):
             return False
-        numbers = pc.call_function("match_substring_regex", [sample], pc.MatchSubstringOptions(_NUMBER))
+        numbers = pc.call_function("match_substring_regex", [sample], pc.MatchSubstringOptions(NUMBER))
         decimals = pc.call_function("match_substring_regex", [sample], pc.MatchSubstringOptions("[.,]"))
         return pc.call_function("all", [numbers]).as_py() and pc.call_function("any", [decimals]).as_py()
 
@@ -151,18 +152,34 @@ class Context:
     """What the rules compare a column with; arrays of shape (n,)."""
 
     label: np.ndarray
-    """float64, 0 or 1."""
+    """float64: 0 or 1, of more classes their positions from 0, or the numbers that are predicted."""
     times: np.ndarray | None
     """Event times, int64, microseconds since 1970 UTC; None without an event time."""
     entities: np.ndarray | None
     """Entities as integer codes from 0; None without an entity."""
     indexes: frozenset[str] = frozenset()
     """Columns that pandas wrote as the index of a frame."""
+    classes: int | None = 2
+    """Number of classes; None where numbers are predicted."""
 
     @property
     def most_words(self) -> int:
         """Most different words of a category."""
         return min(CATEGORY_WORDS, len(self.label) // 2)
+
+    @cached_property
+    def contrasts(self) -> tuple[np.ndarray, ...]:
+        """What a column may tell of the label, each 0 or 1, float64 of shape (n,).
+
+        Of two classes the label, of more each class against the rest; of numbers whether they lie above each of their
+        quartiles, at which no outlier counts for more than another row.
+        """
+        if self.classes is None:
+            quartiles = set(np.quantile(self.label, (0.25, 0.5, 0.75), method="lower")) - {self.label.max()}
+            return tuple((self.label > cut).astype(np.float64) for cut in sorted(quartiles or {self.label.min()}))
+        if self.classes == 2:
+            return (self.label,)
+        return tuple((self.label == code).astype(np.float64) for code in range(self.classes))
 
 
 def _unsupported(column: Column, context: Context) -> str | None:
@@ -193,8 +210,8 @@ def _telltale(column: Column, context: Context) -> str | None:
     # With many values or few rows each, values that go with one label only are chance.
     if column.missing or column.distinct > min(_TELLTALE_VALUES, len(context.label) // 10):
         return None
-    share = np.bincount(column.codes, context.label) / np.bincount(column.codes)
-    return GIVEN_AWAY if set(share) <= {0.0, 1.0} else None
+    _, first = np.unique(column.codes, return_index=True)
+    return GIVEN_AWAY if (context.label == context.label[first][column.codes]).all() else None
 
 
 def _partly_times(column: Column, context: Context) -> str | None:
@@ -279,9 +296,3 @@ TIME_RULES: tuple[Callable[[Column, Context], str | None], ...] = (
 def _share_with_spaces(column: Column) -> float:
     sample = column.present.slice(0, 1000)
     return sum(len(text.split()) > 2 for text in sample.to_pylist()) / max(len(sample), 1)
-
-
-def quoted(text: str) -> str:
-    """Quote text as a TOML basic string."""
-    # JSON's escapes are valid in TOML; only DEL, which JSON leaves as it is, TOML forbids.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from data.sources.draft.column_profile import Column, Context, kept_as_words, quoted
+from data.sources.draft.column_profile import Column, Context, kept_as_words
 from data.sources.draft.label_leakage import Suspect, copy_of, levels, telltale
 from data.sources.draft.natural_bounds import Bounds, natural_bounds
 from data.sources.draft.nominal_codes import asks_for_code
+from data.sources.toml_text import quoted
 
 _WITHIN_ENTITY = 0.1
 _RANGED = ("number", "integer")

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from data.schema.features.feature import Derivation, Feature, FeatureType
-from data.sources.draft.column_profile import Column, Context, quoted
+from data.sources.draft.column_profile import Column, Context
 from data.sources.draft.drafted_feature import DraftedFeature, remark, toml_key
 from data.sources.draft.label_leakage import levels, telltale
+from data.sources.toml_text import quoted
 from data.transform.derived_time import derive_from
 from data.transform.time_values import Times
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.sources.draft.column_profile import Column, Context, quoted
+from data.sources.draft.column_profile import Column, Context
+from data.sources.toml_text import quoted
 from data.transform.hashing import splitmix64
 
 _TELLTALE_AUC = 0.95
+_TELLTALE_QUARTILES = 0.99
+"""The same of a label that is a number: a distance may honestly rank a price or a duration nearly alone."""
 _FEW_VALUES = 50
 _ROWS_A_HALF = 5
 """Rows of either label that each half must have for words to be judged; of known values two such halves."""
@@ -45,10 +48,19 @@ class Suspect:
 
 def telltale(column: Column, context: Context) -> Suspect | None:
     """Return the column as a suspect if it ranks the label nearly alone, else None."""
-    auc = single_auc(column, context)
-    if auc < _TELLTALE_AUC:
-        return None
-    return Suspect(column.name, levels(column, context), f"alone it ranks the label with AUC {auc:.3f}")
+    reason = _ranking(column, context)
+    return None if reason is None else Suspect(column.name, levels(column, context), reason)
+
+
+def _ranking(column: Column, context: Context) -> str | None:
+    """Return how well a column ranks the label alone, where that is nearly perfect."""
+    if context.classes is None:
+        found, least, ranks = single_auc(column, context), _TELLTALE_QUARTILES, "ranks the label at its quartiles"
+    elif context.classes == 2:
+        found, least, ranks = single_auc(column, context), _TELLTALE_AUC, "ranks the label"
+    else:
+        found, least, ranks = class_auc(column, context), _TELLTALE_AUC, "tells each class from the rest"
+    return f"alone it {ranks} with AUC {found:.3f}" if found >= least else None
 
 
 def given_away(column: Column, context: Context) -> Suspect:
@@ -66,21 +78,43 @@ def copy_of(name: str, found: np.ndarray, suspects: list[Suspect]) -> Suspect | 
 
 
 def single_auc(column: Column, context: Context) -> float:
-    """Return the AUC of one column alone, in the better direction: 0.5 to 1; a missing value counts as one too."""
-    aucs = [] if column.ranked is None else [*_number_aucs(column.ranked, context.label)]
+    """Return the AUC of one column alone, in the better direction: 0.5 to 1; a missing value counts as one too.
+
+    Of a label that is a number, the mean over its quartiles of the AUC for the rows above.
+    """
+    return float(np.mean([_best_auc(column, contrast) for contrast in context.contrasts]))
+
+
+def _best_auc(column: Column, label: np.ndarray) -> float:
+    aucs = [] if column.ranked is None else [*_number_aucs(column.ranked, label)]
     if column.text or column.distinct <= _FEW_VALUES:
-        aucs.append(_word_auc(column.codes, context.label))
+        aucs.append(_word_auc(column.codes, label))
     return max(max(auc, 1 - auc) for auc in aucs)
 
 
+def class_auc(column: Column, context: Context) -> float:
+    """Return the AUC of one column alone for each of several classes against the rest, their mean by rows: 0 to 1.
+
+    Numbers are ranked by the share of the class in their neighbourhood, since a class may lie between two others.
+    """
+    codes = column.codes
+    if column.ranked is not None and column.distinct > _FEW_VALUES:
+        codes = _bins(column.ranked, _most_levels(len(context.label)))
+    return sum(float(each.mean()) * _word_auc(codes, each) for each in context.contrasts)
+
+
 def levels(column: Column, context: Context) -> np.ndarray:
-    """Return the level of each compared row's value, uint8: bins of numbers in order, words by their label rate."""
+    """Return the level of each compared row's value, uint8: bins of numbers in order, words by their mean label."""
     step = max(len(context.label) // _ROWS_COMPARED, 1)
     label = context.label[::step]
-    most = max(min(_MOST_LEVELS, len(label) // _ROWS_A_LEVEL), 3)
+    most = _most_levels(len(label))
     if column.ranked is None:
         return _word_levels(column.codes[::step], label, most)
     return _bins(column.ranked[::step], most)
+
+
+def _most_levels(rows: int) -> int:
+    return max(min(_MOST_LEVELS, rows // _ROWS_A_LEVEL), 3)
 
 
 def _number_aucs(values: np.ndarray, label: np.ndarray) -> Iterator[float]:

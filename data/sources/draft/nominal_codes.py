@@ -39,7 +39,7 @@ def asks_for_code(column: Column, context: Context) -> bool:
     if _NAME.search(name):
         return True
     few = column.distinct <= min(_MOST, len(column.present) // _ROWS_A_VALUE)
-    return few and (_sparse(column.floats) or _jumps(column.floats, context.label))
+    return few and (_sparse(column.floats) or any(_jumps(column.floats, each) for each in context.contrasts))
 
 
 def _sparse(values: np.ndarray) -> bool:
@@ -58,13 +58,13 @@ def _jumps(values: np.ndarray, label: np.ndarray) -> bool:
     different, counts, rates = different[enough], counts[enough], rates[enough]
     if len(rates) < _FEW:
         return False
-    turns = _turns(rates, counts, float(label.mean()))
+    turns = _turns(rates, counts, float(label.var()))
     return (turns >= 2 and _roughness(rates) >= _ROUGH) or (turns >= 1 and _far(different))
 
 
-def _turns(rates: np.ndarray, counts: np.ndarray, mean: float) -> int:
+def _turns(rates: np.ndarray, counts: np.ndarray, variance: float) -> int:
     """Count how often the label rate changes direction along the values, by more than chance."""
-    spread = max(mean * (1 - mean), 1e-12)
+    spread = max(variance, 1e-12)
     turns, rising = 0, 0
     low = high = 0
     for at in range(1, len(rates)):

@@ -14,13 +14,15 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.schema.use_case import parse_use_case
-from data.sources.draft.column_profile import GIVEN_AWAY, ID_NAME, RULES, TIME_RULES, Column, Context, quoted
+from data.sources.draft.column_profile import GIVEN_AWAY, ID_NAME, RULES, TIME_RULES, Column, Context
 from data.sources.draft.drafted_feature import DraftedFeature, draft_feature
+from data.sources.draft.drafted_target import DraftedTarget, draft_target
 from data.sources.draft.drafted_times import TimeDrafts
 from data.sources.draft.label_leakage import Suspect, given_away
 from data.sources.filesystems import base_name, named
 from data.sources.parquet import ParquetSource, open_source, read_table
-from data.sources.type_advice import event_time_remedy, key_remedy, label_remedy, label_type_remedy, shown
+from data.sources.toml_text import quoted
+from data.sources.type_advice import event_time_remedy, key_remedy
 from data.transform.entity_key import holds_keys, key_types
 from data.transform.event_time import event_us, fits_event_time
 from data.transform.missing import blank_as_null
@@ -36,6 +38,7 @@ def draft(
     time: str | None = None,
     key: str | None = None,
     name: str | None = None,
+    kind: str | None = None,
 ) -> str:
     """Return the text of a use-case file for a table, checked by the parser that will read it.
 
@@ -46,21 +49,24 @@ def draft(
         time: column of the event time, if there is one.
         key: column that identifies a row; by default the first that looks like it.
         name: name of the use case; by default made of the path.
+        kind: kind of target, one of `data.sources.draft.drafted_target.KINDS`; by default the one that the label shows.
 
     Raises:
-        DataError: a named column is missing or cannot have its role, the label is not binary or of one class, or no
-            feature is left.
+        DataError: a named column is missing or cannot have its role, the label is not of the kind or always the same,
+            or no feature is left.
     """
     source = open_source(path)
     roles = {"label": label, "entity": entity, "time": time, "key": key}
     _check_roles(source, roles)
     entities = _read(source, entity) if entity else None
     with _naming(source):
+        target = draft_target(_read(source, label), kind)
         context = Context(
-            _labels(_read(source, label)),
+            target.label,
             event_us(_read(source, time).values, time) if time else None,
             _entities(entities) if entities else None,
             _pandas_indexes(source.schema),
+            target.classes,
         )
     columns = (_read(source, name) for name in source.schema.names if name not in roles.values())
     found = _judge(columns, context, TimeDrafts(time, frozenset(source.schema.names)), online=bool(entity and time))
@@ -69,8 +75,9 @@ def draft(
         raise DataError(f"{named(path)}: no column is fit to be a feature:\n{left_out}")
     lines = [*(feature.with_copies(found.suspects) for feature in found.kept), *found.left_out]
     roles["key"] = key or found.key
-    head = [*_head(source, name or _name(path), roles, context), *_schedule(found.kept)]
-    text = "\n".join([*head, *_entity_lines(entities), *_feature_head(), *lines, *_tail(context)])
+    head = [*_head(source, name or _name(path), roles, target), *_schedule(found.kept)]
+    tail = _tail(target, by_time=time is not None)
+    text = "\n".join([*head, *_entity_lines(entities), *_feature_head(), *lines, *tail])
     parse_use_case(text, f"draft for {named(path)}")
     return text
 
@@ -136,29 +143,6 @@ def _naming(source: ParquetSource) -> Iterator[None]:
         raise DataError(f"{named(source.path)}: {exc}") from exc
 
 
-def _labels(column: Column) -> np.ndarray:
-    if not (column.number or column.text or pa.types.is_boolean(column.kind)):
-        raise DataError(
-            f"label '{column.name}' must hold 0 and 1, or false and true; it holds {column.kind}: "
-            + label_type_remedy(column.kind)
-        )
-    if not len(column.present):
-        raise DataError(
-            f"label '{column.name}' must hold 0 and 1, or false and true; it is missing in every row: name another"
-        )
-    distinct = column.present.unique().slice(0, 10).to_pylist()
-    if column.text or not set(distinct) <= {0, 1}:
-        raise DataError(
-            f"label '{column.name}' must hold 0 and 1, or false and true; it holds {shown(distinct)}: "
-            + label_remedy(distinct)
-        )
-    if column.missing:
-        raise DataError(f"label '{column.name}' is missing in {column.missing:,} rows: drop those rows")
-    if column.distinct < 2:
-        raise DataError(f"label '{column.name}' has one class only ({shown(distinct)}): there is nothing to learn")
-    return column.floats
-
-
 def _entities(column: Column) -> np.ndarray:
     """Return entities as integer codes from 0; blank ones have a code of their own."""
     key_type = _key_type(column)
@@ -188,15 +172,15 @@ def _as_key(column: Column) -> str | None:
     return column.name if unique and ID_NAME.search(column.name) else None
 
 
-def _head(source: ParquetSource, name: str, roles: dict[str, str | None], context: Context) -> list[str]:
+def _head(source: ParquetSource, name: str, roles: dict[str, str | None], target: DraftedTarget) -> list[str]:
     read = f"the first {ROWS_READ:,} of {source.rows:,}" if source.rows > ROWS_READ else f"{source.rows:,}"
-    positives = f"{context.label.sum():,.0f} rows, {100 * context.label.mean():.3f} %"
     lines = [
         f"# Drafted from {quoted(base_name(source.path))} ({read} rows). Look it over: what does a caller know,",
         "# what does the online store hold, and which columns exist only after the outcome?",
         f"name = {quoted(name)}",
-        f"label = {quoted(roles['label'] or '')}  # 1 in {positives}",
+        f"label = {quoted(roles['label'] or '')}  # {target.remark}",
     ]
+    lines += [target.task] if target.task else []
     lines += [f"key = {quoted(roles['key'])}"] if roles["key"] else []
     lines += [f"event_time = {quoted(roles['time'])}"] if roles["time"] else []
     return lines
@@ -233,14 +217,13 @@ _GATES = [
     "[gates]",
     "beats_chance = true           # a model of shuffled labels is refused",
     "max_loss_to_baselines = 0.0   # not worse than logistic regression and XGBoost with its defaults",
-    "",
 ]
 
 
-def _tail(context: Context) -> list[str]:
-    metric = "pr_auc" if context.label.mean() < 0.1 else "auc"
-    strategy = "random" if context.times is None else "time"
-    return ["", "[split]", f'strategy = "{strategy}"', "", "[search]", f'metric = "{metric}"', "", *_GATES]
+def _tail(target: DraftedTarget, by_time: bool) -> list[str]:
+    strategy = "time" if by_time else "random"
+    gates = [*_GATES, *([f"# also: {target.gates}"] if target.gates else []), ""]
+    return ["", "[split]", f'strategy = "{strategy}"', "", "[search]", f'metric = "{target.metric}"', "", *gates]
 
 
 def _name(path: Path) -> str:

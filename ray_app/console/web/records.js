@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { DASH, duration, moment, share, weight } from "./format.js";
 
 const OUTCOMES = { committed: "good", refused: "bad", superseded: "warn", preparing: "busy" };
-const DEPLOYMENTS = { gateway: "Gateway", model: "Model", fused: "Fused", bystander: "FeatureFetch" };
+const DEPLOYMENTS = { gateway: "Gateway", model: "Model", fused: "Fused", bystander: "FeatureFetch", explanation: "Explanation" };
 
 /** The last changes of the traffic rules, newest first. */
 export function changes({ data, now }) {

@@ -40,7 +40,7 @@ class ControlConnection(Protocol):
 
 
 class VersionHolder(Protocol):
-    """The loaded versions of a replica: `ModelVersions` in a gateway, `ModelCache` in a model replica."""
+    """The loaded versions of a replica: `ModelVersions` in a gateway, else `ModelCache`."""
 
     @property
     def rules(self) -> TrafficRules: ...  # noqa: D102
@@ -59,7 +59,7 @@ class ReplicaAgent:
 
     Args:
         replica: the replica's id in Serve.
-        kind: GATEWAY, MODEL or FUSED.
+        kind: GATEWAY, MODEL, FUSED or EXPLANATION.
         contract: that every version here must have, see `BundleManifest.contract`.
         holder: the loaded versions.
         connection: the connection to Control.

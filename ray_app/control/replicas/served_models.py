@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from data.cli.terminal import err
 from data.errors import ConfigError, ModelError, ModelNotFound, RegistryUnavailable
+from data.schema.reason_codes import ReasonCodes
 from data.schema.use_case import load_use_case
 from data.settings import Settings
 from ray_app.control.state.registry_state import with_champion
@@ -19,10 +20,11 @@ _RETRY_S = 2.0
 
 
 class ServedModels(NamedTuple):
-    """The rules to start with, and the bundles of the versions that they name."""
+    """The rules to start with, the bundles of the versions that they name, and the use case's reason codes."""
 
     rules: TrafficRules
     bundles: dict[str, Bundle]
+    reasons: ReasonCodes | None = None
 
 
 def find_champion(settings: Settings) -> ResolvedModel:
@@ -57,7 +59,7 @@ def find_served(settings: Settings) -> ServedModels:
     Raises:
         as `find_champion`.
     """
-    champion = find_champion(settings)
+    champion, reasons = find_champion(settings), load_use_case(settings.use_case).explanation
     registry = Registry(settings.tracking_uri, settings.artifact_dir)
     try:
         rules = _rules(registry, champion)
@@ -67,8 +69,8 @@ def find_served(settings: Settings) -> ServedModels:
     except (ConfigError, ModelError) as exc:
         err.print(f"the champion answers everything, without the traffic rules: {exc}", markup=False, style="yellow")
         alone = TrafficRules(use_case=champion.name, champion=champion.version)
-        return ServedModels(alone.after(None), {champion.version: champion.bundle})
-    return ServedModels(rules, bundles)
+        return ServedModels(alone.after(None), {champion.version: champion.bundle}, reasons)
+    return ServedModels(rules, bundles, reasons)
 
 
 def _rules(registry: Registry, champion: ResolvedModel) -> TrafficRules:

@@ -1,38 +1,42 @@
-"""The model versions that a model replica has loaded; each call names its bundle by digest."""
+"""The versions that a model or explanation replica has loaded; each call names its bundle by digest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 
-from ray_app.inference.models.onnx_model import OnnxModel
 from tune.registry.bundle import Bundle
 from tune.registry.traffic_rules import TrafficRules
 
+Model = TypeVar("Model")
 
-class ModelCache:
-    """Loaded models by version and by bundle digest. Belongs to the event loop that scores.
+
+class ModelCache(Generic[Model]):
+    """Loaded models by version and by bundle digest. Belongs to the event loop that calls them.
 
     Args:
         rules: the traffic rules to start with; versions that the rules in force name are never dropped.
         bundles: bundles by version, of every version that `rules` names.
+        make: loads a bundle, on any thread: `OnnxModel`, or `load_explainer`.
 
     Raises:
-        BundleError, SchemaMismatch: a bundle does not load; see `OnnxModel`.
+        BundleError, SchemaMismatch: a bundle does not load; see `make`.
     """
 
-    def __init__(self, rules: TrafficRules, bundles: Mapping[str, Bundle]) -> None:
+    def __init__(self, rules: TrafficRules, bundles: Mapping[str, Bundle], make: Callable[[Bundle], Model]) -> None:
+        self._make = make
         self._rules = rules
         self._digests: dict[str, str] = {}
-        self._models: dict[bytes, OnnxModel] = {}
+        self._models: dict[bytes, Model] = {}
         for version in rules.versions:
-            self._add(version, bundles[version].digest, OnnxModel(bundles[version]))
+            self._add(version, bundles[version].digest, make(bundles[version]))
 
     @property
     def rules(self) -> TrafficRules:
         """The traffic rules in force."""
         return self._rules
 
-    def model(self, digest: bytes) -> OnnxModel | None:
+    def model(self, digest: bytes) -> Model | None:
         """Return the model of a bundle, by the 8 bytes of its digest; None when it is not loaded."""
         return self._models.get(digest)
 
@@ -50,7 +54,7 @@ class ModelCache:
             SchemaMismatch: the model's number of inputs is not its schema's number of features.
         """
         bundle = Bundle.from_bytes(packed)
-        model = OnnxModel(bundle)
+        model = self._make(bundle)
         return lambda: self._add(version, bundle.digest, model)
 
     def drop(self, version: str) -> None:
@@ -69,6 +73,6 @@ class ModelCache:
         self._rules = rules
         return True
 
-    def _add(self, version: str, digest: str, model: OnnxModel) -> None:
+    def _add(self, version: str, digest: str, model: Model) -> None:
         self._digests[version] = digest
         self._models[bytes.fromhex(digest)] = model

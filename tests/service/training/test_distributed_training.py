@@ -17,10 +17,10 @@ import xgboost_ray.main
 from ray.util.placement_group import placement_group_table
 
 from data.errors import DataError, TrainingFailed
-from data.schema.search import Metric
 from tests.support.environment.processes import cpu_ticks, workers
 from tests.support.environment.waiting import wait_for
 from tests.support.services.object_store import object_store
+from tests.support.training.tasks import binary_task
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.dataset.shards import Shards, write_shard
 from tune.training.boosting import base_params
@@ -29,7 +29,7 @@ from tune.training.rabit_tracker import TrackerProcess
 
 pytestmark = pytest.mark.ray
 
-PARAMS = {**base_params(Metric.PR_AUC, 1, 0), "max_depth": 4}
+PARAMS = {**base_params(binary_task(), 1, 0), "max_depth": 4}
 SAMPLED = {**PARAMS, "subsample": 0.8, "colsample_bytree": 0.7}
 TYPES, TYPES_OF_SIX = "qqqqq", "qqqqqq"
 ACTOR = "ray::_RemoteRayXGBoostActor.train"

@@ -18,6 +18,7 @@ from data.online_store.sqlite import SqliteStore
 from ray_app.control.messages import FUSED, ReplicaReport
 from ray_app.control.supervised_loop import SupervisedLoop
 from ray_app.deployments.metrics.control_metrics import ControlMetrics
+from ray_app.deployments.metrics.explanation_metrics import ExplanationMetrics
 from ray_app.deployments.metrics.replica_metrics import (
     ControlLoopMetrics,
     LinkMetrics,
@@ -25,8 +26,10 @@ from ray_app.deployments.metrics.replica_metrics import (
     ProcessMetrics,
     StoreMetrics,
 )
+from ray_app.inference.explanation.explanation_stage import load_explainer
 from ray_app.inference.features.feature_fetch import LocalFeatures
 from ray_app.inference.models.onnx_model import OnnxModel
+from ray_app.monitoring.explanation_outcomes import ExplanationOutcomes
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.monitoring.scrape import OwnMetrics, Scrape
 from ray_app.monitoring.text_format import merged, packed, rendered
@@ -95,6 +98,7 @@ def gateway_metrics() -> GatewayMetrics:
     metrics.watch_links("Model", TwoLinks())
     metrics.watch_queue(lambda: 3, 4096)
     metrics.watch_log_disk(lambda: 0.5)
+    ExplanationOutcomes(metrics.registry, "g1")
     metrics.registry.register(RolloutMetrics("g1", lambda: {"1": VersionStats()}, lambda: {"2": ShadowComparison("1")}))
     metrics.registry.register(ProcessMetrics("g1", "Gateway"))
     return metrics
@@ -116,6 +120,7 @@ def steered() -> ControlMetrics:
 def stage_boards() -> list[Collector]:
     """Those of a feature-fetch and of a model replica."""
     view, digest, model = card_bundle().manifest.view, card_bundle().digest, OnnxModel(card_bundle())
+    explainer = load_explainer(card_bundle())
     server = LinkServer(lambda request: request, Handshake(b"secret", "Model", "f"))
     event = Event(b"k", 0, 0, ("c1", "t1", None), b"")
     with (
@@ -127,6 +132,7 @@ def stage_boards() -> list[Collector]:
         return [
             StoreMetrics("f1", LocalFeatures(lambda: store, windows=events.windows)),
             ModelMetrics("m1", lambda: {"1": digest}, lambda wanted: model),
+            ExplanationMetrics("e1", lambda: {"1": digest}, lambda wanted: explainer),
             LinkMetrics("m1", "Model", server),
             ControlLoopMetrics("m1", "Model", SupervisedLoop("the test", partial(asyncio.sleep, 1.0))),
         ]

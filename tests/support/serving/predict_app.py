@@ -19,12 +19,15 @@ from data.online_store import StoredRow
 from data.online_store.row_codec import RowCodec
 from data.online_store.sqlite import SqliteStore
 from data.schema.features.feature import Scalar
+from data.schema.reason_codes import ReasonCodes
 from data.settings import Settings
 from ray_app.console.routes import ConsoleRoutes
 from ray_app.http.admin import AdminRoutes
 from ray_app.http.asgi import PredictApp
 from ray_app.http.events import EventLimits, EventRoutes
 from ray_app.http.predict_handler import PredictHandler
+from ray_app.inference.explanation.answer_explainer import ExplanationParts
+from ray_app.inference.explanation.explanation_stage import ExplanationStage
 from ray_app.inference.features.feature_fetch import LocalFeatures
 from ray_app.inference.micro_batching import MicroBatcher
 from ray_app.inference.model_versions import ModelVersions, VersionParts, load_version
@@ -32,8 +35,10 @@ from ray_app.inference.models.model_scoring import LocalModel
 from ray_app.inference.models.onnx_model import OnnxModel
 from ray_app.inference.observers import Observer
 from ray_app.inference.stages import FeatureStage, ModelStage, window_stage
+from ray_app.monitoring.explanation_outcomes import ExplanationOutcomes
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from ray_app.monitoring.scrape import PATH, OwnMetrics, Scrape
+from tests.support.serving.explanations import explained_here
 from tests.support.training.models import card_bundle
 from tune.registry.bundle import Bundle, BundleManifest
 from tune.registry.traffic_rules import TrafficRules
@@ -141,18 +146,30 @@ def build_app(
     rules: TrafficRules | None = None,
     bundles: Mapping[str, Bundle] | None = None,
     observers: Sequence[Observer] = (),
+    reasons: ReasonCodes | None = None,
+    explained: Callable[[Bundle], ExplanationStage] = explained_here,
     **settings: Any,
 ) -> ServedApp:
     """Wire the application as a replica does.
 
-    `settings` override the defaults; the request timeout is 20 s, enough also on a busy machine.
+    `settings` override the defaults; the request timeout is 20 s, enough also on a busy machine, and so is that of
+    explanations.
     """
-    values = Settings(**{"request_timeout_ms": 20_000, **settings})
+    values = Settings(**{"request_timeout_ms": 20_000, "explanation_timeout_ms": 20_000, **settings})
     bundle = bundle or card_bundle()
     name = bundle.manifest.name
     metrics = GatewayMetrics("replica-1", name, VERSION)
     rules = rules or TrafficRules(use_case=name, champion=VERSION, epoch=1)
-    parts = VersionParts(values, features, lambda own: model or LocalModel(OnnxModel(own)), metrics)
+    explanation = None
+    if reasons is not None:
+        outcomes = ExplanationOutcomes(metrics.registry, "replica-1")
+        timeout_s = values.explanation_timeout_ms / 1000
+        explanation = ExplanationParts(reasons, explained, outcomes, timeout_s, values.queue_limit)
+
+    def scorer(own: Bundle) -> ModelStage:
+        return model or LocalModel(OnnxModel(own))
+
+    parts = VersionParts(values, features, scorer, metrics, explanation=explanation)
     versions = ModelVersions(partial(load_version, parts), rules, bundles or {VERSION: bundle}, parts.queue_limit)
 
     async def readiness() -> dict[str, str]:

@@ -64,8 +64,8 @@ def other_vocabulary() -> Bundle:
         for each in bundle.manifest.schema_.features
     )
     schema = FeatureSchema(features=features)
-    scores = OnnxScorer(bundle.onnx).probabilities(Transform(schema).rows(bundle.manifest.probe.rows))
-    probe = bundle.manifest.probe.model_copy(update={"probabilities": scores.tolist()})
+    scores = OnnxScorer(bundle.onnx).scores(Transform(schema).rows(bundle.manifest.probe.rows))
+    probe = bundle.manifest.probe.model_copy(update={"scores": scores.tolist()})
     return Bundle(
         bundle.manifest.model_copy(update={"schema_": schema, "probe": probe}),
         bundle.onnx,

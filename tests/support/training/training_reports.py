@@ -17,6 +17,7 @@ from tune.evaluation.leakage import find_alarms
 from tune.pipeline.pipeline import final_fits
 from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial import Trial, best_trial
+from tune.tasks.kinds import learning_task
 from tune.training.boosting import Boosting, base_params
 from tune.training.final_fits import run_here
 from tune.training.final_model import FinalModel, complete
@@ -48,7 +49,8 @@ def search_in_process(use_case: UseCase, prepared: PreparedDataset, count: int) 
     for number in range(count):
         params = sampler.ask(number)
         stopped = number % 3 == 2
-        boosting = Boosting({**base_params(searched.metric, 1, 0), **params}, searched.metric, folds, 40, 10)
+        learning = learning_task(use_case)
+        boosting = Boosting({**base_params(learning, 1, 0), **params}, learning, folds, 40, 10)
         boosting.advance(6 if stopped else 40)
         trials.append(
             Trial(

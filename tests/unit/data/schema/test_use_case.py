@@ -29,13 +29,14 @@ max_depth = { low = 3, high = 9, integer = true }
 
 
 def test_shipped_use_cases_load():
-    """The shipped use cases are valid: one has windows and online features, in the other the caller sends all."""
-    cards, sent = (load_use_case(name) for name in SHIPPED)
+    """The shipped use cases are valid: one has windows and online features, of the others the caller sends all."""
+    cards, sent, minutes, teams = (load_use_case(name) for name in SHIPPED)
     assert cards.label == sent.label == "is_fraud"
     assert "cardholder_age" in [feature.name for feature in cards.schema_.online]
     assert cards.view.startswith("card_fraud@")
     assert {window.by for window in cards.windows} == {"user_id", "terminal_id"}
-    assert {feature.source for feature in sent.features.values()} == {Source.REQUEST}
+    assert {feature.source for each in (sent, minutes, teams) for feature in each.features.values()} == {Source.REQUEST}
+    assert [each.task.kind for each in (cards, sent, minutes, teams)] == ["binary"] * 2 + ["regression", "multiclass"]
 
 
 def test_file_is_read_with_its_defaults(tmp_path):
@@ -73,8 +74,23 @@ age = { type = "number", derive = "age_days", column = "born", as_of = "asked_at
     ("old", "new", "words"),
     [
         ('label = "repaid"', "", "label: is required"),
+        (
+            "[search]\n",
+            '[explanation.texts]\nincom = "The income"\n[search]\n',
+            "explanation.texts.incom: no such feature; did you mean 'income'?",
+        ),
+        (
+            "[search]\n",
+            "[explanation]\ntops = 2\n[search]\n",
+            "explanation.tops (line 14): unknown key; did you mean 'top'?",
+        ),
+        ("[search]\n", "[explanation]\ntop = 0\n[search]\n", "explanation.top (line 14): Input should be greater than"),
         ('label = "repaid"', 'labl = "repaid"', "labl (line 2): unknown key; did you mean 'label'?"),
-        ('metric = "auc"', 'metric = "recall"', "search.metric (line 14): Input should be 'auc', 'pr_auc' or 'f1'"),
+        (
+            'metric = "auc"',
+            'metric = "recall"',
+            "search.metric (line 14): Input should be 'auc', 'pr_auc', 'f1', 'neg_log_loss'",
+        ),
         ('"number"', '"float"', "features.income.type (line 10): Input should be 'number'"),
         ("min = 0", "mim = 0", "features.income.mim (line 10): unknown key; did you mean 'min'?"),
         ('ttl = "12h"', 'ttl = "12 hours"', "entity (line 5): ttl '12 hours' is not a duration such as '30d'"),
@@ -97,7 +113,7 @@ age = { type = "number", derive = "age_days", column = "born", as_of = "asked_at
         (
             "[entity]",
             'calibration = "gamma"\n[entity]',
-            "calibration (line 5): Input should be 'none', 'isotonic', 'platt', 'beta' or 'auto'",
+            "calibration (line 5): Input should be 'none', 'isotonic', 'platt', 'beta', 'temperature' or 'auto'",
         ),
         (
             "[search]\n",

@@ -133,17 +133,35 @@ def test_advice_for_the_other_roles_fits_the_column(tmp_path, column, held, advi
     assert refusal(tmp_path, _VALUES[held], column=column).startswith(advice)
 
 
+_NUMBERS = 'task = { kind = "regression" }, or kind = "multiclass" with classes'
+
+
 @pytest.mark.parametrize(
     ("values", "advice"),
     [
-        ([1.0, 2.0], "write 1 for 2 and 0 for 1, or the other way round"),
-        ([-1.0, 1.0], "write 1 for 1 and 0 for -1"),
-        ([0.0, 1.0, 2.0], "remove the other rows, or write 1 for what is to be predicted and 0 for the rest"),
-        ([0.1, 0.2, 0.3], "write 1 for what is to be predicted and 0 for the rest, or name another label"),
+        (
+            [1.0, 2.0],
+            "write 1 for 2 and 0 for 1, or the other way round; or declare task = { positive = 2, negative = 1 }",
+        ),
+        ([-1.0, 1.0], "write 1 for 1 and 0 for -1; or declare task = { positive = 1, negative = -1 }"),
+        (
+            [0.0, 1.0, 2.0],
+            "remove the other rows, or write 1 for what is to be predicted and 0 for the rest, or name another label; "
+            f"or declare {_NUMBERS}",
+        ),
+        (
+            [0.1, 0.2, 0.3],
+            f"write 1 for what is to be predicted and 0 for the rest, or name another label; or declare {_NUMBERS}",
+        ),
+        (
+            ["a", "b", "c"],
+            "write 1 for what is to be predicted and 0 for the rest, or name another label; or declare "
+            'task = { kind = "multiclass", classes = ["a", "b", "c"] }',
+        ),
     ],
 )
-def test_label_of_other_numbers_is_told_how_to_be_recoded(values, advice):
-    """Two numbers are recoded, a third beside 0 and 1 is removed."""
+def test_other_labels_are_told_how_to_be_recoded_or_declared(values, advice):
+    """Two values are recoded, a third beside 0 and 1 is removed; or the use case declares the labels as they are."""
     assert label_remedy(values) == advice
 
 

@@ -71,7 +71,7 @@ def test_clean_table_is_clean(tmp_path):
     assert done.clean
     assert done.rows == 12
     assert (done.columns["amount"].low, done.columns["amount"].high) == (0.0, 5.0)
-    assert done.labels == {"0": 6, "1": 6}
+    assert done.labels.counts == {"0": 6, "1": 6}
     assert "clean" in report.summary(done)
 
 

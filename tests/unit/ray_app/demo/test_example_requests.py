@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.schema.use_case import load_use_case
-from data.sources.synthetic_transactions import GenerationPlan, shards, tables
+from data.sources.synthetic.generators import GENERATORS
+from data.sources.synthetic.plan import GenerationPlan, shards
 from data.transform.encoding import Transform
 from ray_app.demo.example_requests import ExampleRequest, examples
 from ray_app.protocol.row_parser import RowParser
@@ -20,7 +21,7 @@ CARDS = load_use_case("card_fraud")
 def table() -> pa.Table:
     """Generated transactions."""
     plan = GenerationPlan(rows=6000, seed=1, entities=100, days=30, end_us=1_767_225_600_000_000)
-    return pa.concat_tables([part for shard in shards(plan, 1) for part in tables(shard)])
+    return pa.concat_tables([part for shard in shards(plan, 1) for part in GENERATORS["card_fraud"].tables(shard)])
 
 
 @pytest.fixture(scope="module")

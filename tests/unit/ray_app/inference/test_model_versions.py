@@ -178,7 +178,7 @@ def test_a_broken_onlooker_spoils_nothing(caplog: pytest.LogCaptureFixture):
 
 def test_a_cache_gives_each_call_the_model_that_it_names():
     """Two versions side by side; what rules name is never dropped, and what is not there is None."""
-    cache = ModelCache(TrafficRules(use_case="card_fraud", champion="3", epoch=1), {"3": card_bundle()})
+    cache = ModelCache(TrafficRules(use_case="card_fraud", champion="3", epoch=1), {"3": card_bundle()}, OnnxModel)
     take = cache.load("4", SECOND.to_bytes())
     assert set(cache.held()) == {"3"}
     take()

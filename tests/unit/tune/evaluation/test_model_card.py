@@ -93,7 +93,7 @@ def test_card_of_a_plain_use_case_has_its_sections():
         "paired 95 % bootstrap interval",
         "## Out of fold and holdout",
         "has the best f1 out of fold",
-        "The probability is the booster's own.",
+        "The probabilities are the booster's own.",
         "## Data",
         "## Features",
         "no row weighted",
@@ -127,7 +127,7 @@ def test_infinities_in_the_table_are_reported_on():
     rows = rows.set_column(rows.column_names.index("amount"), "amount", pa.array(amount))
     source, prepared, trials, model, figures = finish_in_process(rows, use_case(), 2)
     for found in baselines(prepared, use_case().decision, 1).values():
-        assert np.isfinite(found.probabilities).all()
+        assert np.isfinite(found.scores).all()
     text = write_card(use_case(), TrainingOutcome(source, prepared, model, figures, trials[0], 2, []))
     assert "infinite" in text[text.index("## Leaks") : text.index("## Figures")]
 
@@ -140,7 +140,7 @@ def test_alarms_head_the_card():
     source, prepared, trials, model, figures = finish_in_process(rows, use_case(), 2)
     text = write_card(use_case(), TrainingOutcome(source, prepared, model, figures, trials[0], 2, []))
     assert text.index("- **amount** alone it ranks the label") < text.index("## Figures")
-    assert flat(figures, 0.5)["leaks"] == 1
+    assert flat(figures, model.output, ["auc"])["leaks"] == 1
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -148,7 +148,7 @@ def test_plots_are_pictures(tmp_path, plain):
     """Every plot is a PNG of some size and more than one colour; slices have one when they are declared."""
     _, prepared, trials, model, figures = finished(plain)
     declared = use_case()
-    write_plots(tmp_path, prepared.holdout, model, figures, prepared.schema.names, declared.search.metric)
+    write_plots(tmp_path, declared, prepared.holdout, model, figures, prepared.schema.names)
     write_search_plots(tmp_path, trials, "pr_auc")
     found = {file.stem: imread(file) for file in tmp_path.glob("*.png")}
     always = {"pr_and_roc", "calibration", "confusion", "feature_importance", "search", "search_parameters"}
@@ -208,4 +208,4 @@ def test_same_data_and_seed_give_the_same_bytes():
     one, other = (finish_in_process(card_table(1500), use_case(calibration="isotonic"), 3).model for _ in range(2))
     assert one.onnx == other.onnx
     assert one.booster.save_raw("ubj") == other.booster.save_raw("ubj")
-    assert one.threshold == other.threshold
+    assert one.output == other.output

@@ -9,8 +9,9 @@ import pytest
 from data.errors import DataError
 from data.schema.model_policy import Slice
 from data.schema.search import Metric
+from data.schema.task import Binary
+from tests.support.training.tasks import binary_task, scored
 from tune.evaluation.slices import slice_figures
-from tune.metrics.figures import Scored
 from tune.metrics.ranking import Ranking
 
 ROWS = 2000
@@ -23,9 +24,11 @@ def judged(column, declared, metric=Metric.AUC, **options):
     labels = (rng.random(ROWS) < 0.3).astype(np.uint8)
     noise = np.where(np.arange(ROWS) % 2 == 0, 0.2, 2.0)
     scores = 1 / (1 + np.exp(-(2.0 * labels - 1 + noise * rng.normal(size=ROWS))))
-    held = Scored(scores[HOLDOUT].astype(np.float32), 0.5)
+    held = scored(scores[HOLDOUT])
     slices = [Slice.model_validate(declared)]
-    found = slice_figures(pa.table({"c": column}), TRAIN, HOLDOUT, labels[HOLDOUT], held, slices, metric, **options)
+    found = slice_figures(
+        pa.table({"c": column}), TRAIN, HOLDOUT, labels[HOLDOUT], held, slices, binary_task(metric), **options
+    )
     return found, labels[HOLDOUT], held
 
 
@@ -37,9 +40,9 @@ def test_words_are_slices_and_the_weak_one_shows():
     assert set(figures) == {"even", "odd"}
     assert sum(each.rows for each in found) == 1000
     even = np.arange(0, 1000, 2)
-    assert figures["even"].metric == pytest.approx(Ranking(labels[even], held.probabilities[even]).auc())
+    assert figures["even"].metric == pytest.approx(Ranking(labels[even], held.scores[even, 0]).auc())
     assert figures["odd"].interval.high < figures["even"].interval.low
-    assert figures["even"].share == pytest.approx(labels[even].mean())
+    assert figures["even"].observed == pytest.approx(labels[even].mean())
 
 
 def test_rare_words_and_missing_ones_are_put_together():
@@ -99,7 +102,7 @@ def test_edges_of_words_are_refused():
         judged(["a"] * ROWS, {"column": "c", "edges": [1]})
 
 
-@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("metric", Binary().metrics)
 def test_every_metric_is_sliced(metric):
     """The figure lies in its interval whatever the metric."""
     (only,) = judged(["a"] * ROWS, "c", metric)[0]

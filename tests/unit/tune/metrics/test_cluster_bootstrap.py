@@ -11,12 +11,13 @@ from data.schema.search import Metric
 from data.schema.use_case import UseCase
 from tests.support.training.models import card_table
 from tests.support.training.stored_cards import sent_cards, stored_cards
+from tests.support.training.tasks import binary_task, scored
 from tests.support.training.training_reports import finish_in_process
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.model_card import TrainingOutcome, write_card
 from tune.evaluation.slices import slice_figures
 from tune.metrics.cluster_bootstrap import LEAST_ENTITIES, entity_codes, resampling_units
-from tune.metrics.figures import Scored, differences, evaluate, intervals
+from tune.metrics.figures import intervals
 from tune.metrics.ranking import Ranking, resamples
 
 CARDS = stored_cards()
@@ -53,20 +54,21 @@ def test_rows_of_an_entity_are_drawn_together():
 def test_models_are_paired_on_the_same_entities():
     """A model has no difference to itself, whoever is drawn."""
     labels, scores = alike(np.random.default_rng(2), 60, 5)
-    mine = Scored(1 / (1 + np.exp(-scores)), 0.5)
+    mine = scored(1 / (1 + np.exp(-scores)))
     entities = np.repeat(np.arange(60), 5)
-    assert differences(labels, mine, {"it": mine}, Metric.PR_AUC, entities=entities)["it"] == (0.0, 0.0, 0.0)
+    found = binary_task(Metric.PR_AUC).differences(labels, mine, {"it": mine}, entities=entities)
+    assert found["it"] == (0.0, 0.0, 0.0)
 
 
 def test_rows_are_drawn_where_entities_cannot_be():
     """No entities, one row each, or fewer than ten of them: the interval is that of the rows."""
     labels, scores = alike(np.random.default_rng(3), 30, 10)
-    scored = labels, 1 / (1 + np.exp(-scores)), 0.5
-    rows = evaluate(*scored).intervals
+    given, evaluate = (labels, scored(1 / (1 + np.exp(-scores)))), binary_task().evaluate
+    rows = evaluate(*given).intervals
     few = np.arange(300) % (LEAST_ENTITIES - 1)
-    assert evaluate(*scored, entities=few).intervals == evaluate(*scored, entities=np.arange(300)).intervals == rows
+    assert evaluate(*given, entities=few).intervals == evaluate(*given, entities=np.arange(300)).intervals == rows
     assert resampling_units(None) is None
-    whole = evaluate(*scored, entities=np.repeat(np.arange(30), 10)).intervals["auc"]
+    whole = evaluate(*given, entities=np.repeat(np.arange(30), 10)).intervals["auc"]
     assert whole.high - whole.low > rows["auc"].high - rows["auc"].low
 
 
@@ -87,8 +89,8 @@ def test_rows_without_an_entity_stand_alone(kind):
 def test_slices_resample_entities_too():
     """The interval of a slice is over its entities."""
     labels, scores = alike(np.random.default_rng(4), 60, 20)
-    rows, scored = np.arange(1200), Scored(1 / (1 + np.exp(-scores)), 0.5)
-    given = pa.table({"c": ["a"] * 1200}), rows, rows, labels, scored, [Slice(column="c")], Metric.AUC
+    rows, mine, task = np.arange(1200), scored(1 / (1 + np.exp(-scores))), binary_task(Metric.AUC)
+    given = pa.table({"c": ["a"] * 1200}), rows, rows, labels, mine, [Slice(column="c")], task
     (plain,), (grouped,) = slice_figures(*given), slice_figures(*given, np.repeat(np.arange(60), 20))
     assert plain.interval is not None
     assert grouped.interval is not None

@@ -17,11 +17,10 @@ from sklearn.metrics import (
 
 from data.schema.model_policy import Cost, Decision, ThresholdMetric
 from data.schema.search import Metric
+from data.schema.task import Binary
+from tests.support.training.tasks import binary_task, scored
 from tune.metrics.figures import (
-    Scored,
     best_threshold,
-    differences,
-    evaluate,
     expected_calibration_error,
     intervals,
     metrics,
@@ -112,12 +111,13 @@ def test_threshold_has_the_best_balanced_accuracy():
     assert balanced_accuracy_score(labels, scores.astype(float) >= chosen) == pytest.approx(best)
 
 
-@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("metric", Binary().metrics)
 def test_paired_interval_of_equal_scores_is_zero(metric):
     """Both models are held against the same resamples: no difference, no width."""
     labels, scores = overlapping()
-    scored = Scored(scores, 0.5)
-    assert differences(labels, scored, {"itself": scored}, metric)["itself"] == (0.0, 0.0, 0.0)
+    mine = scored(scores)
+    found = binary_task(metric).differences(labels, mine, {"itself": mine})
+    assert found["itself"] == (0.0, 0.0, 0.0)
 
 
 def test_paired_interval_tells_models_apart():
@@ -126,12 +126,12 @@ def test_paired_interval_tells_models_apart():
     rng = np.random.default_rng(5)
     worse = np.clip(scores + rng.normal(0, 0.2, 4000), 0, 1)
     like = np.clip(scores + rng.normal(0, 0.002, 4000), 0, 1)
-    mine = Scored(scores, 0.5)
-    found = differences(labels, mine, {"worse": Scored(worse, 0.5), "like": Scored(like, 0.5)}, Metric.AUC)
+    mine, task = scored(scores), binary_task(Metric.AUC)
+    found = task.differences(labels, mine, {"worse": scored(worse), "like": scored(like)})
     assert [found["worse"].verdict, found["like"].verdict] == ["better", "not told apart"]
     assert found["worse"].value == pytest.approx(roc_auc_score(labels, scores) - roc_auc_score(labels, worse))
     assert found["worse"].low < found["worse"].value < found["worse"].high
-    back = differences(labels, Scored(worse, 0.5), {"mine": mine}, Metric.AUC)["mine"]
+    back = task.differences(labels, scored(worse), {"mine": mine})["mine"]
     assert (back.verdict, back.value) == ("worse", -found["worse"].value)
 
 
@@ -139,15 +139,17 @@ def test_paired_interval_is_narrower_than_the_models_own():
     """What makes a resample easy for one model makes it easy for the other: pairing takes that out."""
     labels, scores = overlapping(2000)
     like = np.clip(scores + np.random.default_rng(6).normal(0, 0.02, 2000), 0, 1)
-    alone = evaluate(labels, scores, 0.5).intervals["pr_auc"]
-    pair = differences(labels, Scored(scores, 0.5), {"like": Scored(like, 0.5)}, Metric.PR_AUC)["like"]
+    task = binary_task(Metric.PR_AUC)
+    alone = task.evaluate(labels, scored(scores)).intervals["pr_auc"]
+    pair = task.differences(labels, scored(scores), {"like": scored(like)})["like"]
     assert pair.high - pair.low < (alone.high - alone.low) / 2
 
 
 def test_every_figure_lies_in_its_interval():
     """AUC, PR-AUC, F1, precision, recall, Brier score and cost have intervals around them."""
     labels, scores = overlapping(1500)
-    found = evaluate(labels, scores, 0.4, cost=Cost(false_positive=1, false_negative=5))
+    task = binary_task(decision=Decision(cost=Cost(false_positive=1, false_negative=5)))
+    found = task.evaluate(labels, scored(scores, 0.4))
     assert set(found.intervals) == {"auc", "pr_auc", "f1", "precision", "recall", "brier", "cost"}
     for name, (low, high) in found.intervals.items():
         assert low <= found.metrics[name] <= high, name
@@ -167,7 +169,7 @@ def test_interval_holds_the_estimate_and_narrows_with_rows():
     for rows in (300, 3000):
         labels = (rng.random(rows) < 0.3).astype(np.uint8)
         scores = rng.normal(labels * 1.0)
-        found = evaluate(labels, 1 / (1 + np.exp(-scores)), 0.5)
+        found = binary_task().evaluate(labels, scored(1 / (1 + np.exp(-scores))))
         low, high = found.intervals["auc"]
         assert low < found.metrics["auc"] < high
         widths.append(high - low)

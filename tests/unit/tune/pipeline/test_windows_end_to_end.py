@@ -137,7 +137,7 @@ def test_gates_score_the_holdout_as_served(tmp_path):
     """The kept holdout rows carry their windows, so a later promotion scores what the card was written of."""
     source, prepared, *_ = finished(False)
     holdout = source.table.take(prepared.parts.holdout)
-    assert score_measured(bundle(), holdout).probabilities.shape == (holdout.num_rows,)
+    assert score_measured(bundle(), holdout).scores.shape == (holdout.num_rows, 1)
     gates = {gate.name: gate for gate in check_gates(swipes_use_case(), holdout, bundle(), bundle())}
     assert gates["schema"].passed
     write_table(swipes_table(), tmp_path / "t.parquet")

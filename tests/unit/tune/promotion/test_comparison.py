@@ -11,8 +11,8 @@ from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry
 from tests.support.training.stored_cards import STORED_CARDS, stored_cards
+from tests.support.training.tasks import binary_task
 from tune.__main__ import main
-from tune.metrics.figures import evaluate
 from tune.promotion.comparison import compare, figure_rows, parameter_rows
 from tune.promotion.gates import score_measured
 from tune.registry.registry import HOLDOUT_FOLDER, Registry
@@ -46,7 +46,7 @@ def place(tmp_path_factory):
         run_id = tracker.start(
             "run", {"data_fingerprint": data, "max_depth": 6 if bundle is not weak else 1, "seed": 0}
         )
-        found = evaluate(rows.column("is_fraud").to_numpy(), *score_measured(bundle, rows))
+        found = binary_task().evaluate(rows.column("is_fraud").to_numpy(), score_measured(bundle, rows))
         logged = {f"holdout_{name}": value for name, value in found.metrics.items()}
         for name, (low, high) in found.intervals.items():
             logged |= {f"holdout_{name}_low": low, f"holdout_{name}_high": high}

@@ -105,8 +105,8 @@ def test_probe_is_what_the_model_says():
     bundle = card_bundle()
     probe = bundle.manifest.probe
     assert 8 <= len(probe.rows) <= 64
-    found = OnnxScorer(bundle.onnx).probabilities(Transform(bundle.manifest.schema_).rows(probe.rows))
-    assert found == pytest.approx(np.array(probe.probabilities), abs=1e-7)
+    found = OnnxScorer(bundle.onnx).scores(Transform(bundle.manifest.schema_).rows(probe.rows))
+    assert found == pytest.approx(np.array(probe.scores), abs=1e-7)
 
 
 def test_importing_the_bundle_is_cheap():

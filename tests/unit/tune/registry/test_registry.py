@@ -61,8 +61,8 @@ def test_mlflow_itself_loads_the_model(registry, place):
     bundle = card_bundle()
     rows = Transform(bundle.manifest.schema_).rows(bundle.manifest.probe.rows)
     model = mlflow.pyfunc.load_model("models:/card_fraud@champion")
-    found = np.asarray(model.predict({"features": rows})["probability"]).reshape(-1)
-    assert found == pytest.approx(np.array(bundle.manifest.probe.probabilities), abs=1e-6)
+    found = np.asarray(model.predict({"features": rows})["scores"]).reshape(-1)
+    assert found == pytest.approx(np.array(bundle.manifest.probe.scores)[:, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from data.errors import ConfigError
 from data.schema.search import Range, Search
+from tests.support.training.tasks import binary_task
 from tune.search.space import check_space
 
 
@@ -22,12 +23,12 @@ from tune.search.space import check_space
 def test_mistake_in_the_space_is_named(name, declared, said):
     """A parameter that is unknown, fixed, empty or refused at an end is told with its name and the reason."""
     with pytest.raises(ConfigError, match=rf"search\.space\.{said}"):
-        check_space(Search(space={name: declared}), 3)
+        check_space(Search(space={name: declared}), binary_task(), 3)
 
 
 def test_fractions_of_an_integer_range_are_tried_as_whole_numbers():
     """The ends that XGBoost judges are those that are searched."""
-    check_space(Search(space={"max_depth": Range(low=0.5, high=6.5, integer=True)}), 1)
+    check_space(Search(space={"max_depth": Range(low=0.5, high=6.5, integer=True)}), binary_task(), 1)
 
 
 @pytest.mark.parametrize(
@@ -35,10 +36,10 @@ def test_fractions_of_an_integer_range_are_tried_as_whole_numbers():
 )
 def test_constraints_of_every_feature_are_accepted(name, value):
     """A constraint names the columns of the model: one for three features is judged on three."""
-    check_space(Search(space={name: Range(choices=(value,))}), 3)
+    check_space(Search(space={name: Range(choices=(value,))}), binary_task(), 3)
 
 
 def test_constraints_of_more_features_than_there_are_are_refused():
     """A constraint for a column that the model does not have is named before anything runs."""
     with pytest.raises(ConfigError, match=r"search\.space\.monotone_constraints = '\(1,0,-1\)': XGBoost refuses it"):
-        check_space(Search(space={"monotone_constraints": Range(choices=("(1,0,-1)",))}), 2)
+        check_space(Search(space={"monotone_constraints": Range(choices=("(1,0,-1)",))}), binary_task(), 2)

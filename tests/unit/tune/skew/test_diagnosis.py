@@ -20,7 +20,7 @@ def findings(
 ):
     """What is found when these vectors are scored, or these scores answered, and the values are as sent or `used`."""
     vectors = MATRIX if vectors is None else vectors
-    scores = SCORER.probabilities(vectors) if scores is None else scores
+    scores = SCORER.scores(vectors) if scores is None else scores
     comparer = RowComparer(card_bundle(), "1", 1)
     answers = []
     for sent, score, vector in zip(SENT, scores.tolist(), vectors.tolist(), strict=True):
@@ -75,7 +75,7 @@ def test_vectors_that_are_told_need_no_guess():
 
 def test_lost_and_changed_values_are_named():
     """A value that the default replaces is dropped; one that is replaced by another is told as such."""
-    (dropped,) = findings(amount=UsedValue(None, "default"), scores=SCORER.probabilities(_missing_amount()))
+    (dropped,) = findings(amount=UsedValue(None, "default"), scores=SCORER.scores(_missing_amount()))
     assert (dropped.kind, dropped.features) == (FaultKind.DROPPED, ("amount",))
     (changed, *_) = findings(amount=UsedValue(3.5, "request"))
     assert changed.kind is FaultKind.OTHER_VALUE
@@ -83,7 +83,7 @@ def test_lost_and_changed_values_are_named():
 
 def test_another_model_stays_unexplained():
     """Scores that no rule gives are said to be of another model or encoding, with both scores of a row."""
-    (finding,) = findings(scores=1 - SCORER.probabilities(MATRIX))
+    (finding,) = findings(scores=1 - SCORER.scores(MATRIX))
     assert isinstance(finding, SkewFault)
     assert (finding.kind, finding.features) == (FaultKind.UNEXPLAINED, ())
     assert "by the bundle" in finding.example

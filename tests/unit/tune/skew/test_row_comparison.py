@@ -27,8 +27,8 @@ def served(sent: SentRow, probability: float | None = None, **used: UsedValue) -
     }
     features |= used
     vector = Transform(schema).rows([[features[name].value for name in schema.names]])
-    score = float(OnnxScorer(card_bundle().onnx).probabilities(vector)[0])
-    return ServedRow("r", score if probability is None else probability, features)
+    score = float(OnnxScorer(card_bundle().onnx).scores(vector)[0, 0])
+    return ServedRow("r", [score if probability is None else probability], features)
 
 
 def compared(row: int, answer: ServedRow, stored=None, wanted: int = 1) -> SkewProof:
@@ -52,7 +52,7 @@ def test_same_values_and_score_agree(row):
 
 def test_score_may_differ_by_rounding_only():
     """A score is the same within a millionth, not within a hundred thousandth."""
-    score = served(SENT[WHOLE]).probability
+    score = served(SENT[WHOLE]).scores[0]
     assert compared(WHOLE, served(SENT[WHOLE], score + 5e-7)).passed
     proof = compared(WHOLE, served(SENT[WHOLE], score + 1e-5))
     assert (proof.differing, faults(proof), proof.mismatches[0].rescored) == (1, {}, True)

@@ -10,6 +10,7 @@ from tests.support.training.models import card_table
 from tests.support.training.stored_cards import stored_cards
 from tests.support.training.training_reports import source_of
 from tune.dataset.encoded_examples import PreparedDataset, prepare
+from tune.tasks.kinds import learning_task
 from tune.training.boosting import base_params
 from tune.training.final_fits import MemoryFits, MemoryTask, run_here, scaled_rounds
 from tune.training.final_model import out_of_fold
@@ -29,7 +30,7 @@ def test_fits_learn_from_their_rows_and_no_others(prepared):
         asked.extend(tasks)
         return run_here(examples, types, params, tasks)
 
-    fits = MemoryFits(prepared, base_params(stored_cards().search.metric, 1, 0), 10, noted)
+    fits = MemoryFits(prepared, base_params(learning_task(stored_cards()), 1, 0), 10, noted)
     folds, development, whole = fits.of_folds(), fits.of_development(), fits.of_all()
     assert [len(task.rows) for task in asked] == [
         *(len(rows.learned) for rows in prepared.folds.each()),
@@ -44,7 +45,7 @@ def test_fits_learn_from_their_rows_and_no_others(prepared):
 
 def test_rows_out_of_fold_are_scored_by_a_fit_that_did_not_learn_from_them(prepared):
     """The score of each judged row is that of the booster of its fold; rows that no fold judges have none."""
-    params = base_params(stored_cards().search.metric, 1, 0)
+    params = base_params(learning_task(stored_cards()), 1, 0)
     boosters = MemoryFits(prepared, params, 5, run_here).of_folds()
     found = out_of_fold(prepared, boosters)
     assert len(found.labels) == len(prepared.folds.judged) < prepared.development.rows

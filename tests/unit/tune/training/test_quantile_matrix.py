@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import xgboost
 
-from data.schema.search import Metric
+from tests.support.training.tasks import binary_task
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.dataset.shards import Shards, write_shard
 from tune.training.boosting import base_params
 from tune.training.quantile_matrix import build_matrix, fitting, free_bytes
 
 TYPES = "qqqq"
-PARAMS = {**base_params(Metric.PR_AUC, 2, 0), "max_depth": 4, "subsample": 0.8, "colsample_bytree": 0.8}
+PARAMS = {**base_params(binary_task(), 2, 0), "max_depth": 4, "subsample": 0.8, "colsample_bytree": 0.8}
 
 
 @pytest.fixture

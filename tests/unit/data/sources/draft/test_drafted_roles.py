@@ -54,8 +54,8 @@ def test_drafted_entity_fits_its_column(tmp_path, keys, key_type):
         ({"who": pa.nulls(100)}, "t.parquet: column 'who' is blank in every row"),
         ({"who": ["", " "] * 50}, "t.parquet: column 'who' is blank in every row"),
         ({"id": np.arange(100.0)}, "t.parquet: column 'id' holds double, expected strings or integers"),
-        ({"y": [0, 2] * 50}, "t.parquet: label 'y' must hold 0 and 1"),
-        ({"y": [""] * 100}, "t.parquet: label 'y' must hold 0 and 1.* missing in every row"),
+        ({"y": [[0], [2]] * 50}, "t.parquet: label 'y' must hold labels or numbers"),
+        ({"y": [""] * 100}, "t.parquet: label 'y' must hold labels or numbers.* missing in every row"),
         ({"at": ["soon"] * 100}, "t.parquet: column 'at': not ISO 8601 times"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.sources.draft.column_profile import Column, Context
+from data.sources.draft.column_profile import GIVEN_AWAY, RULES, Column, Context
 from data.sources.draft.label_leakage import Suspect, copy_of, given_away, levels, single_auc, telltale
 
 ROWS = 4000
@@ -143,3 +143,67 @@ def test_few_rows_of_a_label_prove_nothing():
     rare[[5, 200, 401]] = 1
     words = ["a" if y else "b" for y in rare]
     assert single_auc(column(words), Context(rare, None, None)) == 0.5
+
+
+TEAM = _RNG.choice([0.0, 1.0, 2.0, 3.0], ROWS, p=[0.5, 0.3, 0.15, 0.05])
+TEAMS = Context(TEAM, None, None, classes=4)
+AMOUNT = _RNG.lognormal(3, 1, ROWS)
+AMOUNTS = Context(AMOUNT, None, None, classes=None)
+
+
+@pytest.mark.parametrize(
+    ("values", "suspect"),
+    [
+        (TEAM + _RNG.normal(0, 0.2, ROWS), True),
+        (np.array([*"qafz"])[TEAM.astype(int)], True),
+        (_absent(np.array([*"qafz"])[TEAM.astype(int)].tolist()), True),
+        (np.where(TEAM == 0, 1.0, 0.0) + _RNG.normal(0, 0.2, ROWS), False),
+        (TEAM + _RNG.normal(0, 1.5, ROWS), False),
+        (_RNG.integers(0, 900, ROWS), False),
+    ],
+)
+def test_column_that_tells_each_class_from_the_rest_is_a_suspect(values, suspect):
+    """Of several classes a leak tells all; what tells one of them from the rest, or all of them badly, is none."""
+    found = telltale(column(values), TEAMS)
+    assert (found is not None) == suspect
+    assert found is None or found.reason.startswith("alone it tells each class from the rest with AUC ")
+
+
+@pytest.mark.parametrize(
+    ("values", "suspect"),
+    [
+        (AMOUNT * 1.1 + _RNG.random(ROWS), True),
+        (-np.log(AMOUNT), True),
+        ([f"{amount:.2f}" for amount in AMOUNT], True),
+        (np.digitize(AMOUNT, np.quantile(AMOUNT, np.arange(0.02, 1, 0.02))), True),
+        (np.log(AMOUNT) + _RNG.normal(0, 0.5, ROWS), False),
+        (_RNG.random(ROWS), False),
+    ],
+)
+def test_column_that_ranks_numbers_is_a_suspect(values, suspect):
+    """Of a number that is predicted a leak ranks all of it; what is merely related to it is none."""
+    found = telltale(column(values), AMOUNTS)
+    assert (found is not None) == suspect
+    assert found is None or found.reason.startswith("alone it ranks the label at its quartiles with AUC ")
+
+
+def test_outlier_of_the_label_is_no_leak_and_hides_none():
+    """The quartiles of a label are what a column is judged by, also where most rows have one value."""
+    label = np.where(np.arange(ROWS) % 10 == 0, AMOUNT, 0.0)
+    label[0] = 1e12
+    context = Context(label, None, None, classes=None)
+    assert single_auc(column(label + _RNG.random(ROWS) * 0.01), context) > 0.99
+    assert single_auc(column(_RNG.random(ROWS)), context) < 0.6
+
+
+@pytest.mark.parametrize("context", [TEAMS, AMOUNTS])
+def test_value_that_goes_with_one_label_only_gives_any_label_away(context):
+    """A copy of classes, or of numbers of few different values, is left out; one value with two labels is none."""
+    rounded = Context(np.minimum(context.label, 3) // 1, None, None, classes=context.classes)
+    codes = rounded.label.astype(int)
+    given, mixed = (
+        column(np.array([*"qafz"])[each]) for each in (codes, np.where(np.arange(ROWS) == codes.argmax(), 0, codes))
+    )
+    (rule,) = [rule for rule in RULES if rule.__name__ == "_telltale"]
+    assert rule(given, rounded) == GIVEN_AWAY
+    assert rule(mixed, rounded) is None

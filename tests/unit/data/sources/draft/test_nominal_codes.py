@@ -79,3 +79,19 @@ def test_round_amounts_terms_years_and_ages_are_not(values):
 def test_few_rows_prove_nothing():
     """In a small table any amount has few different values, with gaps."""
     assert not asked(_RNG.integers(100, 5000, 40))
+
+
+@pytest.mark.parametrize("classes", [3, None])
+def test_jumps_of_any_label_are_asked_about(classes):
+    """The rate of one of several classes, or the height of a number, that goes up and down is asked about as well."""
+    values = _RNG.integers(0, 8, ROWS)
+    height = np.array([1, 7, 2, 9, 3, 6, 1, 8])
+    label = height[values] + _RNG.normal(0, 1, ROWS)
+    smooth = values + _RNG.normal(0, 1, ROWS)
+    found = []
+    for each in (label, smooth):
+        held = each if classes is None else np.digitize(each, [2.5, 6.5]).astype(float)
+        found.append(
+            asks_for_code(Column("x", pa.chunked_array([pa.array(values)])), Context(held, None, None, classes=classes))
+        )
+    assert found == [True, False]

@@ -8,7 +8,8 @@ import pytest
 from data.errors import DataError
 from data.schema.use_case import load_use_case, parse_use_case
 from data.sources.draft.use_case_draft import draft
-from data.sources.synthetic_transactions import GenerationPlan, shards, tables
+from data.sources.synthetic.generators import GENERATORS
+from data.sources.synthetic.plan import GenerationPlan, shards
 
 _N = 2000
 
@@ -159,10 +160,32 @@ def test_line_of_a_feature_says_what_to_look_at(text, column, remark):
     assert remark in next(line for line in text.splitlines() if line.startswith(column))
 
 
-def test_draft_of_the_generated_table_has_nothing_to_ask(tmp_path):
+def generated(folder, use_case, entities):
+    """Write the generated table of a shipped use case."""
+    plan = GenerationPlan(rows=20_000, seed=0, entities=entities, days=90, end_us=1_767_225_600_000_000)
+    pq.write_table(pa.concat_tables(GENERATORS[use_case].tables(shards(plan, 1)[0])), folder / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "time", "missed"),
+    [("delivery_time", "ordered_at", {"weekday"}), ("ticket_routing", "created_at", set())],
+)
+def test_draft_of_a_generated_table_finds_its_kind(tmp_path, name, time, missed):
+    """Of the generated tables with a number and with classes to predict the draft has the task that is shipped."""
+    generated(tmp_path, name, 5000)
+    shipped = load_use_case(name)
+    text = draft(tmp_path, shipped.label, time=time)
+    drafted = parse_use_case(text, "draft")
+    assert "CAREFUL" not in text
+    assert "a code or" not in text
+    assert (drafted.task, drafted.metric, drafted.key) == (shipped.task, shipped.metric, shipped.key)
+    types = {feature.name: feature.type for feature in shipped.features.values() if feature.name not in missed}
+    assert {feature.name: feature.type for feature in drafted.features.values()} == types
+
+
+def test_draft_of_the_generated_transactions_has_nothing_to_ask(tmp_path):
     """Of the product's own transactions no column is taken for a code or a leak, and the bounds are those shipped."""
-    plan = GenerationPlan(rows=20_000, seed=0, entities=444, days=90, end_us=1_767_225_600_000_000)
-    pq.write_table(pa.concat_tables(tables(shards(plan, 1)[0])), tmp_path / "t.parquet")
+    generated(tmp_path, "card_fraud", 444)
     text = draft(tmp_path, "is_fraud", "user_id", "timestamp")
     assert "CAREFUL" not in text
     assert "a code or" not in text
@@ -205,14 +228,14 @@ def test_without_entity_everything_comes_from_the_request(path):
     ("label", "words"),
     [
         ("sold", "column 'sold' is missing; the table has: order_id"),
-        ("outcome", "must hold 0 and 1, or false and true; it holds 'yes', 'no': write 1 for 'yes' and 0 for 'no'"),
-        ("age", "label 'age' must hold 0 and 1"),
+        ("opened", "label 'opened' is missing in 500 rows"),
+        ("tags", "label 'tags' must hold labels or numbers; it holds list<element: string>: write 1 for"),
         ("gaps", "label 'gaps' is missing in 500 rows"),
-        ("nothing", "label 'nothing' must hold 0 and 1"),
+        ("nothing", "label 'nothing' must hold labels or numbers; it is missing in every row"),
     ],
 )
 def test_unfit_label_is_refused(path, label, words):
-    """A label that is missing or not binary is refused with the values that it holds."""
+    """A label that is missing, or of a type that no kind of target has, is refused."""
     with pytest.raises(DataError, match=words):
         draft(path, label)
 

@@ -87,8 +87,8 @@ def test_onnx_answers_as_booster_and_calibrator(kind):
     calibrator = fit_calibrator(kind, margins, TRUTH[:4000])
     model = to_onnx([BOOSTER], calibrator)
     assert verify_parity([BOOSTER], model, ROWS, calibrator) < 1e-5
-    found = OnnxScorer(model).probabilities(ROWS[4000:])
-    plain = OnnxScorer(to_onnx([BOOSTER])).probabilities(ROWS[4000:])
+    found = OnnxScorer(model).scores(ROWS[4000:])[:, 0]
+    plain = OnnxScorer(to_onnx([BOOSTER])).scores(ROWS[4000:])[:, 0]
     assert Ranking(TRUTH[4000:], found).auc() == pytest.approx(Ranking(TRUTH[4000:], plain).auc(), abs=2e-3)
     if kind is not Calibration.NONE:
         errors = [expected_calibration_error(TRUTH[4000:], scores) for scores in (found, plain)]
@@ -119,9 +119,9 @@ def test_row_has_the_same_bits_alone_and_among_others(kind):
     """What a micro-batch answers does not depend on which rows happen to be in it, to the last bit."""
     calibrator = fit_calibrator(kind, MARGINS, LABELS)
     scorer = OnnxScorer(to_onnx([BOOSTER], calibrator))
-    alone = np.concatenate([scorer.probabilities(ROWS[at : at + 1]) for at in range(500)])
+    alone = np.concatenate([scorer.scores(ROWS[at : at + 1])[:, 0] for at in range(500)])
     for size in (3, 7, 50, 500):
-        batches = [scorer.probabilities(ROWS[at : min(at + size, 500)]) for at in range(0, 500, size)]
+        batches = [scorer.scores(ROWS[at : min(at + size, 500)])[:, 0] for at in range(0, 500, size)]
         assert np.array_equal(np.concatenate(batches), alone)
 
 
@@ -218,7 +218,7 @@ def test_bags_are_calibrated_as_one_model(curve):
     model = to_onnx(bag, curve)
     assert verify_parity(bag, model, ROWS, curve) < 1e-5
     expected = curve.probabilities(mean_margins(bag, ROWS))
-    assert OnnxScorer(model).probabilities(ROWS) == pytest.approx(expected, abs=5e-6)
+    assert OnnxScorer(model).scores(ROWS)[:, 0] == pytest.approx(expected, abs=5e-6)
 
 
 def test_uncorrected_beta_changes_nothing():

@@ -1,6 +1,4 @@
-"""The generator: the same rows whatever the division of work, and features that mean what they say."""
-
-from dataclasses import replace
+"""Generated card transactions: features that mean what they say, and frauds that history tells."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,29 +6,19 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from xgboost import XGBClassifier
 
-from data.errors import DataError
 from data.feature_views.point_in_time import point_in_time
 from data.schema.features.feature import Source
 from data.schema.use_case import load_use_case
-from data.sources.row_origin import ROW
-from data.sources.synthetic_transactions import (
-    BLOCK_ROWS,
-    SCHEMA,
-    GenerationPlan,
-    default_days,
-    default_entities,
-    frauds,
-    shards,
-    tables,
-    tables_with_origin,
-)
+from data.sources.synthetic.generators import GENERATORS
+from data.sources.synthetic.plan import BLOCK_ROWS, GenerationPlan, default_days, shards
 
+_CARDS = GENERATORS["card_fraud"]
 _END_US = 1_767_225_600_000_000
 _PLAN = GenerationPlan(rows=3 * BLOCK_ROWS + 1000, seed=3, entities=5000, days=30, end_us=_END_US)
 
 
-def _all(plan, files=1):
-    parts = [part for shard in shards(plan, files) for part in tables(shard)]
+def _all(plan):
+    parts = [part for shard in shards(plan, 1) for part in _CARDS.tables(shard)]
     return pa.concat_tables(parts).combine_chunks()
 
 
@@ -38,26 +26,6 @@ def _all(plan, files=1):
 def table():
     """The rows of one plan."""
     return _all(_PLAN)
-
-
-def test_rows_do_not_depend_on_the_division_of_work(table):
-    """One file or four give the same rows."""
-    assert _all(_PLAN, 4).equals(table)
-    assert table.num_rows == _PLAN.rows
-    assert table.schema == SCHEMA
-
-
-def test_another_seed_gives_other_rows(table):
-    """The seed decides the rows."""
-    assert not _all(replace(_PLAN, seed=4)).equals(table)
-
-
-def test_rows_are_in_time_order_within_the_period(table):
-    """Ids count up with time, and every time is inside the period."""
-    times = table["timestamp"].cast(pa.int64()).to_numpy()
-    assert (np.diff(times) >= 0).all()
-    assert table["transaction_id"].to_numpy().tolist() == list(range(1, _PLAN.rows + 1))
-    assert _PLAN.start_ms * 1000 <= times[0] <= times[-1] < _END_US
 
 
 def test_hour_is_the_hour_of_the_timestamp(table):
@@ -90,7 +58,7 @@ def test_history_tells_what_the_row_alone_does_not():
     """Of 2 to 3 % frauds, a model ranks the future well by the row, better by its history too, and not perfectly."""
     rows = 100_000
     days = default_days(rows)
-    table = _all(GenerationPlan(rows, 0, default_entities(rows, days), days, _END_US))
+    table = _all(GenerationPlan(rows, 0, _CARDS.default_entities(rows, days), days, _END_US))
     use_case, label = load_use_case("card_fraud"), table["is_fraud"].to_numpy()
     assert 0.015 < label.mean() < 0.03
     complete = point_in_time(table, use_case).table
@@ -115,18 +83,3 @@ def test_frauds_drift(table):
     abroad = table["foreign_transaction"].to_numpy()[table["is_fraud"].to_numpy() == 1]
     half = len(abroad) // 2
     assert abroad[:half].mean() > abroad[half:].mean() + 0.05
-
-
-def test_rows_say_which_of_the_plan_they_are(table):
-    """The origin of a row is its number among all rows, whichever shard it is in, and frauds are counted."""
-    parts = [part for shard in shards(_PLAN, 3) for part in tables_with_origin(shard)]
-    numbers = [number for part in parts for number in part[ROW].to_pylist()]
-    assert numbers == list(range(_PLAN.rows))
-    assert sum(map(frauds, parts)) == frauds(table) == int(table["is_fraud"].to_numpy().sum())
-
-
-@pytest.mark.parametrize("wrong", [{"rows": 0}, {"entities": 0}, {"seed": -1}, {"days": 4000}, {"entities": 1 << 33}])
-def test_impossible_plan_is_refused(wrong):
-    """Counts that cannot be generated are refused."""
-    with pytest.raises(DataError, match=next(iter(wrong))):
-        replace(_PLAN, **wrong)
