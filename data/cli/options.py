@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data.errors import ConfigError
-from data.schema.events.event_paths import EventPaths
+from data.schema.events.event_paths import EventPaths, named_paths
 from data.schema.use_case import UseCase, load_use_case
 from data.settings import load_settings
 
@@ -50,14 +49,7 @@ def add_events(parser: argparse.ArgumentParser) -> None:
 
 def events_of(args: argparse.Namespace) -> EventPaths:
     """Return what the options of `add_events` name; raises ConfigError."""
-    others: dict[str, Path] = {}
-    for option in args.events:
-        name, _, path = option.partition("=")
-        if not name or not path or name in others:
-            why = "the source is named twice" if name in others else "expected NAME=PATH, e.g. reports=reports.parquet"
-            raise ConfigError(f"--events {option}: {why}")
-        others[name] = Path(path)
-    return EventPaths(args.history, others)
+    return EventPaths(args.history, named_paths(args.events, "--events"))
 
 
 def use_case_of(args: argparse.Namespace) -> UseCase:

@@ -43,6 +43,8 @@ class _Kind(BaseModel):
     """How its probabilities may be corrected."""
     GATES: ClassVar[frozenset[str]] = frozenset()
     """The limits of `Gates` that it has figures for."""
+    explained: ClassVar[bool] = True
+    """Whether one margin stands behind an answer, of which features have shares."""
     decides: ClassVar[bool] = False
     """Whether a threshold makes a decision of its answer, so that `[decision]` has a meaning."""
 
@@ -146,6 +148,7 @@ class Multiclass(_Kind):
 
     CALIBRATIONS: ClassVar = (Calibration.AUTO, Calibration.NONE, Calibration.TEMPERATURE)
     GATES: ClassVar = frozenset({"min_accuracy", "min_macro_f1", "max_ece"})
+    explained: ClassVar = False
 
     kind: Literal["multiclass"]
     classes: Annotated[tuple[Scalar, ...], Field(min_length=3, max_length=MOST_CLASSES)]

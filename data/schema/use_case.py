@@ -148,6 +148,8 @@ class UseCase(PolicyTable):
         for name in sorted(limits - task.GATES):
             known = ", ".join(sorted(task.GATES))
             raise ValueError(f"gates.{name}: a {task.kind} target has no such figure; known: {known}")
+        if self.explanation is not None and not task.explained:
+            raise ValueError(f"explanation: answers of a {task.kind} target cannot be explained; leave the section out")
         if self.decision != Decision() and not task.decides:
             raise ValueError(f"decision: a {task.kind} target has no threshold; leave [decision] out")
         return self

@@ -40,6 +40,7 @@ LEAVES = (
     "ray_app",
     "ray_app.http.asgi",
     "ray_app.batch.scoring",
+    "ray_app.batch.pyfunc_model",
     "ray_app.inference.micro_batching",
     "ray_app.environment.serve_environment",
     "ray_app.inference.pipeline",

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from data.cli.options import add_events, add_use_case, events_of
 from data.cli.terminal import say, show_table
-from data.errors import ConfigError
 from data.settings import Settings
 from tune.cli.context import CommandContext, open_context
 from tune.cli.promote import print_verdict
@@ -21,7 +20,7 @@ from tune.pipeline.publication import PublishedModel
 from tune.promotion.promotion import promote
 from tune.registry.traffic_rules import CHALLENGER
 from tune.search.sampler import SamplerName
-from tune.search.study import SearchPlan
+from tune.search.study import SearchPlan, check_plan
 from tune.tasks.kinds import learning_task
 from tune.tasks.learning_task import LearningTask
 
@@ -56,14 +55,9 @@ def run(args: argparse.Namespace) -> int:
         RegistryUnavailable: MLflow does not answer.
     """
     context = open_context(args)
-    for option in ("trials", "concurrency"):
-        value = getattr(args, option)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{option} {value}: expected 1 or more")
-    if args.seed < 0:
-        raise ConfigError(f"--seed {args.seed}: expected 0 or more")
     sampler = SamplerName(args.sampler)
     plan = SearchPlan(args.data, args.trials, args.seed, args.resume, args.concurrency, sampler, events_of(args))
+    check_plan(plan, "--")
     started = time.monotonic()
     try:
         learned = learn(context.use_case, plan, context.settings)

@@ -203,6 +203,8 @@ def _about(feature: Feature) -> str:
         known = f" ({feature.window_text})"
     if feature.expression is not None:
         known = f" ({feature.expression})"
+    if feature.monotone is not None:
+        known += f" (monotone: the probability never {'falls' if feature.monotone == 1 else 'rises'} as it grows)"
     return f"{feature.description}{known}".replace("|", "/").strip()
 
 

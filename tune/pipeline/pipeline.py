@@ -34,7 +34,7 @@ def learn(use_case: UseCase, plan: SearchPlan, settings: Settings) -> PublishedM
         RayscoreError: the table, MLflow, the training or the bundle failed, by the kind of error.
         KeyboardInterrupt: Ctrl-C; finished trials are kept for `--resume`.
     """
-    check_space(use_case.search, learning_task(use_case), len(use_case.features))
+    check_space(use_case.search, learning_task(use_case), len(use_case.features), use_case.schema_.monotone)
     trial_log = trial_log_of(use_case, settings)
     table = prepared_table(plan.data, use_case, settings, plan.events)
     # Held before the table is taken in: a second search would clear the shards that the first one trains on.
@@ -71,7 +71,7 @@ def final_fits(
     use_case: UseCase, prepared: PreparedDataset, best: Trial, seed: int, run: Run = run_on_cluster
 ) -> FinalFits:
     """The fits of the best trial's parameters; `run` is for tables in memory."""
-    params = {**base_params(learning_task(use_case), 1, seed), **best.params}
+    params = {**base_params(learning_task(use_case), 1, seed, prepared.schema.monotone), **best.params}
     if prepared.shards is not None:
         return ShardFits(prepared.shards, prepared.feature_types, params, best.rounds)
     return MemoryFits(prepared, params, best.rounds, run)

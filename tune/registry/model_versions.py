@@ -1,6 +1,6 @@
 """The model catalog: versions, aliases and tags of registered models in MLflow.
 
-Apart from `registry.py`, which handles their files: its import of MLflow's ONNX flavour takes longer.
+Apart from `registry.py`, which handles their files: its import of MLflow's model flavours takes longer.
 """
 
 from __future__ import annotations

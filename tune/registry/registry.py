@@ -7,17 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import onnx
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.onnx import save_model
-from mlflow.types import Schema, TensorSpec
 
 from data.errors import BundleError
-from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle
+from tune.registry.bundle import Bundle
 from tune.registry.mlflow_client import speaking_to
 from tune.registry.model_versions import ModelCatalog
+from tune.registry.pyfunc_flavor import save_flavor
 from tune.registry.scratch_folder import scratch_folder
 from tune.registry.traffic_rules import CHALLENGER
 
@@ -25,7 +21,7 @@ BUNDLE_FOLDER = "bundle"
 MODEL_FOLDER = "model"
 HOLDOUT_FOLDER = "holdout"
 REPORT_FOLDER = "report"
-"""Artifact folders of a run: the bundle, the same model in MLflow's ONNX flavour, the raw holdout rows, the report."""
+"""Artifact folders of a run: the bundle, the same as MLflow loads it, the raw holdout rows, the report."""
 
 _LONGEST_DESCRIPTION = 5000
 """Longest description of a model version that MLflow takes, in characters."""
@@ -74,7 +70,7 @@ class Registry(ModelCatalog):
         whole = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         with scratch_folder(scratch) as folder:
             whole.save(folder / BUNDLE_FOLDER)
-            _save_flavour(whole, folder / MODEL_FOLDER)
+            save_flavor(whole, folder / MODEL_FOLDER)
             with speaking_to(self.tracking_uri):
                 self._client.log_artifacts(run_id, str(folder))
                 return self._register(whole, run_id)
@@ -164,22 +160,3 @@ def _head(card: str) -> str:
     if len(card) <= _LONGEST_DESCRIPTION:
         return card
     return card[: max(card.rfind("\n## ", 0, _LONGEST_DESCRIPTION), 0)] or card[:_LONGEST_DESCRIPTION]
-
-
-def _save_flavour(bundle: Bundle, folder: Path) -> None:
-    """Write the ONNX model in MLflow's flavour, for `mlflow.pyfunc.load_model("models:/name@champion")`."""
-    width = len(bundle.manifest.schema_.features)
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float32), (-1, width), INPUT_NAME)]),
-        Schema([TensorSpec(np.dtype(np.float32), (-1, 1), OUTPUT_NAME)]),
-    )
-    versions = bundle.manifest.versions
-    pinned = [f"{library}=={versions[library]}" for library in ("onnx", "onnxruntime") if library in versions]
-    save_model(
-        onnx.load_from_string(bundle.onnx),
-        str(folder),
-        signature=signature,
-        pip_requirements=pinned,
-        onnx_execution_providers=["CPUExecutionProvider"],
-        save_as_external_data=False,
-    )

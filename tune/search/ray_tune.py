@@ -60,6 +60,12 @@ class SearchJob(NamedTuple):
     types: list[str]
     """Of each feature "q" for a number or "c" for a category."""
     seed: int
+    monotone: tuple[int, ...] = ()
+    """As `FeatureSchema.monotone`."""
+
+    def params(self, nthread: int) -> dict[str, Any]:
+        """The XGBoost parameters that all trials have."""
+        return base_params(self.learning, nthread, self.seed, self.monotone)
 
 
 class Workers(NamedTuple):
@@ -130,6 +136,8 @@ def search(
                 callbacks=[_Listener(exchange)],
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
+                # The one that Tune takes in a notebook clears what the cell has printed, at any verbosity.
+                progress_reporter=ray.tune.CLIReporter(),
             ),
         ).fit()
     if exchange.failure is not None:
@@ -161,7 +169,7 @@ class _XGBoostTrial(ray.tune.Trainable):
 
     def _run(self, assignment: Assignment) -> Trial:
         search, learning, started = self._job.search, self._job.learning, time.monotonic()
-        params = {**base_params(learning, self._nthread, self._job.seed), **assignment.params}
+        params = {**self._job.params(self._nthread), **assignment.params}
         boosting = Boosting(params, learning, self._folds, search.max_rounds, search.early_stopping_rounds)
         stopped_early = climb(boosting, assignment.bars)
         return Trial(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,22 +25,24 @@ def bounds(declared: Range) -> tuple[float, float]:
     return declared.low, declared.high
 
 
-def check_space(search: Search, learning: LearningTask[Any], features: int) -> None:
+def check_space(search: Search, learning: LearningTask[Any], features: int, monotone: Sequence[int] = ()) -> None:
     """Check a search space by fitting XGBoost, on a table of two rows, with both ends of every range.
 
     Args:
         search: the declared search.
         learning: the kind of target.
         features: number of features, since constraints list a value for each.
+        monotone: what features declare of them, as `FeatureSchema.monotone`.
 
     Raises:
         ConfigError: XGBoost does not know or accept a parameter, or it must not be searched.
     """
-    fixed = base_params(learning, 1, 0)
+    fixed = base_params(learning, 1, 0, monotone)
     matrix = xgboost.DMatrix(np.repeat(np.array([[0.0], [1.0]], np.float32), features, axis=1), np.array([0, 1]))
     for name, declared in search.space.items():
         if name in fixed or name in ("booster", "num_class", "n_jobs", "random_state"):
-            raise ConfigError(f"search.space.{name}: is set by rayscore and cannot be searched")
+            by = "by features that are monotone" if name == "monotone_constraints" else "by rayscore"
+            raise ConfigError(f"search.space.{name}: is set {by} and cannot be searched")
         if declared.integer and declared.choices is None and math.ceil(bounds(declared)[0]) > bounds(declared)[1]:
             raise ConfigError(f"search.space.{name}: no whole number lies between low and high")
         for value in _corners(declared):

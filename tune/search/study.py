@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from data.cli.terminal import note
 from data.distributed.ray_cluster import free_cpus
-from data.errors import RegistryUnavailable
+from data.errors import ConfigError, RegistryUnavailable
 from data.schema.events.event_paths import NOTHING_BESIDE, EventPaths
 from data.schema.use_case import UseCase
 from data.settings import Settings
@@ -29,7 +29,7 @@ from tune.tasks.kinds import learning_task
 
 
 class SearchPlan(NamedTuple):
-    """Options of a search, from the command line."""
+    """Options of a search."""
 
     data: Path
     trials: int
@@ -39,6 +39,14 @@ class SearchPlan(NamedTuple):
     sampler: SamplerName = SamplerName.TPE
     events: EventPaths = NOTHING_BESIDE
     """Where the events are that windows need beside the table."""
+
+
+def check_plan(plan: SearchPlan, prefix: str = "") -> None:
+    """Raise ConfigError for a number that is too small; `prefix` is what the user writes before an option's name."""
+    least = {"trials": (plan.trials, 1), "concurrency": (plan.concurrency, 1), "seed": (plan.seed, 0)}
+    for option, (value, smallest) in least.items():
+        if value is not None and value < smallest:
+            raise ConfigError(f"{prefix}{option} {value}: expected {smallest} or more")
 
 
 class Study:
@@ -67,7 +75,8 @@ class Study:
         sampler = Sampler(plan.sampler, declared.space, plan.seed)
         schedule = TrialScheduler(sampler, declared.max_rounds, plan.trials, self._head.lag, self.trials)
         learning, metric = learning_task(self._use_case), self._use_case.metric.value
-        job = SearchJob(declared, learning, prepared.development, prepared.folds, prepared.feature_types, plan.seed)
+        shared = prepared.development, prepared.folds, prepared.feature_types, plan.seed, prepared.schema.monotone
+        job = SearchJob(declared, learning, *shared)
         with MlflowUploader(self._tracker, self.run_id, metric, note) as uploader:
             self._catch_up(uploader)
             with TrialProgress(plan.trials, metric, self.trials) as progress:

@@ -42,20 +42,23 @@ def best_round(losses: Sequence[float]) -> int:
     return min(range(len(losses)), key=losses.__getitem__)
 
 
-def base_params(learning: LearningTask[Any], nthread: int, seed: int) -> dict[str, Any]:
+def base_params(learning: LearningTask[Any], nthread: int, seed: int, monotone: Sequence[int] = ()) -> dict[str, Any]:
     """Return the XGBoost parameters that are not searched.
 
     Args:
         learning: the objective, and what is reported after each round.
         nthread: threads of a fit.
         seed: random seed of row and column sampling.
+        monotone: of each feature 1, -1 or 0, as `FeatureSchema.monotone`.
     """
+    constraints = {"monotone_constraints": f"({','.join(map(str, monotone))})"} if any(monotone) else {}
     return {
         **learning.rounds.objective,
         "tree_method": "hist",
         "nthread": nthread,
         "seed": seed,
         "verbosity": 0,
+        **constraints,
     }
 
 

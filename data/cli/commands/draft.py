@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from data.cli.terminal import note_all, say
-from data.sources.atomic_output import atomic_file
 from data.sources.draft import use_case_draft
 from data.sources.draft.drafted_target import KINDS
 from data.sources.parquet import open_source
@@ -41,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
         say(text.removesuffix("\n"))
         note_all(report)
         return 0
-    with atomic_file(args.out) as partial:
-        partial.write_text(text, "utf-8")
+    use_case_draft.write(text, args.out)
     say(f"{args.out}: written; look it over, then: rayscore tune --use-case {args.out} --data {args.path}")
     note_all(report)
     return 0

@@ -79,6 +79,8 @@ class Feature(WindowKeys):
     """Smallest value accepted."""
     max: float | None = None
     """Largest value accepted."""
+    monotone: Literal[1, -1] | None = None
+    """The probability never falls (1), or never rises (-1), as the value grows and all others stay."""
     derive: Derivation | None = None
     """What is computed from the time in `column`; the feature itself is neither in a table nor in a request."""
     column: str | None = None
@@ -116,6 +118,8 @@ class Feature(WindowKeys):
             raise ValueError(f"min and max belong to numbers, not to type '{self.type.value}'")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        if self.monotone is not None and category:
+            raise ValueError("monotone belongs to numbers and booleans: the words of a category have no order")
         self._check_derivation()
         self._check_computed()
         if self.default is not None:
@@ -242,7 +246,7 @@ class Feature(WindowKeys):
 
 _UNSAID = (
     ("empty", "missing"),
-    *((name, None) for name in ("derive", "column", "as_of", "expression")),
+    *((name, None) for name in ("monotone", "derive", "column", "as_of", "expression")),
     *((name, field.default) for name, field in WindowKeys.model_fields.items()),
 )
 """Keys of a feature with the values that they have where nothing is declared."""

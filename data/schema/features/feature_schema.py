@@ -61,6 +61,11 @@ class FeatureSchema(BaseModel):
         """The features the online store holds, in schema order."""
         return tuple(feature for feature in self.features if feature.online)
 
+    @cached_property
+    def monotone(self) -> tuple[int, ...]:
+        """Of each feature the direction that is declared of the probability: 1, -1, or 0 for none."""
+        return tuple(feature.monotone or 0 for feature in self.features)
+
     @property
     def fitted(self) -> bool:
         """Whether every category has its vocabulary, so that rows can be encoded."""
@@ -69,7 +74,9 @@ class FeatureSchema(BaseModel):
     @cached_property
     def fingerprint(self) -> str:
         """Hash (16 hex digits) of everything that determines an encoded row; equal schemas encode alike."""
-        return _digest([feature.model_dump(mode="json", exclude={"description"}) for feature in self.features])
+        return _digest(
+            [feature.model_dump(mode="json", exclude={"description", "monotone"}) for feature in self.features]
+        )
 
     @cached_property
     def view_fingerprint(self) -> str:

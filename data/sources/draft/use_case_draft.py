@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from data.errors import DataError
 from data.schema.use_case import parse_use_case
+from data.sources.atomic_output import atomic_file
 from data.sources.draft.column_profile import GIVEN_AWAY, ID_NAME, RULES, TIME_RULES, Column, Context
 from data.sources.draft.drafted_feature import DraftedFeature, draft_feature
 from data.sources.draft.drafted_target import DraftedTarget, draft_target
@@ -80,6 +81,12 @@ def draft(
     text = "\n".join([*head, *_entity_lines(entities), *_feature_head(), *lines, *tail])
     parse_use_case(text, f"draft for {named(path)}")
     return text
+
+
+def write(text: str, out: Path) -> None:
+    """Write the text of a draft as a whole; raises DataError when the file cannot be written."""
+    with atomic_file(out) as partial:
+        partial.write_text(text, "utf-8")
 
 
 @dataclass

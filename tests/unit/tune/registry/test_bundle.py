@@ -83,7 +83,7 @@ def test_other_format_is_refused(tmp_path):
     path = card_bundle().save(tmp_path / "b")
     manifest = json.loads((path / "bundle.json").read_text())
     (path / "bundle.json").write_text(json.dumps({"format": 1, "news": manifest}))
-    with pytest.raises(BundleError, match="bundle format 1; this version reads format 2: train the model again"):
+    with pytest.raises(BundleError, match="bundle format 1; this version reads format 3: train the model again"):
         Bundle.load(path)
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import mlflow.pyfunc
-import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
 from data.errors import BundleError, ModelNotFound, RegistryUnavailable
 from data.transform.encoding import Transform
-from tests.support.training.models import card_bundle
+from tests.support.training.models import card_bundle, card_table
 from tests.support.training.registry import new_registry
 from tune.registry.bundle import Bundle
 from tune.registry.registry import BUNDLE_FOLDER, Registry
 from tune.registry.traffic_rules import CHALLENGER, CHAMPION
 from tune.search.mlflow_runs import MlflowRuns
 from tune.search.trial import Trial
+from tune.training.onnx_export import OnnxScorer
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +56,12 @@ def test_versions_are_listed_newest_first_with_figures(registry):
 
 
 def test_mlflow_itself_loads_the_model(registry, place):
-    """`models:/card_fraud@champion` is an ordinary MLflow model with the same probabilities."""
+    """`models:/card_fraud@champion` is an ordinary MLflow model, which takes a raw table and answers as the bundle."""
     mlflow.set_tracking_uri(place[0])
-    bundle = card_bundle()
-    rows = Transform(bundle.manifest.schema_).rows(bundle.manifest.probe.rows)
+    bundle, table = card_bundle(), card_table(50)
     model = mlflow.pyfunc.load_model("models:/card_fraud@champion")
-    found = np.asarray(model.predict({"features": rows})["scores"]).reshape(-1)
-    assert found == pytest.approx(np.array(bundle.manifest.probe.scores)[:, 0], abs=1e-6)
+    scores = OnnxScorer(bundle.onnx).scores(Transform(bundle.manifest.schema_).matrix(table))[:, 0]
+    assert model.predict(table.to_pandas())["probability"].tolist() == scores.tolist()
 
 
 @pytest.mark.parametrize(

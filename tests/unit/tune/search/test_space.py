@@ -31,6 +31,18 @@ def test_fractions_of_an_integer_range_are_tried_as_whole_numbers():
     check_space(Search(space={"max_depth": Range(low=0.5, high=6.5, integer=True)}), binary_task(), 1)
 
 
+def test_weight_of_the_rarer_label_can_be_searched():
+    """`scale_pos_weight` is a parameter like any other."""
+    check_space(Search(space={"scale_pos_weight": Range(low=1, high=40, log=True)}), 2)
+
+
+def test_constraints_are_declared_in_one_place():
+    """Where features are monotone, the parameter cannot be searched too."""
+    space = {"monotone_constraints": Range(choices=("(1,0)",))}
+    with pytest.raises(ConfigError, match=r"monotone_constraints: is set by features that are monotone"):
+        check_space(Search(space=space), 2, (1, 0))
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("monotone_constraints", "(1,0,-1)"), ("interaction_constraints", "[[0, 1], [2]]")]
 )

@@ -16,6 +16,8 @@ def _schema(**changes):
     ("declared", "words"),
     [
         ({"type": "number", "vocabulary": ("a",)}, "vocabulary belongs to type 'category'"),
+        ({"type": "category", "monotone": 1}, "monotone belongs to numbers and booleans"),
+        ({"type": "number", "monotone": 2}, "Input should be 1 or -1"),
         ({"type": "category", "vocabulary": ("a", "a")}, "names a category twice"),
         ({"type": "category", "vocabulary": ()}, "at least 1 item"),
         ({"type": "category", "min": 1}, "min and max belong to numbers"),
