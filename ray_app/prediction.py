@@ -86,13 +86,13 @@ class Lookup(NamedTuple):
 class Prediction(NamedTuple):
     """Result of scoring one row.
 
-    `probability` is that of the positive class; `stored` is the number of features that came from the online store;
-    `vector` has the encoded features that were scored, in schema order; `computed` has the value of each expression in
-    schema order, NaN = missing.
+    `scores` are the model's numbers, as the manifest's output reads them; `stored` is the number of features that came
+    from the online store; `vector` has the encoded features that were scored, in schema order; `computed` has the value
+    of each expression in schema order, NaN = missing.
     """
 
     row: Row
-    probability: float
+    scores: Sequence[float]
     lookup: Lookup
     stored: int
     vector: Sequence[float] = ()

@@ -22,7 +22,7 @@ class XgboostModel:
         self._booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(booster))
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
-        return self._booster.inplace_predict(matrix, validate_features=False)
+        return self._booster.inplace_predict(matrix, validate_features=False).reshape(-1, 1)
 
 
 def app() -> FastAPI:

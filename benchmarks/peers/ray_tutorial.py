@@ -38,8 +38,8 @@ class Model:
     def __init__(self, bundle: Path) -> None:
         self._model = OnnxModel(Bundle.load(bundle))
 
-    def score(self, vector: list[float]) -> float:
-        return float(self._model.score(np.array([vector], np.float32))[0])
+    def score(self, vector: list[float]) -> list[float]:
+        return self._model.score(np.array([vector], np.float32))[0].tolist()
 
 
 @serve.deployment(ray_actor_options=_OPTIONS)
@@ -54,8 +54,8 @@ class Gateway:
     async def __call__(self, http_request: Request) -> dict[str, Any]:
         values = vars(self._item.model_validate(await http_request.json()))
         stored = await self._features.get.remote(values[self._entity])
-        probability = await self._model.score.remote(self._answers.vector(values, stored))
-        return self._answers.render(values, stored, probability)
+        scores = await self._model.score.remote(self._answers.vector(values, stored))
+        return self._answers.render(values, stored, scores)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ _READ = "SELECT payload FROM feature_rows WHERE entity = ? AND view = ?"
 
 
 class Model(Protocol):
-    """Scores a float32 matrix of shape (n, k); returns probabilities of shape (n,)."""
+    """Scores a float32 matrix of shape (n, k); returns scores of shape (n, 1)."""
 
     def score(self, matrix: np.ndarray) -> np.ndarray: ...
 
@@ -69,10 +69,10 @@ class OnlineFeatures:
 
 
 class Answers:
-    """Builds the model's input vector from request and stored values, and the response from the score."""
+    """Builds the model's input vector from request and stored values, and the response from the scores."""
 
     def __init__(self, manifest: BundleManifest, version: str = "1") -> None:
-        self._threshold, self._key = manifest.threshold, manifest.key
+        self._output, self._key = manifest.output, manifest.key
         self._shown = {"name": manifest.name, "version": version}
         stored = {name: at for at, name in enumerate(RowCodec(manifest.schema_).names)}
         encoders = Transform(manifest.schema_).encoders
@@ -88,11 +88,10 @@ class Answers:
             vector.append(encode(value))
         return vector
 
-    def render(self, values: dict[str, Any], stored: Stored | None, probability: float) -> dict[str, Any]:
+    def render(self, values: dict[str, Any], stored: Stored | None, scores: list[float]) -> dict[str, Any]:
         """The response, in the product's format."""
         answer = {
-            "probability": probability,
-            "label": int(probability >= self._threshold),
+            **self._output.fields(scores),
             "model": self._shown,
             "entity_found": stored is not None,
             "online_age_s": stored.age_s if stored else None,

@@ -53,7 +53,8 @@ def summarize(file: Path) -> FileSummary:
         DataError: as `data.prediction_log.files.read_file`.
     """
     if file.suffix == STREAM:
-        return _of_table(file, *read_file(file))
+        read = read_file(file)
+        return _of_table(file, read.table, read.features, read.whole)
     try:
         parquet = pq.ParquetFile(file)
         features = feature_names(file, parquet.schema_arrow)
@@ -77,7 +78,7 @@ def read_each(files: Iterable[FileSummary]) -> Iterator[LogFile]:
 def last_rows(
     files: Sequence[FileSummary], count: int, select: Callable[[pa.Table], pa.Table]
 ) -> tuple[list[dict[str, Any]], int]:
-    """The latest rows, oldest first, each with its `feature_names`; and how many files were read for them.
+    """The latest rows, oldest first, each with its `feature_names` and `labels`; and how many files were read for them.
 
     Files are read from the latest on, until none that is left can have a later row; at most one is in memory.
 
@@ -98,7 +99,7 @@ def last_rows(
         for file in read_each([summary]):
             table = select(file.table)
             latest = table.sort_by("answered_at").slice(max(table.num_rows - count, 0)).to_pylist()
-            rows += [{**row, "feature_names": file.features} for row in latest]
+            rows += [{**row, "feature_names": file.features, "labels": file.labels} for row in latest]
         rows = sorted(rows, key=lambda row: row["answered_at"])[-count:]
     return rows, read
 

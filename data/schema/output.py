@@ -19,6 +19,8 @@ from data.schema.task import kind_of
 _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
 LOGIT_EDGES = tuple(1 / (1 + np.exp(-np.arange(-14, 15) / 2)))
 """Upper edges of a histogram of probabilities: half a logit apart, because those of rare events crowd near zero."""
+SCORE_EDGES = len(LOGIT_EDGES)
+"""How many edges the histograms of every output have, so that counts by them add up."""
 
 
 class _Output(BaseModel):
@@ -28,6 +30,11 @@ class _Output(BaseModel):
 
     marks: ClassVar[str] = ""
     """What it means that a row is marked (`marked`), for reports: "labelled 1"; empty where no row ever is."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """How an answer is meant, in a clause for people."""
 
     @property
     @abstractmethod
@@ -42,7 +49,7 @@ class _Output(BaseModel):
     @property
     @abstractmethod
     def edges(self) -> tuple[float, ...]:
-        """Upper edges, ascending, of the histogram by which the scores of two versions are compared; always 29."""
+        """Upper edges, ascending, of the histogram by which the scores of two versions are compared: `SCORE_EDGES`."""
 
     @property
     @abstractmethod
@@ -74,17 +81,20 @@ class _Output(BaseModel):
     def code(self, scores: Sequence[float]) -> int | None:
         """Return the position of the label that is answered, None where none is."""
 
-    def marked(self, scores: Sequence[float]) -> bool:
-        """Return whether the row is one of those whose share is watched in a rollout."""
+    def marked(self, code: int | None) -> bool:
+        """Return whether rows that are answered with the label at this position are those whose share is watched."""
         return False
+
+    @abstractmethod
+    def probability(self, scores: Sequence[float]) -> float | None:
+        """Return the probability that is answered first: of the positive label, or the label's; None of numbers."""
 
     @abstractmethod
     def score(self, scores: Sequence[float]) -> float:
         """Return the one number that stands for an answer where two versions are compared; see `edges`."""
 
-    def label(self, scores: Sequence[float]) -> Scalar | None:
-        """Return the label that is answered, None where none is."""
-        code = self.code(scores)
+    def named(self, code: int | None) -> Scalar | None:
+        """Return the label at a position; None where none is answered."""
         return None if code is None or self.labels is None else self.labels[code]
 
 
@@ -101,6 +111,11 @@ class BinaryOutput(_Output):
     def marks(self) -> str:  # type: ignore[override]
         """The positive label."""
         return f"labelled {self.classes[1]}"
+
+    @property
+    def words(self) -> str:
+        """From which probability on the label is the positive one."""
+        return f"the label is {self.classes[1]} from a probability of {self.threshold:.4g} on"
 
     @property
     def width(self) -> int:
@@ -137,8 +152,11 @@ class BinaryOutput(_Output):
 
     def field_schemas(self) -> dict[str, dict[str, Any]]:
         """As `_Output.field_schemas`."""
-        about = f"Probability of the label {self.classes[1]}"
-        return {"probability": {**_PROBABILITY, "description": about}, "label": {"enum": list(self.classes)}}
+        positive = self.classes[1]
+        return {
+            "probability": {**_PROBABILITY, "description": f"Probability of the label {positive}"},
+            "label": _label_schema(self.classes, f"{positive} from the model's threshold on"),
+        }
 
     def columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
         """As `_Output.columns`."""
@@ -150,9 +168,13 @@ class BinaryOutput(_Output):
         """0 for the negative label, 1 for the positive one."""
         return int(scores[0] >= self.threshold)
 
-    def marked(self, scores: Sequence[float]) -> bool:
-        """Whether it has the positive label."""
-        return scores[0] >= self.threshold
+    def marked(self, code: int | None) -> bool:
+        """Whether it is the positive label."""
+        return code == 1
+
+    def probability(self, scores: Sequence[float]) -> float:
+        """That of the positive label."""
+        return scores[0]
 
     def score(self, scores: Sequence[float]) -> float:
         """The probability."""
@@ -172,6 +194,11 @@ class MulticlassOutput(_Output):
     def marks(self) -> str:  # type: ignore[override]
         """Any label but the most common one."""
         return f"labelled otherwise than {self.classes[self.common]}"
+
+    @property
+    def words(self) -> str:
+        """Among how many classes it is the likeliest."""
+        return f"the label is the likeliest of {len(self.classes)} classes"
 
     @property
     def width(self) -> int:
@@ -212,10 +239,9 @@ class MulticlassOutput(_Output):
             "required": names,
             "description": "Probability of each class; they add up to 1",
         }
-        about = "Probability of the label"
         return {
-            "label": {"enum": list(self.classes)},
-            "probability": {**_PROBABILITY, "description": about},
+            "label": _label_schema(self.classes, "The likeliest class"),
+            "probability": {**_PROBABILITY, "description": "Probability of the label"},
             "probabilities": each,
         }
 
@@ -230,9 +256,13 @@ class MulticlassOutput(_Output):
         """The position of the likeliest class, the first of equal ones."""
         return max(range(len(scores)), key=scores.__getitem__)
 
-    def marked(self, scores: Sequence[float]) -> bool:
-        """Whether its label is another than the most common one."""
-        return self.code(scores) != self.common
+    def marked(self, code: int | None) -> bool:
+        """Whether it is another label than the most common one."""
+        return code != self.common
+
+    def probability(self, scores: Sequence[float]) -> float:
+        """That of the likeliest class."""
+        return max(scores)
 
     def score(self, scores: Sequence[float]) -> float:
         """The probability that it is not of the most common class."""
@@ -256,8 +286,8 @@ class RegressionOutput(_Output):
 
     @model_validator(mode="after")
     def _ordered(self) -> RegressionOutput:
-        if len(self.quantiles) != len(LOGIT_EDGES) or list(self.quantiles) != sorted(set(self.quantiles)):
-            raise ValueError(f"quantiles must be {len(LOGIT_EDGES)} different numbers in order")
+        if len(self.quantiles) != SCORE_EDGES or list(self.quantiles) != sorted(set(self.quantiles)):
+            raise ValueError(f"quantiles must be {SCORE_EDGES} different numbers in order")
         if self.below > self.above:
             raise ValueError("the interval's lower end is above its upper end")
         return self
@@ -276,6 +306,11 @@ class RegressionOutput(_Output):
     def edges(self) -> tuple[float, ...]:
         """Quantiles of the labels."""
         return self.quantiles
+
+    @property
+    def words(self) -> str:
+        """What the interval holds."""
+        return f"the interval holds the true value for {self.coverage:.0%} of the rows"
 
     @property
     def summary(self) -> str:
@@ -316,6 +351,10 @@ class RegressionOutput(_Output):
         """None."""
         return
 
+    def probability(self, scores: Sequence[float]) -> None:
+        """None."""
+        return
+
     def score(self, scores: Sequence[float]) -> float:
         """The number."""
         return scores[0]
@@ -328,6 +367,12 @@ Output = Annotated[
     Discriminator(kind_of),
 ]
 """An output of any kind."""
+
+
+def _label_schema(classes: Sequence[Scalar], about: str) -> dict[str, Any]:
+    """Return the JSON schema of a label, for labels of one type."""
+    names = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    return {"type": names[type(classes[0])], "enum": list(classes), "description": about}
 
 
 def labels_of(classes: Sequence[Scalar], codes: np.ndarray) -> np.ndarray:

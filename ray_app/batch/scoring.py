@@ -35,12 +35,8 @@ from ray_app.inference.pipeline import InferencePipeline
 from ray_app.monitoring.gateway_metrics import GatewayMetrics
 from tune.registry.bundle import Bundle, BundleManifest
 
-PROBABILITY = "probability"
-LABEL = "label"
 MODEL_VERSION = "model_version"
-_ADDED = pa.schema(
-    [(PROBABILITY, pa.float32()), (LABEL, pa.int8()), (MODEL_VERSION, pa.dictionary(pa.int8(), pa.string()))]
-)
+_WORDS = pa.dictionary(pa.int8(), pa.string())
 _PREFIX = "predicted_"
 _BATCH_ROWS = 65_536
 KEYS = "keys"
@@ -86,7 +82,7 @@ class ScoringJob:
 
     @property
     def added(self) -> list[str]:
-        """Names of the output's own columns: those of `_ADDED`, or the same with a prefix."""
+        """Names of the output's own columns: what the model answers, and `model_version`; or these with a prefix."""
         return self.schema.names[len(self.carried) :]
 
     def first_row(self, origin: Origin) -> int:
@@ -174,7 +170,8 @@ def score_rows(block: pa.Table, job: ScoringJob) -> tuple[int, BlockCounts]:
     # The refused first: a scored part says that the block is done.
     if not found.clean:
         write_part(job.folder, refused_name(first), _refused(block, found), job.fingerprint)
-    scored = _scored(kept, scores, explained, job, scorer.threshold, found.counts)
+    answered = [_arrow(values) for values in scorer.manifest.output.columns(scores).values()]
+    scored = _scored(kept, answered, explained, job, found.counts)
     write_part(job.folder, part_name(first), scored, job.fingerprint)
     return first, found.counts
 
@@ -193,11 +190,11 @@ def _by_name(table: pa.Table) -> dict[str, pa.ChunkedArray]:
 
 
 async def _scores(scorer: _Scorer, table: pa.Table) -> tuple[np.ndarray, list[pa.ChunkedArray]]:
-    """Return the probabilities of a table's n rows, float32 of shape (n,), and the columns that explain them.
+    """Return the scores of a table's n rows, float32 of shape (n, width), and the columns that explain them.
 
     A matrix of one batch is in memory at a time. There is one column that explains, or none.
     """
-    scores = np.empty(table.num_rows, np.float32)
+    scores = np.empty((table.num_rows, scorer.manifest.output.width), np.float32)
     explained: list[pa.ChunkedArray] = []
     for first in range(0, table.num_rows, _BATCH_ROWS):
         batch = table.slice(first, _BATCH_ROWS)
@@ -213,17 +210,20 @@ async def _scores(scorer: _Scorer, table: pa.Table) -> tuple[np.ndarray, list[pa
 
 def _scored(
     table: pa.Table,
-    scores: np.ndarray,
+    answered: Sequence[pa.Array],
     explained: Sequence[pa.ChunkedArray],
     job: ScoringJob,
-    threshold: float,
     counts: BlockCounts,
 ) -> pa.Table:
-    # Compare in float64, as the HTTP response does: in float32 a score at the threshold could get another label.
-    labels = (scores.astype(np.float64) >= threshold).astype(np.int8)
-    version = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(scores), np.int8)), [job.model.version])
-    columns = [*(table.column(name) for name in job.carried), pa.array(scores), pa.array(labels), version, *explained]
+    version = pa.DictionaryArray.from_arrays(pa.array(np.zeros(table.num_rows, np.int8)), [job.model.version])
+    columns = [*(table.column(name) for name in job.carried), *answered, version, *explained]
     return pa.table(columns, schema=job.schema.with_metadata({COUNTS: counts.to_json()}))
+
+
+def _arrow(values: np.ndarray) -> pa.Array:
+    """Return a column of answers; words, which repeat, are encoded by a dictionary."""
+    array = pa.array(np.ascontiguousarray(values))
+    return array.dictionary_encode().cast(_WORDS) if pa.types.is_string(array.type) else array
 
 
 def _refused(block: pa.Table, found: Refusals) -> pa.Table:
@@ -239,7 +239,6 @@ class _Scorer:
     manifest: BundleManifest
     transform: Transform
     inference: InferencePipeline
-    threshold: float
     explainer: RowExplainer | None
 
 
@@ -255,7 +254,7 @@ def _scorer(given: ScoringModel) -> _Scorer:
     transform, model = Transform(manifest.schema_), LocalModel(OnnxModel(bundle))
     inference = InferencePipeline(manifest, transform, features, model, metrics)
     explainer = RowExplainer(bundle, given.reasons) if given.reasons is not None else None
-    return _Scorer(manifest, transform, inference, manifest.threshold, explainer)
+    return _Scorer(manifest, transform, inference, explainer)
 
 
 def _carried(carry: str, manifest: BundleManifest, source: ParquetSource) -> tuple[str, ...]:
@@ -273,8 +272,11 @@ def _carried(carry: str, manifest: BundleManifest, source: ParquetSource) -> tup
 
 def _added(carried: Sequence[str], manifest: BundleManifest, reasons: ReasonCodes | None) -> list[pa.Field]:
     """Return the fields that scoring adds, with as many prefixes as it takes to differ from what is carried."""
-    added = [*_ADDED, pa.field(EXPLANATION, explanation_type(manifest))] if reasons is not None else list(_ADDED)
+    empty = manifest.output.columns(np.empty((0, manifest.output.width), np.float32))
+    types = {name: _arrow(values).type for name, values in empty.items()} | {MODEL_VERSION: _WORDS}
+    if reasons is not None:
+        types[EXPLANATION] = explanation_type(manifest)
     prefix = ""
-    while any(f"{prefix}{field.name}" in carried for field in added):
+    while any(f"{prefix}{name}" in carried for name in types):
         prefix += _PREFIX
-    return [field.with_name(f"{prefix}{field.name}") for field in added]
+    return [pa.field(f"{prefix}{name}", kind) for name, kind in types.items()]

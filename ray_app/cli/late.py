@@ -169,9 +169,11 @@ def _report(tally: ReviewTally, tell: Callable[[str], None]) -> None:
 def _show(late: LateDecision) -> None:
     logged = late.logged
     key = f" ({late.manifest.key} {shown_key(late.query.key)})" if late.manifest.key is not None else ""
+    output = late.manifest.output
+    labels = f"; label {output.named(logged.code)}, now {output.named(late.code)}" if output.labels else ""
     say(
         f"\nrequest {logged.request_id}{key} of {_text(_at(logged.time_us))} by version {logged.version}: "
-        f"score {logged.probability:.6f}, now {late.probability:.6f}; label {logged.label}, now {late.label}"
+        f"score {output.score(logged.scores):.6f}, now {output.score(late.scores):.6f}{labels}"
     )
     vectors = dict(zip(late.manifest.schema_.names, zip(logged.vector, late.vector.tolist(), strict=True), strict=True))
     table = Table("feature", "logged", "now", "in the vector", "now", box=None)
@@ -194,7 +196,7 @@ def _missing(missing: MissingEvents) -> str:
 
 
 def _plain(late: LateDecision) -> dict[str, Any]:
-    logged, names = late.logged, late.manifest.schema_.names
+    logged, names, output = late.logged, late.manifest.schema_.names, late.manifest.output
     missing = [
         {
             "source": each.source,
@@ -212,13 +214,11 @@ def _plain(late: LateDecision) -> dict[str, Any]:
         "answered_at": _text(logged.answered_at),
         "time": _text(_at(logged.time_us)),
         "logged": {
-            "probability": logged.probability,
-            "label": logged.label,
+            **output.fields(logged.scores),
             "vector": dict(zip(names, logged.vector, strict=True)),
         },
         "now": {
-            "probability": late.probability,
-            "label": late.label,
+            **output.fields(late.scores),
             "vector": dict(zip(names, late.vector.tolist(), strict=True)),
         },
         "changed": {each.name: {"logged": each.logged, "now": each.present} for each in late.changed},

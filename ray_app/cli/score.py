@@ -25,7 +25,7 @@ from data.sources.parquet import Chunk, ParquetSource, open_source
 from data.sources.partial_output import PartialOutput, check_output, open_parts, partial_folder, refuse_own_input
 from ray_app.batch.finished_blocks import finished_blocks, refused_path, total, unfinished
 from ray_app.batch.refused_rows import BlockCounts
-from ray_app.batch.scoring import ALL, KEYS, PROBABILITY, ScoringJob, part_name, plan, refused_name, score_rows
+from ray_app.batch.scoring import ALL, KEYS, MODEL_VERSION, ScoringJob, part_name, plan, refused_name, score_rows
 from ray_app.batch.table_windows import ScoredTable
 from ray_app.batch.written_windows import Scratch
 from ray_app.control.replicas.served_models import find_champion
@@ -45,7 +45,7 @@ exit codes: 0 done, 2 could not run, 130 interrupted; after the last two the sam
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description = (
-        "Writes the probability, the label and the model's version for each row, beside the columns that "
+        "Writes what the model answers for each row and the model's version, beside the columns that "
         "--carry names. Online features that the table lacks are read from the store. Rows that HTTP would refuse are "
         "counted and written beside the output, with the reasons."
     )
@@ -139,7 +139,7 @@ def _report(counts: BlockCounts, job: ScoringJob, out: Path) -> None:
     else:
         say(f"{named(refused_path(out))}: {_refused_text(counts)}")
     note_all(f"  {line}" for line in [*counts.refused_lines(), *counts.unseen_lines()])
-    if PROBABILITY not in job.added:
+    if MODEL_VERSION not in job.added:
         note(f"the output's own columns are {', '.join(job.added)}: a column that is carried has the plain name")
 
 

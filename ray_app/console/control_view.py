@@ -192,9 +192,9 @@ def _plain_change(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain_facts(facts: VersionFacts | None) -> dict[str, Any]:
     if facts is None:
-        return {"created_at": None, "threshold": None, "metrics": {}}
+        return {"created_at": None, "answers": None, "metrics": {}}
     metrics = {name: value for name, value in facts.metrics.items() if math.isfinite(value)}
-    return {"created_at": facts.created_at, "threshold": facts.threshold, "metrics": metrics}
+    return {"created_at": facts.created_at, "answers": facts.answers, "metrics": metrics}
 
 
 def _counts(stats: VersionStats) -> dict[str, int]:

@@ -140,7 +140,8 @@ class Gateway(_Ingress):
         self._warm_up = asyncio.get_running_loop().create_task(self._readiness())
 
         def scorer(bundle: Bundle) -> RemoteModel:
-            return RemoteModel(scorers.transport, bundle.digest, settings.request_timeout_ms / 1000)
+            scored = bundle.manifest.output.width
+            return RemoteModel(scorers.transport, bundle.digest, scored, settings.request_timeout_ms / 1000)
 
         self._explanation = connect_explanation(explanation, spec, metrics)
         explained = self._explanation.parts if self._explanation is not None else None
@@ -190,7 +191,7 @@ class Fused(_Ingress):
 
 def _observers(metrics: GatewayMetrics, versions: ModelVersions) -> tuple[list[Observer], dict[str, Callable[[], Any]]]:
     """The observers of each answer, and what they add to a gateway's reports to Control, by name."""
-    version_stats, shadow = VersionStatsTable(), Shadow(versions)
+    version_stats, shadow = VersionStatsTable(lambda: versions.view.champion.manifest.output), Shadow(versions)
     metrics.registry.register(RolloutMetrics(replica_id(), version_stats.report, shadow.report))
     return [version_stats, shadow], {VERSION_STATS: version_stats.report, SHADOWS: shadow.report}
 

@@ -111,7 +111,7 @@ class PredictHandler:
                 request_id,
                 latency_s,
                 prediction,
-                loaded.renderer.label(prediction.probability),
+                loaded.renderer.output.code(prediction.scores),
                 loaded.renderer,
                 observation.named,
             )

@@ -1,1 +1,1 @@
-"""From a validated row to a probability: model versions, micro-batches, feature fetch, model scoring."""
+"""From a validated row to its scores: model versions, micro-batches, feature fetch, model scoring."""

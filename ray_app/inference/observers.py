@@ -12,10 +12,11 @@ from ray_app.protocol.responses import ResponseRenderer
 class Answered(NamedTuple):
     """One answered row.
 
-    `prediction` has the row as sent, its look-up in the online store and the scored vector; `renderer.features` gives
-    each feature's value and source. `latency_s` is the request's, from its headers to the end of its response, in
-    seconds. `epoch` is that of the traffic rules in force. `named` is True when the request asked for this version by
-    header.
+    `prediction` has the row as sent, its look-up in the online store, the scored vector and the scores; `code` is the
+    position of the label that was answered, None where none was. `renderer.features` gives each feature's value and
+    source, and `renderer.output` says what the scores are. `latency_s` is the request's, from its headers to the end of
+    its response, in seconds. `epoch` is that of the traffic rules in force. `named` is True when the request asked for
+    this version by header.
     """
 
     version: str
@@ -23,7 +24,7 @@ class Answered(NamedTuple):
     request_id: str
     latency_s: float
     prediction: Prediction
-    label: int
+    code: int | None
     renderer: ResponseRenderer
     named: bool = False
 

@@ -61,11 +61,11 @@ class InferencePipeline:
         self._computed = ComputedFeatures(manifest, transform, self._stored_index)
 
     async def score_table(self, table: pa.Table) -> np.ndarray:
-        """Return the probabilities of a table's n rows, float32 of shape (n,); see `encode_table`."""
+        """Return the scores of a table's n rows, float32 of shape (n, width of the output); see `encode_table`."""
         return await self.score(await self.encode_table(table))
 
     async def score(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the probabilities of n encoded rows, float32 of shape (n,)."""
+        """Return the scores of n encoded rows, float32 of shape (n, width of the model's output)."""
         return await self._model.score(matrix)
 
     async def encode_table(self, table: pa.Table) -> np.ndarray:

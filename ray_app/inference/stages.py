@@ -76,7 +76,7 @@ class ModelStage(Protocol):
     """Scores encoded rows."""
 
     async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
-        """Return probabilities, float32 of shape (n,), for float32 of shape (n, k).
+        """Return scores, float32 of shape (n, width of the model's output), for float32 of shape (n, k).
 
         Args:
             matrix: n encoded rows of k features.

@@ -25,13 +25,17 @@ SCHEMA = pa.schema(
         pa.field("present_probability", pa.float32()),
         pa.field("label", pa.int8()),
         pa.field("present_label", pa.int8()),
+        pa.field("scores", pa.list_(pa.float32())),
+        pa.field("present_scores", pa.list_(pa.float32())),
         pa.field("changed", pa.list_(pa.string())),
         pa.field("features", pa.list_(pa.string())),
         pa.field("vector", pa.list_(pa.float32())),
         pa.field("present_vector", pa.list_(pa.float32())),
     ]
 )
-"""`time` is that of the windows; `features` names the places of both vectors; `changed` those whose values differ."""
+"""Probabilities and labels are as in the prediction log; `scores` has all numbers of the model, also where the
+probability says them. `time` is that of the windows; `features` names the places of both vectors; `changed` those whose
+values differ."""
 _BLOCK_ROWS = 1000
 
 
@@ -62,17 +66,19 @@ def _blocks(decisions: Iterable[LateDecision]) -> Iterator[list[dict[str, Any]]]
 
 
 def _row(late: LateDecision) -> dict[str, Any]:
-    logged = late.logged
+    logged, output = late.logged, late.manifest.output
     return {
         "request_id": logged.request_id,
         "key": str(shown_key(late.query.key)),
         "version": logged.version,
         "answered_at": logged.answered_at,
         "time": logged.time_us,
-        "probability": logged.probability,
-        "present_probability": late.probability,
-        "label": logged.label,
-        "present_label": late.label,
+        "probability": output.probability(logged.scores),
+        "present_probability": output.probability(late.scores),
+        "label": logged.code,
+        "present_label": late.code,
+        "scores": logged.scores,
+        "present_scores": late.scores,
         "changed": [each.name for each in late.changed],
         "features": late.manifest.schema_.names,
         "vector": logged.vector,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from data.prediction_log.files import logged_scores
 from data.transform.encoding import Transform
 from data.transform.missing import is_blank
 from ray_app.prediction import Row
@@ -33,8 +34,10 @@ class LoggedDecision(NamedTuple):
     request_id: str
     version: str
     answered_at: datetime
-    probability: float
-    label: int
+    scores: tuple[float, ...]
+    """The model's numbers."""
+    code: int | None
+    """The position of the label that was answered; None where none was."""
     vector: Sequence[float]
     """What was scored, k codes in schema order."""
     row: Row
@@ -94,7 +97,7 @@ class DecisionReader:
             logged["request_id"],
             logged["version"],
             logged["answered_at"],
-            logged["probability"],
+            tuple(logged_scores(logged)),
             logged["label"],
             logged["vector"],
             row.unrecorded(time_us, key),

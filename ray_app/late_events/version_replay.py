@@ -49,8 +49,10 @@ class LateDecision(NamedTuple):
     changed: tuple[ChangedFeature, ...]
     vector: np.ndarray
     """What would be scored, float32 of shape (k,)."""
-    probability: float
-    label: int
+    scores: tuple[float, ...]
+    """The model's numbers for it."""
+    code: int | None
+    """The position of the label that would be answered; None where none is."""
     other_score: bool
     """Whether the model scores the two vectors differently."""
     manifest: BundleManifest
@@ -64,7 +66,7 @@ class LateDecision(NamedTuple):
     @property
     def other_label(self) -> bool:
         """Whether the row would get another label."""
-        return self.label != self.logged.label
+        return self.code != self.logged.code
 
 
 class Reviewed(NamedTuple):
@@ -157,9 +159,7 @@ class VersionReplay:
             if not same_value(logged.served.get(name), value)
         )
         vector = np.array(codes, np.float32)
-        return LateDecision(
-            logged, query, (), (), changed, vector, logged.probability, logged.label, False, self.manifest
-        )
+        return LateDecision(logged, query, (), (), changed, vector, logged.scores, logged.code, False, self.manifest)
 
     def _scored(self, reviewed: Sequence[Reviewed | Unread]) -> list[Reviewed | Unread]:
         """Fill in scores and labels of the decisions that changed."""
@@ -175,10 +175,10 @@ class VersionReplay:
             for each in reviewed
         ]
 
-    def _with_score(self, late: LateDecision, before: float, after: float) -> LateDecision:
+    def _with_score(self, late: LateDecision, before: Sequence[float], after: Sequence[float]) -> LateDecision:
         if before == after:
             return late
-        return late._replace(probability=after, label=int(after >= self.manifest.threshold), other_score=True)
+        return late._replace(scores=tuple(after), code=self.manifest.output.code(after), other_score=True)
 
 
 def same_value(logged: Any, present: Any) -> bool:

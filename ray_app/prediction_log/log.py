@@ -40,14 +40,17 @@ _POLL_S = 0.01
 
 
 class Sampling(NamedTuple):
-    """Shares of the answers that are logged, from 0 to 1. Answers with label 1 are logged by the larger of the two."""
+    """Shares of the answers that are logged, from 0 to 1. Those that are marked are logged by the larger of the two.
+
+    Which those are says the model's output (`marked`): of two labels the positive one.
+    """
 
     all: float
     positive: float
 
-    def takes(self, label: int, draw: float) -> bool:
+    def takes(self, marked: bool, draw: float) -> bool:
         """Return whether a row is logged; `draw` is a uniform random number from 0 to 1."""
-        return draw < (max(self.all, self.positive) if label else self.all)
+        return draw < (max(self.all, self.positive) if marked else self.all)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class PredictionLog:
                 tuple(window.name for window in manifest.windows),
                 tuple(feature.name for feature in schema.expressions),
                 manifest.event_time,
+                manifest.output.labels,
             )
         )
         self._count = count
@@ -131,7 +135,7 @@ class PredictionLog:
         at_us = time.time_ns() // 1000
         with self._lock:
             for row in rows:
-                if not self._options.sampling.takes(row.label, self._draw()):
+                if not self._options.sampling.takes(row.renderer.output.marked(row.code), self._draw()):
                     continue
                 self._sequence += 1
                 if self.waiting >= self._options.limit:
@@ -244,6 +248,8 @@ def _entry(sequence: int, at_us: int, row: Answered) -> tuple[Any, ...]:
     """The fields of `Entry` in its order; a plain tuple is cheaper to make."""
     prediction = row.prediction
     sent, lookup = prediction.row, prediction.lookup
+    probability = row.renderer.output.probability(prediction.scores)
+    said = probability is not None and len(prediction.scores) == 1
     return (
         sequence,
         at_us,
@@ -251,8 +257,9 @@ def _entry(sequence: int, at_us: int, row: Answered) -> tuple[Any, ...]:
         sent.entity,
         row.version,
         row.epoch,
-        prediction.probability,
-        row.label,
+        probability,
+        row.code,
+        None if said else prediction.scores,
         row.latency_s,
         lookup.degraded,
         lookup.age_s,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 import pyarrow as pa
 
-from data.prediction_log.files import log_schema
+from data.prediction_log.files import Labels, log_schema
 from data.schema.features.value_source import ValueSource
 from ray_app.prediction_log.retention import Retention
 
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     `encoded` and `online` are as in Row and OnlineRow (None: the store had no row, or was not asked); `sent` is the
     decoded JSON object of the request. `at_us` is microseconds since 1970. `windows` has the values of the windows and
     `time_us` the time as of which they were computed (None: no windows, or no answer); `computed` the values of the
-    expressions; NaN = missing.
+    expressions; NaN = missing. `probability`, `label` (a code) and `scores` are as in the log's columns.
     """
 
     sequence: int
@@ -33,8 +33,9 @@ class Entry(NamedTuple):
     entity: str | None
     version: str
     epoch: int
-    probability: float
-    label: int
+    probability: float | None
+    label: int | None
+    scores: Sequence[float] | None
     latency_s: float
     degraded: bool
     age_s: float | None
@@ -73,6 +74,8 @@ class WriterOptions(NamedTuple):
     """Names in the order of an entry's values of expressions."""
     event_time: str | None = None
     """The request's column with the time; `online` holds the time in force under its name."""
+    labels: Labels = (0, 1)
+    """The labels by their codes."""
 
 
 class EntryColumns:
@@ -80,7 +83,7 @@ class EntryColumns:
 
     def __init__(self, options: WriterOptions) -> None:
         self._options = options
-        self.schema = log_schema(options.features)
+        self.schema = log_schema(options.features, options.labels)
         """The log's columns."""
         stored_at = {name: at for at, name in enumerate(options.online)}
         self._stored_at = [stored_at.get(name) for name in options.features]
@@ -98,6 +101,7 @@ class EntryColumns:
             [row.epoch for row in rows],
             [row.probability for row in rows],
             [row.label for row in rows],
+            [row.scores for row in rows],
             [row.latency_s * 1000 for row in rows],
             [row.degraded for row in rows],
             [row.age_s for row in rows],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.schema.features.feature import Feature, FeatureType, Scalar, Source
+from data.schema.output import Output
 from data.transform.time_values import EXPECTED
 from ray_app.protocol.explanation_fields import PARAMETER, PROPERTIES
 from ray_app.protocol.openapi_events import events_operation, example_fields, recorded, window_properties
@@ -70,13 +71,13 @@ def openapi(manifest: BundleManifest, version: str, max_items: int) -> dict[str,
             **({"/events": {"post": events_operation(manifest, max_items)}} if manifest.windows else {}),
             "/health": {"get": _get("Liveness: the process answers", {"status": {"type": "string"}})},
             "/ready": {"get": _ready()},
-            "/model/info": {"get": _get("The model served: features, threshold, metrics", {})},
+            "/model/info": {"get": _get("The model served: features, what it answers, metrics", {})},
             "/metrics": {
                 "get": {"summary": "Prometheus metrics", "responses": {"200": {"description": "Text format"}}}
             },
         },
         "components": {
-            "schemas": {"Row": _row(manifest), "Prediction": _prediction(), "Problem": _problem()},
+            "schemas": {"Row": _row(manifest), "Prediction": _prediction(manifest.output), "Problem": _problem()},
         },
     }
 
@@ -208,12 +209,12 @@ def _time(features: Sequence[Feature]) -> dict[str, Any]:
     return kind if any(feature.required for feature in features) else {**kind, "nullable": True}
 
 
-def _prediction() -> dict[str, Any]:
+def _prediction(output: Output) -> dict[str, Any]:
+    answered = output.field_schemas()
     return {
         "type": "object",
         "properties": {
-            "probability": {"type": "number", "minimum": 0, "maximum": 1},
-            "label": {"type": "integer", "enum": [0, 1], "description": "1 from the model's threshold on"},
+            **answered,
             "model": {"type": "object", "properties": {"name": {"type": "string"}, "version": {"type": "string"}}},
             "entity_found": {
                 "type": "boolean",
@@ -237,7 +238,7 @@ def _prediction() -> dict[str, Any]:
             "features": {"type": "object", "description": "With detail=1: value and source of each feature"},
             **PROPERTIES,
         },
-        "required": ["probability", "label", "model", "entity_found", "online_age_s", "degraded", "request_id"],
+        "required": [*answered, "model", "entity_found", "online_age_s", "degraded", "request_id"],
     }
 
 

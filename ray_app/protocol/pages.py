@@ -9,6 +9,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from data.schema.features.feature import Feature
+from data.schema.output import Output
 from ray_app.protocol import responses
 from ray_app.protocol.openapi import example, openapi
 from tune.registry.bundle import BundleManifest
@@ -43,7 +44,7 @@ def _info(manifest: BundleManifest, version: str) -> dict[str, object]:
         "version": version,
         "description": manifest.description,
         "label": manifest.label,
-        "threshold": manifest.threshold,
+        **_answers(manifest.output),
         "created_at": manifest.created_at,
         "schema_fingerprint": manifest.schema_.fingerprint,
         "data_fingerprint": manifest.data_fingerprint,
@@ -51,6 +52,12 @@ def _info(manifest: BundleManifest, version: str) -> dict[str, object]:
         "features": [_feature(manifest, feature) for feature in manifest.schema_.features],
         "versions": manifest.versions,
     }
+
+
+def _answers(output: Output) -> dict[str, object]:
+    """What is answered in words, the labels where there are some, and the numbers that were fitted beside the model."""
+    labels = {} if output.labels is None else {"labels": output.labels}
+    return {"answers": output.words, **labels, **output.fitted}
 
 
 def _feature(manifest: BundleManifest, feature: Feature) -> dict[str, object]:
@@ -93,13 +100,13 @@ dt {{ font-weight: 600; margin-top: .6rem }} dd {{ margin: 0 }}
 </style></head><body>
 <h1>{html.escape(manifest.name)} <small>version {html.escape(version)}</small></h1>
 <p>{html.escape(manifest.description)} This service answers live predictions of
-<code>{html.escape(manifest.label)}</code>; the label is 1 from a probability of {manifest.threshold:.4g} on.</p>
+<code>{html.escape(manifest.label)}</code>; {html.escape(manifest.output.words)}.</p>
 {warning}
 <h2>Ask it</h2><pre id="curl">{html.escape(curl)}</pre>
 <h2>Where to look</h2><dl>
 <dt><a href="docs">docs</a></dt><dd>Every field and error, to try out in the browser</dd>
 <dt><a href="console">console</a></dt><dd>Versions, traffic and what happens to them, live; changes with the token</dd>
-<dt><a href="model/info">model/info</a></dt><dd>Features, threshold and holdout metrics ({html.escape(metrics)})</dd>
+<dt><a href="model/info">model/info</a></dt><dd>Features, answers and holdout metrics ({html.escape(metrics)})</dd>
 <dt><a href="ready">ready</a>, <a href="health">health</a></dt><dd>Readiness with reasons, and liveness</dd>
 <dt><a href="metrics">metrics</a></dt><dd>For Prometheus</dd></dl>
 <script>const c=document.getElementById("curl");

@@ -69,16 +69,12 @@ class ResponseRenderer:
     def __init__(self, manifest: BundleManifest, transform: Transform, version: str) -> None:
         self._manifest = manifest
         self._encoders = transform.encoders
-        self._threshold = manifest.threshold
+        self.output = manifest.output
         self.version = version
         self._windows = {window.name: at for at, window in enumerate(manifest.windows)}
         self._expressions = {feature.name: at for at, feature in enumerate(manifest.schema_.expressions)}
         online = [feature.name for feature in manifest.schema_.online]
         self._stored_at = {name: at for at, name in enumerate(online)}
-
-    def label(self, probability: float) -> int:
-        """Return the decision: 1 if the probability is the model's threshold or more, else 0."""
-        return int(probability >= self._threshold)
 
     def render(self, prediction: Prediction, request_id: str, detail: bool, epoch: int) -> dict[str, Any]:
         """Return the JSON object of one prediction; with `detail`, also each feature's value and its source.
@@ -87,8 +83,7 @@ class ResponseRenderer:
         """
         windows = prediction.lookup.windows
         answer: dict[str, Any] = {
-            "probability": prediction.probability,
-            "label": self.label(prediction.probability),
+            **self.output.fields(prediction.scores),
             "model": {"name": self._manifest.name, "version": self.version, "epoch": epoch},
             "entity_found": prediction.lookup.found,
             "online_age_s": prediction.lookup.age_s,

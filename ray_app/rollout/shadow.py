@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ray_app.inference.model_versions import LoadedVersion, ModelVersions, VersionsView
 from ray_app.inference.observers import Answered, Failed
 from ray_app.prediction import Row
-from ray_app.rollout.shadow_comparison import ShadowComparison
+from ray_app.rollout.shadow_comparison import ScoredRow, ShadowComparison
 from tune.registry.traffic_rules import BUCKETS, bucket
 
 logger = logging.getLogger(__name__)
@@ -125,11 +125,11 @@ class Shadow:
             return
         took = time.perf_counter() - began
         for each, shadow in zip(batch, scored, strict=True):
-            champion = each.row.prediction
+            row = each.row
             comparison.add(
-                (champion.probability, shadow.probability),
-                (each.row.label, loaded.renderer.label(shadow.probability)),
-                (each.row.latency_s, took),
+                row.renderer.output,
+                ScoredRow(row.prediction.scores, row.code, row.latency_s),
+                ScoredRow(shadow.scores, loaded.renderer.output.code(shadow.scores), took),
             )
 
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data.schema.output import Output
 from ray_app.rollout.slo_judge import distance, percent
-from ray_app.rollout.version_stats import LATENCY_EDGES_S, SCORE_EDGES, quantile_ms
+from ray_app.rollout.version_stats import LATENCY_EDGES_S, no_latencies, no_scores, quantile_ms
 
 SHADOWS = "shadows"
 """Name under which gateways report their comparisons."""
@@ -24,6 +25,14 @@ _SHIFT, _LARGE_SHIFT = 0.1, 0.25
 
 Siddiqi, Credit Risk Scorecards, 2006.
 """
+
+
+class ScoredRow(NamedTuple):
+    """What one version made of a row: the model's numbers, the code of the label, None without one, and its time."""
+
+    scores: Sequence[float]
+    code: int | None
+    latency_s: float
 
 
 class ScorePair(NamedTuple):
@@ -43,8 +52,8 @@ class ShadowVerdict(NamedTuple):
     psi: float
     ks: float
     ranks: float
-    changed: float
-    """Share of the rows whose label differs."""
+    changed: float | None
+    """Share of the rows whose label differs; None where no labels are answered, and before the first row."""
     text: str
 
     def plain(self) -> dict[str, Any]:
@@ -52,36 +61,37 @@ class ShadowVerdict(NamedTuple):
         return {**self._asdict(), "ranks": self.ranks if math.isfinite(self.ranks) else None}
 
 
-def _counts(edges: np.ndarray) -> np.ndarray:
-    return np.zeros(len(edges) + 1, np.int64)
-
-
 @dataclass(eq=False)
 class ShadowComparison:
-    """Cumulative counts of one shadow against one champion.
+    """Cumulative counts of one shadow against one champion, by whose output both are measured.
 
-    `dropped` rows found the queue full, `failed` ones got no score; `raised` are labelled 1 by the shadow alone,
-    `lowered` by the champion alone. Latencies: of the champion's requests, and of the shadow's scoring.
+    `dropped` rows found the queue full, `failed` ones got no score; `changed` have another label by the shadow,
+    `raised` of them are marked by the shadow alone and `lowered` by the champion alone. `marks` says what that means;
+    it is empty where no labels are answered. Latencies: of the champion's requests, and of the shadow's scoring.
     """
 
     against: str
     dropped: int = 0
     failed: int = 0
+    changed: int = 0
     raised: int = 0
     lowered: int = 0
-    champion_scores: np.ndarray = field(default_factory=lambda: _counts(SCORE_EDGES))
-    shadow_scores: np.ndarray = field(default_factory=lambda: _counts(SCORE_EDGES))
-    champion_latencies: np.ndarray = field(default_factory=lambda: _counts(LATENCY_EDGES_S))
-    shadow_latencies: np.ndarray = field(default_factory=lambda: _counts(LATENCY_EDGES_S))
+    champion_scores: np.ndarray = field(default_factory=no_scores)
+    shadow_scores: np.ndarray = field(default_factory=no_scores)
+    champion_latencies: np.ndarray = field(default_factory=no_latencies)
+    shadow_latencies: np.ndarray = field(default_factory=no_latencies)
     sample: list[ScorePair] = field(default_factory=list)
+    marks: str = ""
 
     @property
     def rows(self) -> int:
         """Number of rows that both scored."""
         return int(self.shadow_scores.sum())
 
-    def add(self, scores: tuple[float, float], labels: tuple[int, int], latencies_s: tuple[float, float]) -> None:
-        """Count one row; each pair has the champion's value, then the shadow's."""
+    def add(self, output: Output, champion: ScoredRow, shadow: ScoredRow) -> None:
+        """Count one row that both scored; `output` is the champion's."""
+        scores = output.score(champion.scores), output.score(shadow.scores)
+        latencies_s = champion.latency_s, shadow.latency_s
         for score, latency_s, histogram, latencies in zip(
             scores,
             latencies_s,
@@ -89,10 +99,13 @@ class ShadowComparison:
             (self.champion_latencies, self.shadow_latencies),
             strict=True,
         ):
-            histogram[np.searchsorted(SCORE_EDGES, score)] += 1
+            histogram[np.searchsorted(output.edges, score)] += 1
             latencies[np.searchsorted(LATENCY_EDGES_S, latency_s)] += 1
-        self.raised += labels[1] > labels[0]
-        self.lowered += labels[1] < labels[0]
+        marked = output.marked(champion.code), output.marked(shadow.code)
+        self.changed += champion.code != shadow.code
+        self.raised += marked[1] > marked[0]
+        self.lowered += marked[1] < marked[0]
+        self.marks = output.marks
         # Keeps the pairs with the largest keys; `sample[0]` is the heap's smallest.
         pair = ScorePair(-random.random(), *scores)
         if len(self.sample) < _SAMPLE:
@@ -105,6 +118,7 @@ class ShadowComparison:
             self.against,
             self.dropped + other.dropped,
             self.failed + other.failed,
+            self.changed + other.changed,
             self.raised + other.raised,
             self.lowered + other.lowered,
             self.champion_scores + other.champion_scores,
@@ -112,6 +126,7 @@ class ShadowComparison:
             self.champion_latencies + other.champion_latencies,
             self.shadow_latencies + other.shadow_latencies,
             heapq.nlargest(_SAMPLE, [*self.sample, *other.sample]),
+            self.marks or other.marks,
         )
 
     def verdict(self, version: str) -> ShadowVerdict:
@@ -121,7 +136,7 @@ class ShadowComparison:
             distance(self.champion_scores, self.shadow_scores),
         )
         ranks = rank_agreement([pair.champion for pair in self.sample], [pair.shadow for pair in self.sample])
-        changed = (self.raised + self.lowered) / self.rows if self.rows else 0.0
+        changed = self.changed / self.rows if self.marks else None
         text = self._text(version, psi, ks, ranks)
         return ShadowVerdict(version, self.against, self.rows, psi, ks, ranks, changed, text)
 
@@ -137,10 +152,11 @@ class ShadowComparison:
             f"{quantile_ms(self.shadow_latencies, share):g} ms"
             for share in (0.5, 0.99)
         )
+        apart = f"{self.raised:,} {self.marks} by the shadow alone and {self.lowered:,} by the champion alone"
+        decisions = f"decisions changed for {percent(self.changed, self.rows)}, {apart}; " if self.marks else ""
         return (
             f"{beside}, {self.rows:,} rows compared{few}: scores are {alike} (PSI {psi:.3f}, KS {ks:.3f}), ranks agree "
-            f"by {ranks:.3f}, decisions changed for {percent(self.raised + self.lowered, self.rows)}, "
-            f"{self.raised:,} to 1 and {self.lowered:,} to 0; champion's requests {times}; {lost}"
+            f"by {ranks:.3f}; {decisions}champion's requests {times}; {lost}"
         )
 
 

@@ -79,7 +79,7 @@ class SloJudge:
         n1, n0 = (np.full(len(below1), each.scored) for each in (version, champion))
         self._below.update(below1, n1, below0, n0)
         self._above.update(n1 - below1, n1, n0 - below0, n0)
-        one, other = (version.positives, version.scored), (champion.positives, champion.scored)
+        one, other = (version.marked, version.scored), (champion.marked, champion.scored)
         self._more.update(*_pair(one, other))
         self._fewer.update(*_pair(other, one))
 
@@ -100,10 +100,11 @@ class SloJudge:
             text = f"{apart}, {one.scored:,} and {other.scored:,} rows"
             logs = np.concatenate([self._above.log_e, self._below.log_e])
             yield self._finding("score drift", f"{text}, limit {slo.drift:g}", log_mean(logs))
-        if slo.decisions is not None:
-            text = self._shares((one.positives, one.scored), (other.positives, other.scored), None)
+        marks = one.marks or other.marks
+        if slo.decisions is not None and marks:
+            text = self._shares((one.marked, one.scored), (other.marked, other.scored), None)
             logs = np.concatenate([self._more.log_e, self._fewer.log_e])
-            yield self._finding("decisions", f"labelled 1: {text}, limit {slo.decisions:g}x", log_mean(logs))
+            yield self._finding("decisions", f"{marks}: {text}, limit {slo.decisions:g}x", log_mean(logs))
 
     def _finding(self, name: str, text: str, log_e: float) -> SloFinding:
         return SloFinding(name, text, min(max(log_e / self._log_needed, 0.0), 1.0))

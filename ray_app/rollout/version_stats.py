@@ -1,17 +1,24 @@
 """Statistics of each version in a gateway: requests, failures, latencies, scores. They add up over gateways.
 
 An answer costs one append; requests are sorted into the histograms a few hundred at a time.
+
+Versions are compared by the output of the champion: it says what the score of an answer is, the edges of the histograms
+and which labels are marked. Each version decides by its own threshold, but its edges may be others, as quantiles of
+numbers are, and histograms by different edges do not compare. When a champion with another such measure comes into
+force, a gateway begins to count anew, as one that restarts does; a rollout ends then anyhow, since it was held against
+the former champion.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
+from data.schema.output import SCORE_EDGES, Output
 from ray_app.inference.observers import Answered, Failed
 
 VERSION_STATS = "version_stats"
@@ -19,8 +26,6 @@ VERSION_STATS = "version_stats"
 
 LATENCY_EDGES_S = np.array([m / 10**k for k in (5, 4, 3, 2, 1) for m in range(10, 100)])
 """Upper edges of the latency histogram: every number of two digits from 0.1 ms to 9.9 s, so that a limit is an edge."""
-SCORE_EDGES = 1 / (1 + np.exp(-np.arange(-14, 15) / 2))
-"""Upper edges of the score histogram: half a logit apart, because the scores of rare events crowd near zero."""
 
 _BATCH_REQUESTS = 256
 _MOST_VERSIONS = 20
@@ -28,8 +33,14 @@ _ENTITIES_REMEMBERED = 25_000
 """Of a version, in each of two generations: about 5 MB where a version has answered for so many."""
 
 
-def _zeros(edges: np.ndarray) -> np.ndarray:
-    return np.zeros(len(edges) + 1, np.int64)
+def no_latencies() -> np.ndarray:
+    """An empty latency histogram, by LATENCY_EDGES_S and one more."""
+    return np.zeros(len(LATENCY_EDGES_S) + 1, np.int64)
+
+
+def no_scores() -> np.ndarray:
+    """An empty score histogram, by the edges of any output and one more."""
+    return np.zeros(SCORE_EDGES + 1, np.int64)
 
 
 @dataclass(eq=False)
@@ -41,23 +52,26 @@ class VersionStats:
         errors: requests of which rows failed with status 500 and above.
         refused: requests of which rows were refused (any other status).
         latencies: of the answered requests, by LATENCY_EDGES_S and one more for those above.
-        scores: by SCORE_EDGES and one more; one answer an entity, so that one which asks often counts no more. With
-            more than 25,000 entities, one that is not heard of while so many others are may count again.
-        positives: of these, how many were labelled 1.
+        scores: by the edges of the champion's output and one more; one answer an entity, so that one which asks often
+            counts no more. With more than 25,000 entities, one that is not heard of while so many others are may count
+            again.
+        marked: of these, how many were marked (`Output.marked`).
         rows: rows that it was to answer, whatever their outcome.
         refused_rows: of these, those that were refused.
         seconds: sum of the latencies.
+        marks: what it means to be marked (`Output.marks`), no count; empty where no row ever is, or nothing was scored.
     """
 
     answered: int = 0
     errors: int = 0
     refused: int = 0
-    latencies: np.ndarray = field(default_factory=lambda: _zeros(LATENCY_EDGES_S))
-    scores: np.ndarray = field(default_factory=lambda: _zeros(SCORE_EDGES))
-    positives: int = 0
+    latencies: np.ndarray = field(default_factory=no_latencies)
+    scores: np.ndarray = field(default_factory=no_scores)
+    marked: int = 0
     rows: int = 0
     refused_rows: int = 0
     seconds: float = 0.0
+    marks: str = ""
 
     @property
     def requests(self) -> int:
@@ -89,16 +103,19 @@ class VersionStats:
         }
 
     def __add__(self, other: VersionStats) -> VersionStats:
-        return VersionStats(*(one + more for one, more in self._pairs(other)))
+        return VersionStats(*(one + more for one, more in self._pairs(other)), marks=self.marks or other.marks)
 
     def since(self, before: VersionStats) -> VersionStats:
         """The counts since `before`; all of them where one is lower than before, because the gateway restarted."""
         if any(np.any(now < then) for now, then in self._pairs(before)):
             return self
-        return VersionStats(*(now - then for now, then in self._pairs(before)))
+        return VersionStats(*(now - then for now, then in self._pairs(before)), marks=self.marks)
 
     def _pairs(self, other: VersionStats) -> list[tuple[Any, Any]]:
-        return [(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)]
+        return [(getattr(self, name), getattr(other, name)) for name in _COUNTS]
+
+
+_COUNTS = tuple(each.name for each in fields(VersionStats) if each.name != "marks")
 
 
 def quantile_ms(latencies: np.ndarray, share: float) -> float | None:
@@ -134,15 +151,16 @@ class _EntityScores:
         self.newer: set[int] = set()
         self.older: set[int] = set()
 
-    def add(self, rows: Sequence[Answered], latencies: Sequence[float]) -> None:
+    def add(self, rows: Sequence[Answered], latencies: Sequence[float], output: Output) -> None:
         fresh = [row for row in rows if self._fresh(row.prediction.row.entity)]
         stats = self.stats
         stats.answered += len(latencies)
         stats.rows += len(rows)
         stats.latencies += _counted(LATENCY_EDGES_S, latencies)
         stats.seconds += sum(latencies)
-        stats.scores += _counted(SCORE_EDGES, [row.prediction.probability for row in fresh])
-        stats.positives += sum(row.label for row in fresh)
+        stats.scores += _counted(output.edges, [output.score(row.prediction.scores) for row in fresh])
+        stats.marked += sum(output.marked(row.code) for row in fresh)
+        stats.marks = output.marks
 
     def _fresh(self, entity: str | None) -> bool:
         if entity is None:
@@ -161,9 +179,14 @@ class VersionStatsTable:
     """The statistics of one gateway by version: an `Observer`. The 20 versions seen last are kept.
 
     Requests that name a version are left out: they are not split by the rules, so versions would not compare.
+
+    Args:
+        champion: returns the output of the champion in force.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, champion: Callable[[], Output]) -> None:
+        self._champion = champion
+        self._output = champion()
         self._by_version: dict[str, _EntityScores] = {}
         self._requests: list[Sequence[Answered]] = []
 
@@ -193,6 +216,7 @@ class VersionStatsTable:
         return {version: scores.stats + VersionStats() for version, scores in self._by_version.items()}
 
     def _flush(self) -> None:
+        self._follow(self._champion())
         requests, self._requests = self._requests, []
         rows: dict[str, list[Answered]] = {}
         latencies: dict[str, list[float]] = {}
@@ -202,7 +226,13 @@ class VersionStatsTable:
             for version in {row.version for row in request} if len(request) > 1 else (request[0].version,):
                 latencies.setdefault(version, []).append(request[0].latency_s)
         for version, answered in rows.items():
-            self._scores_of(version).add(answered, latencies[version])
+            self._scores_of(version).add(answered, latencies[version], self._output)
+
+    def _follow(self, output: Output) -> None:
+        """Count by the output of the champion in force; anew, where it measures otherwise than the one before."""
+        if (output.edges, output.marks) != (self._output.edges, self._output.marks):
+            self._by_version.clear()
+        self._output = output
 
     def _scores_of(self, version: str) -> _EntityScores:
         scores = self._by_version.pop(version, None) or _EntityScores()
@@ -213,5 +243,5 @@ class VersionStatsTable:
         return scores
 
 
-def _counted(edges: np.ndarray, values: Sequence[float]) -> np.ndarray:
+def _counted(edges: Sequence[float] | np.ndarray, values: Sequence[float]) -> np.ndarray:
     return np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1)

@@ -21,8 +21,9 @@ from data.prediction_log.files import LogFile, sources
 from data.prediction_log.wide_table import write_wide
 from data.settings import load_settings
 
-_SHOWN = ("answered_at", "request_id", "entity", "version", "probability", "label", "latency_ms", "degraded")
-_BESIDES = ("vector", "sources", "sent", "online")
+_ANSWER = ("probability", "label", "scores")
+_SHOWN = ("answered_at", "request_id", "entity", "version", *_ANSWER, "latency_ms", "degraded")
+_BESIDES = ("vector", "sources", "sent", "online", "feature_names", "labels")
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -91,15 +92,27 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
         name: {"scored": value, "source": source}
         for name, value, source in zip(row["feature_names"], row["vector"], sources(row["sources"]), strict=True)
     }
-    kept = {name: value for name, value in row.items() if name not in (*_BESIDES, "feature_names")}
+    kept = {name: value for name, value in row.items() if name not in _BESIDES}
     raw = {name: json.loads(row[name]) if row[name] else None for name in ("sent", "online")}
-    return {**kept, "features": features, **raw}
+    return {**kept, **_answer(row), "features": features, **raw}
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    """The label by its name, and the scores by label where there are labels."""
+    labels, code, scores = row["labels"], row["label"], row["scores"]
+    if labels is None:
+        return {}
+    named = None if scores is None else {str(name): score for name, score in zip(labels, scores, strict=True)}
+    return {"label": None if code is None else labels[code], "scores": named}
 
 
 def _show(last: Sequence[dict[str, Any]]) -> None:
-    table = Table(*_SHOWN, box=None)
+    # Of what was answered only the columns that have something to say; the scores of many classes do not fit a line.
+    silent = {name for name in _ANSWER if all(row[name] is None or isinstance(row[name], dict) for row in last)}
+    shown = [name for name in _SHOWN if name not in silent]
+    table = Table(*shown, box=None)
     for row in last:
-        table.add_row(*(_short(row[name]) for name in _SHOWN))
+        table.add_row(*(_short(row[name]) for name in shown))
     out.print(table)
 
 
@@ -111,4 +124,6 @@ def _notes(files: Sequence[FileSummary]) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(_short(each) for each in value)
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -2,6 +2,12 @@
 
 const WHOLE = new Intl.NumberFormat("en-US");
 export const DASH = "–";
+/** Holdout figures by importance, with their names for people, and whether less of them is better. */
+export const FIGURES = [
+  ["pr_auc", "PR-AUC"], ["auc", "AUC"], ["f1", "F1"],
+  ["accuracy", "Accuracy"], ["macro_f1", "Macro F1"], ["log_loss", "Log loss", true],
+  ["r2", "R²"], ["rmse", "RMSE", true], ["mae", "MAE", true],
+];
 
 /** A count with separators: 12,345. */
 export function count(value) {

@@ -1,7 +1,7 @@
 // Top of the page: health of the service, its figures of the last minute, and the split of the traffic.
 
 import { h } from "./dom.js";
-import { count, duration, figure, ms, rate, share, weight } from "./format.js";
+import { FIGURES, count, duration, figure, ms, rate, share, weight } from "./format.js";
 
 /** Health as a list of labels: service, Control, registry, pending change, rollout. */
 export function health({ data }) {
@@ -56,7 +56,7 @@ function withUnit(value) {
 }
 
 function best(metrics = {}) {
-  const [name, words] = [["pr_auc", "PR-AUC"], ["auc", "AUC"]].find(([metric]) => metric in metrics) ?? [];
+  const [name, words] = FIGURES.find(([metric]) => metric in metrics) ?? [];
   return name ? `${words} ${figure(metrics[name])}` : "";
 }
 

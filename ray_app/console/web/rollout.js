@@ -57,7 +57,7 @@ export function shadows({ data, colour }) {
         ["KS", figure(shadow.ks), "distance of the scores"],
         ["PSI", figure(shadow.psi), "0.1 shifted, 0.25 another"],
         ["Ranks", figure(shadow.ranks), "Spearman's correlation"],
-        ["Changed", shadow.rows ? `${(100 * shadow.changed).toPrecision(2)} %` : "–", "of the decisions"],
+        ...(shadow.changed === null ? [] : [["Changed", `${(100 * shadow.changed).toPrecision(2)} %`, "of the decisions"]]),
       ].map(([name, value, note]) => h("div", null, h("dt", null, name), h("dd", null, h("b", null, value), h("span", null, note))))),
       h("p", { class: "reason" }, shadow.text),
     ),

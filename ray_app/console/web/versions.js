@@ -1,9 +1,8 @@
 // Table of the model versions: role, holdout metrics, live metrics of the last minute, and the actions on model.
 
 import { h } from "./dom.js";
-import { count, day, ms, rate, share, weight } from "./format.js";
+import { FIGURES, count, day, figure, ms, rate, share, weight } from "./format.js";
 
-const FIGURES = [["pr_auc", "PR-AUC"], ["auc", "AUC"], ["f1", "F1"]];
 const ROLES = {
   champion: "champion", live: "challenger", shadow: "shadow", coming: "coming", held: "loaded", registered: "registered",
 };
@@ -16,13 +15,15 @@ const HINTS = {
   registered: "In the registry; no replica holds it",
 };
 const SHOWN = 12;
+const MOST_FIGURES = 3;
 
 /** The table. Of the versions that no replica has loaded, only the newest are shown. */
 export function versions(view) {
   const { versions: all, champion } = view.data;
   const base = all.find((model) => model.version === champion)?.metrics ?? {};
   const shown = all.slice(0, Math.max(SHOWN, all.findLastIndex((model) => model.role !== "registered") + 1));
-  const heads = ["Version", "Made", ...FIGURES.map(([, words]) => words), "Requests / s", "p50", "p99", "Errors", "Requests", "Held by", ""];
+  const figures = FIGURES.filter(([key]) => all.some((model) => key in model.metrics)).slice(0, MOST_FIGURES);
+  const heads = ["Version", "Made", ...figures.map(([, words]) => words), "Requests / s", "p50", "p99", "Errors", "Requests", "Held by", ""];
   return [
     h(
       "div",
@@ -34,17 +35,17 @@ export function versions(view) {
         h(
           "thead",
           null,
-          h("tr", { class: "groups" }, h("td", { colspan: 2 }), h("th", { colspan: 3, scope: "colgroup", title: "Each version was judged on its own holdout" }, "own holdout, and difference to the champion"), h("th", { colspan: 4, scope: "colgroup" }, "last minute"), h("th", { colspan: 2, scope: "colgroup" }, "in all"), h("td")),
+          h("tr", { class: "groups" }, h("td", { colspan: 2 }), figures.length ? h("th", { colspan: figures.length, scope: "colgroup", title: "Each version was judged on its own holdout" }, "own holdout, and difference to the champion") : null, h("th", { colspan: 4, scope: "colgroup" }, "last minute"), h("th", { colspan: 2, scope: "colgroup" }, "in all"), h("td")),
           h("tr", null, heads.map((head) => (head ? h("th", { scope: "col" }, head) : h("td")))),
         ),
-        h("tbody", null, shown.map((model) => row(view, model, base))),
+        h("tbody", null, shown.map((model) => row(view, model, base, figures))),
       ),
     ),
     all.length > shown.length ? h("p", { class: "muted" }, `and ${all.length - shown.length} older ones in the registry`) : null,
   ];
 }
 
-function row(view, model, base) {
+function row(view, model, base, figures) {
   const { minute, total } = model;
   const idle = model.role === "held" || model.role === "registered";
   return h(
@@ -52,7 +53,7 @@ function row(view, model, base) {
     { "data-key": model.version, "data-version": model.version, class: idle ? "idle" : null },
     h("th", { scope: "row" }, name(view, model)),
     cell("Made", h("span", { title: model.created_at }, day(model.created_at))),
-    FIGURES.map(([key, words]) => cell(words, figured(model, base, key, view.data.champion))),
+    figures.map(([key, words, less]) => cell(words, figured(model, base, key, less, view.data.champion))),
     cell("Requests / s", minute.requests || (model.weight && model.role !== "shadow") ? rate(minute.per_s) : "–"),
     cell("p50", timed(minute.p50_ms)),
     cell("p99", timed(minute.p99_ms)),
@@ -67,7 +68,7 @@ function name(view, model) {
   const role = model.role === "live" || model.role === "shadow" ? `${ROLES[model.role]} ${weight(model.weight)}` : ROLES[model.role];
   return [
     h("span", { class: `swatch ${model.role === "registered" ? "" : `c${view.colour(model.version)}`}${model.role === "shadow" ? " hatched" : ""}` }),
-    h("b", null, `v${model.version}`),
+    h("b", { title: model.answers }, `v${model.version}`),
     h("span", { class: `role ${model.role}`, title: HINTS[model.role] }, role),
   ];
 }
@@ -81,14 +82,19 @@ function timed(value) {
 }
 
 /** A holdout metric, with its difference to the champion's. */
-function figured(model, base, key, champion) {
+function figured(model, base, key, less, champion) {
   const value = model.metrics[key];
   if (value === undefined) return "–";
   const difference = model.version === champion || base[key] === undefined ? 0 : value - base[key];
-  const shown = Math.abs(difference).toFixed(3);
-  if (shown === "0.000") return value.toFixed(3);
-  const [kind, sign] = difference > 0 ? ["up", "+"] : ["down", "−"];
-  return [value.toFixed(3), h("small", { class: kind }, ` ${sign}${shown}`)];
+  const shown = fixed(Math.abs(difference));
+  if (shown === "0.000") return fixed(value);
+  const better = difference > 0 !== Boolean(less);
+  return [fixed(value), h("small", { class: better ? "up" : "down" }, ` ${difference > 0 ? "+" : "−"}${shown}`)];
+}
+
+/** Three decimals, or of a figure in the target's own units, which may be large, two to three digits. */
+function fixed(value) {
+  return Math.abs(value) < 10 ? value.toFixed(3) : figure(value);
 }
 
 /** Button of an action; shown but disabled while the admin token is missing. */

@@ -9,11 +9,11 @@ from tune.registry.bundle import Bundle
 
 
 class VersionFacts(NamedTuple):
-    """A version's creation time (ISO 8601), its metrics on the holdout, and its threshold if known; for display."""
+    """A version's creation time (ISO 8601), its metrics on the holdout, and if known, what it answers in a clause."""
 
     created_at: str
     metrics: Mapping[str, float]
-    threshold: float | None = None
+    answers: str | None = None
 
 
 class PackedBundle(NamedTuple):
@@ -28,7 +28,7 @@ class PackedBundle(NamedTuple):
     def of(cls, version: str, bundle: Bundle) -> PackedBundle:
         """Pack a bundle with its facts."""
         manifest = bundle.manifest
-        facts = VersionFacts(manifest.created_at, manifest.metrics, manifest.threshold)
+        facts = VersionFacts(manifest.created_at, manifest.metrics, manifest.output.words)
         return cls(version, bundle.digest, bundle.to_bytes(), facts)
 
 

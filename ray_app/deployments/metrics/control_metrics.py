@@ -112,7 +112,8 @@ class ControlMetrics(Collector):
         ):
             shown = GaugeMetricFamily(f"rayscore_shadow_{name}", text, labels=["version"])
             for verdict in verdicts:
-                shown.add_metric([verdict.version], getattr(verdict, figure))
+                if (value := getattr(verdict, figure)) is not None:
+                    shown.add_metric([verdict.version], value)
             yield shown
 
 

@@ -1,7 +1,7 @@
 """The model stage: scores in this process, or in a model replica over a transport.
 
 A request is the bundle's digest (8 bytes), the number of rows (uint32, little-endian) and the rows as float32; an
-answer is one status byte and the probabilities as float32. Both ends of this encoding are in this module.
+answer is one status byte and the rows' scores as float32. Both ends of this encoding are in this module.
 """
 
 from __future__ import annotations
@@ -64,13 +64,15 @@ class RemoteModel:
     Args:
         transport: calls some model replica.
         digest: the bundle's digest, 16 hexadecimal digits.
+        scored: number of scores of a row, the width of the bundle's output.
         timeout_s: longest time for one batch, in seconds, so that a replica that hangs does not keep a batch slot.
     """
 
-    def __init__(self, transport: Transport, digest: str, timeout_s: float) -> None:
+    def __init__(self, transport: Transport, digest: str, scored: int, timeout_s: float) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
         self._digest = bytes.fromhex(digest)
+        self._scored = scored
 
     async def score(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
         """Score on some replica; see `ModelStage`."""
@@ -82,4 +84,4 @@ class RemoteModel:
             raise DeadlineExceeded(f"the model did not answer in {allowed * 1000:.0f} ms") from exc
         if answer[:1] != _OK:
             raise VersionUnavailable("no model replica that answers holds this version; try again")
-        return np.frombuffer(answer, np.float32, offset=1)
+        return np.frombuffer(answer, np.float32, offset=1).reshape(-1, self._scored)

@@ -49,7 +49,7 @@ MANY = b"[" + b",".join(BODIES) + b"]"
 def bad_bundles(good: Bundle) -> list[Bundle]:
     """The bundle with other scores recorded for its probe rows, and with a feature that need not be sent any more."""
     manifest = good.manifest
-    probe = Probe(rows=manifest.probe.rows, scores=[[1 - p] for (p,) in manifest.probe.scores])
+    probe = Probe(rows=manifest.probe.rows, scores=[[1 - p for p in row] for row in manifest.probe.scores])
     first, *rest = manifest.schema_.features
     looser = manifest.schema_.model_copy(update={"features": (first.model_copy(update={"optional": True}), *rest)})
     return [

@@ -63,11 +63,11 @@ def predict(path: InferencePipeline, *items: dict[str, Any]) -> list[Prediction]
     return run(path.predict([parser.parse(item) for item in items]))
 
 
-def expected(**values: Scalar | None) -> float:
-    """The model's score of raw values, without any of the serving path."""
+def expected(**values: Scalar | None) -> list[float]:
+    """The model's scores of raw values, without any of the serving path."""
     schema = manifest().schema_
     matrix = Transform(schema).rows([[values.get(name) for name in schema.names]])
-    return float(model().score(matrix)[0])
+    return model().score(matrix)[0].tolist()
 
 
 def stored(age_s: float = 60.0, **entities: Mapping[str, Scalar | None]) -> CountingStage:

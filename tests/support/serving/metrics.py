@@ -35,10 +35,11 @@ from ray_app.monitoring.scrape import OwnMetrics, Scrape
 from ray_app.monitoring.text_format import merged, packed, rendered
 from ray_app.protocol.route import RouteRequest
 from ray_app.rollout.metrics import RolloutMetrics
-from ray_app.rollout.shadow_comparison import SHADOWS, ShadowComparison
+from ray_app.rollout.shadow_comparison import SHADOWS, ScoredRow, ShadowComparison
 from ray_app.rollout.version_stats import VersionStats
 from ray_app.transport.handshake import Handshake
 from ray_app.transport.server import LinkServer
+from tests.support.serving.made_models import DIGITS
 from tests.support.serving.predict_app import run
 from tests.support.serving.rollout_driver import Place, quick
 from tests.support.serving.window_app import swipes_stage
@@ -109,7 +110,9 @@ def steered() -> ControlMetrics:
     place.order(RolloutAction.START, quick(hold_s=1000))
     for _ in range(8):
         place.second()
-    extras = {SHADOWS: {"3": ShadowComparison("1")}}
+    shadow = ShadowComparison("1")
+    shadow.add(DIGITS, ScoredRow([0.2], 0, 0.001), ScoredRow([0.6], 1, 0.001))
+    extras = {SHADOWS: {"3": shadow}}
     place.control.on_report(ReplicaReport("g2", FUSED, "contract", 1, -1, {}, place.rules, extras=extras), place.now)
     return ControlMetrics(place.control, place.rollout_driver, lambda: 0)
 

@@ -24,8 +24,8 @@ def answered(request_id: str = "r1", probability: float = 0.9, entity: str = "u1
     row = RowParser(declared, transform).parse({**ROW, "user_id": entity})
     answers = ResponseRenderer(declared, transform, "3")
     vector = [1.5 if value is None else value for value in row.encoded]
-    prediction = Prediction(row, probability, Lookup(found=False), 0, vector)
-    return Answered("3", 7, request_id, 0.004, prediction, answers.label(probability), answers)
+    prediction = Prediction(row, [probability], Lookup(found=False), 0, vector)
+    return Answered("3", 7, request_id, 0.004, prediction, answers.output.code([probability]), answers)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ray_app.rollout.version_stats import LATENCY_EDGES_S, SCORE_EDGES, VersionStats
+from data.schema.output import LOGIT_EDGES
+from ray_app.rollout.version_stats import LATENCY_EDGES_S, VersionStats
 
 
 def drawn(
@@ -26,8 +27,9 @@ def drawn(
         failed,
         denied,
         np.bincount(np.searchsorted(LATENCY_EDGES_S, latencies), minlength=len(LATENCY_EDGES_S) + 1),
-        np.bincount(np.searchsorted(SCORE_EDGES, scores), minlength=len(SCORE_EDGES) + 1),
+        np.bincount(np.searchsorted(LOGIT_EDGES, scores), minlength=len(LOGIT_EDGES) + 1),
         int((scores >= 0.5).sum()),
         requests,
         denied,
+        marks="labelled 1",
     )

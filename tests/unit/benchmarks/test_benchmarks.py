@@ -102,7 +102,7 @@ def test_the_peer_gives_our_answers(tmp_path: Path):
     finally:
         features.close()
     assert all(prediction.lookup.found for prediction in predictions)
-    assert [prediction.probability for prediction in predictions] == workload.expected
+    assert [prediction.scores[0] for prediction in predictions] == workload.expected
     assert len(set(workload.expected)) > 10
 
 

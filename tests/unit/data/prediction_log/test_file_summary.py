@@ -34,6 +34,7 @@ def rows_of(replica: str, first: int, begun: datetime, count: int = ROWS, entity
         "epoch": [1] * count,
         "probability": [0.5] * count,
         "label": [0] * count,
+        "scores": [None] * count,
         "latency_ms": [1.0] * count,
         "degraded": [False] * count,
         "online_age_s": [None] * count,

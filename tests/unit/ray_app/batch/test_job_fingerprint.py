@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
+from data.schema.output import BinaryOutput
 from data.settings import Settings
 from data.sources.parquet import open_source
 from ray_app.batch.scoring import plan
@@ -37,7 +38,7 @@ def test_same_job_has_the_same_fingerprint(table: Path):
 def test_another_model_version_or_choice_of_columns_is_another_job(table: Path):
     """Threshold, version and the columns carried are part of what a part holds."""
     whole = card_bundle()
-    manifest = whole.manifest.model_copy(update={"threshold": 0.123})
+    manifest = whole.manifest.model_copy(update={"output": BinaryOutput(threshold=0.123)})
     other = Bundle(manifest, whole.onnx, whole.booster, whole.measured, whole.card)
     found = {
         fingerprint(table),

@@ -141,8 +141,8 @@ def test_what_is_known_of_a_version(place: Watched):
     place.control.versions.put(PackedBundle.of("1", bundle))
     one, eight = place.version("1"), place.version("8")
     assert one["metrics"] == bundle.manifest.metrics
-    assert (one["created_at"], one["threshold"]) == (bundle.manifest.created_at, bundle.manifest.threshold)
-    assert (eight["metrics"], eight["threshold"], eight["held_by"]) == ({"auc": 0.9}, None, 0)
+    assert (one["created_at"], one["answers"]) == (bundle.manifest.created_at, bundle.manifest.output.words)
+    assert (eight["metrics"], eight["answers"], eight["held_by"]) == ({"auc": 0.9}, None, 0)
 
 
 def test_what_a_rollback_would_do(place: Watched):

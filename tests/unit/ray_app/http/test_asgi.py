@@ -27,7 +27,7 @@ def test_one_object(served: ServedApp):
     assert response.headers["content-type"] == "application/json"
     body = response.json()
     assert 0 <= body["probability"] <= 1
-    assert body["label"] == int(body["probability"] >= manifest().threshold)
+    assert body["label"] == int(body["probability"] >= manifest().output.fitted["threshold"])
     assert body["model"] == {"name": "card_fraud", "version": VERSION, "epoch": 1}
     assert body["entity_found"] is True
     assert AGE_S <= body["online_age_s"] < AGE_S + 600

@@ -200,7 +200,7 @@ def test_reasons_that_are_not_declared_are_refused(body: Any) -> None:
 
 def test_observers_are_told_of_an_explained_answer_as_of_any_other() -> None:
     """An answer whose explanation failed counts as answered, and as no error of its version."""
-    stats = VersionStatsTable()
+    stats = VersionStatsTable(lambda: card_bundle().manifest.output)
     served = build_app(reasons=CODES, explained=lambda bundle: FailingExplanation(RuntimeError("x")), observers=[stats])
     ask(served, FULL)
     (report,) = stats.report().values()

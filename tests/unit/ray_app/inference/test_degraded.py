@@ -34,9 +34,9 @@ def test_failing_store_degrades_the_answer():
     needing, full = predict(inference(DownStage()), ROW, FULL)
     assert needing.lookup.degraded is True
     assert needing.lookup.found is None
-    assert needing.probability == expected(**ROW)
+    assert needing.scores == expected(**ROW)
     assert full.lookup.degraded is False
-    assert full.probability == expected(**FULL)
+    assert full.scores == expected(**FULL)
 
 
 def test_damaged_stored_row_is_degraded_alone(caplog: pytest.LogCaptureFixture):
@@ -47,9 +47,9 @@ def test_damaged_stored_row_is_degraded_alone(caplog: pytest.LogCaptureFixture):
     for _ in range(2):
         damaged, beside = predict(path, ROW, {**ROW, "user_id": "u2"})
         assert (damaged.lookup.degraded, damaged.lookup.found) == (True, None)
-        assert damaged.probability == expected(**ROW)
+        assert damaged.scores == expected(**ROW)
         assert (beside.lookup.degraded, beside.lookup.found) == (False, True)
-        assert beside.probability == expected(**{**ROW, **STORED})
+        assert beside.scores == expected(**{**ROW, **STORED})
     assert lookup_failures(metrics) == {"store_unavailable": 0, "stage_error": 0, "damaged_row": 2}
     named = [record.getMessage() for record in caplog.records if "'u1'" in record.getMessage()]
     assert len(named) == 1
@@ -88,7 +88,7 @@ def test_unforeseen_failure_of_the_feature_stage_degrades(error: Exception | Non
     for _ in range(2):
         needing, full = predict(path, ROW, FULL)
         assert needing.lookup.degraded is True
-        assert needing.probability == expected(**ROW)
+        assert needing.scores == expected(**ROW)
         assert full.lookup.degraded is False
     assert lookup_failures(metrics) == {"store_unavailable": 0, "stage_error": 2, "damaged_row": 0}
     (record,) = caplog.records

@@ -63,7 +63,7 @@ def test_http_table_and_batch_scoring_give_the_same_bits(tmp_path: Path) -> None
         LocalModel(OnnxModel(bundle)),
         GatewayMetrics("batch", "new_cards", VERSION),
     )
-    assert asyncio.run(pipeline.score_table(table)).tolist() == online
+    assert asyncio.run(pipeline.score_table(table))[:, 0].tolist() == online
     assert scored(table, tmp_path).column("probability").to_pylist() == online
 
 
@@ -186,7 +186,7 @@ def test_a_bundle_holds_no_time_of_a_row() -> None:
     """The example's times are beginnings of months, and a bundle without derived features says nothing of them."""
     manifest = times_bundle().manifest
     assert str(manifest.example["timestamp"]).endswith("-01T00:00:00Z")
-    assert np.isfinite(manifest.probe.probabilities).all()
+    assert np.isfinite(manifest.probe.scores).all()
 
 
 def test_versions_that_derive_otherwise_do_not_serve_together() -> None:

@@ -89,7 +89,7 @@ def score_of(of: Bundle, **changed: Any) -> tuple[float, float, float]:
     answer = run(build_app(CountingStage(), bundle=of).post(sent)).json()
     transform = Transform(of.manifest.schema_)
     alone = OnnxModel(of).score(transform.rows([[row[name] for name in of.manifest.schema_.names]]))
-    return float(run(pipeline(of, CountingStage()).score_table(table))[0]), answer["probability"], float(alone[0])
+    return run(pipeline(of, CountingStage()).score_table(table)).item(), answer["probability"], alone.item()
 
 
 def test_null_and_empty_text_have_one_score():
@@ -138,7 +138,7 @@ def test_empty_value_is_left_to_the_store(empty: str, stored: str | None, shown:
     answer = run(served.post({**FULL, NAME: ""}, "/predict?detail=1")).json()
     assert answer["features"][NAME] == shown
     table = pa.table({name: [value] for name, value in {**FULL, NAME: ""}.items()})
-    assert run(pipeline(of, stage).score_table(table)).tolist() == [answer["probability"]]
+    assert run(pipeline(of, stage).score_table(table)).tolist() == [[answer["probability"]]]
 
 
 @pytest.mark.parametrize("name", ["amount", "foreign_transaction", NAME])

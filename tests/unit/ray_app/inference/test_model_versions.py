@@ -151,10 +151,10 @@ def test_onlookers_are_told_of_each_answer_with_all_that_is_known():
     for row, answer in zip(users(30), answers, strict=True):
         seen = by_user[row["user_id"]]
         assert (seen.version, seen.epoch, seen.request_id) == (answer["model"]["version"], 7, "r1")
-        assert (seen.prediction.probability, seen.label) == (answer["probability"], answer["label"])
+        assert (seen.prediction.scores, seen.code) == ([answer["probability"]], answer["label"])
         assert seen.latency_s > 0
         model = OnnxModel(BUNDLES[seen.version])
-        assert model.score(np.array([seen.prediction.vector], np.float32))[0] == np.float32(answer["probability"])
+        assert model.score(np.array([seen.prediction.vector], np.float32)).item() == np.float32(answer["probability"])
         assert seen.renderer.features(seen.prediction)["amount"] == {"value": FULL["amount"], "source": "request"}
 
 

@@ -42,11 +42,11 @@ def test_request_goes_before_store_and_store_before_default():
     stage = stored(u1={"device_trust_score": 10, "velocity_last_24h": 7})
     (prediction,) = predict(inference(stage), {**ROW, "device_trust_score": 80})
     seen = {**ROW, "device_trust_score": 80, "velocity_last_24h": 7, "cardholder_age": None}
-    assert prediction.probability == expected(**seen)
+    assert prediction.scores == expected(**seen)
     assert prediction.stored == 1
     assert prediction.lookup.found is True
     assert prediction.lookup.age_s == pytest.approx(60)
-    assert prediction.probability != expected(**{**seen, "device_trust_score": 10})
+    assert prediction.scores != expected(**{**seen, "device_trust_score": 10})
 
 
 def test_zeros_of_request_and_store_are_values():
@@ -54,8 +54,8 @@ def test_zeros_of_request_and_store_are_values():
     zeros = {"device_trust_score": 0, "velocity_last_24h": 0, "cardholder_age": 0}
     full = {**ROW, "transaction_hour": 0, **zeros}
     sent, read = predict(inference(stored(u2=zeros)), full, {**ROW, "user_id": "u2", "transaction_hour": 0})
-    assert sent.probability == read.probability == expected(**full)
-    assert sent.probability != expected(**{**full, "device_trust_score": None})
+    assert sent.scores == read.scores == expected(**full)
+    assert sent.scores != expected(**{**full, "device_trust_score": None})
 
 
 def test_store_is_not_asked_when_the_request_has_everything():
@@ -75,7 +75,7 @@ def test_row_past_its_time_to_live_is_not_used(age_s: float, used: bool):
     """A stored row counts until its time to live after the event time is over, and not a second longer."""
     (prediction,) = predict(inference(stored(age_s, u1=STORED)), ROW)
     assert prediction.lookup.found is used
-    assert prediction.probability == expected(**ROW, **(STORED if used else {}))
+    assert prediction.scores == expected(**ROW, **(STORED if used else {}))
     assert (prediction.lookup.age_s is not None) is used
 
 
@@ -84,7 +84,7 @@ def test_unknown_entity_is_answered_from_request_and_defaults():
     (prediction,) = predict(inference(stored(u2=STORED)), ROW)
     assert prediction.lookup.found is False
     assert prediction.lookup.degraded is False
-    assert prediction.probability == expected(**ROW)
+    assert prediction.scores == expected(**ROW)
 
 
 def test_an_entity_is_asked_for_once_a_batch():
@@ -99,13 +99,13 @@ def test_payload_of_another_layout_is_no_row():
     """Bytes that another version wrote are taken as an absent row, never misread."""
     (prediction,) = predict(inference(CountingStage({"u1": b"\x00" * 64})), ROW)
     assert prediction.lookup.found is False
-    assert prediction.probability == expected(**ROW)
+    assert prediction.scores == expected(**ROW)
 
 
 def test_unseen_category_scores_as_missing():
     """A word that is not in the vocabulary scores as no word at all."""
     (prediction,) = predict(inference(None), {**FULL, "merchant_category": "zeppelins"})
-    assert prediction.probability == expected(**{**FULL, "merchant_category": None})
+    assert prediction.scores == expected(**{**FULL, "merchant_category": None})
 
 
 def test_scores_equal_transform_and_model_bit_for_bit():
@@ -113,7 +113,7 @@ def test_scores_equal_transform_and_model_bit_for_bit():
     table = card_table(500, seed=11)
     names = ["user_id", *manifest().schema_.names]
     items = table.select(names).to_pylist()
-    scores = [prediction.probability for prediction in predict(inference(None), *items)]
+    scores = [prediction.scores for prediction in predict(inference(None), *items)]
     matrix = Transform(manifest().schema_).matrix(table)
     assert scores == model().score(matrix).tolist()
 
@@ -125,8 +125,8 @@ def test_answers_do_not_depend_on_the_batch(tmp_path: Path):
     features = local_store(file)
     try:
         path = inference(features, now=time.time())
-        together = [p.probability for p in predict(path, *items)]
-        assert together == [predict(path, item)[0].probability for item in items]
+        together = [p.scores for p in predict(path, *items)]
+        assert together == [predict(path, item)[0].scores for item in items]
     finally:
         features.close()
 
@@ -140,7 +140,7 @@ def test_use_case_without_entity():
     row = RowParser(bundle.manifest, transform).parse({k: v for k, v in FULL.items() if k != "user_id"})
     (prediction,) = run(inference(None, bundle).predict([row]))
     matrix = transform.rows([[FULL[name] for name in bundle.manifest.schema_.names]])
-    assert prediction.probability == float(OnnxModel(bundle).score(matrix)[0])
+    assert prediction.scores == OnnxModel(bundle).score(matrix)[0].tolist()
     assert prediction.lookup.found is None
 
 
@@ -154,4 +154,4 @@ def test_declared_default_takes_the_place_of_an_absent_value():
     transform = Transform(declared.schema_)
     path = InferencePipeline(declared, transform, stored(), LocalModel(model()), GatewayMetrics("r", "m", "1"))
     (prediction,) = run(path.predict([RowParser(declared, transform).parse(ROW)]))
-    assert prediction.probability == expected(**ROW, device_trust_score=55)
+    assert prediction.scores == expected(**ROW, device_trust_score=55)

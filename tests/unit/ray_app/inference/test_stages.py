@@ -115,7 +115,7 @@ def test_a_link_gives_the_answers_of_this_process(matrix: np.ndarray, rows: dict
     async def scenario() -> None:
         local = LocalFeatures(lambda: _Dictionary(rows))
         async with _linked(ModelServer(_held).call) as model, _linked(FeatureServer(local).call) as features:
-            far = await RemoteModel(model, DIGEST, 5).score(matrix)
+            far = await RemoteModel(model, DIGEST, 1, 5).score(matrix)
             assert far.tobytes() == (await LocalModel(_MODEL).score(matrix)).tobytes()
             assert await RemoteFeatures(features, 5).fetch(keys) == [rows.get(key) for key in keys]
 
@@ -127,7 +127,7 @@ def test_remote_model_equals_local(matrix: np.ndarray):
     """Any matrix scores the same bits at the far end of a transport as in this process."""
 
     async def both() -> tuple[np.ndarray, np.ndarray]:
-        remote = RemoteModel(_direct(ModelServer(_held).call), DIGEST, 5)
+        remote = RemoteModel(_direct(ModelServer(_held).call), DIGEST, 1, 5)
         return await remote.score(matrix), await LocalModel(_MODEL).score(matrix)
 
     far, near = run(both())
@@ -151,7 +151,7 @@ def test_remote_features_equal_local(rows: dict[str, bytes], others: list[str]):
 
 def test_version_that_is_not_loaded_is_refused():
     """A model replica that does not hold the bundle says so instead of scoring by another one."""
-    remote = RemoteModel(_direct(ModelServer(_held).call), "0" * 16, 5)
+    remote = RemoteModel(_direct(ModelServer(_held).call), "0" * 16, 1, 5)
     with pytest.raises(VersionUnavailable, match="no model replica that answers holds this version"):
         run(remote.score(np.zeros((1, 8), np.float32)))
 
@@ -169,11 +169,11 @@ def test_version_that_one_replica_lacks_is_scored_by_another():
         links = LinkPool("Stage", hello.encode(), _unreachable, try_another=is_absent_version)
         links.update({str(port): Address("127.0.0.1", port) for port in ports})
         await until(lambda: links.open_links == 2)
-        remote = RemoteModel(links.call, DIGEST, 5)
+        remote = RemoteModel(links.call, DIGEST, 1, 5)
         for _ in range(20):
             assert len(await remote.score(np.zeros((3, 8), np.float32))) == 3
         with pytest.raises(VersionUnavailable):
-            await RemoteModel(links.call, "0" * 16, 5).score(np.zeros((1, 8), np.float32))
+            await RemoteModel(links.call, "0" * 16, 1, 5).score(np.zeros((1, 8), np.float32))
         await links.close()
         for server in (without, holding):
             await server.close()
@@ -184,7 +184,7 @@ def test_version_that_one_replica_lacks_is_scored_by_another():
 def test_model_that_does_not_answer():
     """A model replica that hangs ends in DeadlineExceeded, so that it does not keep a batch slot for ever."""
     with pytest.raises(DeadlineExceeded, match="the model did not answer in 10 ms"):
-        run(RemoteModel(_never, DIGEST, 0.01).score(np.zeros((1, 8), np.float32)))
+        run(RemoteModel(_never, DIGEST, 1, 0.01).score(np.zeros((1, 8), np.float32)))
 
 
 def test_feature_fetch_that_does_not_answer():

@@ -72,7 +72,7 @@ def test_a_table_with_windows_is_scored_as_its_requests_were(tmp_path: Path):
     with swipes_app(tmp_path / "events.db") as served:
         answers = run(_each(served, rows))
         scores = run(served.versions.view.champion.inference.score_table(swipes_table(rows)))
-    assert [answer["probability"] for answer in answers] == scores.tolist()
+    assert [[answer["probability"]] for answer in answers] == scores.tolist()
 
 
 def test_a_table_without_windows_is_refused_by_name(tmp_path: Path):

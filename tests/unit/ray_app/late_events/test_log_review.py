@@ -55,7 +55,7 @@ def test_what_late_events_change_is_what_the_whole_table_says(tmp_path: Path, se
     assert tally.windows >= tally.vectors
     assert (tally.scores, tally.labels) == (
         sum(each.other_score for each in found),
-        sum(each.label != each.logged.label for each in found),
+        sum(each.code != each.logged.code for each in found),
     )
 
 

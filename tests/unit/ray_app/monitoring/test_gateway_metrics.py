@@ -17,7 +17,7 @@ def read(metrics: GatewayMetrics) -> dict[tuple[str, str], float]:
 
 def prediction(encoded: list[float | None], stored: int, lookup: Lookup) -> Prediction:
     """A prediction of a row with these values."""
-    return Prediction(Row("u", None, encoded, {}), 0.5, lookup, stored)
+    return Prediction(Row("u", None, encoded, {}), [0.5], lookup, stored)
 
 
 def test_predictions_are_counted_by_what_they_say():

@@ -107,15 +107,10 @@ def test_a_stream_of_another_release_is_left_as_it_is(tmp_path: Path, counted: C
 
 
 def test_sampling_follows_the_rule():
-    """Shares hold for all answers, and the larger one for those with label 1."""
+    """Shares hold for all answers, and the larger one for those that are marked."""
     rule = Sampling(0.1, 0.5)
-
-    assert [rule.takes(label, draw) for label, draw in ((0, 0.05), (0, 0.3), (1, 0.3), (1, 0.6))] == [
-        True,
-        False,
-        True,
-        False,
-    ]
+    drawn = ((False, 0.05), (False, 0.3), (True, 0.3), (True, 0.6))
+    assert [rule.takes(marked, draw) for marked, draw in drawn] == [True, False, True, False]
 
 
 def test_a_full_queue_drops_and_counts(tmp_path: Path, counted: Counter[str]):

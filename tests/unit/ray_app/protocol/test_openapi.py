@@ -127,7 +127,7 @@ def test_online_only_feature_is_not_documented_as_a_field():
         Feature(name="amount", type=FeatureType.NUMBER),
         Feature(name="age", type=FeatureType.INTEGER, source=Source.ONLINE),
     )
-    probe = Probe(rows=[[1.0, 3]], probabilities=[0.5])
+    probe = Probe(rows=[[1.0, 3]], scores=[[0.5]])
     declared = manifest().model_copy(update={"schema_": FeatureSchema(features=features), "probe": probe})
     assert set(document(declared)["components"]["schemas"]["Row"]["properties"]) == {
         "user_id",

@@ -47,9 +47,9 @@ def test_every_link_leads_somewhere(path: str):
 
 
 def test_front_page_says_what_this_is():
-    """The front page names model, version, threshold, and a command that asks for a prediction."""
+    """The front page names model, version, what is answered, and a command that asks for a prediction."""
     body = pages()["/"].body.decode()
-    for words in ("card_fraud", f"version {VERSION}", "is_fraud", f"{manifest().threshold:.4g}", "/predict", "curl"):
+    for words in ("card_fraud", f"version {VERSION}", "is_fraud", manifest().output.words, "/predict", "curl"):
         assert words in body
 
 
@@ -75,7 +75,7 @@ def test_model_info_describes_the_model():
     info = json.loads(page.body)
     assert info["name"] == "card_fraud"
     assert info["version"] == VERSION
-    assert info["threshold"] == manifest().threshold
+    assert info["threshold"] == manifest().output.fitted["threshold"]
     assert [feature["name"] for feature in info["features"]] == list(manifest().schema_.names)
     assert info["schema_fingerprint"] == manifest().schema_.fingerprint
 

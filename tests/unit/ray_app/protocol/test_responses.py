@@ -38,14 +38,14 @@ def row(item: dict[str, object]) -> Row:
 @pytest.mark.parametrize(("distance", "label"), [(-1e-9, 0), (0.0, 1), (1e-9, 1)])
 def test_label_is_one_from_the_threshold_on(distance: float, label: int):
     """A probability of exactly the threshold is labelled 1."""
-    given = Prediction(row(FULL), manifest().threshold + distance, Lookup(), 0)
+    given = Prediction(row(FULL), [manifest().output.fitted["threshold"] + distance], Lookup(), 0)
     assert answers().render(given, "id", False, 1)["label"] == label
 
 
 def test_stored_zero_is_shown_as_online():
     """A zero from the store, and one from the request, are shown as values with their source."""
     online = OnlineRow(0, (0, None, 0))
-    given = Prediction(row({**ROW, "cardholder_age": 0}), 0.5, Lookup(online, True, 1.0), 1)
+    given = Prediction(row({**ROW, "cardholder_age": 0}), [0.5], Lookup(online, True, 1.0), 1)
     shown = answers().render(given, "id", True, 1)["features"]
     assert shown["device_trust_score"] == {"value": 0, "source": "online"}
     assert shown["velocity_last_24h"] == {"value": None, "source": "default"}
@@ -54,7 +54,7 @@ def test_stored_zero_is_shown_as_online():
 
 def test_key_zero_comes_back():
     """A key of 0 is a key."""
-    given = Prediction(row({**FULL, "transaction_id": 0}), 0.5, Lookup(), 0)
+    given = Prediction(row({**FULL, "transaction_id": 0}), [0.5], Lookup(), 0)
     assert answers().render(given, "id", False, 1)["key"] == 0
 
 
@@ -99,7 +99,7 @@ def test_refused_item_lists_its_fields():
 
 def test_answer_without_finite_numbers_is_json():
     """A probability and stored values that are not finite leave as null: the answer is JSON all the same."""
-    given = Prediction(row(ROW), math.nan, Lookup(OnlineRow(0, (math.inf, -math.inf, math.nan)), True, math.inf), 3)
+    given = Prediction(row(ROW), [math.nan], Lookup(OnlineRow(0, (math.inf, -math.inf, math.nan)), True, math.inf), 3)
     answer = orjson.loads(dumps(answers().render(given, "id", True, 1)))
     assert (answer["probability"], answer["online_age_s"]) == (None, None)
     assert answer["features"]["device_trust_score"] == {"value": None, "source": "online"}

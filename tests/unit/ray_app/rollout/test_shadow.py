@@ -11,7 +11,8 @@ import pytest
 from ray_app.inference.model_versions import ModelVersions
 from ray_app.inference.observers import Answered, Failed
 from ray_app.rollout.shadow import Shadow
-from ray_app.rollout.shadow_comparison import ShadowComparison, rank_agreement, stability, summed
+from ray_app.rollout.shadow_comparison import ScoredRow, ShadowComparison, rank_agreement, stability, summed
+from tests.support.serving.made_models import DIGITS
 from tests.support.serving.predict_app import FULL, ServedApp, build_app, run
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.stored_cards import stored_cards
@@ -173,7 +174,8 @@ def test_gateways_add_up():
     one, two, old = ShadowComparison("3"), ShadowComparison("3"), ShadowComparison("2")
     for comparison in (one, two, old):
         for score in rng.random(700):
-            comparison.add((score, score**2), (int(score > 0.5), int(score**2 > 0.5)), (0.001, 0.002))
+            one_row = (ScoredRow([each], int(each > 0.5), 0.001) for each in (score, score**2))
+            comparison.add(DIGITS, *one_row)
     total = summed([{"4": one}, {"4": two}, {"4": old}], "3")["4"]
     assert total.rows == 1400
     assert len(total.sample) == 500
@@ -182,7 +184,7 @@ def test_gateways_add_up():
     assert 0.2 < found.ks < 0.3, "a quarter is the distance of a square of uniform scores"
     assert found.changed == pytest.approx(math.sqrt(0.5) - 0.5, abs=0.04)
     assert total.raised == 0
-    assert "to 0" in found.text
+    assert "0 labelled 1 by the shadow alone and " in found.text
 
 
 def test_verdict_of_nothing():

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from data.errors import Overloaded
+from data.schema.output import Output
 from ray_app.inference.observers import Answered, Failed
 from ray_app.prediction import Lookup, Prediction, Row
 from ray_app.rollout import version_stats as module
@@ -21,18 +22,23 @@ from tune.registry.traffic_rules import Challenger, TrafficRules
 RENDERER = build_app().versions.view.champion.renderer
 
 
+def champion() -> Output:
+    """What the champion answers."""
+    return RENDERER.output
+
+
 EDGES = ("0.0005", "0.001", "0.25", "0.5", "2.5", "+Inf")
 
 
 def answered(version: str = "2", entity: str | None = None, score: float = 0.1, latency_s: float = 0.001) -> Answered:
     """One answered row."""
-    prediction = Prediction(Row(entity, None, [], {}), score, Lookup(), 0)
+    prediction = Prediction(Row(entity, None, [], {}), [score], Lookup(), 0)
     return Answered(version, 1, "id", latency_s, prediction, int(score >= 0.5), RENDERER)
 
 
 def test_counts_of_a_version():
     """Requests, failures, latencies and scores are counted by version; a request with many rows is one request."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     table.answered([answered(score=0.9), answered(score=0.1), answered("3", score=0.2)])
     table.answered([answered(latency_s=0.3)])
     table.failed(Failed("2", 1, "id", 0.1, 5, 503, Overloaded("full")))
@@ -41,7 +47,7 @@ def test_counts_of_a_version():
     two = seen["2"]
     assert (two.answered, two.errors, two.refused, two.requests) == (2, 1, 1, 4)
     assert (two.rows, two.refused_rows) == (9, 1)
-    assert (two.scored, two.positives) == (3, 1)
+    assert (two.scored, two.marked) == (3, 1)
     assert two.seconds == pytest.approx(0.301)
     assert seen["3"].answered == 1
     assert two.slower_than(0.29) == 1
@@ -50,7 +56,7 @@ def test_counts_of_a_version():
 
 def test_latencies_are_shown_by_version():
     """The histogram of a version has its requests in the buckets that they belong to, the sum and the count."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     for latency_s in (0.0004, 0.0005, 0.0009, 0.3, 7.0):
         table.answered([answered(latency_s=latency_s)])
     found = samples(text(RolloutMetrics("g1", table.report, dict)))
@@ -62,7 +68,7 @@ def test_latencies_are_shown_by_version():
 
 def test_an_entity_counts_once():
     """Scores count once an entity, so that one card which pays all day is one observation; requests all count."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     for entity in ("a", "b", "a", "a", None, None):
         table.answered([answered(entity=entity)])
     counted = table.report()["2"]
@@ -72,7 +78,7 @@ def test_an_entity_counts_once():
 def test_entities_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch):
     """However many entities come by, so many are remembered at most; one that keeps asking counts once all the same."""
     monkeypatch.setattr(module, "_ENTITIES_REMEMBERED", 100)
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     for other in range(2000):
         table.answered([answered(entity="busy"), answered(entity=f"card {other}")])
         if other % 50 == 0:
@@ -85,7 +91,7 @@ def test_entities_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch)
 def test_an_entity_that_was_not_heard_of_for_long_counts_again(monkeypatch: pytest.MonkeyPatch):
     """It is remembered for as many others as are remembered, and forgotten after twice as many."""
     monkeypatch.setattr(module, "_ENTITIES_REMEMBERED", 10)
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
 
     def scored_after(others: int) -> int:
         before = table.report()["2"].scored
@@ -99,14 +105,14 @@ def test_an_entity_that_was_not_heard_of_for_long_counts_again(monkeypatch: pyte
 
 def test_tallies_add_up_and_subtract():
     """The counts of gateways add up; what came since is a difference, or all of it where the counts began anew."""
-    one, other = VersionStatsTable(), VersionStatsTable()
+    one, other = VersionStatsTable(champion), VersionStatsTable(champion)
     for table in (one, other, other):
         table.answered([answered(score=0.7)])
     total = merged([one.report(), other.report()])["2"]
-    assert (total.answered, total.scored, total.positives) == (3, 3, 3)
+    assert (total.answered, total.scored, total.marked) == (3, 3, 3)
     assert total.since(one.report()["2"]).answered == 2
     assert VersionStats().since(total).requests == 0
-    begun_anew = VersionStatsTable()
+    begun_anew = VersionStatsTable(champion)
     for _ in range(4):
         begun_anew.failed(Failed("2", 1, "id", 0.1, 1, 503, Overloaded("full")))
     anew = begun_anew.report()["2"]
@@ -120,7 +126,7 @@ def test_tallies_add_up_and_subtract():
 
 def test_a_report_stays_as_it_was():
     """A report is a copy: what is counted later is not in it."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     table.answered([answered()])
     report = table.report()
     for _ in range(1000):
@@ -131,7 +137,7 @@ def test_a_report_stays_as_it_was():
 
 def test_versions_are_bounded():
     """No more than twenty versions are kept, however many come by."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     for version in range(1, 100):
         table.answered([answered(str(version))])
     assert len(table.report()) == 20
@@ -139,7 +145,7 @@ def test_versions_are_bounded():
 
 def test_the_versions_seen_last_are_kept():
     """A version that goes on answering keeps its counts, however many others come by."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     for version in range(2, 100):
         table.answered([answered("1")])
         table.failed(Failed(str(version), 1, "id", 0.1, 1, 422, ValueError()))
@@ -148,7 +154,7 @@ def test_the_versions_seen_last_are_kept():
 
 def test_quantiles():
     """Latency quantiles are known to two digits; without requests there are none."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     for at in range(100):
         table.answered([answered(latency_s=0.2 if at >= 98 else 0.0041)])
     plain = table.report()["2"].plain()
@@ -158,7 +164,7 @@ def test_quantiles():
 
 def test_real_answers_are_counted():
     """Behind the real HTTP application, an answer and a refusal are in the statistics with latency and score."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     served = build_app(observers=[table])
     assert run(served.post(FULL)).status_code == 200
     assert run(served.post({"user_id": "u1"})).status_code == 422
@@ -169,7 +175,7 @@ def test_real_answers_are_counted():
 
 def test_refused_rows_of_an_array_are_one_request():
     """An array of which all rows are refused is one request that was refused, with so many rows."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     assert run(build_app(observers=[table]).post([{**FULL, "amount": "x"}] * 1000)).status_code == 200
     (counted,) = table.report().values()
     assert (counted.refused, counted.requests, counted.refused_rows, counted.rows) == (1, 1, 1000, 1000)
@@ -180,7 +186,7 @@ def test_arrays_are_no_evidence_against_the_smaller_part():
     bundle = card_bundle()
     first = TrafficRules(use_case=bundle.manifest.name, champion="3", epoch=1)
     rules = first.model_copy(update={"challengers": (Challenger(version="4", weight=5),)}).after(first)
-    table, rng = VersionStatsTable(), random.Random(1)
+    table, rng = VersionStatsTable(champion), random.Random(1)
     served = build_app(rules=rules, bundles={"3": bundle, "4": bundle}, observers=[table])
     judge, before = SloJudge(Slo(), 0.05, alone=False), {"3": VersionStats(), "4": VersionStats()}
 
@@ -216,7 +222,7 @@ def test_refused_rows_do_not_make_failures_rarer():
 
 def test_requests_by_name_are_left_out():
     """Requests that name a version are no evidence, whether they are answered, refused or fail."""
-    table = VersionStatsTable()
+    table = VersionStatsTable(champion)
     served = build_app(observers=[table])
     for body in (FULL, [FULL], {**FULL, "amount": "x"}, [{**FULL, "amount": "x"}]):
         run(served.post(body, **{"x-model-version": "3"}))

@@ -7,7 +7,8 @@ import pytest
 
 from ray_app.control.messages import FUSED, ReplicaReport
 from ray_app.deployments.metrics.control_metrics import ControlMetrics
-from ray_app.rollout.shadow_comparison import SHADOWS, ShadowComparison
+from ray_app.rollout.shadow_comparison import SHADOWS, ScoredRow, ShadowComparison
+from tests.support.serving.made_models import DIGITS
 from tests.support.serving.metrics import samples, text
 from tests.support.serving.rollout_driver import Place, quick
 from tune.registry.rollout_spec import RolloutAction, RolloutState
@@ -78,7 +79,7 @@ def test_a_shadow_by_what_is_said_of_it():
     comparison = ShadowComparison("1")
     rng = np.random.default_rng(1)
     for score in rng.random(200):
-        comparison.add((float(score), float(score) / 2), (int(score > 0.5), 0), (0.001, 0.001))
+        comparison.add(DIGITS, ScoredRow([score], int(score > 0.5), 0.001), ScoredRow([score / 2], 0, 0.001))
     extras = {SHADOWS: {"3": comparison}}
     place.control.on_report(ReplicaReport("g2", FUSED, "contract", 1, -1, {}, place.rules, extras=extras), place.now)
     found, verdict = shown(place), comparison.verdict("3")

@@ -26,17 +26,17 @@ def changed(**manifest: Any) -> Bundle:
 def test_scores_other_than_recorded_are_refused():
     """A model that no longer scores its probe rows as recorded does not serve."""
     probe = card_bundle().manifest.probe
-    other = [*probe.probabilities[:-1], probe.probabilities[-1] + 1e-3]
+    other = [*probe.scores[:-1], [probe.scores[-1][0] + 1e-3]]
     with pytest.raises(BundleError, match=r"probe rows differ from the recorded scores by 0\.001"):
-        OnnxModel(changed(probe=Probe(rows=probe.rows, probabilities=other)))
+        OnnxModel(changed(probe=Probe(rows=probe.rows, scores=other)))
 
 
 def test_recorded_nan_is_refused():
     """A probe with an answer that is no number proves nothing and is refused."""
     probe = card_bundle().manifest.probe
-    other = [float("nan"), *probe.probabilities[1:]]
+    other = [[float("nan")], *probe.scores[1:]]
     with pytest.raises(BundleError, match="probe rows differ"):
-        OnnxModel(changed(probe=Probe(rows=probe.rows, probabilities=other)))
+        OnnxModel(changed(probe=Probe(rows=probe.rows, scores=other)))
 
 
 @pytest.mark.parametrize("cut", [0, 100, -1])
@@ -58,7 +58,7 @@ def test_model_of_another_width_is_refused():
 def test_probe_of_another_width_is_refused():
     """Probe rows that do not fit the schema are a fault of the bundle, not a crash."""
     probe = card_bundle().manifest.probe
-    short = Probe(rows=[row[:-1] for row in probe.rows], probabilities=probe.probabilities)
+    short = Probe(rows=[row[:-1] for row in probe.rows], scores=probe.scores)
     with pytest.raises(BundleError, match="does not score its probe rows"):
         OnnxModel(changed(probe=short))
 
@@ -77,7 +77,7 @@ def test_one_row_scores_as_in_a_large_batch():
     matrix[::7, 2] = np.nan
     together = model.score(matrix)
     assert together.dtype == np.float32
-    assert together.shape == (2000,)
+    assert together.shape == (2000, 1)
     for size in (1, 3, 64):
         parts = [model.score(matrix[start : start + size]) for start in range(0, 600, size)]
         assert np.concatenate(parts)[:600].tobytes() == together[:600].tobytes()
@@ -85,4 +85,4 @@ def test_one_row_scores_as_in_a_large_batch():
 
 def test_no_rows():
     """An empty matrix gives an empty result."""
-    assert OnnxModel(card_bundle()).score(np.zeros((0, 8), np.float32)).shape == (0,)
+    assert OnnxModel(card_bundle()).score(np.zeros((0, 8), np.float32)).shape == (0, 1)
