@@ -160,7 +160,7 @@ class Model:
             raise DataError(f"{self.name} version {self.version}: {reason}") from exc
 
     def __repr__(self) -> str:
-        return f"{self.name} version {self.version}, {self.output.summary}"
+        return f"{self.name} version {self.version}, {self.output.words}"
 
     def _repr_markdown_(self) -> str:
         return self.card

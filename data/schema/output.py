@@ -52,11 +52,6 @@ class _Output(BaseModel):
         """Upper edges, ascending, of the histogram by which the scores of two versions are compared: `SCORE_EDGES`."""
 
     @property
-    @abstractmethod
-    def summary(self) -> str:
-        """How numbers are read, in a few words."""
-
-    @property
     def fitted(self) -> dict[str, float]:
         """The numbers that were fitted beside the model, by name."""
         return {}
@@ -131,11 +126,6 @@ class BinaryOutput(_Output):
     def edges(self) -> tuple[float, ...]:
         """As `LOGIT_EDGES`."""
         return LOGIT_EDGES
-
-    @property
-    def summary(self) -> str:
-        """The threshold."""
-        return f"threshold {self.threshold:.4g}"
 
     @property
     def fitted(self) -> dict[str, float]:
@@ -214,11 +204,6 @@ class MulticlassOutput(_Output):
     def edges(self) -> tuple[float, ...]:
         """As `LOGIT_EDGES`."""
         return LOGIT_EDGES
-
-    @property
-    def summary(self) -> str:
-        """The number of classes."""
-        return f"{len(self.classes)} classes"
 
     def read(self, fields: Mapping[str, Any]) -> list[float]:
         """The probability of each class."""
@@ -310,12 +295,8 @@ class RegressionOutput(_Output):
     @property
     def words(self) -> str:
         """What the interval holds."""
-        return f"the interval holds the true value for {self.coverage:.0%} of the rows"
-
-    @property
-    def summary(self) -> str:
-        """The interval."""
-        return f"interval from {self.below:+.4g} to {self.above:+.4g} around the prediction, for {self.coverage:.0%}"
+        ends = f"from {self.below:+.4g} to {self.above:+.4g} around the prediction"
+        return f"the interval, {ends}, holds the true value for {self.coverage:.0%} of the rows"
 
     @property
     def fitted(self) -> dict[str, float]:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     manifest = model.bundle.manifest
     aliases = f" ({', '.join(model.aliases)})" if model.aliases else ""
     say(f"{model.name} version {model.version}{aliases}, made {manifest.created_at}, run {model.run_id}")
-    say(f"schema {manifest.schema_.fingerprint}, view {manifest.view}, {manifest.output.summary}")
+    say(f"schema {manifest.schema_.fingerprint}, view {manifest.view}, {manifest.output.words}")
     say(f"versions: {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}\n")
     say(model.bundle.card)
     return 0

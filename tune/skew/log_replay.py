@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.prediction_log.files import LogFile, log_files, read_file, sources
+from data.prediction_log.files import LogFile, log_files, logged_scores, read_file, sources
 from data.schema.features.feature import FeatureType
 from data.schema.features.feature_schema import FeatureSchema
 from data.schema.features.value_source import ValueSource
@@ -80,7 +80,7 @@ def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
     for feature, source in zip(schema.features, sources(row["sources"]), strict=True):
         values = {ValueSource.REQUEST: sent, ValueSource.ONLINE: online}.get(source, {feature.name: feature.default})
         used[feature.name] = UsedValue(values.get(feature.name), source)
-    return ServedRow(str(row["request_id"]), [float(row["probability"])], used, row["vector"])
+    return ServedRow(str(row["request_id"]), logged_scores(row), used, row["vector"])
 
 
 def _as_table(bodies: list[dict[str, Any]], schema: FeatureSchema) -> pa.Table:

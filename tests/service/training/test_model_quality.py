@@ -74,7 +74,7 @@ def test_same_search_again_gives_the_same_model_bytes(ray_cluster, case, capsys)
     one, other = (registry().resolve("card_fraud", version).bundle for version in ("1", "2"))
     assert one.booster == other.booster
     assert one.onnx == other.onnx
-    assert one.manifest.threshold == other.manifest.threshold
+    assert one.manifest.output.threshold == other.manifest.output.threshold
     assert one.manifest.calibration is Calibration.ISOTONIC
     model = OnnxModel(one)
     rows = Transform(one.manifest.schema_).matrix(table.slice(0, 50))

@@ -15,6 +15,7 @@ from tests.support.environment.processes import workers
 from tests.support.training.models import card_table
 from tests.support.training.search import DECLARED, trial
 from tests.support.training.stored_cards import stored_cards
+from tests.support.training.tasks import binary_task
 from tune.dataset.encoded_examples import prepare
 from tune.dataset.training_table import TrainingTable, fingerprint
 from tune.search.ray_tune import SearchJob, Workers, plan_workers, search
@@ -39,7 +40,7 @@ def run(prepared, finished, scratch, trials=14, workers=ONE, sampler=SamplerName
     """Search, and return the trials in the order of finishing and what was said."""
     found, said = [], []
     schedule = TrialScheduler(Sampler(sampler, declared.space, 1), declared.max_rounds, trials, workers.lag, finished)
-    job = SearchJob(declared, prepared.development, prepared.folds, prepared.feature_types, 1)
+    job = SearchJob(declared, binary_task(), prepared.development, prepared.folds, prepared.feature_types, 1)
 
     def hand_in(trial):
         found.append(trial)

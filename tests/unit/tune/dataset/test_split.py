@@ -10,7 +10,7 @@ import pytest
 
 from data.errors import DataError
 from data.schema.use_case import UseCase
-from tune.dataset.split import refuse_one_sided, split
+from tune.dataset.split import refuse_lacking, split
 
 
 def use_case(**split_keys):
@@ -119,7 +119,7 @@ def test_sample_without_both_labels_is_told_apart():
     with pytest.raises(
         DataError, match=r"the sample of the validation part .* 2 rows .*: raise RAYSCORE_TRAIN_MEMORY_MB"
     ):
-        refuse_one_sided(counts, use_case(), "the sample of ")
+        refuse_lacking(counts, use_case(), "the sample of ")
 
 
 def test_part_with_one_label_is_refused():

@@ -9,8 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
+from data.schema.use_case import parse_use_case
 from tests.support.training.models import times_table, times_use_case
 from tune.dataset.training_table import fingerprint, load_training_table, read_labels
+
+LABELLED = parse_use_case('name = "t"\nlabel = "y"\n[features]\nx = { type = "number" }\n', "t.toml")
 
 
 @pytest.mark.parametrize(
@@ -21,19 +24,19 @@ from tune.dataset.training_table import fingerprint, load_training_table, read_l
 def test_missing_labels_are_refused_with_their_count(column):
     """A label that is null or NaN is refused, with file, column and count."""
     with pytest.raises(DataError, match=r"t\.parquet: label column 'y' is missing in 2 rows; remove those rows"):
-        read_labels(pa.table({"y": column}), "y", "t.parquet")
+        read_labels(pa.table({"y": column}), LABELLED, "t.parquet")
 
 
 def test_label_that_is_no_label_is_shown():
     """What is neither 0 nor 1 is refused with the values found."""
     with pytest.raises(DataError, match="holds 0, 1, 7; expected 0 and 1"):
-        read_labels(pa.table({"y": [0, 1, 7]}), "y", "t.parquet")
+        read_labels(pa.table({"y": [0, 1, 7]}), LABELLED, "t.parquet")
 
 
 def test_labels_are_read_as_zero_and_one():
     """Integers, floats and truth values give the same labels."""
     for column in ([0, 1], [0.0, 1.0], [False, True]):
-        assert read_labels(pa.table({"y": column}), "y", "t.parquet").tolist() == [0, 1]
+        assert read_labels(pa.table({"y": column}), LABELLED, "t.parquet").tolist() == [0, 1]
 
 
 def test_derived_features_are_columns_of_the_table_and_not_of_its_fingerprint(tmp_path):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from matplotlib.image import imread
 
+from data.schema.output import BinaryOutput
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table
@@ -75,7 +76,7 @@ def test_scores_out_of_fold_are_shown_beside_the_holdout():
     figures = finished(True).figures
     expected = figures.out_of_fold["pr_auc"] - figures.holdout.metrics["pr_auc"]
     assert figures.optimism["pr_auc"] == pytest.approx(expected)
-    named = flat(figures, model.output, ["auc"])
+    named = flat(figures, BinaryOutput(threshold=0.5), ["auc"])
     assert named["out_of_fold_pr_auc"] - named["holdout_pr_auc"] == pytest.approx(expected)
     assert {"beats_XGBoost_defaults_by", "beats_XGBoost_defaults_by_low", "holdout_recall_high"} <= set(named)
 
@@ -83,11 +84,8 @@ def test_scores_out_of_fold_are_shown_beside_the_holdout():
 def test_uncalibrated_figures_need_no_threshold():
     """The threshold is one of calibrated probabilities: what depends on it is not told of the uncalibrated ones."""
     figures = finished(False).figures
-    told = {
-        name.removeprefix("uncalibrated_")
-        for name in flat(figures, model.output, ["auc"])
-        if name.startswith("uncalibrated_")
-    }
+    named = flat(figures, BinaryOutput(threshold=0.5), ["auc"])
+    told = {name.removeprefix("uncalibrated_") for name in named if name.startswith("uncalibrated_")}
     assert told == {"auc", "pr_auc", "log_loss", "brier", "ece"}
     assert finished(True).figures.uncalibrated is None
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from data.errors import ConfigError
+from data.schema.output import BinaryOutput
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
 from ray_app.inference.models.onnx_model import OnnxModel
@@ -103,7 +104,7 @@ def test_the_card_judges_what_the_store_would_have_held():
     assert gain > 0.1
     assert "`trust`: what the online store would have held at each row's time, materialized every 1d" in said
     assert f"| difference | {figures.holdout.metrics['auc'] - figures.own_values['auc']:+.4f} | {-gain:+.4f} |" in said
-    assert flat(figures, 0.5)["own_values_pr_auc"] == figures.own_values["pr_auc"]
+    assert flat(figures, BinaryOutput(threshold=0.5), ["auc"])["own_values_pr_auc"] == figures.own_values["pr_auc"]
 
 
 def test_of_a_table_with_stored_values_the_card_compares_nothing():

@@ -256,7 +256,7 @@ def test_champion_that_this_version_cannot_read_is_told_with_the_way_out(registr
     registry.set_alias("card_fraud", CHAMPION, "1")
     run_id = registry.version("card_fraud", "1").run_id
     (manifest,) = (tmp_path / "artifacts").glob(f"**/{run_id}/**/bundle.json")
-    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    manifest.write_text(manifest.read_text().replace('"format": 3', '"format": 1'))
     with pytest.raises(
         BundleError, match=r"version 1, the champion, .*delete the alias 'champion' of model 'card_fraud'"
     ):

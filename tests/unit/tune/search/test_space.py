@@ -33,14 +33,14 @@ def test_fractions_of_an_integer_range_are_tried_as_whole_numbers():
 
 def test_weight_of_the_rarer_label_can_be_searched():
     """`scale_pos_weight` is a parameter like any other."""
-    check_space(Search(space={"scale_pos_weight": Range(low=1, high=40, log=True)}), 2)
+    check_space(Search(space={"scale_pos_weight": Range(low=1, high=40, log=True)}), binary_task(), 2)
 
 
 def test_constraints_are_declared_in_one_place():
     """Where features are monotone, the parameter cannot be searched too."""
     space = {"monotone_constraints": Range(choices=("(1,0)",))}
     with pytest.raises(ConfigError, match=r"monotone_constraints: is set by features that are monotone"):
-        check_space(Search(space=space), 2, (1, 0))
+        check_space(Search(space=space), binary_task(), 2, (1, 0))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tune.dataset.encoded_examples import prepare
 from tune.pipeline.pipeline import final_fits
 from tune.search.ray_tune import SearchJob
 from tune.search.trial import Trial
+from tune.tasks.kinds import learning_task
 from tune.training.final_fits import run_here
 from tune.training.final_model import complete
 from tune.training.onnx_export import OnnxScorer
@@ -48,7 +49,7 @@ def steps(use_case: UseCase, feature: int) -> np.ndarray:
     grown = np.linspace(0, 1, 50, dtype=np.float32)
     rows = np.repeat(prepared.holdout.x[:40], len(grown), axis=0)
     rows[:, feature] = np.tile(grown, 40)
-    scores = OnnxScorer(complete(use_case, prepared, fits).onnx).probabilities(rows)
+    scores = OnnxScorer(complete(use_case, prepared, fits).onnx).scores(rows)
     return np.diff(scores.reshape(40, len(grown)), axis=1)
 
 
@@ -65,7 +66,7 @@ def test_trials_have_the_constraints_of_the_final_fits():
     """Each trial of a search learns by what is declared; nothing is passed where nothing is."""
     declared = loans(debt=", monotone = 1")
     prepared = prepare(source_of(table(300), declared), declared)
-    shared = prepared.development, prepared.folds, prepared.feature_types, 0
+    shared = learning_task(declared), prepared.development, prepared.folds, prepared.feature_types, 0
     constrained = SearchJob(declared.search, *shared, prepared.schema.monotone)
     assert constrained.params(1)["monotone_constraints"] == "(0,1,0)"
     assert "monotone_constraints" not in SearchJob(declared.search, *shared, loans().schema_.monotone).params(1)
