@@ -1,9 +1,10 @@
-"""Requests that the demo sends: two rows of the table as of their times, and two swipes of a new card."""
+"""Requests that the demo sends: rows of the table, and, where rows become events, two swipes of a new card."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -18,11 +19,15 @@ from data.cli.terminal import err
 from data.schema.features.feature import Source
 from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
+from ray_app.demo.steps import DemoFailed
 
 _SHOWN_WINDOWS = ("card_count_1h", "card_mean_amount_30d", "card_since_last")
 
 _LATEST = 50
 """Frauds among which the example is looked for."""
+_MOST_LABELS = 3
+_EXPLAINED_S = 60.0
+"""How long an explanation is waited for: its replica starts beside the service, which is ready without it."""
 
 
 class ExampleRequest(NamedTuple):
@@ -37,20 +42,54 @@ def send_examples(url: str, use_case: UseCase, table: Path) -> None:
     """Ask the service at `url`, and print what was asked, how to ask it again, and the answers.
 
     Raises:
-        httpx.HTTPError: the service does not answer, or refuses a row.
+        DemoFailed: the service refuses a row.
+        httpx.HTTPError: the service does not answer.
     """
     for example in examples(use_case, table):
         err.print(f"      {example.title}", markup=False)
         text = json.dumps(example.body)
         curl = f"curl -s {url}/predict -H 'content-type: application/json' -d {shlex.quote(text)}"
         err.print(f"      $ {curl}", markup=False, style="dim")
-        answer = httpx.post(f"{url}/predict", json=example.body, params={"detail": "1"}, timeout=10)
+        answer = _ask(url, example.body, explained=use_case.explanation is not None)
+        err.print(f"      {_shown(answer, example.windows)}\n", markup=False)
+
+
+def _ask(url: str, body: dict[str, Any], explained: bool) -> dict[str, Any]:
+    """Return the answer with its features, and with its reasons where the use case has them."""
+    params, deadline = {"detail": "1", **({"explain": "1"} if explained else {})}, time.monotonic() + _EXPLAINED_S
+    while True:
+        answer = httpx.post(f"{url}/predict", json=body, params=params, timeout=10)
+        if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+            raise DemoFailed(f"the service refuses the example: {answer.text}")
         answer.raise_for_status()
-        err.print(f"      {_shown(answer.json(), example.windows)}\n", markup=False)
+        found = answer.json()
+        if "explanation_error" not in found or time.monotonic() > deadline:
+            return found
+        time.sleep(1)
 
 
 def examples(use_case: UseCase, table: Path) -> Iterator[ExampleRequest]:
-    """Yield the requests: a fraud of a misused card, the latest row that is none, and a new card that is used twice."""
+    """Yield the requests, by what the use case has to show: events that count, or rows of different labels."""
+    return _swipes(use_case, table) if use_case.windows else _rows_of_labels(use_case, table)
+
+
+def _rows_of_labels(use_case: UseCase, table: Path) -> Iterator[ExampleRequest]:
+    """Yield the latest row of a few labels; of numbers those of the least and the largest."""
+    columns = request_columns(use_case)
+    rows = read_table(table, [*columns, use_case.label])
+    column = rows.column(use_case.label)
+    if use_case.task.labels is None:
+        ends = pc.call_function("min_max", [column]).as_py()
+        labels = [ends["min"], ends["max"]]
+    else:
+        labels = list(use_case.task.labels[:_MOST_LABELS])
+    for label in labels:
+        body = _body(rows.filter(pc.field(use_case.label) == label), columns)
+        yield ExampleRequest(f"a row whose {use_case.label} was {label}", body)
+
+
+def _swipes(use_case: UseCase, table: Path) -> Iterator[ExampleRequest]:
+    """Yield a fraud of a misused card, the latest row that is none, and a new card that is used twice."""
     columns = request_columns(use_case)
     rows = read_table(table, [*columns, use_case.label])
     frauds, others = (rows.filter(pc.field(use_case.label) == label) for label in (1, 0))
@@ -68,11 +107,14 @@ def examples(use_case: UseCase, table: Path) -> Iterator[ExampleRequest]:
 
 def request_columns(use_case: UseCase) -> list[str]:
     """Return what a request about a row has: its key, time, entities, features, and values of the event it is."""
-    sent = [feature.name for feature in use_case.features.values() if feature.source is Source.REQUEST]
+    features = [feature for feature in use_case.features.values() if feature.source is Source.REQUEST]
+    # What a feature is derived from is sent, not the feature.
+    sent = [name for feature in features for name in feature.inputs]
     events = [source for source in use_case.events.values() if source.record]
     of_events = [name for source in events for name in (*source.entity_columns, *source.values)]
     entity = [use_case.entity.column] if use_case.entity else []
-    named = [name for name in (use_case.key, use_case.event_time) if name]
+    # A time that nothing is computed of is no field of a request.
+    named = [name for name in (use_case.key, use_case.event_time if use_case.events else None) if name]
     return list(dict.fromkeys([*named, *entity, *of_events, *sent]))
 
 
@@ -97,6 +139,9 @@ def _json_value(value: Any) -> Any:
 
 def _shown(answer: dict[str, Any], windows: bool) -> str:
     features = answer.pop("features")
+    if answer.get("explanation"):
+        # Of the contributions the reasons are enough to read.
+        answer["explanation"] = {"reasons": answer["explanation"]["reasons"]}
     if windows:
         answer["windows"] = {name: features[name]["value"] for name in _SHOWN_WINDOWS}
     return json.dumps(answer)
