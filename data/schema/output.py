@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from data.schema.features.feature import Scalar
+from data.schema.prediction_interval import PredictionInterval
 from data.schema.task import kind_of
 
 _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
@@ -255,17 +256,11 @@ class MulticlassOutput(_Output):
 
 
 class RegressionOutput(_Output):
-    """A number, and the interval around it that holds the true value as often as `coverage` says."""
+    """A number, and the interval around it."""
 
     kind: Literal["regression"] = "regression"
-    coverage: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the rows whose true value lies in the interval, by rows that the fits had not learned from."""
-    below: float
-    """How far the interval's lower end is from the value; added to it."""
-    above: float
-    """The same of the upper end."""
-    least: float | None = None
-    """The least that a true value can be, where it is known: no interval goes below it."""
+    interval: PredictionInterval
+    """Where the true value lies."""
     quantiles: tuple[float, ...]
     """29 quantiles of the labels that were learned from, ascending and different: the edges of score histograms."""
 
@@ -273,8 +268,6 @@ class RegressionOutput(_Output):
     def _ordered(self) -> RegressionOutput:
         if len(self.quantiles) != SCORE_EDGES or list(self.quantiles) != sorted(set(self.quantiles)):
             raise ValueError(f"quantiles must be {SCORE_EDGES} different numbers in order")
-        if self.below > self.above:
-            raise ValueError("the interval's lower end is above its upper end")
         return self
 
     @property
@@ -295,13 +288,12 @@ class RegressionOutput(_Output):
     @property
     def words(self) -> str:
         """What the interval holds."""
-        ends = f"from {self.below:+.4g} to {self.above:+.4g} around the prediction"
-        return f"the interval, {ends}, holds the true value for {self.coverage:.0%} of the rows"
+        return f"the interval holds the true value for {self.interval.coverage:.0%} of the rows"
 
     @property
     def fitted(self) -> dict[str, float]:
-        """The interval's ends, relative to the prediction."""
-        return {"interval_below": self.below, "interval_above": self.above}
+        """The interval's coverage."""
+        return {"interval_coverage": self.interval.coverage}
 
     def read(self, fields: Mapping[str, Any]) -> list[float]:
         """The prediction."""
@@ -309,23 +301,17 @@ class RegressionOutput(_Output):
 
     def fields(self, scores: Sequence[float]) -> dict[str, Any]:
         """`prediction`, and `interval` as an array of two numbers."""
-        value = scores[0]
-        low, high = value + self.below, value + self.above
-        if self.least is not None:
-            low, high = max(low, self.least), max(high, self.least)
-        return {"prediction": value, "interval": [low, high]}
+        return {"prediction": scores[0], "interval": list(self.interval.ends(scores[0]))}
 
     def field_schemas(self) -> dict[str, dict[str, Any]]:
         """As `_Output.field_schemas`."""
-        about = f"Holds the true value for {self.coverage:.0%} of the rows"
+        about = f"Holds the true value for {self.interval.coverage:.0%} of the rows"
         interval = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2, "description": about}
         return {"prediction": {"type": "number"}, "interval": interval}
 
     def columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
         """`prediction`, `interval_low` and `interval_high`, the latter float64."""
-        value = scores[:, 0].astype(np.float64)
-        ends = [value + self.below, value + self.above]
-        low, high = ends if self.least is None else (np.maximum(end, self.least) for end in ends)
+        low, high = self.interval.all_ends(scores[:, 0])
         return {"prediction": scores[:, 0], "interval_low": low, "interval_high": high}
 
     def code(self, scores: Sequence[float]) -> None:

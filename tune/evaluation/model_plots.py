@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xgboost
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from data.schema.use_case import UseCase
 from tune.dataset.encoded_examples import EncodedExamples
@@ -83,9 +83,11 @@ def _slices(path: Path, figures: HoldoutEvaluation, metric: str, report: KindRep
         each.grid(axis="y", visible=False)
         each.legend(loc="upper center", bbox_to_anchor=(0.5, -0.5 / (0.3 * len(shown) + 0.5)), ncols=2, frameon=False)
     # A metric below 0 is worse than a constant: bars of it grow to the left.
-    axes.set(xlim=(min(0, *axes.get_xlim()), max(1.02, *axes.get_xlim())))
+    low, high = axes.get_xlim()
+    axes.set(xlim=(min(0, low), max(1.02, high) if high > 0.05 else 0))
     axes.set(title=f"{metric} by slice of the holdout (rows), 95 % interval")
     rates.set(title="Calibration by slice")
+    rates.xaxis.set_major_locator(MaxNLocator(4))
     rates.xaxis.set_major_formatter(FuncFormatter(lambda value, _: report.rate(value)))
     figure.savefig(path)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from data.schema.output import RegressionOutput
+from data.schema.prediction_interval import PredictionInterval
 from data.schema.use_case import UseCase
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.kind_report import KindReport
@@ -51,15 +53,16 @@ class RegressionReport(KindReport):
 
     def decision(self, use_case: UseCase, model: FinalModel, figures: HoldoutEvaluation) -> str:
         """The interval, and how often it holds the true value."""
-        metrics, low, high = figures.holdout.metrics, *_ends(model)
-        seen = figures.holdout.intervals["coverage"]
-        declared = use_case.task.model_dump().get("interval", 0.0)
+        metrics, seen = figures.holdout.metrics, figures.holdout.intervals["coverage"]
+        interval = _interval(model)
+        lowest, low, high, highest = interval.offsets
         return (
-            f"## Interval\n\nThe answer's interval reaches from {low:+.4g} to {high:+.4g} around the prediction, by "
-            f"the errors out of fold (split conformal prediction). It is to hold the true value of {declared:.0%} of "
-            f"the rows; on the holdout it holds {metrics['coverage']:.1%} (95 % interval {seen.low:.1%} to "
-            f"{seen.high:.1%}), with a mean width of {metrics['interval_width']:.4g}. Its width is the same for every "
-            "row, so it holds less where errors are larger: the coverage plot shows where."
+            f"## Interval\n\nThe answer's interval begins {lowest:+.4g} to {low:+.4g} from the prediction and ends "
+            f"{high:+.4g} to {highest:+.4g} from it, by the errors out of fold of rows with like predictions "
+            f"(conformal prediction). It is to hold the true value of {interval.coverage:.0%} of the rows; on the "
+            f"holdout it holds {metrics['coverage']:.1%} (95 % interval {seen.low:.1%} to {seen.high:.1%}), with a mean "
+            f"width of {metrics['interval_width']:.4g}. Rows whose errors are larger for another reason than the prediction are "
+            "held less often; slices and the coverage plot show where."
         )
 
     def calibration(self, model: FinalModel, figures: HoldoutEvaluation, names: Sequence[str]) -> str:
@@ -75,9 +78,9 @@ class RegressionReport(KindReport):
         ]
 
 
-def _ends(model: FinalModel) -> tuple[float, float]:
-    fitted = model.output.fitted
-    return fitted["interval_below"], fitted["interval_above"]
+def _interval(model: FinalModel) -> PredictionInterval:
+    assert isinstance(model.output, RegressionOutput), "a model of numbers answers with an interval"
+    return model.output.interval
 
 
 def _scatter(path: Path, labels: np.ndarray, model: FinalModel) -> None:
@@ -85,17 +88,16 @@ def _scatter(path: Path, labels: np.ndarray, model: FinalModel) -> None:
     true, predicted = labels[::step].astype(np.float64), model.holdout[::step, 0].astype(np.float64)
     figure, (left, right) = canvas(11, 5, 2)
     low, high = np.quantile(np.concatenate([true, predicted]), _MIDDLE)
-    ends, line = _ends(model), np.array([low, high])
+    line = np.linspace(low, high, 200)
     left.plot(predicted, true, ".", color=BLUE, alpha=0.25, markersize=4, label="row of the holdout")
     left.plot(line, line, color=GREY, linestyle=":", label="perfect")
-    left.fill_between(line, line + ends[0], line + ends[1], color=ORANGE, alpha=0.15, label="interval")
+    left.fill_between(line, *_interval(model).all_ends(line), color=ORANGE, alpha=0.15, label="interval")
     left.set(
         xlim=(low, high), ylim=(low, high), xlabel="prediction", ylabel="label", title="Predictions on the holdout"
     )
     errors = true - predicted
     right.hist(np.clip(errors, *np.quantile(errors, _MIDDLE)), 60, color=BLUE, alpha=0.85)
-    for end, name in zip(ends, ("interval", None), strict=True):
-        right.axvline(end, color=RED, linestyle="--", label=name)
+    right.axvline(errors.mean(), color=RED, linestyle="--", label=f"mean {errors.mean():+.3g}")
     right.set(xlabel="label minus prediction", ylabel="rows", title="Residuals")
     for axes in (left, right):
         legend_below(axes, 3)
@@ -113,7 +115,7 @@ def _coverage(path: Path, labels: np.ndarray, model: FinalModel) -> None:
     error = 1.96 * np.sqrt(np.maximum(shares * (1 - shares), 0.25 / sizes) / sizes)
     axes.errorbar(range(1, len(tenths) + 1), shares, yerr=error, fmt="o", color=BLUE, capsize=3, label="seen")
     axes.axhline(inside.mean(), color=BLUE, linestyle=":", label=f"all rows {inside.mean():.1%}")
-    axes.axhline(getattr(model.output, "coverage", 0.0), color=GREY, linestyle="--", label="declared")
+    axes.axhline(_interval(model).coverage, color=GREY, linestyle="--", label="declared")
     axes.set(xlabel="tenth of the predictions, ascending", ylabel="inside the interval", ylim=(0, 1.02))
     axes.set(title="Where the interval holds the true value")
     legend_below(axes, 3)

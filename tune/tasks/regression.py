@@ -1,4 +1,4 @@
-"""Numbers: the declared objective, and an interval by split conformal prediction."""
+"""Numbers: the declared objective, and an interval by conformal prediction."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from data.schema.output import RegressionOutput
 from data.schema.search import Metric
 from data.schema.task import Objective, Regression
 from tune.metrics.number_figures import Loss, NumberFigures, excess_of_chance
+from tune.tasks.conformal import conformal_interval
 from tune.tasks.learning_task import FittedOutput, Judge, LearningTask, RoundFigures, Scored
 from tune.tasks.link import Link, link_of
 
@@ -64,21 +65,9 @@ class RegressionLearning(LearningTask[Regression]):
         return FittedOutput(None, self.output_of(labels, self.scores_of(margins)))
 
     def output_of(self, labels: np.ndarray, scores: np.ndarray) -> RegressionOutput:
-        """The interval by the residuals of rows that the fits had not learned from.
-
-        Split conformal prediction (Vovk et al. 2005; Lei et al. 2018), each end by its own quantile of the residuals,
-        so that a skewed error has a skewed interval. Its width is the same for every row: it holds the declared share
-        of all rows, of a group with larger errors less.
-        """
-        residuals = np.sort(labels.astype(np.float64) - scores[:, 0])
-        outside = max(int((len(residuals) + 1) * (1 - self.task.interval) / 2), 1)
-        return RegressionOutput(
-            coverage=self.task.interval,
-            below=float(residuals[outside - 1]),
-            above=float(residuals[-outside]),
-            least=self.task.least_label,
-            quantiles=_edges(labels),
-        )
+        """The interval by the errors of rows that the fits had not learned from."""
+        interval = conformal_interval(labels, scores[:, 0], self.task.interval, self.task.least_label)
+        return RegressionOutput(interval=interval, quantiles=_edges(labels))
 
     def metrics(self, labels: np.ndarray, scored: Scored) -> dict[str, float]:
         """R2, RMSE, MAE, bias, the interval's coverage and width, and the other metrics of the objective."""

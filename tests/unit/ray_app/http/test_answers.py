@@ -93,10 +93,10 @@ def test_the_pages_say_what_is_answered(kind: str):
 
 def test_a_threshold_is_told_where_there_is_one():
     """The description of a model has a threshold where one decides, labels where there are some, else the interval."""
-    told = {kind: model_info(kind).keys() & {"threshold", "labels", "interval_below"} for kind in OUTPUTS}
+    told = {kind: model_info(kind).keys() & {"threshold", "labels", "interval_coverage"} for kind in OUTPUTS}
     assert told["digits"] == told["words"] == {"threshold", "labels"}
     assert told["classes"] == told["grades"] == {"labels"}
-    assert told["amount"] == {"interval_below"}
+    assert told["amount"] == {"interval_coverage"}
     assert model_info("grades")["labels"] == [3, 1, 2]
 
 
