@@ -60,8 +60,9 @@ class RegressionReport(KindReport):
             f"## Interval\n\nThe answer's interval begins {lowest:+.4g} to {low:+.4g} from the prediction and ends "
             f"{high:+.4g} to {highest:+.4g} from it, by the errors out of fold of rows with like predictions "
             f"(conformal prediction). It is to hold the true value of {interval.coverage:.0%} of the rows; on the "
-            f"holdout it holds {metrics['coverage']:.1%} (95 % interval {seen.low:.1%} to {seen.high:.1%}), with a mean "
-            f"width of {metrics['interval_width']:.4g}. Rows whose errors are larger for another reason than the prediction are "
+            f"holdout it holds {metrics['coverage']:.1%} (95 % interval {seen.low:.1%} to {seen.high:.1%}), with a "
+            f"mean width of {metrics['interval_width']:.4g}. Rows whose errors are larger for another reason than the "
+            "prediction are "
             "held less often; slices and the coverage plot show where."
         )
 
