@@ -128,10 +128,10 @@ def read_labels(table: pa.Table, use_case: UseCase, path: str | Path) -> np.ndar
 
 def _not_declared(column: pa.ChunkedArray, use_case: UseCase, path: str | Path) -> str:
     held = sorted(column.unique().slice(0, 10).to_pylist(), key=lambda value: (value is None, str(type(value)), value))
-    expected = use_case.task.expected
-    return (
-        f"{named(path)}: label column '{use_case.label}' holds {shown(held)}; expected {expected}: {label_remedy(held)}"
-    )
+    task = use_case.task
+    # A kind that was declared is meant: then the rows are at fault.
+    remedy = label_remedy(held) if task.labels == (0, 1) else "correct or remove those rows, or declare them in [task]"
+    return f"{named(path)}: label column '{use_case.label}' holds {shown(held)}; expected {task.expected}: {remedy}"
 
 
 def fingerprint(table: pa.Table) -> str:

@@ -134,7 +134,7 @@ def broken_tables():
     return [
         (whole.drop_columns(["cardholder_age"]), "column 'cardholder_age' is missing"),
         (constant, "every row has is_fraud = 0"),
-        (three, "'is_fraud' holds 0, 1, 2; expected 0 and 1 (or false and true): remove the other rows"),
+        (three, "'is_fraud' holds 0, 1, 2; expected 0 and 1, or false and true: remove the other rows"),
         (words, "broken.parquet: column 'amount' holds string, expected numbers (it is a feature of type 'number')"),
         (labels, "column 'is_fraud' holds string, expected 0 and 1, or false and true (it is the label); write 1"),
     ]
