@@ -97,6 +97,8 @@ class PredictHandler:
         if observation is not None:
             observation.answered.append((loaded, prediction))
         answer = loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
+        for more in loaded.renderer.output.ranked((prediction.scores,)):
+            answer |= more
         if options.explain and loaded.explainer is not None:
             (explained,) = await loaded.explainer.explain((prediction,), _left_s(options, started))
             answer |= explained
@@ -213,6 +215,10 @@ class PredictHandler:
             self._metrics.predictions(predictions)
         for (index, _), prediction in zip(rows, predictions, strict=True):
             replies[index] = loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
+        ranked = loaded.renderer.output.ranked([prediction.scores for prediction in predictions])
+        # Shorter for outputs of which a row stands alone: they have no such fields.
+        for (index, _), more in zip(rows, ranked, strict=False):
+            replies[index] |= more
         if observation is not None:
             observation.answered += [(loaded, prediction) for prediction in predictions]
         if options.explain and loaded.explainer is not None:

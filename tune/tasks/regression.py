@@ -50,7 +50,7 @@ class RegressionLearning(LearningTask[Regression]):
             loss = f"{loss}@{self.task.tweedie_power:g}"
         return RoundFigures({**params, "eval_metric": [loss]}, loss, None)
 
-    def round_metric(self, labels: np.ndarray, margins: np.ndarray) -> float:
+    def round_metric(self, labels: np.ndarray, margins: np.ndarray, lists: np.ndarray | None = None) -> float:
         """The metric of the predictions."""
         return self._figures(labels, self.link.predicted(margins)).explained(self._loss(self.metric))
 
@@ -77,7 +77,7 @@ class RegressionLearning(LearningTask[Regression]):
             below=float(residuals[outside - 1]),
             above=float(residuals[-outside]),
             least=self.task.least_label,
-            quantiles=_edges(labels),
+            quantiles=score_edges(labels),
         )
 
     def metrics(self, labels: np.ndarray, scored: Scored) -> dict[str, float]:
@@ -167,9 +167,9 @@ class RegressionLearning(LearningTask[Regression]):
         return Loss(None, 0.5 if metric is Metric.D2_ABSOLUTE_ERROR else task.quantile)
 
 
-def _edges(labels: np.ndarray) -> tuple[float, ...]:
-    """Return quantiles of labels, ascending and different: equal ones are moved apart by the least step there is."""
-    edges = np.quantile(labels.astype(np.float64), np.arange(1, _EDGES + 1) / (_EDGES + 1))
+def score_edges(values: np.ndarray) -> tuple[float, ...]:
+    """Return 29 quantiles of numbers, ascending and different: equal ones are moved apart by the least step there is."""
+    edges = np.quantile(values.astype(np.float64), np.arange(1, _EDGES + 1) / (_EDGES + 1))
     for at in range(1, len(edges)):
         edges[at] = max(edges[at], np.nextafter(edges[at - 1], np.inf))
     return tuple(map(float, edges))
