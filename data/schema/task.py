@@ -72,7 +72,7 @@ class _Kind(BaseModel):
 
     @property
     def most_grade(self) -> int | None:
-        """The largest number that the label column may hold, where it holds whole numbers from 0 on; None for others."""
+        """The largest number that the label column may hold, where it holds whole numbers; None for others."""
         return None
 
     @property

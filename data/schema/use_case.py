@@ -65,8 +65,8 @@ class Split(PolicyTable):
     """How rows are divided into those to learn from (by folds, or train and validation) and holdout (touched once)."""
 
     strategy: Literal["time", "random", "entity"] | None = None
-    """Default: by time when `event_time` is declared, else at random. "entity" keeps an entity's rows together. The rows
-    of a list of a ranking stay together by each of them."""
+    """Default: by time when `event_time` is declared, else at random. "entity" keeps an entity's rows together. By each
+    of them the rows of one list of a ranking stay together."""
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     """Share of the rows that one split judges trials on; with folds all but the holdout serve for both."""
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.2

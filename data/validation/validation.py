@@ -1,8 +1,9 @@
 """Validation of a table against its use case: blocks are checked in parallel, then their findings are merged.
 
 Memory: a block's columns in each worker; in the driver process 8 bytes per row for the hash of its key, 4 bytes per row
-for a label that is a number, 9 bytes per row of a ranking for its lists, 8 bytes per bad or blind row, and up to 50 KB per block for the different numbers of a
-feature. Two keys with the same 64-bit hash would count as a duplicate: expect none below a billion rows.
+for a label that is a number, 9 bytes per row of a ranking for its list, 8 bytes per bad or blind row, and up to 50 KB
+per block for the different numbers of a feature. Two keys with the same 64-bit hash would count as a duplicate: expect
+none below a billion rows.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ PROPERTIES: dict[str, Any] = {
     "explanation": {
         "type": "object",
         "nullable": True,
-        "description": "With explain=1: base_value and contributions add up to margin, what the trees add up to: of a probability the log-odds before calibration",
+        "description": "With explain=1: base_value and contributions add up to margin, of probabilities the log-odds"
+        " before calibration",
         "properties": {
             "base_value": _NUMBER,
             "margin": _NUMBER,

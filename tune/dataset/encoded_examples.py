@@ -57,8 +57,7 @@ class EncodedExamples(NamedTuple):
 
     def and_then(self, other: EncodedExamples) -> EncodedExamples:
         """These rows, then those of `other`."""
-        both = self.lists is not None and other.lists is not None
-        lists = np.concatenate([self.lists, other.lists]) if both else None
+        lists = None if self.lists is None or other.lists is None else np.concatenate([self.lists, other.lists])
         return EncodedExamples(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), lists)
 
 

@@ -139,12 +139,12 @@ def _width(use_case: UseCase) -> int:
 
 
 def _refuse_lists(parquet: ParquetSource, use_case: UseCase, settings: Settings, fits: int) -> None:
-    """Refuse a ranking that does not fit into memory: its lists would come apart in pieces of the table."""
+    """Refuse a ranking that does not fit into memory: pieces of the table would divide its lists."""
     if use_case.task.list_column is not None and parquet.rows > fits:
         needed = math.ceil(parquet.rows / fits * settings.train_memory_mb)
         raise DataError(
-            f"{named(parquet.path)}: {_too_many(parquet.rows, 'rows', settings, fits)}, and a ranking learns from whole "
-            f"lists in memory: raise RAYSCORE_TRAIN_MEMORY_MB to {needed:,}, or give fewer lists"
+            f"{named(parquet.path)}: {_too_many(parquet.rows, 'rows', settings, fits)}, and a ranking learns from "
+            f"whole lists in memory: raise RAYSCORE_TRAIN_MEMORY_MB to {needed:,}, or give fewer lists"
         )
 
 

@@ -249,8 +249,8 @@ def _refuse_divided(entities: np.ndarray, table: pa.Table, listed: str, entity: 
     if len(other):
         name = table.column(listed)[int(other[0])].as_py()
         raise DataError(
-            f"{listed} = {name!r} has rows of more than one '{entity}', so the entity split would divide it, and a list "
-            "is learned and judged whole: set split.strategy = 'random' or 'time', or correct the rows"
+            f"{listed} = {name!r} has rows of more than one '{entity}', so the entity split would divide it, and a "
+            "list is learned and judged whole: set split.strategy = 'random' or 'time', or correct the rows"
         )
 
 

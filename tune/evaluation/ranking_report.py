@@ -57,15 +57,16 @@ class RankingReport(KindReport):
 
     def decision(self, use_case: UseCase, model: FinalModel, figures: HoldoutEvaluation) -> str:
         """What a list is, and what the figures count."""
-        at, scored = _at(model.scored(model.holdout)), model.scored(model.holdout)
-        found = _figures(np.zeros(len(scored.scores)), scored, at)
+        scored = model.scored(model.holdout)
+        at = _at(scored)
+        sizes = _figures(np.zeros(len(scored.scores)), scored, at).sizes
         return (
-            f"## Order\n\nThe items with one value of `{use_case.task.list_column}` are a list, which no part and no fold "
-            f"divides: the holdout has {len(found.sizes):,} lists of {found.sizes.min()} to {found.sizes.max()} items. "
-            f"The score orders the items of one list, the largest first, and says nothing beyond that: neither how likely "
-            f"an item is relevant, nor how one list compares with another. NDCG and MAP count the first {at} items, MRR "
-            "the whole list. Lists without a relevant item have no figures, and are in none of the means; items with "
-            "the same score count by the mean over their orders."
+            f"## Order\n\nThe items with one value of `{use_case.task.list_column}` are a list, which no part and no "
+            f"fold divides: the holdout has {len(sizes):,} lists of {sizes.min()} to {sizes.max()} items. "
+            "The score orders the items of one list, the largest first, and says nothing beyond that: neither how "
+            "likely an item is relevant, nor how one list compares with another. NDCG and MAP count the first "
+            f"{at} items, MRR the whole list. Lists without a relevant item have no figures, and are in none of the "
+            "means; items with the same score count by the mean over their orders."
         )
 
     def calibration(self, model: FinalModel, figures: HoldoutEvaluation, names: Sequence[str]) -> str:

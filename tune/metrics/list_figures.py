@@ -15,6 +15,9 @@ from scipy.special import gammaln
 
 from data.schema.search import Metric
 
+_ROUNDING = 1e-24
+"""More than the variance of a list comes to by rounding where its scores, or its grades, are all the same."""
+
 
 class ListFigures:
     """The figures of one set of scores; lists without a relevant item have none, and are left out of every mean.
@@ -104,7 +107,7 @@ class ListFigures:
         ]
         variance = float((squares[0] * squares[1] / np.maximum(self.sizes - 1, 1)).sum())
         excess = float((self.ndcg - self.sizes * mean_gain * mean_discount).sum())
-        return excess / math.sqrt(variance) if variance > 0 else 0.0
+        return excess / math.sqrt(variance) if variance > _ROUNDING * len(self.sizes) else 0.0
 
     @cached_property
     def _normal(self) -> tuple[np.ndarray, np.ndarray]:

@@ -115,9 +115,7 @@ class InTimeComparer:
         if any(line.fault for line in lines) or not same_scores(served.scores, expected):
             self._keep(at, served, lines, expected)
 
-    def finish(
-        self, labels: np.ndarray, learning: LearningTask[Any], lists: np.ndarray | None = None
-    ) -> InTimeProof:
+    def finish(self, labels: np.ndarray, learning: LearningTask[Any], lists: np.ndarray | None = None) -> InTimeProof:
         """Return the proof, with the figures of the rows that were answered.
 
         Args:

@@ -168,7 +168,7 @@ class RegressionLearning(LearningTask[Regression]):
 
 
 def score_edges(values: np.ndarray) -> tuple[float, ...]:
-    """Return 29 quantiles of numbers, ascending and different: equal ones are moved apart by the least step there is."""
+    """Return 29 quantiles of numbers, ascending and different: equal ones are moved apart by the least step."""
     edges = np.quantile(values.astype(np.float64), np.arange(1, _EDGES + 1) / (_EDGES + 1))
     for at in range(1, len(edges)):
         edges[at] = max(edges[at], np.nextafter(edges[at - 1], np.inf))

@@ -218,11 +218,10 @@ def _regression(column: Column) -> DraftedTarget:
 
 
 def _ranking(column: Column, lists: Lists) -> DraftedTarget:
-    wrong = [] if column.text else column.floats[(column.floats < 0) | (column.floats > MOST_GRADE) | ~_whole(column)]
-    if column.text or len(wrong):
-        held = shown(_values(column) if column.text else sorted(set(wrong.tolist()))[:_SHOWN])
+    wrong = _values(column) if column.text else _no_grades(column.floats)
+    if wrong:
         raise DataError(
-            f"label '{column.name}' holds {held}; a ranking has grades, whole numbers from 0 (not relevant) to "
+            f"label '{column.name}' holds {shown(wrong)}; a ranking has grades, whole numbers from 0 (not relevant) to "
             f"{MOST_GRADE}: number the grades in the order of their worth"
         )
     grades, rows = np.unique(column.floats, return_counts=True)
@@ -240,8 +239,10 @@ def _ranking(column: Column, lists: Lists) -> DraftedTarget:
     )
 
 
-def _whole(column: Column) -> np.ndarray:
-    return column.floats == np.floor(column.floats)
+def _no_grades(values: np.ndarray) -> list[float]:
+    """Return the first different numbers that are no grades."""
+    wrong = (values < 0) | (values > MOST_GRADE) | (values != np.floor(values))
+    return np.unique(values[wrong])[:_SHOWN].tolist()
 
 
 def _objective(column: Column, values: np.ndarray) -> tuple[Regression, str]:

@@ -28,8 +28,8 @@ class TreeShap:
         """Load the booster and explain the bundle's probe rows.
 
         Raises:
-            BundleError: the booster does not load, has more than one margin a row, or its contributions do not add up to its
-                margins.
+            BundleError: the booster does not load, has several margins a row, or its contributions do not add up to
+                its margins.
             SchemaMismatch: the booster's number of features is not the schema's.
         """
         self.manifest = bundle.manifest
