@@ -17,10 +17,14 @@ from data.settings import Settings
 from data.sources.atomic_output import write_table
 from data.transform.encoding import Transform
 from data.transform.list_codes import list_codes
+from ray_app.inference.explanation.tree_shap import TreeShap
 from tests.support.training.models import train_bundle
+from tests.support.training.training_reports import finish_in_process
 from tune.dataset.encoded_examples import EncodedExamples, prepare
 from tune.dataset.loading import prepared_table
 from tune.dataset.training_table import TrainingTable, read_labels
+from tune.evaluation.model_card import TrainingOutcome, write_card
+from tune.evaluation.model_plots import importance, write_plots
 from tune.metrics.cluster_bootstrap import entity_codes
 from tune.promotion.gates import check_gates
 from tune.registry.bundle import Bundle
@@ -261,3 +265,26 @@ def test_ranking_that_does_not_fit_into_memory_is_refused(tmp_path: Path):
         prepared_table(file, declared(), settings),
     ):
         pass
+
+
+def test_report_tells_lists_and_draws_them(tmp_path: Path):
+    """The card has the figures, every baseline and what a list is; the plots are by place, by size and by slice."""
+    use_case = declared('slices = ["w"]')
+    source, prepared, trials, model, figures = finish_in_process(table(), use_case, 3)
+    gains = importance(model.booster, prepared.schema.names)
+    card = write_card(use_case, TrainingOutcome(source, prepared, model, figures, trials[0], 3, gains))
+    held = len(set(source.table.column("session").take(pa.array(prepared.parts.holdout)).to_pylist()))
+    for said in (f"the holdout has {held} lists of 2 to", "random order", POPULARITY, "ridge regression", "grades: 0 "):
+        assert said in card
+    assert "Calibration\n" not in card
+    write_plots(tmp_path, use_case, prepared.holdout, model, figures, prepared.schema.names)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {"feature_importance.png", "gain_curve.png", "ndcg_by_list_size.png", "slices.png"}
+
+
+def test_margin_of_a_ranking_is_explained():
+    """Contributions of the features add up to the score, which is the trees' margin."""
+    matrix = Transform(bundle().manifest.schema_).matrix(table().slice(0, 50))
+    found = TreeShap(bundle()).explain(matrix)
+    assert found[:, 1] == pytest.approx(OnnxScorer(bundle().onnx).scores(matrix)[:, 0], abs=1e-5)
+    assert found[:, 0] + found[:, 2:].sum(axis=1) == pytest.approx(found[:, 1])
