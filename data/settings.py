@@ -124,8 +124,7 @@ class Settings(BaseSettings):
     prediction_log_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the answers that the prediction log keeps; 0 and no share of positives: no log."""
     prediction_log_positive_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the answers with the positive label that it keeps, where that is more; of several classes, of those with
-    another label than the most common one."""
+    """The same of answers with the positive label, where it is more; of classes, with any but the most common."""
     prediction_log_dir: _Path | None = None
     """Folder of the prediction log, on every machine with a gateway; default `predictions` in the var folder."""
     prediction_log_flush_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0

@@ -21,6 +21,7 @@ from tune.search.asha import climb
 from tune.search.sampler import Sampler, SamplerName
 from tune.search.trial import Trial
 from tune.search.trial_scheduler import TrialScheduler
+from tune.tasks.kinds import learning_task
 from tune.training.boosting import Boosting, base_params
 from tune.training.fold_matrices import fold_matrices
 
@@ -31,11 +32,12 @@ def unbroken(table: Path) -> list[Trial]:
     """The trials of an undisturbed search with seed 0 and one trial at a time, without Ray."""
     use_case = stored_cards()
     prepared, search, found = prepare(load_training_table(table, use_case), use_case), use_case.search, []
+    learning = learning_task(use_case)
     folds = fold_matrices(prepared.development, prepared.folds, prepared.feature_types, 1)
     schedule = TrialScheduler(Sampler(SamplerName.TPE, search.space, 0), search.max_rounds, TRIALS, 1, [])
     while (planned := schedule.plan()) is not None:
-        params = {**base_params(search.metric, 1, 0), **planned.params}
-        fit = Boosting(params, search.metric, folds, search.max_rounds, search.early_stopping_rounds)
+        params = {**base_params(learning, 1, 0), **planned.params}
+        fit = Boosting(params, learning, folds, search.max_rounds, search.early_stopping_rounds)
         stopped = climb(fit, planned.bars)
         found.append(
             Trial(

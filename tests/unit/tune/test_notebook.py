@@ -66,10 +66,10 @@ def test_loaded_model_scores_a_frame(place: dict[str, Any]):
     model = load(**place)
     scored = model.score(frame)
     assert set(scored["label"]) <= {0, 1}
-    assert ((scored["probability"] >= model.threshold) == scored["label"]).all()
+    assert ((scored["probability"] >= model.output.threshold) == scored["label"]).all()
     pd.testing.assert_frame_equal(score(frame, 1, **place), scored)
     assert model.card == card_bundle().card
-    assert repr(model).startswith("card_fraud version 1, threshold 0.")
+    assert repr(model).startswith("card_fraud version 1, the label is 1 from a probability of 0.")
 
 
 def test_errors_are_the_projects_own(place: dict[str, Any]):

@@ -18,7 +18,7 @@ from tests.support.training.stored_cards import sent_cards, stored_cards
 from tune.promotion.gates import Gate, check_gates
 from tune.promotion.promotion import judge, promote
 from tune.registry.bundle import Bundle
-from tune.registry.registry import HOLDOUT_FOLDER, Registry
+from tune.registry.registry import BUNDLE_FOLDER, HOLDOUT_FOLDER, Registry
 from tune.registry.traffic_rules import CHALLENGER, CHAMPION
 from tune.search.mlflow_runs import MlflowRuns
 from tune.skew.row_comparison import SkewProof
@@ -255,7 +255,8 @@ def test_champion_that_this_version_cannot_read_is_told_with_the_way_out(registr
     """A champion of another bundle format stops a promotion, and it is said how to go on without a comparison."""
     registry.set_alias("card_fraud", CHAMPION, "1")
     run_id = registry.version("card_fraud", "1").run_id
-    (manifest,) = (tmp_path / "artifacts").glob(f"**/{run_id}/**/bundle.json")
+    found = (tmp_path / "artifacts").glob(f"**/{run_id}/**/{BUNDLE_FOLDER}/bundle.json")
+    manifest = min(found, key=lambda path: len(path.parts))  # the other one is within MLflow's model
     manifest.write_text(manifest.read_text().replace('"format": 3', '"format": 1'))
     with pytest.raises(
         BundleError, match=r"version 1, the champion, .*delete the alias 'champion' of model 'card_fraud'"

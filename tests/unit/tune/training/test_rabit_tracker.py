@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,7 +61,7 @@ def test_a_worker_killed_while_it_connects_ends_the_tracker_alone():
     with tracker() as process:
         arguments = process.begin(2, "127.0.0.1")
         dead = worker(arguments, "000000")
-        wait_for(lambda: connected(int(arguments["dmlc_tracker_port"])), "the worker to be connected")
+        wait_for(lambda: connected(int(arguments["dmlc_tracker_port"])) and idle(dead.pid), "the worker to have asked")
         dead.kill()
         dead.wait()
         late = worker(arguments, "000001")
@@ -90,6 +91,21 @@ def test_an_address_that_is_not_there_is_told():
     """It cannot listen on an address of another machine: named, instead of a fit that waits."""
     with tracker() as process, pytest.raises(TrainingFailed, match=r"could not listen on 192\.0\.2\.77"):
         process.begin(1, "192.0.2.77")
+
+
+def idle(pid: int) -> bool:
+    """True when a process has used no CPU for half a second: it waits for an answer.
+
+    Killed before it has sent all that it says, it is only one that never came.
+    """
+
+    def ticks() -> list[str]:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(") ")[2].split()[11:13]
+
+    before = ticks()
+    time.sleep(0.5)
+    return ticks() == before
 
 
 def connected(port: int) -> bool:
