@@ -127,8 +127,8 @@ class RankingLearning(LearningTask[Ranking]):
     def describe(self, labels: np.ndarray) -> str:
         """The share of each grade."""
         grades, counts = np.unique(labels, return_counts=True)
-        shares = [f"{grade:.0f} {count / len(labels):.1%}" for grade, count in zip(grades, counts, strict=True)]
-        return f"grades: {', '.join(shares)}" if shares else "none"
+        shares = [f"{grade:.0f} in {count / len(labels):.1%}" for grade, count in zip(grades, counts, strict=True)]
+        return ", ".join(shares) or "none"
 
     def _of(self, labels: np.ndarray, scored: Scored) -> ListFigures:
         return self._figures(labels, scored.scores[:, 0], scored.lists)

@@ -274,7 +274,14 @@ def test_report_tells_lists_and_draws_them(tmp_path: Path):
     gains = importance(model.booster, prepared.schema.names)
     card = write_card(use_case, TrainingOutcome(source, prepared, model, figures, trials[0], 3, gains))
     held = len(set(source.table.column("session").take(pa.array(prepared.parts.holdout)).to_pylist()))
-    for said in (f"the holdout has {held} lists of 2 to", "random order", POPULARITY, "ridge regression", "grades: 0 "):
+    for said in (
+        f"the holdout has {held} lists of 2 to",
+        "random order",
+        POPULARITY,
+        "ridge regression",
+        "0 in ",
+        "different `session`",
+    ):
         assert said in card
     assert "Calibration\n" not in card
     write_plots(tmp_path, use_case, prepared.holdout, model, figures, prepared.schema.names)
