@@ -175,6 +175,8 @@ def draft(
     key: str | None = None,
     name: str | None = None,
     kind: str | None = None,
+    group: str | None = None,
+    item: str | None = None,
     out: PathName | None = None,
 ) -> Draft:
     """Draft a use case for a table, as `rayscore draft` does.
@@ -186,13 +188,15 @@ def draft(
         time: column with the event time.
         key: column that identifies a row.
         name: of the use case; by default from the path.
-        kind: of the target: `binary`, `multiclass` or `regression`; by default found from the label column.
+        kind: of the target: `binary`, `multiclass`, `regression` or `ranking`; by default found from the label column.
+        group: of a ranking, column whose equal values are one list.
+        item: of a ranking, column that says which item a row is of.
         out: file to write.
 
     Raises:
         DataError: the table cannot be read, or a named column is not there or not fit for what it is named for.
     """
-    text = use_case_draft.draft(Path(table), label, entity, time, key, name, kind)
+    text = use_case_draft.draft(Path(table), label, entity, time, key, name, kind, group, item)
     path = Path(out) if out is not None else None
     if path is not None:
         use_case_draft.write(text, path)

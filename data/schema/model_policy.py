@@ -49,6 +49,9 @@ class Gates(PolicyTable):
     min_r2: Annotated[float, Field(le=1)] | None = None
     max_rmse: Annotated[float, Field(ge=0)] | None = None
     max_mae: Annotated[float, Field(ge=0)] | None = None
+    min_ndcg: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_map: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_mrr: Annotated[float, Field(ge=0, le=1)] | None = None
     max_ece: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Most expected calibration error; of probabilities only."""
     max_loss_to_champion: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -77,6 +77,18 @@ class _Output(BaseModel):
     def code(self, scores: Sequence[float]) -> int | None:
         """Return the position of the label that is answered, None where none is."""
 
+    def ranked(self, answers: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+        """Return for each answer of a request the fields that follow from all of them; none where a row stands alone.
+
+        Args:
+            answers: the numbers of the rows that one model answered, in the order of the request.
+        """
+        return []
+
+    def ranked_schemas(self) -> dict[str, dict[str, Any]]:
+        """Return the JSON schema of each field of `ranked`."""
+        return {}
+
     def marked(self, code: int | None) -> bool:
         """Return whether rows that are answered with the label at this position are those whose share is watched."""
         return False
@@ -266,8 +278,7 @@ class RegressionOutput(_Output):
 
     @model_validator(mode="after")
     def _ordered(self) -> RegressionOutput:
-        if len(self.quantiles) != SCORE_EDGES or list(self.quantiles) != sorted(set(self.quantiles)):
-            raise ValueError(f"quantiles must be {SCORE_EDGES} different numbers in order")
+        _check_edges(self.quantiles)
         return self
 
     @property
@@ -327,13 +338,94 @@ class RegressionOutput(_Output):
         return scores[0]
 
 
+class RankingOutput(_Output):
+    """A score, by which the items of a list are ordered, the largest first; its size says nothing beyond that."""
+
+    kind: Literal["ranking"] = "ranking"
+    quantiles: tuple[float, ...]
+    """29 quantiles of the scores out of fold, ascending and different: the edges of score histograms."""
+    at: Annotated[int, Field(ge=1)] = 10
+    """How many items from the top the model's figures count."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RankingOutput:
+        _check_edges(self.quantiles)
+        return self
+
+    @property
+    def width(self) -> int:
+        """One: the score."""
+        return 1
+
+    @property
+    def labels(self) -> None:
+        """None."""
+        return
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Quantiles of the scores."""
+        return self.quantiles
+
+    @property
+    def words(self) -> str:
+        """What the score is good for."""
+        return "the score orders the items that are sent together, the best first, and is no probability"
+
+    def read(self, fields: Mapping[str, Any]) -> list[float]:
+        """The score."""
+        return [float(fields["score"])]
+
+    def fields(self, scores: Sequence[float]) -> dict[str, Any]:
+        """`score`."""
+        return {"score": scores[0]}
+
+    def field_schemas(self) -> dict[str, dict[str, Any]]:
+        """As `_Output.field_schemas`."""
+        return {"score": {"type": "number", "description": "Larger is better; compare it within one list only"}}
+
+    def ranked(self, answers: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+        """`rank`: 1 for the largest score; of equal ones the first in the request is the better."""
+        ranks = [0] * len(answers)
+        for rank, at in enumerate(sorted(range(len(answers)), key=lambda at: -answers[at][0]), 1):
+            ranks[at] = rank
+        return [{"rank": rank} for rank in ranks]
+
+    def ranked_schemas(self) -> dict[str, dict[str, Any]]:
+        """As `_Output.ranked_schemas`."""
+        about = "1 for the best of the items of the request that were answered"
+        return {"rank": {"type": "integer", "minimum": 1, "description": about}}
+
+    def columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """`score`; a list's rows may be parts apart, so ranks are left to who has them all."""
+        return {"score": scores[:, 0]}
+
+    def code(self, scores: Sequence[float]) -> None:
+        """None."""
+        return
+
+    def probability(self, scores: Sequence[float]) -> None:
+        """None."""
+        return
+
+    def score(self, scores: Sequence[float]) -> float:
+        """The score."""
+        return scores[0]
+
+
 Output = Annotated[
     Annotated[BinaryOutput, Tag("binary")]
     | Annotated[MulticlassOutput, Tag("multiclass")]
-    | Annotated[RegressionOutput, Tag("regression")],
+    | Annotated[RegressionOutput, Tag("regression")]
+    | Annotated[RankingOutput, Tag("ranking")],
     Discriminator(kind_of),
 ]
 """An output of any kind."""
+
+
+def _check_edges(edges: Sequence[float]) -> None:
+    if len(edges) != SCORE_EDGES or list(edges) != sorted(set(edges)):
+        raise ValueError(f"quantiles must be {SCORE_EDGES} different numbers in order")
 
 
 def _label_schema(classes: Sequence[Scalar], about: str) -> dict[str, Any]:

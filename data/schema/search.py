@@ -13,7 +13,8 @@ from data.schema.model_policy import PolicyTable
 class Metric(str, Enum):
     """Metric that a search maximizes: the mean over its folds. More is better for each, as for scikit-learn's scorers.
 
-    The first three are of two labels, the next three of several classes, the others of numbers.
+    The first three are of two labels, the next three of several classes, the last two of rankings, the others of
+    numbers.
     """
 
     AUC = "auc"
@@ -32,6 +33,10 @@ class Metric(str, Enum):
     """Share of the pinball loss that is explained, beside the quantile of all rows."""
     D2_TWEEDIE = "d2_tweedie"
     """Share of the Poisson or Tweedie deviance that is explained, beside the mean."""
+    NDCG = "ndcg"
+    """Normalized discounted cumulative gain of the first items of a list, the mean over the lists."""
+    MAP = "map"
+    """Mean average precision of the first items of a list: relevant is what has a grade above 0."""
 
 
 class Range(PolicyTable):

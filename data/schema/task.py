@@ -15,6 +15,8 @@ from data.schema.features.feature import Scalar
 from data.schema.model_policy import Calibration
 from data.schema.search import Metric
 
+MOST_GRADE = 31
+"""Highest relevance grade: the gain of a grade is two to its power, less one (Burges et al. 2005), exact up to here."""
 MOST_CLASSES = 100
 """Most classes of a multi-class target: each costs a tree a round."""
 
@@ -67,6 +69,21 @@ class _Kind(BaseModel):
     def least_label(self) -> float | None:
         """The least number that the label column may hold; None for any, and where it holds classes."""
         return None
+
+    @property
+    def most_grade(self) -> int | None:
+        """The largest number that the label column may hold, where it holds whole numbers; None for others."""
+        return None
+
+    @property
+    def list_column(self) -> str | None:
+        """Column whose equal values make rows one list, which is never divided; None where every row stands alone."""
+        return None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that training reads of it, beside the label."""
+        return ()
 
     @property
     def strata(self) -> int:
@@ -216,6 +233,60 @@ class Regression(_Kind):
         return {Objective.POISSON: 1.0, Objective.TWEEDIE: self.tweedie_power}.get(self.objective, 0.0)
 
 
+class Ranking(_Kind):
+    """The order of the items of a list: the answer is a score, and the rank among the items that were sent together."""
+
+    GATES: ClassVar = frozenset({"min_ndcg", "min_map", "min_mrr"})
+
+    kind: Literal["ranking"]
+    group: str
+    """Column whose equal values are one list: a session, a query."""
+    item: str | None = None
+    """Column that says which item a row is of; with it a model must beat the mean grade of the item."""
+    at: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How many items from the top the figures count."""
+
+    @property
+    def labels(self) -> None:
+        """None: it holds grades, which are numbers."""
+        return
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """NDCG, which knows how relevant an item is, and MAP, which knows whether it is."""
+        return (Metric.NDCG, Metric.MAP)
+
+    @property
+    def least_label(self) -> float:
+        """0: not relevant."""
+        return 0.0
+
+    @property
+    def most_grade(self) -> int:
+        """As `MOST_GRADE`."""
+        return MOST_GRADE
+
+    @property
+    def list_column(self) -> str:
+        """The group."""
+        return self.group
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The group, and the item if it is named."""
+        return (self.group,) if self.item is None else (self.group, self.item)
+
+    @property
+    def expected(self) -> str:
+        """The grades, for messages."""
+        return f"grades of relevance: whole numbers from 0 to {MOST_GRADE}"
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with another number, for messages."""
+        return f"label is no grade of relevance: a whole number from 0 to {MOST_GRADE}"
+
+
 def _refuse_missing(labels: tuple[Scalar, ...]) -> None:
     if any(label == "" or label != label for label in labels):
         raise ValueError("neither '' nor NaN is a label: in a table they say that there is no value")
@@ -229,11 +300,12 @@ def kind_of(value: Any) -> str:
 Task = Annotated[
     Annotated[Binary, Tag("binary")]
     | Annotated[Multiclass, Tag("multiclass")]
-    | Annotated[Regression, Tag("regression")],
+    | Annotated[Regression, Tag("regression")]
+    | Annotated[Ranking, Tag("ranking")],
     Discriminator(
         kind_of,
         custom_error_type="unknown_kind",
-        custom_error_message="kind must be 'binary', 'multiclass' or 'regression'",
+        custom_error_message="kind must be 'binary', 'multiclass', 'regression' or 'ranking'",
     ),
 ]
 """A task of any kind; without `kind` a binary one."""

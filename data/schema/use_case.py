@@ -25,7 +25,7 @@ from data.schema.features.window_feature import WindowFeature
 from data.schema.model_policy import FIGURE_GATES, Calibration, Cost, Decision, Gates, PolicyTable, Slice
 from data.schema.reason_codes import ReasonCodes
 from data.schema.search import Metric, Range, Search
-from data.schema.task import Binary, Multiclass, Regression, Task
+from data.schema.task import Binary, Multiclass, Ranking, Regression, Task
 from data.schema.toml_mistake import explain
 
 if sys.version_info >= (3, 11):
@@ -33,7 +33,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SHIPPED = ("card_fraud", "credit_card_fraud_10k", "delivery_time", "ticket_routing")
+SHIPPED = ("card_fraud", "credit_card_fraud_10k", "delivery_time", "product_ranking", "ticket_routing")
 """Names of the use cases that come with the project."""
 
 
@@ -65,7 +65,8 @@ class Split(PolicyTable):
     """How rows are divided into those to learn from (by folds, or train and validation) and holdout (touched once)."""
 
     strategy: Literal["time", "random", "entity"] | None = None
-    """Default: by time when `event_time` is declared, else at random. "entity" keeps an entity's rows together."""
+    """Default: by time when `event_time` is declared, else at random. "entity" keeps an entity's rows together. By each
+    of them the rows of one list of a ranking stay together."""
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     """Share of the rows that one split judges trials on; with folds all but the holdout serve for both."""
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
@@ -121,6 +122,10 @@ class UseCase(PolicyTable):
         if not self.features:
             raise ValueError("features: declare at least one")
         roles = {self.label: "label", self.key: "key", self.event_time: "event_time"}
+        if (listed := self.task.list_column) is not None:
+            if listed in roles:
+                raise ValueError(f"task.group: the column is already the {roles[listed]}")
+            roles[listed] = "group"
         for name in self.features:
             if name in roles:
                 raise ValueError(f"features.{name}: the column is already the {roles[name]}")
@@ -252,6 +257,7 @@ class UseCase(PolicyTable):
         """Every column that training reads, each once: those of features first, then label, key, times and slices."""
         computed = {feature.name for feature in self.schema_.features if feature.is_computed}
         extra = [self.label, self.key, self.event_time, self.entity.column if self.entity else None]
+        extra += self.task.columns
         extra += [*(part.column for part in self.slices if part.column not in computed), *self.known_at.values()]
         for source in self.events.values():
             extra += [*source.entity_columns, *source.values, source.known_at] if source.own else []
@@ -329,7 +335,7 @@ def _known_keys(path: Sequence[str]) -> list[str]:
         "explanation": (ReasonCodes, ReasonCodes),
     }
     if len(path) >= 2 and path[0] == "task":
-        return sorted({name for kind in (Binary, Multiclass, Regression) for name in kind.model_fields})
+        return sorted({name for kind in (Binary, Multiclass, Regression, Ranking) for name in kind.model_fields})
     if len(path) >= 2 and path[0] in inside:
         model = inside[path[0]][len(path) > 2]
     return sorted(name for name in model.model_fields if not (model is Feature and name == "name"))

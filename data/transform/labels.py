@@ -58,10 +58,12 @@ def label_codes(column: pa.ChunkedArray, labels: Sequence[Scalar], name: str) ->
     return np.where(numbers[codes] == values, codes, NO_LABEL).astype(np.int16)
 
 
-def label_faults(column: pa.ChunkedArray, target: Target, least: float | None, name: str) -> np.ndarray:
+def label_faults(
+    column: pa.ChunkedArray, target: Target, least: float | None, name: str, most_grade: int | None = None
+) -> np.ndarray:
     """Return which of n values, missing ones left out, are no label, as bool of shape (n,).
 
-    A number must be finite as float32, and `least` or more.
+    A number must be finite as float32, and `least` or more; with `most_grade` also whole, and that or less.
 
     Raises:
         DataError: the column's type cannot hold labels.
@@ -74,6 +76,8 @@ def label_faults(column: pa.ChunkedArray, target: Target, least: float | None, n
     wrong = ~np.isfinite(values)
     if least is not None:
         wrong |= values < least
+    if most_grade is not None:
+        wrong |= (values > most_grade) | (values != np.floor(values))
     return present & wrong
 
 

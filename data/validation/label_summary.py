@@ -71,7 +71,7 @@ def label_summary(column: pa.ChunkedArray, task: Task, name: str) -> LabelSummar
     """
     present = column.filter(pa.array(~missing_mask(column)))
     if task.labels is None:
-        good = ~label_faults(present, task, task.least_label, name)
+        good = ~label_faults(present, task, task.least_label, name, task.most_grade)
         return LabelSummary(numbers=label_array(present.filter(pa.array(good)), task, name))
     codes = label_codes(present, task.labels, name)
     counts = np.bincount(codes[codes != NO_LABEL], minlength=len(task.labels)).tolist()

@@ -51,7 +51,10 @@ def row_checks(table: pa.Table, use_case: UseCase, times: np.ndarray | None, now
             yield _vocabulary_check(feature, table.column(feature.name))
     label, task = table.column(use_case.label), use_case.task
     yield Check(use_case.label, _MISSING, missing_mask(label))
-    yield Check(use_case.label, task.fault, label_faults(label, task, task.least_label, use_case.label))
+    wrong = label_faults(label, task, task.least_label, use_case.label, task.most_grade)
+    yield Check(use_case.label, task.fault, wrong)
+    if task.list_column:
+        yield Check(task.list_column, _MISSING, blank_mask(table.column(task.list_column)))
     if use_case.key:
         yield Check(use_case.key, _MISSING, blank_mask(table.column(use_case.key)))
     if use_case.entity:

@@ -1,8 +1,9 @@
 """Validation of a table against its use case: blocks are checked in parallel, then their findings are merged.
 
 Memory: a block's columns in each worker; in the driver process 8 bytes per row for the hash of its key, 4 bytes per row
-for a label that is a number, 8 bytes per bad or blind row, and up to 50 KB per block for the different numbers of a
-feature. Two keys with the same 64-bit hash would count as a duplicate: expect none below a billion rows.
+for a label that is a number, 9 bytes per row of a ranking for its list, 8 bytes per bad or blind row, and up to 50 KB
+per block for the different numbers of a feature. Two keys with the same 64-bit hash would count as a duplicate: expect
+none below a billion rows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from data.transform.missing import blank_mask, missing_mask
 from data.validation.event_checks import own_event_checks
 from data.validation.hits import BAD_ROWS_KEPT, Hits, add_hits, hits_of
 from data.validation.label_summary import LabelSummary, label_summary
+from data.validation.list_summary import ListSummary, list_summary
 from data.validation.model_coverage import BlockCoverage, ModelCoverage, TrainedModel, cover, merge_coverage
 from data.validation.row_checks import OUT_OF_ORDER, Check, numeric, row_checks, wordy
 from data.validation.stored_values import StoredValues
@@ -84,6 +86,8 @@ class BlockFindings:
     """The forms in which its event times are written (`data.transform.event_time`); None without an event time."""
     numbers: dict[str, DistinctNumbers] = field(default_factory=dict)
     """The different whole numbers of each feature that is encoded as a number."""
+    lists: ListSummary | None = None
+    """The lists of a ranking."""
     coverage: BlockCoverage | None = None
     """What a model does not know, where the table is held against one."""
 
@@ -153,6 +157,7 @@ def check_rows(block: pa.Table, use_case: UseCase, now_us: int, model: TrainedMo
         times=np.empty(0, np.int64) if times is None else _ends(times),
         time_forms=time_forms(table.column(use_case.event_time), use_case.event_time) if use_case.event_time else None,
         numbers=distinct_numbers(table, use_case.features.values()),
+        lists=list_summary(table, use_case),
         coverage=cover(table, model, use_case) if model else None,
     )
 
@@ -191,6 +196,9 @@ def merge(
         _add_unlike_times(validation, use_case.event_time, parts)
     validation.bad_rows = np.unique(np.concatenate(bad))
     validation.whole += validation.labels.problems(use_case.task, use_case.label)
+    lists = [part.lists for part in parts if part.lists is not None]
+    if lists and use_case.task.list_column:
+        validation.notes += ListSummary.joined(lists).notes(use_case.task.list_column)
     for name, numbers in merge_numbers(part.numbers for part in parts).items():
         _add_merged(validation, name, numbers, source.schema.field(name).type)
     if model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ray_app.http.request_options import RequestOptions
@@ -97,6 +97,7 @@ class PredictHandler:
         if observation is not None:
             observation.answered.append((loaded, prediction))
         answer = loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
+        _add_ranked(loaded, (prediction,), (answer,))
         if options.explain and loaded.explainer is not None:
             (explained,) = await loaded.explainer.explain((prediction,), _left_s(options, started))
             answer |= explained
@@ -213,6 +214,7 @@ class PredictHandler:
             self._metrics.predictions(predictions)
         for (index, _), prediction in zip(rows, predictions, strict=True):
             replies[index] = loaded.renderer.render(prediction, request_id, options.detail, view.epoch)
+        _add_ranked(loaded, predictions, (replies[index] for index, _ in rows))
         if observation is not None:
             observation.answered += [(loaded, prediction) for prediction in predictions]
         if options.explain and loaded.explainer is not None:
@@ -232,6 +234,14 @@ class PredictHandler:
             self._metrics.refused(rows)
         if observation is not None:
             observation.failed.append((loaded, rows, exc))
+
+
+def _add_ranked(loaded: LoadedVersion, predictions: Sequence[Prediction], answers: Iterable[dict[str, Any]]) -> None:
+    """Add to each answer what follows from all of them."""
+    ranked = loaded.renderer.output.ranked([prediction.scores for prediction in predictions])
+    # There is nothing to add where every row stands alone.
+    for answer, more in zip(answers, ranked, strict=False):
+        answer.update(more)
 
 
 def _left_s(options: RequestOptions, started: float) -> float:

@@ -23,7 +23,7 @@ _REASON = {
     "properties": {
         "feature": {"type": "string"},
         "value": {"description": "The value that was used; null when it was missing", "nullable": True},
-        "contribution": {"type": "number", "description": "In log-odds, above 0"},
+        "contribution": {"type": "number", "description": "In the unit of the margin, above 0"},
         "text": {"type": "string", "description": "The use case's text for the feature"},
     },
 }
@@ -32,7 +32,8 @@ PROPERTIES: dict[str, Any] = {
     "explanation": {
         "type": "object",
         "nullable": True,
-        "description": "With explain=1: base_value and contributions add up to margin, the log-odds before calibration",
+        "description": "With explain=1: base_value and contributions add up to margin, of probabilities the log-odds"
+        " before calibration",
         "properties": {
             "base_value": _NUMBER,
             "margin": _NUMBER,

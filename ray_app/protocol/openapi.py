@@ -210,7 +210,7 @@ def _time(features: Sequence[Feature]) -> dict[str, Any]:
 
 
 def _prediction(output: Output) -> dict[str, Any]:
-    answered = output.field_schemas()
+    answered = output.field_schemas() | output.ranked_schemas()
     return {
         "type": "object",
         "properties": {

@@ -17,7 +17,7 @@ from data.schema.features.feature import Feature, FeatureType, Source
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
 from data.schema.reason_codes import ReasonCodes
 from data.schema.search import Metric, Range, Search
-from data.schema.task import Binary, Multiclass, Objective, Regression
+from data.schema.task import Binary, Multiclass, Objective, Ranking, Regression
 from data.schema.use_case import Entity, Split, UseCase, parse_use_case
 from ray_app import __main__ as ray_app
 from ray_app.cli.rayscore import LINE as RAYSCORE
@@ -34,6 +34,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "Two labels": Binary,
     "Several classes": Multiclass,
     "A number": Regression,
+    "The order of a list": Ranking,
     "entity": Entity,
     "features": Feature,
     "events": EventSource,

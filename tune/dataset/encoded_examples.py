@@ -17,6 +17,7 @@ from data.schema.use_case import UseCase
 from data.sources.filesystems import named
 from data.transform.encoding import Transform, as_strings, named_column
 from data.transform.float32_identity import DistinctNumbers, distinct_numbers
+from data.transform.list_codes import list_codes
 from data.transform.missing import is_missing
 from tune.dataset.folds import DEFAULT_FOLDS, MOST_ROWS, Folds, fold_rows, one_split
 from tune.dataset.profiling import profile_rows
@@ -33,6 +34,8 @@ class EncodedExamples(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray
+    lists: np.ndarray | None = None
+    """Of a ranking the list of each row, int64 of shape (n,), by `data.transform.list_codes`."""
 
     @property
     def rows(self) -> int:
@@ -50,11 +53,12 @@ class EncodedExamples(NamedTuple):
 
     def take(self, rows: np.ndarray | slice) -> EncodedExamples:
         """Some of the rows; a slice of them shares the memory."""
-        return EncodedExamples(self.x[rows], self.y[rows])
+        return EncodedExamples(self.x[rows], self.y[rows], None if self.lists is None else self.lists[rows])
 
     def and_then(self, other: EncodedExamples) -> EncodedExamples:
         """These rows, then those of `other`."""
-        return EncodedExamples(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]))
+        lists = None if self.lists is None or other.lists is None else np.concatenate([self.lists, other.lists])
+        return EncodedExamples(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), lists)
 
 
 class PreparedDataset(NamedTuple):
@@ -103,9 +107,11 @@ def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
     parts = split(source.table, source.labels, use_case)
     learned = source.table.take(parts.development)
     schema = fit_schema(learned, use_case)
-    transform = Transform(schema)
+    transform, lists = Transform(schema), list_codes(source.table, use_case)
     development, holdout = (
-        EncodedExamples(transform.matrix(source.table.take(rows)), source.labels[rows])
+        EncodedExamples(
+            transform.matrix(source.table.take(rows)), source.labels[rows], None if lists is None else lists[rows]
+        )
         for rows in (parts.development, parts.holdout)
     )
     folds = search_folds(source, parts, use_case)

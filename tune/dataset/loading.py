@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ def prepared_table(
     Raises:
         ConfigError: as `open_events`, or a history is of no use.
         DataError: as `check_learned`, `check_event_files`, `load_training_table`, `prepare`, `written_features` and
-            `prepare_streaming`; or a large table holds a part of its features only.
+            `prepare_streaming`; or a large table holds a part of its features only, or is one of a ranking.
     """
     parquet = open_source(absolute(path))
     check_learned(parquet, use_case)
@@ -59,6 +60,7 @@ def prepared_table(
     if in_time and files.history is not None:
         raise ConfigError("--history: the table holds its features already; leave it out")
     fits = rows_in_memory(_width(use_case), settings.train_memory_mb)
+    _refuse_lists(parquet, use_case, settings, fits)
     shards = child(absolute(settings.shards_dir or settings.var_dir / "shards"), use_case.name)
     if parquet.rows + files.rows <= fits:
         # Whether a cluster answers is found out before minutes of work, and after what takes seconds.
@@ -134,6 +136,16 @@ def _too_many(rows: int, what: str, settings: Settings, fits: int) -> str:
 def _width(use_case: UseCase) -> int:
     """How many columns a table has in memory: those that are read, windows and expressions."""
     return len(use_case.columns) + len(use_case.schema_.windows) + len(use_case.schema_.expressions)
+
+
+def _refuse_lists(parquet: ParquetSource, use_case: UseCase, settings: Settings, fits: int) -> None:
+    """Refuse a ranking that does not fit into memory: pieces of the table would divide its lists."""
+    if use_case.task.list_column is not None and parquet.rows > fits:
+        needed = math.ceil(parquet.rows / fits * settings.train_memory_mb)
+        raise DataError(
+            f"{named(parquet.path)}: {_too_many(parquet.rows, 'rows', settings, fits)}, and a ranking learns from "
+            f"whole lists in memory: raise RAYSCORE_TRAIN_MEMORY_MB to {needed:,}, or give fewer lists"
+        )
 
 
 def _refuse_part(parquet: ParquetSource, holds_windows: bool, joined: bool) -> None:

@@ -3,6 +3,8 @@
 Every strategy orders the rows by a key and cuts the order where the declared fractions end; rows of equal keys stay
 together. By time the key is the event time. By entity it is a hash of the entity. At random it is a hash of the row's
 number, and the rows of each class are ordered apart, so that a rare one is in every part: three rows are enough.
+
+The rows of one list of a ranking have one key: by time that of the list's first row, at random a hash of the list.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
 from data.transform.event_time import NO_TIME, event_us
 from data.transform.hashing import splitmix64
+from data.transform.list_codes import group_codes
 from data.transform.missing import blank_as_null
 from tune.dataset.fingerprint import column_hashes, row_numbers
 
@@ -69,11 +72,13 @@ class SplitOrder:
     seed: int
     classes: int = 2
     """How many classes the label has, 1 for numbers."""
+    listed: str | None = None
+    """Column of the lists of a ranking: a key is then one of all rows of the table."""
 
     @property
     def columns(self) -> list[str]:
         """The columns it looks at."""
-        return [name for name in (self.time, self.entity, self.label) if name]
+        return [name for name in (self.time, self.entity, self.label, self.listed) if name]
 
     @property
     def strata(self) -> int:
@@ -89,12 +94,16 @@ class SplitOrder:
             first_row: number of the first of them in the whole table.
 
         Raises:
-            DataError: rows without event time.
+            DataError: rows without event time, or a list of more than one entity.
         """
         strata = np.zeros(table.num_rows, np.uint8) if not self.label or labels is None else labels
         if self.time:
-            return SplitKeys(_times(table, self.time), strata)
-        found = column_hashes(blank_as_null(named_column(table, self.entity))) if self.entity else None
+            times = _times(table, self.time)
+            return SplitKeys(_first_of_each(times, table, self.listed) if self.listed else times, strata)
+        column = self.entity or self.listed
+        found = column_hashes(blank_as_null(named_column(table, column))) if column else None
+        if self.entity and self.listed and found is not None:
+            _refuse_divided(found, table, self.listed, self.entity)
         hashes = row_numbers(first_row, table.num_rows) if found is None else found
         return SplitKeys((splitmix64(splitmix64(hashes, self.seed)) >> np.uint64(1)).astype(np.int64), strata)
 
@@ -123,6 +132,7 @@ def split_order(use_case: UseCase) -> SplitOrder:
         fractions=(1 - declared.validation - declared.holdout, declared.validation),
         seed=declared.seed,
         classes=use_case.task.strata,
+        listed=use_case.task.list_column,
     )
 
 
@@ -197,7 +207,7 @@ def _remedy(part: str, counts: np.ndarray, use_case: UseCase, sampled: bool) -> 
     totals = counts.sum(axis=0)
     rarer = int(np.argmin(totals))
     if use_case.task.labels is None:
-        return "give more rows"
+        return "give more lists" if use_case.task.list_column else "give more rows"
     if sampled:
         return (
             f"the sample has {totals[rarer]:,} rows with {_with(use_case, rarer)}: raise RAYSCORE_TRAIN_MEMORY_MB so "
@@ -221,6 +231,27 @@ def _resized(part: str, use_case: UseCase) -> str:
     if part == "train":
         return f"make the others smaller (split.validation is {declared.validation:g}, holdout {declared.holdout:g})"
     return f"make the part larger (split.{part} is {getattr(declared, part):g})"
+
+
+def _first_of_each(times: np.ndarray, table: pa.Table, listed: str) -> np.ndarray:
+    """Return for each row the time of its list's first row."""
+    codes = group_codes(named_column(table, listed), listed)
+    first = np.full(int(codes.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, codes, times)
+    return first[codes]
+
+
+def _refuse_divided(entities: np.ndarray, table: pa.Table, listed: str, entity: str) -> None:
+    """Raise DataError for a list of several entities, which a split by entity would divide."""
+    codes = group_codes(named_column(table, listed), listed)
+    _, first = np.unique(codes, return_index=True)
+    other = np.flatnonzero(entities != entities[first][codes])
+    if len(other):
+        name = table.column(listed)[int(other[0])].as_py()
+        raise DataError(
+            f"{listed} = {name!r} has rows of more than one '{entity}', so the entity split would divide it, and a "
+            "list is learned and judged whole: set split.strategy = 'random' or 'time', or correct the rows"
+        )
 
 
 def _times(table: pa.Table, column: str) -> np.ndarray:

@@ -120,7 +120,7 @@ def read_labels(table: pa.Table, use_case: UseCase, path: str | Path) -> np.ndar
         raise DataError(f"{named(path)}: label column '{name}' is missing in {missing:,} rows; remove those rows")
     if is_words(column) and not any(isinstance(label, str) for label in task.labels or ()):
         raise DataError(_not_declared(column, use_case, path))
-    faults = label_faults(column, task, task.least_label, name)
+    faults = label_faults(column, task, task.least_label, name, task.most_grade)
     if faults.any():
         raise DataError(_not_declared(column.filter(pa.array(faults)) if task.strata != 2 else column, use_case, path))
     return label_array(column, task, name)

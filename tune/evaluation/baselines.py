@@ -22,6 +22,7 @@ from data.schema.features.feature_schema import FeatureSchema
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset
 from tune.tasks.learning_task import LearningTask, Scored
 from tune.training.boosting import base_params
+from tune.training.listed_rows import listed
 
 DEFAULTS = "XGBoost defaults"
 
@@ -47,7 +48,8 @@ def baselines(prepared: PreparedDataset, learning: LearningTask[Any], nthread: i
         DEFAULTS: lambda learned: _default_scores(prepared.feature_types, learning, learned, nthread),
     }
     constant = learning.constant_scores(prepared.development.y, prepared.holdout.rows)
-    return {learning.constant: constant, **{name: _scored(prepared, learning, fit) for name, fit in fits.items()}}
+    found = {learning.constant: constant, **{name: _scored(prepared, learning, fit) for name, fit in fits.items()}}
+    return {name: each._replace(lists=prepared.holdout.lists) for name, each in found.items()}
 
 
 def _scored(prepared: PreparedDataset, learning: LearningTask[Any], fit: Fit) -> Scored:
@@ -58,7 +60,7 @@ def _scored(prepared: PreparedDataset, learning: LearningTask[Any], fit: Fit) ->
 
 
 def _default_scores(types: list[str], learning: LearningTask[Any], learned: EncodedExamples, nthread: int) -> Score:
-    matrix = xgboost.QuantileDMatrix(learned.x, learned.y, feature_types=types, enable_categorical=True)
+    matrix = xgboost.QuantileDMatrix(**listed(learned), feature_types=types, enable_categorical=True)
     booster = xgboost.train(base_params(learning, nthread, 0), matrix, _DEFAULT_ROUNDS)
 
     def scores(x: np.ndarray) -> np.ndarray:

@@ -55,10 +55,13 @@ def judge(
     learning, held = learning_task(use_case), prepared.holdout
     mine = model.scored(model.holdout)
     others = baselines(prepared, learning, nthread=1)
+    parts, seen = prepared.parts, prepared.development.y
+    for name, other in learning.looked_up(source.table, parts.development, seen, parts.holdout).items():
+        others[name] = other._replace(lists=held.lists)
     entities = entity_codes(source.table, use_case, prepared.parts.holdout)
     return HoldoutEvaluation(
         holdout=learning.evaluate(held.y, mine, entities=entities),
-        out_of_fold=learning.metrics(model.judged, model.scored(model.out_of_fold)),
+        out_of_fold=learning.metrics(model.judged, model.scored_out_of_fold),
         uncalibrated=_of_scores(learning, held.y, model, model.uncalibrated) if model.calibrator else None,
         baselines={name: learning.metrics(held.y, other) for name, other in others.items()},
         differences=learning.differences(held.y, mine, others, entities=entities),

@@ -96,11 +96,13 @@ def _figures_section(use_case: UseCase, outcome: TrainingOutcome) -> str:
 
 
 def _resampled(use_case: UseCase, outcome: TrainingOutcome) -> str:
-    """Return the remark on how intervals were resampled; empty when rows have no entities."""
+    """Return the remark on how intervals were resampled; empty when rows have neither entities nor lists."""
     entities = entity_codes(outcome.source.table, use_case, outcome.prepared.parts.holdout)
-    if entities is None or use_case.entity is None:
+    if entities is None:
         return ""
-    count, column = len(np.unique(entities)), use_case.entity.column
+    count, lists = len(np.unique(entities)), outcome.prepared.holdout.lists
+    by_list = lists is not None and count == len(np.unique(lists))
+    column = use_case.task.list_column if by_list or use_case.entity is None else use_case.entity.column
     if resampling_units(entities) is not None:
         return f" (all intervals resample the {count:,} different `{column}` of the holdout, each with all its rows)"
     few = count < LEAST_ENTITIES

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from data.schema.task import Binary, Multiclass, Regression
+from data.schema.task import Binary, Multiclass, Ranking, Regression
 from data.schema.use_case import UseCase
 from tune.evaluation.binary_report import BinaryReport
 from tune.evaluation.kind_report import KindReport
 from tune.evaluation.multiclass_report import MulticlassReport
+from tune.evaluation.ranking_report import RankingReport
 from tune.evaluation.regression_report import RegressionReport
 
 _REPORTS: dict[type, type[KindReport]] = {
     Binary: BinaryReport,
     Multiclass: MulticlassReport,
     Regression: RegressionReport,
+    Ranking: RankingReport,
 }
 
 

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from data.schema.use_case import UseCase
 from data.transform.encoding import named_column
+from data.transform.list_codes import list_codes
 from data.transform.missing import blank_as_null
 
 LEAST_ENTITIES = 10
@@ -24,8 +25,27 @@ def entity_codes(table: pa.Table, use_case: UseCase, rows: np.ndarray | None = N
 
     Returns:
         The codes, with a code of its own for a row without an entity. None when the use case declares no entity, or the
-        table, stored before it did, lacks the column.
+        table, stored before it did, lacks the column. Of a ranking those of its lists, unless each list is of one
+        entity and there are enough of them.
+
+    Raises:
+        DataError: a row of a ranking is in no list.
     """
+    found = _entities(table, use_case, rows)
+    if use_case.task.list_column is None:
+        return found
+    lists = list_codes(table if rows is None else table.take(pa.array(rows)), use_case)
+    return found if found is not None and lists is not None and _hold_whole(found, lists) else lists
+
+
+def _hold_whole(entities: np.ndarray, lists: np.ndarray) -> bool:
+    """Return whether each list is of one entity, and the entities are enough to resample."""
+    count = len(np.unique(entities))
+    pairs = len(np.unique(np.stack([entities, lists]), axis=1).T)
+    return count >= LEAST_ENTITIES and pairs == len(np.unique(lists))
+
+
+def _entities(table: pa.Table, use_case: UseCase, rows: np.ndarray | None) -> np.ndarray | None:
     if use_case.entity is None or use_case.entity.column not in table.column_names:
         return None
     column = named_column(table, use_case.entity.column)

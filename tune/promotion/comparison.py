@@ -15,6 +15,7 @@ from data.schema.use_case import UseCase
 from data.sources.parquet import read_table
 from data.transform.encoding import named_column
 from data.transform.labels import label_array
+from data.transform.list_codes import list_codes
 from tune.metrics.cluster_bootstrap import entity_codes
 from tune.metrics.figures import Difference
 from tune.promotion.gates import score_measured
@@ -114,7 +115,8 @@ def _shared(use_case: UseCase, one: tuple[Bundle, pa.Table], other: tuple[Bundle
     holdout = one[1]
     learning = learning_task(use_case)
     labels = label_array(named_column(holdout, use_case.label), use_case.task, use_case.label)
-    mine, theirs = score_measured(*one), score_measured(*other)
+    lists = list_codes(holdout, use_case)
+    mine, theirs = (score_measured(*each)._replace(lists=lists) for each in (one, other))
     entities = entity_codes(holdout, use_case)
     found = {
         metric.value: learning.differences(labels, mine, {"other": theirs}, metric, entities=entities)["other"]

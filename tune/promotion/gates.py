@@ -12,6 +12,7 @@ from data.schema.model_policy import FIGURE_GATES, Gates
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform, named_column
 from data.transform.labels import label_array
+from data.transform.list_codes import list_codes
 from tune.evaluation.latency import row_latency_ms
 from tune.evaluation.slices import slice_name, slice_rows, too_small
 from tune.metrics.cluster_bootstrap import entity_codes
@@ -71,7 +72,7 @@ def check_gates(
     """
     gates, learning = use_case.gates, learning_task(use_case)
     labels = label_array(named_column(holdout, use_case.label), use_case.task, use_case.label)
-    mine = score_measured(challenger, holdout)
+    mine = score_measured(challenger, holdout)._replace(lists=list_codes(holdout, use_case))
     return [
         *_absolute(use_case, learning.metrics(labels, mine)),
         *_against_baselines(gates, challenger.manifest, labels, mine, learning),
@@ -144,6 +145,7 @@ def _against(
         return [_not_comparable(each, unseen, limit) for each, limit in limits.items()]
     try:
         theirs = _scored(champion, champion.measured if unseen.measured else champion.onnx, holdout)
+        theirs = theirs._replace(lists=mine.lists)
     except DataError as exc:
         why = f"the champion cannot score this holdout: {exc}"
         return [Gate(each, why, limit, False) for each, limit in limits.items()]

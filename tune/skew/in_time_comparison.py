@@ -115,19 +115,21 @@ class InTimeComparer:
         if any(line.fault for line in lines) or not same_scores(served.scores, expected):
             self._keep(at, served, lines, expected)
 
-    def finish(self, labels: np.ndarray, learning: LearningTask[Any]) -> InTimeProof:
+    def finish(self, labels: np.ndarray, learning: LearningTask[Any], lists: np.ndarray | None = None) -> InTimeProof:
         """Return the proof, with the figures of the rows that were answered.
 
         Args:
             labels: of the n rows, of shape (n,).
             learning: the use case's, for its metric.
+            lists: of a ranking the lists of the rows, as `Scored.lists`.
         """
         rows = np.flatnonzero(self._answered)
         of = labels[rows]
         if len(of) and of.min() != of.max():
             found = [self._measured.scores(each[rows]) for each in (self._table.matrix, self._vectors)]
             metric = learning.metric.value
-            figures = (learning.metrics(of, Scored(scores, self.output))[metric] for scores in found)
+            own = None if lists is None else lists[rows]
+            figures = (learning.metrics(of, Scored(scores, self.output, own))[metric] for scores in found)
             self.proof.figures = Figures(metric, *figures)
         return self.proof
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.errors import ServiceUnreachable
+from data.transform.list_codes import list_codes
 from tune.registry.bundle import Bundle
 from tune.skew.http_replay import served_row
 from tune.skew.in_time_comparison import InTimeComparer, InTimeProof
@@ -69,7 +70,7 @@ def prove_in_time(
     _count(plan, comparer.proof)
     _Replay(table, plan, service, stores, comparer, advance).run()
     use_case = table.use_case
-    return comparer.finish(labels, learning_task(use_case))
+    return comparer.finish(labels, learning_task(use_case), list_codes(table.rows, use_case))
 
 
 def _count(plan: ReplayPlan, proof: InTimeProof) -> None:

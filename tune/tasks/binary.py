@@ -42,7 +42,7 @@ class BinaryLearning(LearningTask[Binary]):
         evaluated = ["logloss", native] if native else ["logloss"]
         return RoundFigures({"objective": "binary:logistic", "eval_metric": evaluated}, "logloss", native)
 
-    def round_metric(self, labels: np.ndarray, margins: np.ndarray) -> float:
+    def round_metric(self, labels: np.ndarray, margins: np.ndarray, lists: np.ndarray | None = None) -> float:
         """The best F1 of any threshold; margins rank rows as probabilities do."""
         return Ranking(labels, margins).best_f1()
 

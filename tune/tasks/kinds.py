@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from data.schema.task import Binary, Multiclass, Regression
+from data.schema.task import Binary, Multiclass, Ranking, Regression
 from data.schema.use_case import UseCase
 from tune.tasks.binary import BinaryLearning
 from tune.tasks.learning_task import LearningTask
 from tune.tasks.multiclass import MulticlassLearning
+from tune.tasks.ranking import RankingLearning
 from tune.tasks.regression import RegressionLearning
 
 _CLASSES: dict[type, type[LearningTask[Any]]] = {
     Binary: BinaryLearning,
     Multiclass: MulticlassLearning,
     Regression: RegressionLearning,
+    Ranking: RankingLearning,
 }
 
 

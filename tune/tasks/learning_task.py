@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from sklearn.base import BaseEstimator
 
 from data.schema.model_policy import Calibration, Decision
 from data.schema.output import Output
 from data.schema.search import Metric
-from data.schema.task import Binary, Multiclass, Regression
+from data.schema.task import Binary, Multiclass, Ranking, Regression
 from tune.metrics.figures import Difference, Evaluation, intervals
 from tune.tasks.calibration_curves import Calibrator
 from tune.tasks.link import Link
 
-Kind = TypeVar("Kind", Binary, Multiclass, Regression)
+Kind = TypeVar("Kind", Binary, Multiclass, Regression, Ranking)
 Judge = Callable[[np.ndarray], float]
 """A figure as a function of how often each row counts, shape (n,)."""
 
@@ -32,10 +33,12 @@ class Scored(NamedTuple):
 
     scores: np.ndarray
     output: Output
+    lists: np.ndarray | None = None
+    """Of a ranking the list of each row, whole numbers of shape (n,)."""
 
     def take(self, rows: np.ndarray) -> Scored:
         """The scores of some rows."""
-        return self._replace(scores=self.scores[rows])
+        return self._replace(scores=self.scores[rows], lists=None if self.lists is None else self.lists[rows])
 
 
 class FittedOutput(NamedTuple):
@@ -50,8 +53,8 @@ class RoundFigures(NamedTuple):
 
     objective: dict[str, Any]
     """Parameters: the objective and what belongs to it."""
-    loss: str
-    """The loss by which a fit stops, as XGBoost's evaluation names it."""
+    loss: str | None
+    """The loss by which a fit stops, as XGBoost's evaluation names it; None for one minus the search's metric."""
     metric: str | None
     """The search's metric, likewise; None where XGBoost lacks it."""
 
@@ -83,8 +86,8 @@ class LearningTask(ABC, Generic[Kind]):
         """What XGBoost computes after each round."""
 
     @abstractmethod
-    def round_metric(self, labels: np.ndarray, margins: np.ndarray) -> float:
-        """Return the search's metric of margins, where XGBoost lacks it."""
+    def round_metric(self, labels: np.ndarray, margins: np.ndarray, lists: np.ndarray | None) -> float:
+        """Return the search's metric of margins, where XGBoost lacks it; `lists` as `Scored.lists`."""
 
     @property
     @abstractmethod
@@ -150,6 +153,19 @@ class LearningTask(ABC, Generic[Kind]):
     @abstractmethod
     def describe(self, labels: np.ndarray) -> str:
         """Return some labels in words: shares, or range and mean."""
+
+    def looked_up(
+        self, table: pa.Table, learned: np.ndarray, labels: np.ndarray, judged: np.ndarray
+    ) -> dict[str, Scored]:
+        """Return the scores of further baselines by name, which look rows up in others of their table.
+
+        Args:
+            table: raw rows.
+            learned: numbers of the n rows that may be looked at.
+            labels: their labels, of shape (n,).
+            judged: numbers of the rows that are scored.
+        """
+        return {}
 
     def scores_of(self, margins: np.ndarray, calibrator: Calibrator | None = None) -> np.ndarray:
         """Return the scores of margins, with or without calibration, float32 of shape (n, width)."""

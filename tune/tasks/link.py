@@ -47,6 +47,7 @@ _LINKS = {
     "reg:quantileerror": _IDENTITY,
     "count:poisson": _LOG,
     "reg:tweedie": _LOG,
+    "rank:ndcg": _IDENTITY,
 }
 
 

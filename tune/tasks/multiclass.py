@@ -38,7 +38,7 @@ class MulticlassLearning(LearningTask[Multiclass]):
         objective = {"objective": _OBJECTIVE, "num_class": len(self.task.classes), "eval_metric": ["mlogloss"]}
         return RoundFigures(objective, "mlogloss", None)
 
-    def round_metric(self, labels: np.ndarray, margins: np.ndarray) -> float:
+    def round_metric(self, labels: np.ndarray, margins: np.ndarray, lists: np.ndarray | None = None) -> float:
         """The metric of the softmax of margins."""
         return self._figures(labels, self.scores_of(margins)).value(self.metric)
 

@@ -51,7 +51,7 @@ class RegressionLearning(LearningTask[Regression]):
             loss = f"{loss}@{self.task.tweedie_power:g}"
         return RoundFigures({**params, "eval_metric": [loss]}, loss, None)
 
-    def round_metric(self, labels: np.ndarray, margins: np.ndarray) -> float:
+    def round_metric(self, labels: np.ndarray, margins: np.ndarray, lists: np.ndarray | None = None) -> float:
         """The metric of the predictions."""
         return self._figures(labels, self.link.predicted(margins)).explained(self._loss(self.metric))
 
@@ -67,7 +67,7 @@ class RegressionLearning(LearningTask[Regression]):
     def output_of(self, labels: np.ndarray, scores: np.ndarray) -> RegressionOutput:
         """The interval by the errors of rows that the fits had not learned from."""
         interval = conformal_interval(labels, scores[:, 0], self.task.interval, self.task.least_label)
-        return RegressionOutput(interval=interval, quantiles=_edges(labels))
+        return RegressionOutput(interval=interval, quantiles=score_edges(labels))
 
     def metrics(self, labels: np.ndarray, scored: Scored) -> dict[str, float]:
         """R2, RMSE, MAE, bias, the interval's coverage and width, and the other metrics of the objective."""
@@ -156,9 +156,9 @@ class RegressionLearning(LearningTask[Regression]):
         return Loss(None, 0.5 if metric is Metric.D2_ABSOLUTE_ERROR else task.quantile)
 
 
-def _edges(labels: np.ndarray) -> tuple[float, ...]:
-    """Return quantiles of labels, ascending and different: equal ones are moved apart by the least step there is."""
-    edges = np.quantile(labels.astype(np.float64), np.arange(1, _EDGES + 1) / (_EDGES + 1))
+def score_edges(values: np.ndarray) -> tuple[float, ...]:
+    """Return 29 quantiles of numbers, ascending and different: equal ones are moved apart by the least step."""
+    edges = np.quantile(values.astype(np.float64), np.arange(1, _EDGES + 1) / (_EDGES + 1))
     for at in range(1, len(edges)):
         edges[at] = max(edges[at], np.nextafter(edges[at - 1], np.inf))
     return tuple(map(float, edges))

@@ -10,6 +10,7 @@ import xgboost
 
 from data.errors import ConfigError
 from tune.tasks.learning_task import LearningTask
+from tune.training.listed_rows import lists_of
 
 _CUSTOM = "metric"
 """Name of the search's metric in XGBoost's evaluation, where it is computed here."""
@@ -144,12 +145,13 @@ class Boosting:
         custom = self._metric if self._name == _CUSTOM else None
         evaluated = str(booster.eval_set([(fold.judged, "judged")], number, feval=custom))
         figures = dict(part.removeprefix("judged-").rsplit(":", 1) for part in evaluated.split("\t")[1:])
-        return float(figures[self._name]), float(figures[self._loss])
+        metric = float(figures[self._name])
+        return metric, 1 - metric if self._loss is None else float(figures[self._loss])
 
     def _metric(self, margins: np.ndarray, matrix: xgboost.DMatrix) -> tuple[str, float]:
         labels = matrix.get_label()
         codes = labels if self._learning.task.labels is None else labels.astype(np.uint8)
-        return _CUSTOM, self._learning.round_metric(codes, margins)
+        return _CUSTOM, self._learning.round_metric(codes, margins, lists_of(matrix, self._learning.task))
 
 
 def fit(

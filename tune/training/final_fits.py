@@ -15,6 +15,7 @@ import xgboost
 from tune.dataset.encoded_examples import EncodedExamples, PreparedDataset
 from tune.dataset.shards import PartShards
 from tune.training.distributed import fit_distributed
+from tune.training.listed_rows import listed
 
 
 class FinalFits(Protocol):
@@ -129,8 +130,7 @@ def fit_task(examples: EncodedExamples, types: Sequence[str], params: Mapping[st
     learned = examples.take(task.rows)
     bins = {"max_bin": params["max_bin"]} if "max_bin" in params else {}
     matrix = xgboost.QuantileDMatrix(
-        learned.x,
-        learned.y,
+        **listed(learned),
         feature_types=list(types),
         enable_categorical=True,
         nthread=params.get("nthread"),

@@ -51,10 +51,19 @@ class FinalModel(NamedTuple):
     """Scores of the holdout rows by the measured model, float32 of shape (n, width)."""
     uncalibrated: np.ndarray
     """The same without calibration."""
+    judged_lists: np.ndarray | None = None
+    """Of a ranking the lists of the judged development rows, as `Scored.lists`."""
+    holdout_lists: np.ndarray | None = None
+    """The same of the holdout rows."""
 
     def scored(self, scores: np.ndarray) -> Scored:
-        """Scores, to be read as this model's."""
-        return Scored(scores, self.output)
+        """Scores of the holdout rows, to be read as this model's."""
+        return Scored(scores, self.output, self.holdout_lists)
+
+    @property
+    def scored_out_of_fold(self) -> Scored:
+        """The scores of the judged development rows."""
+        return Scored(self.out_of_fold, self.output, self.judged_lists)
 
 
 def complete(use_case: UseCase, prepared: PreparedDataset, fits: FinalFits) -> FinalModel:
@@ -82,6 +91,8 @@ def complete(use_case: UseCase, prepared: PreparedDataset, fits: FinalFits) -> F
         found.labels,
         OnnxScorer(exported[0]).scores(holdout.x),
         learning.scores_of(mean_margins([measured], holdout.x)),
+        None if prepared.development.lists is None else prepared.development.lists[prepared.folds.judged],
+        holdout.lists,
     )
 
 

@@ -10,6 +10,7 @@ import xgboost
 from tune.dataset.encoded_examples import EncodedExamples
 from tune.dataset.folds import Folds
 from tune.training.boosting import Fold
+from tune.training.listed_rows import listed
 
 _OWN_BINS = "max_bin"
 """The parameter that decides how values are binned: where it is searched, each fit makes its bins itself."""
@@ -33,12 +34,12 @@ def fold_matrices(
     if _OWN_BINS in searched:
 
         def plain(rows: np.ndarray) -> xgboost.DMatrix:
-            return xgboost.DMatrix(development.x[rows], development.y[rows], **declared)
+            return xgboost.DMatrix(**listed(development.take(rows)), **declared)
 
         return [Fold(*map(plain, rows)) for rows in folds.each()]
-    bins = xgboost.QuantileDMatrix(development.x, development.y, **declared)
+    bins = xgboost.QuantileDMatrix(**listed(development), **declared)
 
     def binned(rows: np.ndarray) -> xgboost.DMatrix:
-        return xgboost.QuantileDMatrix(development.x[rows], development.y[rows], ref=bins, **declared)
+        return xgboost.QuantileDMatrix(**listed(development.take(rows)), ref=bins, **declared)
 
     return [Fold(*map(binned, rows)) for rows in folds.each()]

@@ -19,8 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLE
     add = parser.add_argument
     add("path", type=Path, help="Parquet file or folder")
-    add("--label", required=True, help="column to predict: two labels, several classes, or numbers")
+    add("--label", required=True, help="column to predict: two labels, several classes, numbers, or grades")
     add("--kind", choices=KINDS, help="kind of target (default: by the labels)")
+    add("--group", help="column whose equal values are one list, of --kind ranking")
+    add("--item", help="column that says which item of a list a row is of")
     add("--entity", help="column with the key of the online store")
     add("--time", help="column with the event time")
     add("--key", help="column that identifies a row")
@@ -35,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         DataError: the table cannot be read, or a named column is not there or not fit for what it is named for.
     """
     report = open_source(args.path).report
-    text = use_case_draft.draft(args.path, args.label, args.entity, args.time, args.key, args.name, args.kind)
+    roles = args.label, args.entity, args.time, args.key, args.name, args.kind, args.group, args.item
+    text = use_case_draft.draft(args.path, *roles)
     if args.out is None:
         say(text.removesuffix("\n"))
         note_all(report)

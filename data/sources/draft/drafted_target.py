@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +16,14 @@ import pyarrow.compute as pc
 
 from data.errors import DataError
 from data.schema.features.feature import Scalar
-from data.schema.task import MOST_CLASSES, Binary, Multiclass, Regression
+from data.schema.task import MOST_CLASSES, MOST_GRADE, Binary, Multiclass, Ranking, Regression
 from data.sources.draft.column_profile import NUMBER, Column
 from data.sources.toml_text import toml_value
 from data.sources.type_advice import label_remedy, label_type_remedy, number_remedy, ordered_pair, shown
 from data.transform.encoding import FLOAT32_MAX
 from data.transform.labels import label_codes
 
-KINDS = ("binary", "multiclass", "regression")
+KINDS = ("binary", "multiclass", "regression", "ranking")
 _FEW = 20
 """Most different whole numbers that are taken for classes."""
 _ROWS_A_CLASS = 20
@@ -54,18 +55,35 @@ class DraftedTarget:
     """What more could be asked of a model; None for two labels."""
 
 
-def draft_target(column: Column, kind: str | None = None) -> DraftedTarget:
-    """Return what a label column is to a draft; `kind` is one of `KINDS`, by default the one that the values show.
+class Lists(NamedTuple):
+    """What a draft of a ranking is told, as no table shows it."""
+
+    group: str
+    """Column whose equal values are one list."""
+    item: str | None = None
+    """Column that says which item a row is of."""
+
+
+def draft_target(column: Column, kind: str | None = None, lists: Lists | None = None) -> DraftedTarget:
+    """Return what a label column is to a draft.
+
+    Args:
+        column: the label.
+        kind: one of `KINDS`, by default the one that the values show.
+        lists: of a ranking, and of no other kind.
 
     Raises:
-        DataError: the column holds no labels, some are missing, all are the same, or they are not of the kind.
+        DataError: the column holds no labels, some are missing, all are the same, or they are not of the kind; or
+            `lists` does not fit the kind.
     """
+    if (kind == "ranking") != (lists is not None):
+        raise DataError("a ranking has lists: give --kind ranking and --group COLUMN, or neither of them")
     if pa.types.is_floating(column.kind):
         # Minus zero is another value to Arrow, and no other label.
         column = Column(column.name, pc.call_function("add", [column.values, pa.scalar(0, column.kind)]))
     _check(column)
     drafts = {"binary": _binary, "multiclass": _multiclass, "regression": _regression}
-    return drafts[kind or _kind(column)](column)
+    return _ranking(column, lists) if lists is not None else drafts[kind or _kind(column)](column)
 
 
 def _check(column: Column) -> None:
@@ -197,6 +215,34 @@ def _regression(column: Column) -> DraftedTarget:
         f"min_r2, max_rmse (the mean alone has {values.std():.4g}), "
         f"max_mae (the median alone has {np.abs(values - middle).mean():.4g})",
     )
+
+
+def _ranking(column: Column, lists: Lists) -> DraftedTarget:
+    wrong = _values(column) if column.text else _no_grades(column.floats)
+    if wrong:
+        raise DataError(
+            f"label '{column.name}' holds {shown(wrong)}; a ranking has grades, whole numbers from 0 (not relevant) to "
+            f"{MOST_GRADE}: number the grades in the order of their worth"
+        )
+    grades, rows = np.unique(column.floats, return_counts=True)
+    shares = [f"{grade:.0f} in {100 * count / rows.sum():.1f} %" for grade, count in zip(grades, rows, strict=True)]
+    task = Ranking(kind="ranking", group=lists.group, item=lists.item)
+    item = "" if lists.item is None else f", item = {toml_value(lists.item)}"
+    return DraftedTarget(
+        column.floats,
+        None,
+        ", ".join(shares[:_SHOWN]) + (", ..." if len(shares) > _SHOWN else ""),
+        f'task = {{ kind = "ranking", group = {toml_value(lists.group)}{item}, at = {task.at} }}  # at: how many items '
+        "from the top count",
+        task.metric.value,
+        "min_ndcg, min_map, min_mrr",
+    )
+
+
+def _no_grades(values: np.ndarray) -> list[float]:
+    """Return the first different numbers that are no grades."""
+    wrong = (values < 0) | (values > MOST_GRADE) | (values != np.floor(values))
+    return np.unique(values[wrong])[:_SHOWN].tolist()
 
 
 def _objective(column: Column, values: np.ndarray) -> tuple[Regression, str]:

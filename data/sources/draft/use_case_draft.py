@@ -17,7 +17,7 @@ from data.schema.use_case import parse_use_case
 from data.sources.atomic_output import atomic_file
 from data.sources.draft.column_profile import GIVEN_AWAY, ID_NAME, RULES, TIME_RULES, Column, Context
 from data.sources.draft.drafted_feature import DraftedFeature, draft_feature
-from data.sources.draft.drafted_target import DraftedTarget, draft_target
+from data.sources.draft.drafted_target import DraftedTarget, Lists, draft_target
 from data.sources.draft.drafted_times import TimeDrafts
 from data.sources.draft.label_leakage import Suspect, given_away
 from data.sources.filesystems import base_name, named
@@ -40,6 +40,8 @@ def draft(
     key: str | None = None,
     name: str | None = None,
     kind: str | None = None,
+    group: str | None = None,
+    item: str | None = None,
 ) -> str:
     """Return the text of a use-case file for a table, checked by the parser that will read it.
 
@@ -51,17 +53,23 @@ def draft(
         key: column that identifies a row; by default the first that looks like it.
         name: name of the use case; by default made of the path.
         kind: kind of target, one of `data.sources.draft.drafted_target.KINDS`; by default the one that the label shows.
+        group: of a ranking, column whose equal values are one list.
+        item: of a ranking, column that says which item a row is of; it may be a feature too.
 
     Raises:
         DataError: a named column is missing or cannot have its role, the label is not of the kind or always the same,
             or no feature is left.
     """
     source = open_source(path)
-    roles = {"label": label, "entity": entity, "time": time, "key": key}
+    roles = {"label": label, "entity": entity, "time": time, "key": key, "group": group}
     _check_roles(source, roles)
+    if item is not None:
+        if group is None:
+            raise DataError("an item is one of a list: give --group COLUMN, which says which rows are one")
+        source.require([item])
     entities = _read(source, entity) if entity else None
     with _naming(source):
-        target = draft_target(_read(source, label), kind)
+        target = draft_target(_read(source, label), kind, Lists(group, item) if group else None)
         context = Context(
             target.label,
             event_us(_read(source, time).values, time) if time else None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from data.sources.row_origin import Origin, with_origin
-from data.sources.synthetic import deliveries, tickets, transactions
+from data.sources.synthetic import deliveries, impressions, tickets, transactions
 from data.sources.synthetic.plan import BLOCK_ROWS, GenerationPlan, Shard
 
 ORIGIN = "generated"
@@ -74,6 +74,15 @@ GENERATORS = {
         make=deliveries.table,
         tally=deliveries.tally,
         outcome=deliveries.outcome,
+    ),
+    "product_ranking": Generator(
+        rows="impressions",
+        entities="users",
+        daily=0.5,
+        schema=impressions.SCHEMA,
+        make=impressions.table,
+        tally=impressions.tally,
+        outcome=impressions.outcome,
     ),
     "ticket_routing": Generator(
         rows="tickets",

@@ -43,7 +43,7 @@ class ExplanationStage(Protocol):
     """Explains encoded rows."""
 
     async def explain(self, matrix: np.ndarray, timeout_s: float = math.inf) -> np.ndarray:
-        """Return base value, margin and contributions in log-odds, float64 of shape (n, 2 + k).
+        """Return base value, margin and contributions in the unit of the margin, float64 of shape (n, 2 + k).
 
         Args:
             matrix: the n encoded rows of k features that were scored, float32.

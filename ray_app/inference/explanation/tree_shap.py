@@ -28,8 +28,8 @@ class TreeShap:
         """Load the booster and explain the bundle's probe rows.
 
         Raises:
-            BundleError: the booster does not load, is not of a binary label, or its contributions do not add up to its
-                margins.
+            BundleError: the booster does not load, has several margins a row, or its contributions do not add up to
+                its margins.
             SchemaMismatch: the booster's number of features is not the schema's.
         """
         self.manifest = bundle.manifest
@@ -46,7 +46,7 @@ class TreeShap:
         self._explain(Transform(self.manifest.schema_).rows(self.manifest.probe.rows))
 
     def explain(self, matrix: np.ndarray) -> np.ndarray:
-        """Return base value, margin and contributions in log-odds, float64 of shape (n, 2 + k).
+        """Return base value, margin and contributions in the unit of the margin, float64 of shape (n, 2 + k).
 
         Contributions are in schema order; base value and contributions of a row add up to its margin to float64's
         precision. XGBoost computes them and the margin in float32: what they differ by is spread over the
@@ -74,7 +74,7 @@ class TreeShap:
         margin = booster.predict(rows, output_margin=True).astype(np.float64)
         found = booster.predict(rows, pred_contribs=True).astype(np.float64)
         if margin.ndim != 1 or found.ndim != 2:
-            raise BundleError(f"{self.manifest.name}: only models of a binary label are explained")
+            raise BundleError(f"{self.manifest.name}: only models of one margin a row are explained")
         base, contributions = found[:, -1], found[:, :-1]
         return np.column_stack([base, margin, self._additive(base, margin, contributions)])
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from data.schema.features.feature import Feature, FeatureType
 from data.schema.features.feature_schema import FeatureSchema
-from data.schema.output import SCORE_EDGES, BinaryOutput, MulticlassOutput, Output, RegressionOutput
+from data.schema.output import SCORE_EDGES, BinaryOutput, MulticlassOutput, Output, RankingOutput, RegressionOutput
 from data.schema.prediction_interval import PredictionInterval
 from data.schema.use_case import Entity
 from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle, BundleManifest, Probe
@@ -29,7 +29,8 @@ AMOUNT = RegressionOutput(
     interval=PredictionInterval(coverage=0.9, at=(0.0,), below=(-2.0,), above=(3.0,), least=0.0),
     quantiles=tuple(map(float, range(SCORE_EDGES))),
 )
-OUTPUTS = {"digits": DIGITS, "words": WORDS, "classes": CLASSES, "grades": GRADES, "amount": AMOUNT}
+ORDER = RankingOutput(quantiles=tuple(map(float, range(SCORE_EDGES))))
+OUTPUTS = {"digits": DIGITS, "words": WORDS, "classes": CLASSES, "grades": GRADES, "amount": AMOUNT, "order": ORDER}
 """An output of every kind, and of every type of label."""
 
 

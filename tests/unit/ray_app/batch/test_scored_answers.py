@@ -51,6 +51,7 @@ def score(kind: str, table: pa.Table, folder: Path, carry: str = "keys") -> pa.T
             "grades",
             [("label", pa.int64()), PROBABILITY, *((f"probability_{each}", pa.float32()) for each in (3, 1, 2))],
         ),
+        ("order", [("score", pa.float32())]),
         ("amount", [("prediction", pa.float32()), ("interval_low", pa.float64()), ("interval_high", pa.float64())]),
     ],
 )
@@ -67,7 +68,7 @@ def test_values_are_those_of_http(kind: str, tmp_path: Path):
     scored = score(kind, pa.Table.from_pylist(ROWS), tmp_path).to_pylist()
     for row, answer in zip(scored, run(build_app(bundle=made_bundle(kind)).post(ROWS)).json(), strict=True):
         told = {f"probability_{label}": each for label, each in answer.get("probabilities", {}).items()}
-        told |= {name: answer[name] for name in ("probability", "label", "prediction") if name in answer}
+        told |= {name: answer[name] for name in ("probability", "label", "prediction", "score") if name in answer}
         told |= dict(zip(("interval_low", "interval_high"), answer.get("interval", ()), strict=False))
         assert row == {"customer": row["customer"], **told, "model_version": "7"}
 

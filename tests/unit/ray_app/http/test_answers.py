@@ -41,6 +41,7 @@ def model_info(kind: str) -> dict[str, Any]:
             "amount",
             [{"interval": [0.0, 0.0]}, {"interval": [0.0, 2.6]}, {"interval": [0.0, 3.3]}, {"interval": [0.5, 5.5]}],
         ),
+        ("order", [{"rank": 4}, {"rank": 3}, {"rank": 2}, {"rank": 1}]),
     ],
 )
 def test_an_answer_has_the_fields_of_its_kind(kind: str, told: list[dict[str, Any]]):
@@ -65,12 +66,40 @@ def test_the_probabilities_of_classes_are_named_and_add_up():
         )
 
 
+def test_items_are_ranked_among_those_that_were_answered():
+    """The largest score has rank 1, of equal ones the first in the request is better; refused items have none."""
+    app = build_app(bundle=made_bundle("order"))
+    items = [ROWS[1], {**ROWS[0], "age": "nonsense"}, ROWS[3], ROWS[1], ROWS[2]]
+    found = run(app.post(items)).json()
+    assert [item.get("rank") for item in found] == [3, None, 1, 4, 2]
+    assert "error" in found[1]
+    scores = [item["score"] for item in found if "score" in item]
+    assert sorted(scores, reverse=True) == [item["score"] for item in sorted(found[:1] + found[2:], key=_rank)]
+
+
+def _rank(item: dict[str, Any]) -> int:
+    return item["rank"]
+
+
+def test_single_item_is_the_first():
+    """A row that is sent alone has rank 1, whatever its score."""
+    answer = run(build_app(bundle=made_bundle("order")).post(ROWS[0])).json()
+    assert (answer["score"], answer["rank"]) == (-3.0, 1)
+
+
+@pytest.mark.parametrize("kind", sorted(OUTPUTS.keys() - {"order"}))
+def test_answers_of_other_kinds_have_no_rank(kind: str):
+    """Where every row stands alone, an array says nothing more than its rows do."""
+    assert all("rank" not in answer for answer in answers(kind))
+
+
 @EVERY_KIND
 def test_answers_are_as_the_document_says(kind: str):
     """Each answer is valid by the OpenAPI document of its model, which requires every field of the kind."""
     document = openapi(made_bundle(kind).manifest, "3", 10)
     described = document["components"]["schemas"]["Prediction"]
-    assert set(OUTPUTS[kind].field_schemas()) <= set(described["required"])
+    own = OUTPUTS[kind].field_schemas().keys() | OUTPUTS[kind].ranked_schemas().keys()
+    assert own <= set(described["required"])
     plain = json.loads(json.dumps(described).replace('"nullable": true', '"x": 0'))
     for name in ("entity_found", "online_age_s"):
         plain["properties"][name] = {}
@@ -97,6 +126,7 @@ def test_a_threshold_is_told_where_there_is_one():
     assert told["digits"] == told["words"] == {"threshold", "labels"}
     assert told["classes"] == told["grades"] == {"labels"}
     assert told["amount"] == {"interval_coverage"}
+    assert told["order"] == set()
     assert model_info("grades")["labels"] == [3, 1, 2]
 
 
