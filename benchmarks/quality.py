@@ -29,7 +29,7 @@ from benchmarks.workloads.binary_task import binary_task
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster
 from data.errors import ConfigError
-from data.schema.output import BinaryOutput
+from data.schema.outputs.binary_output import BinaryOutput
 from data.schema.search import Metric
 from data.schema.use_case import parse_use_case
 from data.settings import Settings

@@ -23,7 +23,8 @@ from data.online_store import OnlineStore, StoredRow
 from data.online_store.entity_tally import EntityTally, EntityTotals
 from data.online_store.left_out import LeftOut, LeftOutRows, Reason
 from data.online_store.row_codec import RowCodec
-from data.schema.use_case import Entity, UseCase
+from data.schema.entity import Entity
+from data.schema.use_case import UseCase
 from data.sources.filesystems import base_name, named
 from data.sources.parquet import ParquetSource
 from data.sources.row_origin import origin_of, without_origin

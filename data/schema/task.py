@@ -6,34 +6,19 @@ What a trained model of a kind answers is its output, `data.schema.output`; how 
 from __future__ import annotations
 
 from abc import abstractmethod
-from enum import Enum
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from data.schema.features.feature import Scalar
 from data.schema.model_policy import Calibration
+from data.schema.objective import Objective
 from data.schema.search import Metric
 
 MOST_GRADE = 31
 """Highest relevance grade: the gain of a grade is two to its power, less one (Burges et al. 2005), exact up to here."""
 MOST_CLASSES = 100
 """Most classes of a multi-class target: each costs a tree a round."""
-
-
-class Objective(str, Enum):
-    """What the prediction of a number is to be best at."""
-
-    SQUARED = "squared"
-    """The mean: squared errors."""
-    ABSOLUTE = "absolute"
-    """The median: absolute errors."""
-    QUANTILE = "quantile"
-    """The declared quantile: pinball loss."""
-    POISSON = "poisson"
-    """The mean of a count: Poisson deviance."""
-    TWEEDIE = "tweedie"
-    """The mean of an amount that is often 0, such as a claim: Tweedie deviance."""
 
 
 class _Kind(BaseModel):

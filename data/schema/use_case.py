@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from data.errors import ConfigError, Fault, faults
 from data.schema.batch_schedule import BatchSchedule
-from data.schema.duration import parse_duration
+from data.schema.entity import Entity
 from data.schema.events.event_source import EventSource
 from data.schema.features.feature import Feature, FeatureType
 from data.schema.features.feature_schema import FeatureSchema
@@ -25,6 +25,7 @@ from data.schema.features.window_feature import WindowFeature
 from data.schema.model_policy import FIGURE_GATES, Calibration, Cost, Decision, Gates, PolicyTable, Slice
 from data.schema.reason_codes import ReasonCodes
 from data.schema.search import Metric, Range, Search
+from data.schema.split import Split
 from data.schema.task import Binary, Multiclass, Ranking, Regression, Task
 from data.schema.toml_mistake import explain
 
@@ -35,44 +36,6 @@ else:
 
 SHIPPED = ("card_fraud", "credit_card_fraud_10k", "delivery_time", "product_ranking", "ticket_routing")
 """Names of the use cases that come with the project."""
-
-
-class Entity(PolicyTable):
-    """The entity: the column whose values are the keys of the online store."""
-
-    column: str
-    type: Literal["string", "integer"] = "string"
-    ttl: str | None = None
-    """How long after its event time an online row is used, e.g. "30d", "12h"; no value: for ever."""
-
-    @model_validator(mode="after")
-    def _whole_seconds(self) -> Entity:
-        try:
-            seconds = parse_duration(self.ttl) if self.ttl is not None else 0
-        except ConfigError as exc:
-            raise ValueError(f"ttl {exc}") from exc
-        if seconds % 1:
-            raise ValueError(f"ttl '{self.ttl}' is not whole seconds, in which rows age")
-        return self
-
-    @property
-    def ttl_seconds(self) -> int | None:
-        """The time to live in seconds, counted from a row's event time."""
-        return None if self.ttl is None else int(parse_duration(self.ttl))
-
-
-class Split(PolicyTable):
-    """How rows are divided into those to learn from (by folds, or train and validation) and holdout (touched once)."""
-
-    strategy: Literal["time", "random", "entity"] | None = None
-    """Default: by time when `event_time` is declared, else at random. "entity" keeps an entity's rows together. By each
-    of them the rows of one list of a ranking stay together."""
-    validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
-    """Share of the rows that one split judges trials on; with folds all but the holdout serve for both."""
-    holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
-    folds: Annotated[int, Field(ge=1, le=20)] | None = None
-    """Folds of the search; 1 is one split. Default: 5 up to 200,000 rows without the holdout, 1 beyond."""
-    seed: int = 0
 
 
 class UseCase(PolicyTable):

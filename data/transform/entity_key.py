@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.errors import DataError
-from data.schema.use_case import Entity
+from data.schema.entity import Entity
 from data.transform.encoding import as_strings
 from data.transform.missing import is_text
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from data.schema.entity import Entity
 from data.schema.features.feature import Feature, FeatureType, Scalar
-from data.schema.use_case import Entity
 from data.transform.encoding import as_floats, as_strings
 from data.transform.entity_key import entity_keys
 from data.transform.missing import missing_as_null

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from data.feature_views.events.event_entities import entity_key_column
 from data.feature_views.events.table_events import EventColumns, table_events
+from data.schema.entity import Entity
 from data.schema.events.event_source import EventSource, EventValue
-from data.schema.use_case import Entity
 from data.transform.encoding import as_floats
 from data.transform.entity_key import entity_keys
 from data.transform.event_time import DAY_US, NO_TIME, event_us

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.schema.entity import Entity
 from data.schema.features.feature import Feature, FeatureType
-from data.schema.use_case import Entity, UseCase
+from data.schema.use_case import UseCase
 from data.transform.derived_time import derive
 from data.transform.encoding import FLOAT32_MAX, as_floats, as_strings
 from data.transform.entity_key import entity_keys

@@ -11,8 +11,8 @@ import orjson
 import pyarrow as pa
 
 from data.errors import ConfigError, DataError
+from data.schema.entity import Entity
 from data.schema.features.feature import Feature, FeatureType
-from data.schema.use_case import Entity
 from data.sources.parquet import iter_batches, open_source
 from data.transform.event_time import is_time
 from data.transform.json_values import json_keys, json_values

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from data.schema.output import SCORE_EDGES, Output
+from data.schema.output import Output
+from data.schema.outputs.base_output import SCORE_EDGES
 from ray_app.inference.observers import Answered, Failed
 
 VERSION_STATS = "version_stats"

@@ -12,13 +12,16 @@ from pydantic import BaseModel
 
 from data import __main__ as data
 from data.schema.batch_schedule import BatchSchedule
+from data.schema.entity import Entity
 from data.schema.events.event_source import EventSource
 from data.schema.features.feature import Feature, FeatureType, Source
 from data.schema.model_policy import Calibration, Cost, Decision, Gates, Slice, ThresholdMetric
+from data.schema.objective import Objective
 from data.schema.reason_codes import ReasonCodes
 from data.schema.search import Metric, Range, Search
-from data.schema.task import Binary, Multiclass, Objective, Ranking, Regression
-from data.schema.use_case import Entity, Split, UseCase, parse_use_case
+from data.schema.split import Split
+from data.schema.task import Binary, Multiclass, Ranking, Regression
+from data.schema.use_case import UseCase, parse_use_case
 from ray_app import __main__ as ray_app
 from ray_app.cli.rayscore import LINE as RAYSCORE
 from tests.support.services.prometheus import RULE_FILES, alert_rules

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from data.schema.output import BinaryOutput, Output
+from data.schema.output import Output
+from data.schema.outputs.binary_output import BinaryOutput
 from data.schema.use_case import UseCase
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation
 from tune.evaluation.kind_report import KindReport

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from data.schema.output import RankingOutput
+from data.schema.outputs.ranking_output import RankingOutput
 from data.schema.search import Metric
 from data.schema.use_case import UseCase
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation

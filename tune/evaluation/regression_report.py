@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from data.schema.output import RegressionOutput
+from data.schema.outputs.regression_output import RegressionOutput
 from data.schema.prediction_interval import PredictionInterval
 from data.schema.use_case import UseCase
 from tune.evaluation.holdout_evaluation import HoldoutEvaluation

@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from data.errors import BundleError, faults
+from data.schema.entity import Entity
 from data.schema.events.event_source import EventSource
 from data.schema.features.feature import Feature, Scalar
 from data.schema.features.feature_schema import FeatureSchema
@@ -39,7 +40,6 @@ from data.schema.features.training_profile import TrainingProfile
 from data.schema.features.window_feature import WindowFeature
 from data.schema.model_policy import Calibration
 from data.schema.output import Output
-from data.schema.use_case import Entity
 from tune.registry.contract_clauses import feature_clause, source_clause, window_clause
 
 FORMAT = 3

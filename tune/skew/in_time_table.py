@@ -17,9 +17,10 @@ from data.feature_views.events.event import event_key
 from data.feature_views.events.event_columns import EventColumns, Span, rows_as_events
 from data.feature_views.events.event_entities import entity_key_column
 from data.feature_views.events.event_tables import EventTables
+from data.schema.entity import Entity
 from data.schema.events.event_source import EventEntity, EventValue
 from data.schema.features.feature import Feature, FeatureType, Scalar, Source
-from data.schema.use_case import Entity, UseCase
+from data.schema.use_case import UseCase
 from data.transform.derived_time import with_derived
 from data.transform.encoding import Transform, as_floats
 from data.transform.event_time import NO_TIME, event_us, iso_time

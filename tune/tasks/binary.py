@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from data.schema.output import BinaryOutput
+from data.schema.outputs.binary_output import BinaryOutput
 from data.schema.search import Metric
 from data.schema.task import Binary, shown_label
 from tune.metrics import figures

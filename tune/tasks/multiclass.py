@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from data.schema.output import MulticlassOutput
+from data.schema.outputs.multiclass_output import MulticlassOutput
 from data.schema.search import Metric
 from data.schema.task import Multiclass, shown_label
 from tune.metrics.class_figures import ClassFigures, excess_of_chance

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.linear_model import Ridge
 
-from data.schema.output import RankingOutput
+from data.schema.outputs.ranking_output import RankingOutput
 from data.schema.search import Metric
 from data.schema.task import Ranking
 from data.transform.encoding import as_strings, named_column

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LinearRegression, QuantileRegressor, TweedieRegressor
 
-from data.schema.output import RegressionOutput
+from data.schema.objective import Objective
+from data.schema.outputs.regression_output import RegressionOutput
 from data.schema.search import Metric
-from data.schema.task import Objective, Regression
+from data.schema.task import Regression
 from tune.metrics.number_figures import Loss, NumberFigures, excess_of_chance
 from tune.tasks.conformal import conformal_interval
 from tune.tasks.learning_task import FittedOutput, Judge, LearningTask, RoundFigures, Scored

@@ -12,8 +12,8 @@ from data.cli.terminal import EXIT_REFUSED, err, say, say_json
 from data.online_store import materialization, open_store
 from data.online_store.row_codec import OnlineRow, RowCodec
 from data.schema.duration import format_duration
+from data.schema.entity import Entity
 from data.schema.features.feature import Scalar
-from data.schema.use_case import Entity
 from data.settings import load_settings
 from data.transform.encoding import FLOAT32_MAX
 from data.transform.entity_key import entity_key

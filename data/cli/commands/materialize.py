@@ -14,7 +14,8 @@ from data.distributed.runner import runner
 from data.online_store import materialization, open_store
 from data.online_store.left_out import LeftOut, Reason
 from data.online_store.materialization import Materialized
-from data.schema.use_case import Entity, UseCase
+from data.schema.entity import Entity
+from data.schema.use_case import UseCase
 from data.settings import load_settings
 from data.sources.filesystems import absolute, named
 from data.sources.parquet import open_source

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.feature_views.kernel.event_arrays import NO_ENTITY
+from data.schema.entity import Entity
 from data.schema.events.event_source import EventEntity
-from data.schema.use_case import Entity
 from data.transform.entity_key import entity_keys
 from data.transform.table_columns import named_column
 

@@ -9,11 +9,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from data.schema.entity import Entity
 from data.schema.features.feature import Feature, FeatureType
 from data.schema.features.feature_schema import FeatureSchema
-from data.schema.output import SCORE_EDGES, BinaryOutput, MulticlassOutput, Output, RankingOutput, RegressionOutput
+from data.schema.output import Output
+from data.schema.outputs.base_output import SCORE_EDGES
+from data.schema.outputs.binary_output import BinaryOutput
+from data.schema.outputs.multiclass_output import MulticlassOutput
+from data.schema.outputs.ranking_output import RankingOutput
+from data.schema.outputs.regression_output import RegressionOutput
 from data.schema.prediction_interval import PredictionInterval
-from data.schema.use_case import Entity
 from tune.registry.bundle import INPUT_NAME, OUTPUT_NAME, Bundle, BundleManifest, Probe
 
 SCHEMA = FeatureSchema(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.schema.output import LOGIT_EDGES
+from data.schema.outputs.base_output import LOGIT_EDGES
 from ray_app.rollout.version_stats import LATENCY_EDGES_S, VersionStats
 
 

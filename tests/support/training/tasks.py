@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from data.schema.model_policy import Calibration, Decision
-from data.schema.output import BinaryOutput
+from data.schema.outputs.binary_output import BinaryOutput
 from data.schema.search import Metric
 from data.schema.task import Binary
 from tune.tasks.binary import BinaryLearning

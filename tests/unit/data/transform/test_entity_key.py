@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.schema.use_case import Entity
+from data.schema.entity import Entity
 from data.transform.entity_key import LONGEST, entity_key, entity_keys, holds_keys
 
 STRING, INTEGER = Entity(column="e"), Entity(column="e", type="integer")

@@ -7,8 +7,8 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
+from data.schema.entity import Entity
 from data.schema.features.feature import Feature, FeatureType
-from data.schema.use_case import Entity
 from data.transform.json_values import json_keys, json_values
 
 

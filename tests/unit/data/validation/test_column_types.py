@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
-from data.schema.use_case import Entity, UseCase
+from data.schema.entity import Entity
+from data.schema.use_case import UseCase
 from data.sources.parquet import open_source
 from data.sources.type_advice import label_remedy
 from data.validation.column_types import check_learned, check_source

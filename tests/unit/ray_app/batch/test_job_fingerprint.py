@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import DataError
-from data.schema.output import BinaryOutput
+from data.schema.outputs.binary_output import BinaryOutput
 from data.settings import Settings
 from data.sources.parquet import open_source
 from ray_app.batch.scoring import plan

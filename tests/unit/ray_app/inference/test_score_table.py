@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError, StoreUnavailable
-from data.schema.use_case import Entity
+from data.schema.entity import Entity
 from data.transform.encoding import Transform
 from ray_app.inference.models.model_scoring import LocalModel
 from ray_app.inference.pipeline import InferencePipeline

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.schema.output import SCORE_EDGES, Output
+from data.schema.output import Output
+from data.schema.outputs.base_output import SCORE_EDGES
 from ray_app.inference.observers import Answered, Failed
 from ray_app.prediction import Lookup, Prediction, Row
 from ray_app.protocol.responses import ResponseRenderer

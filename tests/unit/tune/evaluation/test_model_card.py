@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from matplotlib.image import imread
 
-from data.schema.output import BinaryOutput
+from data.schema.outputs.binary_output import BinaryOutput
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table

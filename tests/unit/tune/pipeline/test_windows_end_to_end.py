@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from data.errors import ConfigError
-from data.schema.output import BinaryOutput
+from data.schema.outputs.binary_output import BinaryOutput
 from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
 from ray_app.inference.models.onnx_model import OnnxModel

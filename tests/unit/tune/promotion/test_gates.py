@@ -10,7 +10,8 @@ import pytest
 
 from data.errors import BundleError, ModelNotFound, PromotionConflict
 from data.schema.model_policy import Gates, Slice
-from data.schema.use_case import Split, UseCase
+from data.schema.split import Split
+from data.schema.use_case import UseCase
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_bundle, card_table, train_bundle
 from tests.support.training.registry import new_registry

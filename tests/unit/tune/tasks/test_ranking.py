@@ -11,7 +11,7 @@ import pytest
 import xgboost
 
 from data.errors import ConfigError, DataError
-from data.schema.output import RankingOutput
+from data.schema.outputs.ranking_output import RankingOutput
 from data.schema.use_case import UseCase, parse_use_case
 from data.settings import Settings
 from data.sources.atomic_output import write_table

@@ -1,0 +1,1 @@
+"""What a trained model answers, one class a kind of target."""
