@@ -196,6 +196,8 @@ class UseCase(PolicyTable):
         if self.entity:
             roles[self.entity.column] = "entity"
         for feature in self.features.values():
+            if feature.score is not None:
+                raise ValueError(f"features.{feature.name}.score: set by training; declare the text by type = 'text'")
             for name in feature.inputs if feature.derive is not None else ():
                 if name in roles:
                     raise ValueError(f"features.{feature.name}: {name!r} is no time but the {roles[name]}")
@@ -226,6 +228,11 @@ class UseCase(PolicyTable):
     def windows(self) -> tuple[WindowFeature, ...]:
         """The window features in schema order, with their sources and entities."""
         return window_features(self.schema_, self.events)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Names of the features that are texts."""
+        return tuple(f.name for f in self.features.values() if f.type is FeatureType.TEXT)
 
     @property
     def metric(self) -> Metric:

@@ -19,6 +19,7 @@ from data.schema.features.training_profile import FeatureProfile, TrainingProfil
 from data.schema.use_case import UseCase
 from data.transform.derived_time import derive
 from data.transform.encoding import FeatureEncoder, as_strings
+from data.transform.text_scores import text_scores
 from data.validation.hits import Hits, add_hits, hits_of
 from data.validation.share import Share
 
@@ -49,14 +50,24 @@ class TrainedModel:
 
     def _declared(self, use_case: UseCase) -> tuple[Feature, ...]:
         declared = use_case.features
-        return tuple(f for f in self.features if f.name in declared and declared[f.name].type is f.type)
+        return tuple(
+            f
+            for f in self.features
+            if (f.name in declared and declared[f.name].type is f.type)
+            or (f.score is not None and f.column in use_case.texts)
+        )
 
     def differences(self, use_case: UseCase) -> list[str]:
         """Describe what cannot be compared, one text each."""
-        alike, read = ({f.name for f in features} for features in (self._declared(use_case), self.features))
+        alike, read = (
+            {f.inputs[0] if f.score is not None else f.name for f in features}
+            for features in (self._declared(use_case), self.features)
+        )
         declared = set(use_case.features)
         texts = {
-            "it is computed from events or other features": alike - {f.name for f in self.comparable(use_case)},
+            "it is computed from events or other features": alike - {
+                f.inputs[0] if f.score is not None else f.name for f in self.comparable(use_case)
+            },
             "the version reads it, the use case does not declare it": read - declared,
             "it is of another type in the version": (read & declared) - alike,
             "the version does not read it": declared - read,
@@ -89,7 +100,7 @@ def cover(table: pa.Table, model: TrainedModel, use_case: UseCase) -> BlockCover
     found = BlockCoverage({}, {}, {}, np.empty(0, np.int64))
     blind = np.zeros(table.num_rows, bool)
     features = [each for each in model.comparable(use_case) if set(each.inputs) <= set(table.column_names)]
-    derived = derive(table, features).values
+    derived: dict[str, np.ndarray] = derive(table, features).values | text_scores(table, features)
     for feature in features:
         name = feature.name
         # A time that is none is told by the checks of the use case; here what comes from it is missing.

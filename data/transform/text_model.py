@@ -1,0 +1,110 @@
+"""The text model: a linear model of the words and word pairs of a text, whose scores the trees see as features.
+
+A score is the sum of the weights of the known n-grams that a text has, divided by the fourth root of their number (half
+way between a sum, which grows with the text, and the cosine's division by the square root), plus a constant. The last
+score is the number of words. Sums are exact (Shewchuk 1997, as `math.fsum`) and roots are IEEE's, so that the order of
+rows, batches and machines cannot change a bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from data.errors import BundleError
+from data.schema.features.feature_schema import FeatureSchema
+from data.transform.text_tokens import gram_keys, tokens
+
+_ARRAYS = ("keys", "weights", "constants")
+
+
+class TextModel:
+    """A fitted text model. Equal models have equal digests; it can be pickled.
+
+    Args:
+        keys: of the known n-grams, ascending, uint32 of shape (m,).
+        weights: float32 of shape (m, k).
+        constants: float32 of shape (k,).
+    """
+
+    def __init__(self, keys: np.ndarray, weights: np.ndarray, constants: np.ndarray) -> None:
+        self.keys = np.ascontiguousarray(keys, np.uint32)
+        self.weights = np.ascontiguousarray(weights, np.float32)
+        self.constants = np.ascontiguousarray(constants, np.float32)
+        held = b"".join(np.array(each.shape, "<i8").tobytes() + each.tobytes() for each in self.arrays.values())
+        self.digest = hashlib.sha256(held).hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TextModel) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return int(self.digest, 16)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that it is made of, by name."""
+        return dict(zip(_ARRAYS, (self.keys, self.weights, self.constants), strict=True))
+
+    @property
+    def width(self) -> int:
+        """Number of scores."""
+        return len(self.constants) + 1
+
+    def scores(self, text: str) -> tuple[float, ...]:
+        """Return the scores of a text, each a float32: of one without known words the constants."""
+        words = tokens(text)
+        sums = self._sums(gram_keys(words))
+        return *np.float32(sums).tolist(), float(len(words))
+
+    def _sums(self, grams: np.ndarray) -> list[float]:
+        constants: list[float] = self.constants.tolist()
+        if not len(self.keys) or not len(grams):
+            return constants
+        at = np.minimum(np.searchsorted(self.keys, grams), len(self.keys) - 1)
+        at = at[self.keys[at] == grams]
+        scale = gram_scale(len(at))
+        return [math.fsum(own) * scale + constants[i] for i, own in enumerate(self.weights[at].T.tolist())]
+
+
+def gram_scale(known: int) -> float:
+    """Return what the weights of so many known n-grams of one text are multiplied by."""
+    return 1.0 / math.sqrt(math.sqrt(max(known, 1)))
+
+
+def pack_models(models: Mapping[str, TextModel]) -> bytes:
+    """Return the models of text columns, by column, as one file in NumPy's format `.npz`; equal ones give equal bytes.
+
+    `unpack_models` reads them.
+    """
+    buffer = io.BytesIO()
+    columns = np.array(list(models), np.str_)
+    arrays = {f"{at}.{name}": each for at, model in enumerate(models.values()) for name, each in model.arrays.items()}
+    np.savez(buffer, columns=columns, **arrays)
+    return buffer.getvalue()
+
+
+def pack_text_scorers(schema: FeatureSchema) -> bytes:
+    """Return the models of a schema's texts by `pack_models`; nothing where it has no text."""
+    models = {f.inputs[0]: f.scorer for f in schema.scores}
+    return pack_models({name: model for name, model in models.items() if isinstance(model, TextModel)}) if models else b""
+
+
+def unpack_models(packed: bytes) -> dict[str, TextModel]:
+    """Return the models that `pack_models` packed; nothing in a file is run.
+
+    Raises:
+        BundleError: the bytes are not such a file.
+    """
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+            return {
+                str(column): TextModel(*(file[f"{at}.{name}"] for name in _ARRAYS))
+                for at, column in enumerate(file["columns"])
+            }
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as exc:
+        raise BundleError(f"not a file of text models: {exc}") from exc
