@@ -33,7 +33,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SHIPPED = ("card_fraud", "credit_card_fraud_10k", "delivery_time", "ticket_routing")
+SHIPPED = ("card_fraud", "credit_card_fraud_10k", "delivery_time", "post_sentiment", "ticket_routing")
 """Names of the use cases that come with the project."""
 
 

@@ -1,8 +1,9 @@
 """The text model: a linear model of the words and word pairs of a text, whose scores the trees see as features.
 
-A score is the sum of the weights of the known n-grams that a text has, divided by the fourth root of their number (half
-way between a sum, which grows with the text, and the cosine's division by the square root), plus a constant. The last
-score is the number of words. Sums are exact (Shewchuk 1997, as `math.fsum`) and roots are IEEE's, so that the order of
+A margin is the sum of the weights of the known n-grams that a text has, divided by the fourth root of their number (half
+way between a sum, which grows with the text, and the cosine's division by the square root), plus a constant. Beside each
+margin stands the part of the sum that is above 0, so that trees can tell a text that says both from one that says
+nothing; and there is the number of words. Sums are exact (Shewchuk 1997, as `math.fsum`) and roots are IEEE's, so that the order of
 rows, batches and machines cannot change a bit.
 """
 
@@ -36,6 +37,7 @@ class TextModel:
         self.keys = np.ascontiguousarray(keys, np.uint32)
         self.weights = np.ascontiguousarray(weights, np.float32)
         self.constants = np.ascontiguousarray(constants, np.float32)
+        self._added: list[float] = self.constants.tolist()
         held = b"".join(np.array(each.shape, "<i8").tobytes() + each.tobytes() for each in self.arrays.values())
         self.digest = hashlib.sha256(held).hexdigest()[:16]
 
@@ -52,23 +54,25 @@ class TextModel:
 
     @property
     def width(self) -> int:
-        """Number of scores."""
-        return len(self.constants) + 1
+        """Number of scores: k margins, k positive parts, and the number of words."""
+        return 2 * len(self.constants) + 1
 
     def scores(self, text: str) -> tuple[float, ...]:
-        """Return the scores of a text, each a float32: of one without known words the constants."""
+        """Return the scores of a text, each a float32; the margins of one without known words are the constants."""
         words = tokens(text)
-        sums = self._sums(gram_keys(words))
-        return *np.float32(sums).tolist(), float(len(words))
+        weights = self._weights(gram_keys(words))
+        scale = gram_scale(len(weights))
+        by_margin: list[list[float]] = weights.T.tolist()
+        margins = [math.fsum(own) * scale + constant for own, constant in zip(by_margin, self._added, strict=True)]
+        above = [math.fsum(weight for weight in own if weight > 0) * scale for own in by_margin]
+        return *np.array([*margins, *above], np.float32).tolist(), float(len(words))
 
-    def _sums(self, grams: np.ndarray) -> list[float]:
-        constants: list[float] = self.constants.tolist()
-        if not len(self.keys) or not len(grams):
-            return constants
+    def _weights(self, grams: np.ndarray) -> np.ndarray:
+        """Return the weights of the known ones among n-grams, float32 of shape (known, k)."""
+        if not len(self.keys):
+            return self.weights
         at = np.minimum(np.searchsorted(self.keys, grams), len(self.keys) - 1)
-        at = at[self.keys[at] == grams]
-        scale = gram_scale(len(at))
-        return [math.fsum(own) * scale + constants[i] for i, own in enumerate(self.weights[at].T.tolist())]
+        return self.weights[at[self.keys[at] == grams]]
 
 
 def gram_scale(known: int) -> float:

@@ -105,10 +105,12 @@ def out_of_fold_columns(fitted: Mapping[str, FittedText]) -> dict[str, np.ndarra
 
 
 def _names(task: Task) -> tuple[str, ...]:
-    """The names of a model's scores: of several classes each, else one; and of the number of words."""
+    """The names of a model's scores: of the margins, of several classes each, of their positive parts, and of words."""
     labels = task.labels or ()
     names = [str(label) for label in labels] if len(labels) > 2 else ["score"]
-    return *names, free_name("words", names)
+    for name in [*(f"for {name}" for name in names), "words"]:
+        names.append(free_name(name, names))
+    return tuple(names)
 
 
 def _read(texts: pa.ChunkedArray, labels: np.ndarray) -> TextRows:
