@@ -1,10 +1,12 @@
 """The text model: a linear model of the words and word pairs of a text, whose scores the trees see as features.
 
-A margin is the sum of the weights of the known n-grams that a text has, divided by the fourth root of their number (half
-way between a sum, which grows with the text, and the cosine's division by the square root), plus a constant. Beside each
+A margin is the sum of the weights of the known n-grams that a text has, divided by the fourth root of their number,
+plus a constant; that is half way between a sum, which grows with the text, and the cosine's square root. Beside each
 margin stands the part of the sum that is above 0, so that trees can tell a text that says both from one that says
-nothing; and there is the number of words. Sums are exact (Shewchuk 1997, as `math.fsum`) and roots are IEEE's, so that the order of
-rows, batches and machines cannot change a bit.
+nothing; and there is the number of words.
+
+Sums are exact (Shewchuk 1997, as `math.fsum`) and roots are those of IEEE 754, so that the order of rows, batches and
+machines cannot change a bit.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import io
 import math
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -86,16 +89,18 @@ def pack_models(models: Mapping[str, TextModel]) -> bytes:
     `unpack_models` reads them.
     """
     buffer = io.BytesIO()
-    columns = np.array(list(models), np.str_)
-    arrays = {f"{at}.{name}": each for at, model in enumerate(models.values()) for name, each in model.arrays.items()}
-    np.savez(buffer, columns=columns, **arrays)
+    arrays: dict[str, Any] = {"columns": np.array(list(models), np.str_)}
+    arrays |= {f"{at}.{name}": each for at, model in enumerate(models.values()) for name, each in model.arrays.items()}
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
 def pack_text_scorers(schema: FeatureSchema) -> bytes:
     """Return the models of a schema's texts by `pack_models`; nothing where it has no text."""
-    models = {f.inputs[0]: f.scorer for f in schema.scores}
-    return pack_models({name: model for name, model in models.items() if isinstance(model, TextModel)}) if models else b""
+    models = {feature.inputs[0]: feature.scorer for feature in schema.scores}
+    return (
+        pack_models({name: model for name, model in models.items() if isinstance(model, TextModel)}) if models else b""
+    )
 
 
 def unpack_models(packed: bytes) -> dict[str, TextModel]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
+from itertools import pairwise
 
 import numpy as np
 
@@ -32,5 +33,5 @@ def gram_keys(words: list[str]) -> np.ndarray:
     # A string of JSON may hold half of a surrogate pair, which is not to be encoded otherwise.
     encoded = [word.encode("utf-8", "surrogatepass") for word in words]
     found = {zlib.crc32(word) for word in encoded}
-    found.update(map(zlib.crc32, map(b" ".join, zip(encoded, encoded[1:], strict=False))))
+    found.update(map(zlib.crc32, map(b" ".join, pairwise(encoded))))
     return np.array(sorted(found), np.uint32)

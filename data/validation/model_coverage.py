@@ -65,9 +65,8 @@ class TrainedModel:
         )
         declared = set(use_case.features)
         texts = {
-            "it is computed from events or other features": alike - {
-                f.inputs[0] if f.score is not None else f.name for f in self.comparable(use_case)
-            },
+            "it is computed from events or other features": alike
+            - {f.inputs[0] if f.score is not None else f.name for f in self.comparable(use_case)},
             "the version reads it, the use case does not declare it": read - declared,
             "it is of another type in the version": (read & declared) - alike,
             "the version does not read it": declared - read,

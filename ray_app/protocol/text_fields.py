@@ -21,9 +21,7 @@ class TextFields:
         self._fields: dict[str, tuple[TextScorer, bool, list[tuple[int, int]]]] = {}
         for at, feature in enumerate(schema.features):
             if feature.score is not None:
-                _, _, places = self._fields.setdefault(
-                    feature.inputs[0], (feature.scorer, feature.required, [])
-                )
+                _, _, places = self._fields.setdefault(feature.inputs[0], (feature.scorer, feature.required, []))
                 places.append((at, feature.score.at))
 
     @property

@@ -2,8 +2,9 @@
 
 A model scores a text that it has learned from as if it knew the label: trees that saw such scores would trust them more
 than any other. So each development row is scored by a fit of other rows: a row that a fold of the search judges by a
-fit of what that fold learns from, and the rest, the oldest rows of a search by time, by fits among themselves. All other
-rows, of the holdout and of requests, are scored by the fit of all development rows.
+fit of what that fold learns from, and the rest, the oldest rows of a search by time, by fits among themselves. All
+other rows, of the holdout and of requests, are scored by the fit of all development rows, which is to texts what a
+fitted vocabulary is to categories: the measured model and the one that serves read texts alike.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def fit_texts(
         labels: their labels.
         use_case: what is declared.
         folds: the folds of the search over these rows.
-        apart: of each row the number of the set that it is in where rows that no fold judges are scored: each by fits of
-            the other sets; integers of shape (n,).
+        apart: of each row the number of its set, integers of shape (n,): rows that no fold judges are scored by fits of
+            the other sets.
 
     Raises:
         DataError: a column holds no texts, or none at all.
@@ -154,7 +155,7 @@ def _fit(rows: TextRows, learned: np.ndarray, task: Task) -> TextModel:
 
 
 def _common(counts: np.ndarray, bytes_each: int) -> np.ndarray:
-    """Return the numbers of the n-grams that most rows have, ascending: as many as fit, each of `LEAST_ROWS` at least."""
+    """Return the numbers of the n-grams that most rows have, ascending: as many as fit, of `LEAST_ROWS` at least."""
     found = np.flatnonzero(counts >= LEAST_ROWS)
     most = min(MOST_GRAMS, MOST_BYTES // bytes_each)
     return found if len(found) <= most else np.sort(found[np.argsort(-counts[found], kind="stable")[:most]])
@@ -162,7 +163,7 @@ def _common(counts: np.ndarray, bytes_each: int) -> np.ndarray:
 
 def _by_class(logistic: LogisticRegression, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Return weights of shape (m, width) and constants of shape (width,); 0 of a class that no row had."""
-    coefficients, intercepts = logistic.coef_, logistic.intercept_
+    coefficients, intercepts = logistic.coef_, np.atleast_1d(logistic.intercept_)
     if width == 1:
         return coefficients.T, intercepts
     if len(coefficients) == 1:

@@ -2,8 +2,8 @@
 
 Its files: `bundle.json` (the manifest), `model.onnx` (the model that serves), `booster.ubj` (its booster, in XGBoost's
 own format), `measured.onnx` (the model that the figures are of: the same, learned from all rows but the holdout),
-`card.md` (the model card) and, of a model that reads texts, `texts.npz` (its text models). This module imports no machine-learning library, so that a serving replica can read a bundle
-cheaply.
+`card.md` (the model card) and, of a model that reads texts, `texts.npz` (its text models). This module imports no
+machine-learning library, so that a serving replica can read a bundle cheaply.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Replay requests: the rows of a table as the JSON objects that clients would send, beside the encoded rows.
 
-Every feature that a request may carry is sent, of a derived one the times or the text that it comes from. A feature of source
-`either` is sent in every other row and left to the store in the rest; in a second pass over the table it is the other
-way round.
+Every feature that a request may carry is sent, of a derived one the times or the text that it comes from. A feature of
+source `either` is sent in every other row and left to the store in the rest; in a second pass over the table it is the
+other way round.
 """
 
 from __future__ import annotations

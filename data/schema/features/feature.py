@@ -159,7 +159,9 @@ class Feature(WindowKeys):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
         if self.monotone is not None and (category or self.type is FeatureType.TEXT):
-            raise ValueError(f"monotone belongs to numbers and booleans: the words of a {self.type.value} have no order")
+            raise ValueError(
+                f"monotone belongs to numbers and booleans: the words of a {self.type.value} have no order"
+            )
         self._check_text()
         self._check_derivation()
         self._check_computed()
@@ -182,7 +184,7 @@ class Feature(WindowKeys):
         if self.source is not Source.REQUEST:
             raise ValueError(f"a text comes with the request: source '{self.source.value}' is not possible")
         if self.default is not None:
-            raise ValueError('a text has no default; write optional = true if a request may leave it out')
+            raise ValueError("a text has no default; write optional = true if a request may leave it out")
 
     def _check_derivation(self) -> None:
         if self.score is not None:

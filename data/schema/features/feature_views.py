@@ -88,7 +88,9 @@ def _check_value(feature: Feature, source: EventSource, name: str, place: str) -
     if aggregate in (Aggregate.FIRST, Aggregate.LAST) and word == value.is_numeric:
         expected = "number" if value.is_numeric else "category"
         raise ValueError(f"{place}.type: {feature.of!r} is of type '{value.type}', so the feature is of '{expected}'")
-    if feature.type in (FeatureType.BOOLEAN, FeatureType.TEXT) or (word and aggregate not in (Aggregate.FIRST, Aggregate.LAST)):
+    if feature.type in (FeatureType.BOOLEAN, FeatureType.TEXT) or (
+        word and aggregate not in (Aggregate.FIRST, Aggregate.LAST)
+    ):
         raise ValueError(f"{place}.type: a window feature is a number, or an integer, not '{feature.type.value}'")
 
 

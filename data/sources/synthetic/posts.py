@@ -1,4 +1,4 @@
-"""Generated posts about products, for the use case `post_sentiment`: whether a customer is pleased, displeased or neither.
+"""Generated posts about products, for the use case `post_sentiment`: is a customer pleased, displeased or neither?
 
 A post is put together from phrases. Some say the opposite of their words ("not good"), so that pairs of words count;
 some are of another mood than the post, and some posts were labelled by mistake. A few are a picture without text.
@@ -42,7 +42,18 @@ _OTHER_PHRASE = 0.1
 _SECOND_PHRASE = 0.5
 _MISLABELLED = 0.09
 
-_THINGS = ("headphones", "kettle", "backpack", "lamp", "bike light", "charger", "coffee grinder", "desk", "jacket", "tent")
+_THINGS = (
+    "headphones",
+    "kettle",
+    "backpack",
+    "lamp",
+    "bike light",
+    "charger",
+    "coffee grinder",
+    "desk",
+    "jacket",
+    "tent",
+)
 _THING_WORDS = [f"{own} {thing}" for own, thing in product(("the", "this", "my new", "their"), _THINGS)]
 _GOOD = ("good", "great", "lovely", "excellent", "sturdy", "reliable", "fast", "comfortable", "quiet", "handy")
 _BAD = ("bad", "awful", "flimsy", "terrible", "noisy", "useless", "slow", "uncomfortable", "faulty", "ugly")
@@ -151,7 +162,13 @@ def _texts(rng: np.random.Generator, mood: np.ndarray) -> np.ndarray:
     first, second = _phrases(rng, mood), _phrases(rng, mood)
     also = np.where(rng.random(len(mood)) < _SECOND_PHRASE, np.char.add(" and ", second), "")
     ends = np.array(_ENDS)[_mixed(rng, _END_MIX[mood])]
-    parts = [_any_of(rng, _STARTS, len(mood)), _any_of(rng, _THING_WORDS, len(mood)), np.char.add(" ", first), also, ends]
+    parts = [
+        _any_of(rng, _STARTS, len(mood)),
+        _any_of(rng, _THING_WORDS, len(mood)),
+        np.char.add(" ", first),
+        also,
+        ends,
+    ]
     texts = parts[0]
     for part in parts[1:]:
         texts = np.char.add(texts, part)
@@ -161,11 +178,11 @@ def _texts(rng: np.random.Generator, mood: np.ndarray) -> np.ndarray:
 def _phrases(rng: np.random.Generator, mood: np.ndarray) -> np.ndarray:
     said = np.where(rng.random(len(mood)) < _OTHER_PHRASE, rng.integers(0, len(MOODS), len(mood)), mood)
     each = [_any_of(rng, phrases, len(mood)) for phrases in _PHRASES]
-    return np.choose(said, each)
+    return np.stack(each)[said, np.arange(len(mood))]
 
 
-def _any_of(rng: np.random.Generator, words_: Sequence[str], count: int) -> np.ndarray:
-    return np.array(words_)[rng.integers(0, len(words_), count)]
+def _any_of(rng: np.random.Generator, texts: Sequence[str], count: int) -> np.ndarray:
+    return np.array(texts)[rng.integers(0, len(texts), count)]
 
 
 def _mixed(rng: np.random.Generator, mix: np.ndarray) -> np.ndarray:
