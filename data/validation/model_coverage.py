@@ -19,7 +19,6 @@ from data.schema.features.training_profile import FeatureProfile, TrainingProfil
 from data.schema.use_case import UseCase
 from data.transform.derived_time import derive
 from data.transform.encoding import FeatureEncoder, as_strings
-from data.transform.text_scores import text_scores
 from data.validation.hits import Hits, add_hits, hits_of
 from data.validation.share import Share
 
@@ -50,25 +49,19 @@ class TrainedModel:
 
     def _declared(self, use_case: UseCase) -> tuple[Feature, ...]:
         declared = use_case.features
-        return tuple(
-            f
-            for f in self.features
-            if (f.name in declared and declared[f.name].type is f.type)
-            or (f.score is not None and f.column in use_case.texts)
-        )
+        return tuple(f for f in self.features if f.name in declared and declared[f.name].type is f.type)
 
     def differences(self, use_case: UseCase) -> list[str]:
         """Describe what cannot be compared, one text each."""
-        alike, read = (
-            {f.inputs[0] if f.score is not None else f.name for f in features}
-            for features in (self._declared(use_case), self.features)
-        )
-        declared = set(use_case.features)
+        alike = {f.name for f in self._declared(use_case)}
+        # Of a text the version has its scores.
+        read = {f.declared_name for f in self.features}
+        declared, of_text = set(use_case.features), read & set(use_case.texts)
         texts = {
-            "it is computed from events or other features": alike
-            - {f.inputs[0] if f.score is not None else f.name for f in self.comparable(use_case)},
+            "it is a text": of_text,
+            "it is computed from events or other features": alike - {f.name for f in self.comparable(use_case)},
             "the version reads it, the use case does not declare it": read - declared,
-            "it is of another type in the version": (read & declared) - alike,
+            "it is of another type in the version": (read & declared) - alike - of_text,
             "the version does not read it": declared - read,
         }
         told = [f"not compared: {', '.join(sorted(names))} ({text})" for text, names in texts.items() if names]
@@ -99,7 +92,7 @@ def cover(table: pa.Table, model: TrainedModel, use_case: UseCase) -> BlockCover
     found = BlockCoverage({}, {}, {}, np.empty(0, np.int64))
     blind = np.zeros(table.num_rows, bool)
     features = [each for each in model.comparable(use_case) if set(each.inputs) <= set(table.column_names)]
-    derived: dict[str, np.ndarray] = derive(table, features).values | text_scores(table, features)
+    derived = derive(table, features).values
     for feature in features:
         name = feature.name
         # A time that is none is told by the checks of the use case; here what comes from it is missing.

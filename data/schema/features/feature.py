@@ -290,6 +290,11 @@ class Feature(WindowKeys):
         return self.is_derived or self.is_window or self.is_expression
 
     @property
+    def declared_name(self) -> str:
+        """The name of the feature that a use case declares: of a text score that of its text."""
+        return self.name if self.score is None else self.inputs[0]
+
+    @property
     def scorer(self) -> TextScorer:
         """The model of a text score.
 
