@@ -22,8 +22,8 @@ from data.errors import (
 )
 from data.schema.features.feature import Feature, FeatureType
 from data.schema.features.value_source import ValueSource
+from data.transform.derived_time import derive_sent
 from data.transform.encoding import Transform
-from data.transform.text_scores import derived_sent
 from ray_app.prediction import Prediction
 from ray_app.protocol.row_parser import RefusedItem
 from tune.registry.bundle import BundleManifest
@@ -119,7 +119,11 @@ class ResponseRenderer:
         source = ValueSource.DEFAULT
         if prediction.row.encoded[i] is not None:
             sent = prediction.row.values
-            value = derived_sent(feature, sent) if feature.is_derived else sent[feature.name]
+            if feature.score is not None:
+                # Computed when the text was parsed: again would take as long, for each of its scores.
+                value = prediction.row.encoded[i]
+            else:
+                value = sent[feature.name] if feature.derive is None else derive_sent(feature, sent)
             source = ValueSource.REQUEST
         elif feature.is_window or feature.is_expression:
             computed = self._computed_value(feature, prediction)

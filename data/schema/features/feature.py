@@ -120,7 +120,7 @@ class Feature(WindowKeys):
     derive: Derivation | None = None
     """What is computed from the time in `column`; the feature itself is neither in a table nor in a request."""
     column: str | None = None
-    """Column, and field of a request, with the time that the feature is derived from."""
+    """Column, and field of a request, with the time that the feature is derived from; of a score, with the text."""
     as_of: str | None = None
     """Column, and field of a request, with the time at which an age is taken."""
     expression: str | None = None

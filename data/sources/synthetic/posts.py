@@ -37,6 +37,8 @@ _CHANNEL_MIX = np.cumsum([[0.3, 0.3, 0.15, 0.25], [0.2, 0.4, 0.2, 0.2], [0.25, 0
 _REPLIES = np.array([2.4, 1.6, 1.0])
 _PICTURE = np.array([0.12, 0.15, 0.3])
 """Share of the posts of each mood that have a picture."""
+_DAYS_OWNED = np.array([12.0, 4.0, 45.0])
+_OWNS = 0.7
 _NO_TEXT = 0.01
 _OTHER_PHRASE = 0.1
 _SECOND_PHRASE = 0.5
@@ -109,6 +111,7 @@ SCHEMA = pa.schema(
         ("text", pa.string()),
         ("picture", pa.bool_()),
         ("replies_1h", pa.int64()),
+        ("days_owned", pa.float64()),
         ("sentiment", pa.string()),
     ]
 )
@@ -134,6 +137,7 @@ def table(plan: GenerationPlan, first: int, last: int) -> pa.Table:
     arrays["posted_at"] = timestamps(plan, columns["time_ms"])
     arrays["author_id"] = named("author", columns["author_id"])
     arrays["text"] = pa.array(columns["text"], pa.string())
+    arrays["days_owned"] = pa.array(columns["days_owned"], from_pandas=True)
     for name, names in (("channel", _CHANNELS), ("sentiment", MOODS)):
         arrays[name] = words(columns[name], names)
     return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
@@ -153,6 +157,7 @@ def _block(plan: GenerationPlan, block: int) -> Columns:
         "text": _texts(rng, mood),
         "picture": rng.random(count) < _PICTURE[mood],
         "replies_1h": rng.poisson(_REPLIES[mood]),
+        "days_owned": np.where(rng.random(count) < _OWNS, np.round(rng.exponential(_DAYS_OWNED[mood]), 1), np.nan),
         "sentiment": np.where(mislabelled, rng.integers(0, len(MOODS), count), mood),
     }
 
@@ -172,13 +177,15 @@ def _texts(rng: np.random.Generator, mood: np.ndarray) -> np.ndarray:
     texts = parts[0]
     for part in parts[1:]:
         texts = np.char.add(texts, part)
-    return np.where(rng.random(len(mood)) < _NO_TEXT, None, texts.astype(object))
+    found = texts.astype(object)
+    found[rng.random(len(mood)) < _NO_TEXT] = None
+    return found
 
 
 def _phrases(rng: np.random.Generator, mood: np.ndarray) -> np.ndarray:
     said = np.where(rng.random(len(mood)) < _OTHER_PHRASE, rng.integers(0, len(MOODS), len(mood)), mood)
     each = [_any_of(rng, phrases, len(mood)) for phrases in _PHRASES]
-    return np.stack(each)[said, np.arange(len(mood))]
+    return np.array(each)[said, np.arange(len(mood))]
 
 
 def _any_of(rng: np.random.Generator, texts: Sequence[str], count: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from tune.registry.bundle import TEXTS, Bundle
 from tune.registry.raw_columns import raw_columns
 from tune.skew.replay_requests import ReplayRequests
 
-SENT = ("text", "channel", "picture", "replies_1h")
+SENT = ("text", "channel", "picture", "replies_1h", "days_owned")
 POST = {"text": "not bad at all", "channel": "app", "picture": False, "replies_1h": 0}
 
 
@@ -36,8 +36,9 @@ def test_posts_are_told_apart():
     texts = ("the kettle is not bad at all", "the kettle is bad, a waste of money")
     rows = [parser().parse({**POST, "text": text}) for text in texts]
     good, bad = OnnxModel(bundle).score(np.array([row.encoded for row in rows], np.float32))
-    assert bundle.manifest.output.labels[good.argmax()] == "positive"
-    assert bundle.manifest.output.labels[bad.argmax()] == "negative"
+    output = bundle.manifest.output
+    assert output.fields(good.tolist())["label"] == "positive"
+    assert output.fields(bad.tolist())["label"] == "negative"
 
 
 def test_requests_are_encoded_as_the_table_is():
@@ -88,7 +89,8 @@ def test_every_other_text_is_answered():
         "x" * MAX_TEXT,
         "a b " * (MAX_TEXT // 4),
     ):
-        assert np.isfinite([parser().parse({**POST, "text": text}).encoded[i] for i in at]).all()
+        scores = [parser().parse({**POST, "text": text}).encoded[i] for i in at]
+        assert np.isfinite(np.array(scores, np.float64)).all()
 
 
 def test_scores_are_not_sent():
@@ -104,7 +106,7 @@ def test_bundle_carries_the_text_model(tmp_path):
     again = Bundle.load(folder)
     assert again.manifest.schema_ == bundle.manifest.schema_
     assert again.digest == bundle.digest == Bundle.from_bytes(bundle.to_bytes()).digest
-    assert Transform(again.manifest.schema_).matrix(posts_table().slice(0, 9)).shape == (9, 10)
+    assert Transform(again.manifest.schema_).matrix(posts_table().slice(0, 9)).shape == (9, 11)
     (folder / TEXTS).write_bytes(bundle.texts[:-1] + b"x")
     with pytest.raises(BundleError, match=r"texts\.npz is not the file"):
         Bundle.load(folder)
