@@ -34,7 +34,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SHIPPED = ("card_fraud", "credit_card_fraud_10k", "delivery_time", "product_ranking", "ticket_routing")
+SHIPPED = (
+    "card_fraud",
+    "credit_card_fraud_10k",
+    "delivery_time",
+    "post_sentiment",
+    "product_ranking",
+    "ticket_routing",
+)
 """Names of the use cases that come with the project."""
 
 
@@ -164,6 +171,8 @@ class UseCase(PolicyTable):
         if self.entity:
             roles[self.entity.column] = "entity"
         for feature in self.features.values():
+            if feature.score is not None:
+                raise ValueError(f"features.{feature.name}.score: set by training; declare the text by type = 'text'")
             for name in feature.inputs if feature.derive is not None else ():
                 if name in roles:
                     raise ValueError(f"features.{feature.name}: {name!r} is no time but the {roles[name]}")
@@ -194,6 +203,11 @@ class UseCase(PolicyTable):
     def windows(self) -> tuple[WindowFeature, ...]:
         """The window features in schema order, with their sources and entities."""
         return window_features(self.schema_, self.events)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Names of the features that are texts."""
+        return tuple(f.name for f in self.features.values() if f.type is FeatureType.TEXT)
 
     @property
     def metric(self) -> Metric:

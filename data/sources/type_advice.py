@@ -28,6 +28,8 @@ def feature_remedy(kind: pa.DataType, declared: FeatureType) -> str:
         return f"write the column as plain {plain} values, {_LEAVE_OUT}"
     if declared is FeatureType.CATEGORY:
         return "declare the feature as a number, or, if its values are codes, write them as integers or strings"
+    if declared is FeatureType.TEXT:
+        return "declare the feature as a number or a category, or write the column as strings"
     if declared is FeatureType.BOOLEAN:
         return "write true and false (or 1 and 0) instead, or declare the feature as a category"
     return "convert the column to numbers, or declare the feature as a category"

@@ -5,6 +5,7 @@ Training and batch scoring encode columns, serving encodes single values; a prop
 - a missing value (`data.transform.missing`) becomes the declared default, else NaN;
 - a category becomes its position in the vocabulary; one that is not in it becomes NaN;
 - a derived feature is the number that `data.transform.derived_time` computes from its columns;
+- a text is the scores that its text model gives it (`data.transform.text_scores`), a number each;
 - an infinity, or a number too large for float32, becomes the largest float32 of its sign,
   because XGBoost refuses infinities while order is all that a tree looks at.
 """
@@ -24,6 +25,7 @@ from data.schema.features.feature_schema import FeatureSchema
 from data.transform.derived_time import with_derived
 from data.transform.missing import is_missing, is_text, missing_mask
 from data.transform.table_columns import named_column
+from data.transform.text_scores import with_text_scores
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NAN = math.nan
@@ -35,10 +37,12 @@ class FeatureEncoder:
     """Encodes the values of one feature. `missing` is the code of a missing value: the default's, else NaN.
 
     Raises:
-        SchemaMismatch: the feature is a category without vocabulary.
+        SchemaMismatch: the feature is a category without vocabulary, or a text without scores.
     """
 
     def __init__(self, feature: Feature) -> None:
+        if feature.type is FeatureType.TEXT:
+            raise SchemaMismatch(f"feature '{feature.name}' has no text model yet: fit the schema first")
         if feature.type is FeatureType.CATEGORY and feature.vocabulary is None:
             raise SchemaMismatch(f"feature '{feature.name}' has no vocabulary yet: fit the schema first")
         self.feature = feature
@@ -142,7 +146,10 @@ class Transform:
             DataError: a feature's column is missing or of a type that cannot hold it, or a value that a feature is
                 derived from is no time.
         """
-        table = with_derived(table, self.schema.derived)
+        return self.derived_matrix(with_text_scores(with_derived(table, self.schema.derived), self.schema.scores))
+
+    def derived_matrix(self, table: pa.Table) -> np.ndarray:
+        """Encode a table that has the columns of derived features; otherwise as `matrix`."""
         columns = [named_column(table, encoder.feature.name) for encoder in self.encoders]
         out = np.empty((table.num_rows, len(columns)), np.float32)
         # An empty table is encoded too: its column types are still checked.

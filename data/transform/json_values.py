@@ -14,7 +14,7 @@ from data.transform.missing import missing_as_null
 def json_values(column: pa.ChunkedArray, feature: Feature) -> list[Scalar | None]:
     """Return a feature's column as JSON carries it in a request, None where missing; raises DataError."""
     kind, name = feature.type, feature.name
-    if kind is FeatureType.CATEGORY:
+    if kind in (FeatureType.CATEGORY, FeatureType.TEXT):
         return missing_as_null(as_strings(column, name), feature.empty_is_value).to_pylist()
     if kind is FeatureType.INTEGER and pa.types.is_integer(column.type):
         return column.to_pylist()

@@ -19,6 +19,7 @@ from data.sources.type_advice import (
 from data.transform.encoding import as_strings
 from data.transform.entity_key import holds_keys, key_types
 from data.transform.event_time import fits_event_time
+from data.transform.missing import is_text
 from data.transform.time_values import holds_times
 from data.validation.event_columns import check_own_events
 from data.validation.row_checks import numeric, wordy
@@ -40,8 +41,7 @@ def check_learned(source: ParquetSource, use_case: UseCase) -> None:
         if feature.is_computed:
             continue
         kind, role = source.schema.field(feature.name).type, f"(it is a feature of type '{feature.type.value}')"
-        category = feature.type is FeatureType.CATEGORY
-        fits, expected = (wordy(kind), "strings or integers") if category else (numeric(kind), "numbers")
+        fits, expected = _holds(kind, feature.type)
         source.require_type(feature.name, fits, f"{expected} {role}", feature_remedy(kind, feature.type))
     _check_label(source, use_case.label, use_case.task)
     check_own_events(source, use_case)
@@ -52,6 +52,15 @@ def check_learned(source: ParquetSource, use_case: UseCase) -> None:
         source.require_type(
             part.column, fits, "numbers (it is a slice with edges)", "convert it or leave the edges out"
         )
+
+
+def _holds(kind: pa.DataType, declared: FeatureType) -> tuple[bool, str]:
+    """Return whether a column of an Arrow type holds features of a type, and what would."""
+    if declared is FeatureType.CATEGORY:
+        return wordy(kind), "strings or integers"
+    if declared is FeatureType.TEXT:
+        return is_text(kind.value_type if pa.types.is_dictionary(kind) else kind), "strings"
+    return numeric(kind), "numbers"
 
 
 def _check_times(source: ParquetSource, feature: Feature) -> None:

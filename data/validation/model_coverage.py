@@ -53,12 +53,15 @@ class TrainedModel:
 
     def differences(self, use_case: UseCase) -> list[str]:
         """Describe what cannot be compared, one text each."""
-        alike, read = ({f.name for f in features} for features in (self._declared(use_case), self.features))
-        declared = set(use_case.features)
+        alike = {f.name for f in self._declared(use_case)}
+        # Of a text the version has its scores.
+        read = {f.declared_name for f in self.features}
+        declared, of_text = set(use_case.features), read & set(use_case.texts)
         texts = {
+            "it is a text": of_text,
             "it is computed from events or other features": alike - {f.name for f in self.comparable(use_case)},
             "the version reads it, the use case does not declare it": read - declared,
-            "it is of another type in the version": (read & declared) - alike,
+            "it is of another type in the version": (read & declared) - alike - of_text,
             "the version does not read it": declared - read,
         }
         told = [f"not compared: {', '.join(sorted(names))} ({text})" for text, names in texts.items() if names]

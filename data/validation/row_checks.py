@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.schema.entity import Entity
-from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature import MAX_TEXT, Feature, FeatureType
 from data.schema.use_case import UseCase
 from data.transform.derived_time import derive
 from data.transform.encoding import FLOAT32_MAX, as_floats, as_strings
@@ -18,6 +18,7 @@ from data.transform.entity_key import entity_keys
 from data.transform.event_time import DAY_US, NO_TIME
 from data.transform.labels import label_faults
 from data.transform.missing import blank_mask, missing_mask
+from data.transform.text_scores import text_column, text_lengths
 
 OUT_OF_ORDER = "earlier than the row before"
 """Reason given for a row whose event time precedes that of the row before it."""
@@ -78,8 +79,9 @@ def value_checks(table: pa.Table, features: Sequence[Feature]) -> Iterator[Check
         DataError: a column is of a type that cannot hold its feature.
     """
     yield from derived_checks(table, features)
+    yield from text_checks(table, features)
     for feature in features:
-        if feature.is_computed:
+        if feature.is_computed or feature.type is FeatureType.TEXT:
             continue
         column = table.column(feature.name)
         if feature.type is not FeatureType.CATEGORY:
@@ -100,6 +102,20 @@ def derived_checks(table: pa.Table, features: Sequence[Feature]) -> Iterator[Che
         yield Check(name, "not a time", times.unreadable)
     for feature in derived:
         yield from _range_checks(feature, found.values[feature.name])
+
+
+def text_checks(table: pa.Table, features: Sequence[Feature]) -> Iterator[Check]:
+    """Yield the checks of texts, declared or with scores; as for `value_checks`."""
+    texts: dict[str, bool] = {}
+    for feature in features:
+        if feature.type is FeatureType.TEXT or feature.score is not None:
+            name = feature.inputs[0]
+            texts[name] = texts.get(name, False) or feature.required
+    for name, required in texts.items():
+        texts_held = text_column(table.column(name), name)
+        if required:
+            yield Check(name, _MISSING, missing_mask(texts_held))
+        yield Check(name, f"longer than {MAX_TEXT:,} characters", text_lengths(texts_held) > MAX_TEXT)
 
 
 def entity_checks(column: pa.ChunkedArray, entity: Entity) -> Iterator[Check]:

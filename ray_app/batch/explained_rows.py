@@ -73,7 +73,7 @@ class RowExplainer:
                 "feature": self._features[i].name,
                 "value": value_text(self._features[i], row[i]),
                 "contribution": float(contributions[i]),
-                "text": self._codes.text(self._features[i].name),
+                "text": self._codes.text(self._features[i].declared_name),
             }
             for i in reason_features(contributions, self._codes.top)
         ]

@@ -40,7 +40,7 @@ def frame_columns(
     """
     encoders = {encoder.feature.name: encoder for encoder in transform.encoders}
     words = {name for name, encoder in encoders.items() if encoder.feature.type is FeatureType.CATEGORY}
-    words |= {*manifest.entity_columns, *([manifest.key] if manifest.key else [])}
+    words |= {*manifest.schema_.texts, *manifest.entity_columns, *([manifest.key] if manifest.key else [])}
     present = [name for name in names if name in frame.columns]
     return pa.table({name: _column(frame[name], name, encoders.get(name), words) for name in present})
 

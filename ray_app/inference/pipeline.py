@@ -122,7 +122,7 @@ class InferencePipeline:
     def _with_absent_columns(self, table: pa.Table) -> pa.Table:
         for feature in self._transform.schema.features:
             absent = () if feature.required else [name for name in feature.inputs if name not in table.column_names]
-            words = feature.type is FeatureType.CATEGORY or feature.derive is not None
+            words = feature.type is FeatureType.CATEGORY or feature.is_derived
             for name in absent:
                 table = table.append_column(name, pa.nulls(table.num_rows, pa.string() if words else pa.float64()))
         return table

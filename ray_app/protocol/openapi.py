@@ -11,6 +11,7 @@ from data.schema.output import Output
 from data.transform.time_values import EXPECTED
 from ray_app.protocol.explanation_fields import PARAMETER, PROPERTIES
 from ray_app.protocol.openapi_events import events_operation, example_fields, recorded, window_properties
+from ray_app.protocol.text_fields import TEXT_FIELD
 from ray_app.protocol.window_fields import WindowFields
 from tune.registry.bundle import BundleManifest
 
@@ -32,6 +33,8 @@ def example(manifest: BundleManifest) -> dict[str, Any]:
     for feature in manifest.schema_.features:
         if feature.derive is not None:
             body |= {name: manifest.example.get(name, _EXAMPLE_TIME) for name in feature.inputs}
+        elif feature.score is not None:
+            body |= {name: manifest.example.get(name, "text") for name in feature.inputs}
         elif feature.source is Source.REQUEST:
             body[feature.name] = _example_value(manifest, feature)
     if manifest.windows:
@@ -143,12 +146,12 @@ def _row(manifest: BundleManifest) -> dict[str, Any]:
         properties[manifest.entity.column] = {"type": kind, "description": "Key of the online features"}
         required.append(manifest.entity.column)
     for feature in manifest.schema_.features:
-        if feature.source in (Source.REQUEST, Source.EITHER) and feature.derive is None:
+        if feature.source in (Source.REQUEST, Source.EITHER) and not feature.is_derived:
             properties[feature.name] = _feature(feature, manifest.shown_words(feature))
             required += [feature.name] if feature.required else []
-    times = _times(manifest)
-    properties |= times
-    required += [name for name, described in times.items() if "nullable" not in described]
+    inputs = _times(manifest) | _texts(manifest)
+    properties |= inputs
+    required += [name for name, described in inputs.items() if "nullable" not in described]
     if manifest.windows:
         properties = window_properties(manifest) | properties
         required += [name for name in WindowFields(manifest).required if name not in required]
@@ -198,6 +201,15 @@ def _times(manifest: BundleManifest) -> dict[str, Any]:
         for name in feature.inputs:
             derived.setdefault(name, []).append(feature)
     return {name: _time(features) for name, features in derived.items()}
+
+
+def _texts(manifest: BundleManifest) -> dict[str, Any]:
+    """The fields with texts."""
+    found: dict[str, Any] = {}
+    for feature in manifest.schema_.scores:
+        described = {"description": feature.description} if feature.description else {}
+        found[feature.inputs[0]] = TEXT_FIELD | described | ({} if feature.required else {"nullable": True})
+    return found
 
 
 def _time(features: Sequence[Feature]) -> dict[str, Any]:

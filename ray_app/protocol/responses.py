@@ -119,7 +119,11 @@ class ResponseRenderer:
         source = ValueSource.DEFAULT
         if prediction.row.encoded[i] is not None:
             sent = prediction.row.values
-            value = sent[feature.name] if feature.derive is None else derive_sent(feature, sent)
+            if feature.score is not None:
+                # Computed when the text was parsed: again would take as long, for each of its scores.
+                value = prediction.row.encoded[i]
+            else:
+                value = sent[feature.name] if feature.derive is None else derive_sent(feature, sent)
             source = ValueSource.REQUEST
         elif feature.is_window or feature.is_expression:
             computed = self._computed_value(feature, prediction)

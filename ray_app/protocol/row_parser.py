@@ -13,6 +13,7 @@ from data.transform.derived_time import derive_value
 from data.transform.encoding import Transform, json_type
 from data.transform.missing import is_blank
 from ray_app.prediction import Row
+from ray_app.protocol.text_fields import TextFields
 from ray_app.protocol.window_fields import WindowFields
 from tune.registry.bundle import BundleManifest
 
@@ -37,7 +38,7 @@ class RowParser:
     def __init__(self, manifest: BundleManifest, transform: Transform) -> None:
         self._online_only = {f.name for f in manifest.schema_.features if f.source is Source.ONLINE}
         self._fields = tuple(
-            (encoder.feature.name, encoder, encoder.feature.required and encoder.feature.derive is None)
+            (encoder.feature.name, encoder, encoder.feature.required and not encoder.feature.is_derived)
             for encoder in transform.encoders
         )
         self._entity = manifest.entity
@@ -46,7 +47,8 @@ class RowParser:
         self._derived = tuple(
             (at, encoder) for at, encoder in enumerate(transform.encoders) if encoder.feature.derive is not None
         )
-        self._computed = {encoder.feature.name: encoder.feature.inputs for _, encoder in self._derived}
+        self._texts = TextFields(manifest.schema_)
+        self._computed = {f.name: f.inputs for f in manifest.schema_.features if f.is_derived}
         self._windows = WindowFields(manifest) if manifest.windows else None
         self._served = {f.name: f for f in manifest.schema_.features if f.is_window or f.is_expression}
         self._not_sent = self._online_only | self._computed.keys() | self._served.keys()
@@ -81,6 +83,8 @@ class RowParser:
         encoded = self._encode(item, errors)
         if self._derived:
             self._derive(item, encoded, errors)
+        if self._texts.any:
+            self._texts.fill(item, encoded, errors)
         key = self._parse_key(item, errors)
         query = self._windows.parse(item, event_key, errors) if self._windows is not None else None
         if errors:

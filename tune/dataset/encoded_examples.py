@@ -19,10 +19,12 @@ from data.transform.encoding import Transform, as_strings, named_column
 from data.transform.float32_identity import DistinctNumbers, distinct_numbers
 from data.transform.list_codes import list_codes
 from data.transform.missing import is_missing
-from tune.dataset.folds import DEFAULT_FOLDS, MOST_ROWS, Folds, fold_rows, one_split
+from data.transform.text_scores import with_scores
+from tune.dataset.folds import DEFAULT_FOLDS, MOST_ROWS, Folds, apart_rows, fold_rows, one_split
 from tune.dataset.profiling import profile_rows
 from tune.dataset.shards import PartShards
 from tune.dataset.split import SplitRows, split, split_order
+from tune.dataset.text_fit import fit_texts, out_of_fold_columns
 from tune.dataset.training_table import TrainingTable
 
 MAX_CATEGORIES = 1000
@@ -97,7 +99,7 @@ class PreparedDataset(NamedTuple):
 
 
 def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
-    """Split a table, fit the vocabularies on all but the holdout, encode all rows, and make the folds of the search.
+    """Split a table, fit vocabularies and texts on all but the holdout, encode all rows, and make the search's folds.
 
     Raises:
         DataError: a column cannot hold its feature, float32 would merge most of its numbers, or a part lacks a label.
@@ -106,15 +108,20 @@ def prepare(source: TrainingTable, use_case: UseCase) -> PreparedDataset:
     refuse_merged(numbers, source.table.schema, source.path)
     parts = split(source.table, source.labels, use_case)
     learned = source.table.take(parts.development)
-    schema = fit_schema(learned, use_case)
-    transform, lists = Transform(schema), list_codes(source.table, use_case)
+    schema, folds = fit_schema(learned, use_case), search_folds(source, parts, use_case)
+    labels, lists = source.labels[parts.development], list_codes(source.table, use_case)
+    if use_case.texts:
+        order = split_order(use_case)
+        apart = apart_rows(order, order.keys(source.table, source.labels).take(parts.development))
+        texts = fit_texts(learned, labels, use_case, folds, apart)
+        schema = schema.with_text_scores({name: (each.names, each.model) for name, each in texts.items()})
+        learned = with_scores(learned, out_of_fold_columns(texts))
+    transform = Transform(schema)
+    matrices = transform.derived_matrix(learned), transform.matrix(source.table.take(parts.holdout))
     development, holdout = (
-        EncodedExamples(
-            transform.matrix(source.table.take(rows)), source.labels[rows], None if lists is None else lists[rows]
-        )
-        for rows in (parts.development, parts.holdout)
+        EncodedExamples(matrix, source.labels[rows], None if lists is None else lists[rows])
+        for matrix, rows in zip(matrices, (parts.development, parts.holdout), strict=True)
     )
-    folds = search_folds(source, parts, use_case)
     return PreparedDataset(schema, parts, development, folds, holdout, numbers, profile_rows(learned, schema))
 
 

@@ -8,7 +8,7 @@ judged by what was known before.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -88,6 +88,12 @@ def fold_rows(order: SplitOrder, found: SplitKeys, labels: np.ndarray, wanted: i
         if folds.count == count and all(_whole(labels, order, rows) for rows in folds.each()):
             return folds
     return None
+
+
+def apart_rows(order: SplitOrder, found: SplitKeys) -> np.ndarray:
+    """Divide rows into `DEFAULT_FOLDS` sets by what the split orders rows by, int8 of shape (n,): rows of one key, such
+    as an entity or a time, are in one set."""
+    return _numbered(replace(order, time=None), found, DEFAULT_FOLDS)
 
 
 def _numbered(order: SplitOrder, found: SplitKeys, count: int) -> np.ndarray:

@@ -114,6 +114,12 @@ def _streamed(
     if table.rows <= fits:
         yield _in_memory(table, EventFiles(None, {}), use_case, True, use_case.joins_stored)
         return
+    if use_case.texts:
+        raise DataError(
+            f"{named(table.path)}: {_too_many(table.rows, 'rows', settings, fits)}, and a text feature "
+            f"({', '.join(use_case.texts)}) needs the whole table in memory: raise RAYSCORE_TRAIN_MEMORY_MB, or "
+            "train on fewer rows"
+        )
     note(
         f"{_too_many(table.rows, 'rows', settings, fits)}: streamed to {named(shards)}; the search sees a sample of "
         f"{fits:,}, the final fits every row"

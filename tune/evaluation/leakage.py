@@ -174,6 +174,8 @@ def _shown(feature: Feature, code: np.float32) -> str:
 
 def _odd_values(table: pa.Table, prepared: PreparedDataset) -> Iterator[LeakageAlarm]:
     for number, feature in enumerate(prepared.schema.features):
+        if feature.score is not None:
+            continue
         column = named_column(table, feature.name)
         if feature.type is FeatureType.CATEGORY:
             yield from _unknown_words(feature, column, prepared.parts.development, prepared.development.x[:, number])

@@ -15,6 +15,7 @@ from data.schema.features.training_profile import TrainingProfile
 from data.schema.model_policy import Calibration
 from data.schema.use_case import UseCase
 from data.transform.encoding import Transform
+from data.transform.text_model import pack_text_scorers
 from tune.metrics.figures import Difference
 from tune.pipeline.made_up_rows import common_words, example_times, example_values, probe_rows, typical_values
 from tune.registry.bundle import BaselineDifference, Bundle, BundleManifest, Probe
@@ -75,7 +76,8 @@ def pack(
         training_profile=profile,
         probe=_probe(schema, model.onnx, typical),
     )
-    return Bundle.assemble(manifest, model.onnx, bytes(model.booster.save_raw("ubj")), model.measured, card)
+    booster, texts = bytes(model.booster.save_raw("ubj")), pack_text_scorers(schema)
+    return Bundle.assemble(manifest, model.onnx, booster, model.measured, card, texts)
 
 
 def _probe(schema: FeatureSchema, onnx: bytes, typical: Sequence[Sequence[Scalar]]) -> Probe:

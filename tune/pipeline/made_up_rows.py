@@ -16,11 +16,13 @@ from data.schema.features.feature import Feature, FeatureType, Scalar
 from data.schema.features.feature_schema import FeatureSchema
 from data.schema.use_case import UseCase
 from data.transform.encoding import as_floats, named_column
+from data.transform.text_scores import with_text_scores
 from data.transform.time_values import times_us
 from tune.dataset.encoded_examples import count_words
 
 LEAST_ROWS_OF_A_WORD = 10
 """A fitted word of fewer rows than this is shown nowhere: it may be somebody's name."""
+EXAMPLE_TEXT = "This is an example of a text."
 
 _DRAWN = 61
 _SEED = 0
@@ -50,25 +52,25 @@ def common_words(use_case: UseCase, schema: FeatureSchema, table: pa.Table) -> d
 
 def typical_values(schema: FeatureSchema, table: pa.Table, common: Mapping[str, int]) -> list[list[Scalar]]:
     """Typical values of each feature, in schema order: numbers ascending, words most frequent first; may be empty."""
-    return [_typical(feature, table, common.get(feature.name, 0)) for feature in schema.features]
+    scored = with_text_scores(table, schema.scores)
+    return [_typical(feature, scored, common.get(feature.name, 0)) for feature in schema.features]
 
 
 def example_values(schema: FeatureSchema, typical: Sequence[Sequence[Scalar]]) -> dict[str, Scalar]:
     """One value a feature: the middle one of a number, the most frequent word; none where there is no typical value.
 
-    Windows and expressions have none: nobody sends them.
+    Windows and expressions have none: nobody sends them. A text is the same for every table.
     """
-    return {
+    return dict.fromkeys(schema.texts, EXAMPLE_TEXT) | {
         feature.name: values[0 if feature.type is FeatureType.CATEGORY else len(values) // 2]
         for feature, values in zip(schema.features, typical, strict=True)
-        if values and not feature.is_window and not feature.is_expression
+        if values and not feature.is_window and not feature.is_expression and feature.score is None
     }
 
 
 def example_times(schema: FeatureSchema, table: pa.Table) -> dict[str, Scalar]:
     """One time for each column that features are derived from: the beginning of the month of the middle one."""
-    names = dict.fromkeys(name for feature in schema.derived for name in feature.inputs)
-    columns = {name: times_us(named_column(table, name), name) for name in names}
+    columns = {name: times_us(named_column(table, name), name) for name in schema.times}
     found = {name: times.us[~times.missing] for name, times in columns.items()}
     return {name: f"{_month(us)}-01T00:00:00Z" for name, us in found.items() if us.size}
 

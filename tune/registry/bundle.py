@@ -1,9 +1,9 @@
 """The model bundle: the directory that tuning hands to serving.
 
-Five files: `bundle.json` (the manifest), `model.onnx` (the model that serves), `booster.ubj` (its booster, in XGBoost's
-own format), `measured.onnx` (the model that the figures are of: the same, learned from all rows but the holdout) and
-`card.md` (the model card). This module imports no machine-learning library, so that a serving replica can read a bundle
-cheaply.
+Its files: `bundle.json` (the manifest), `model.onnx` (the model that serves), `booster.ubj` (its booster, in XGBoost's
+own format), `measured.onnx` (the model that the figures are of: the same, learned from all rows but the holdout),
+`card.md` (the model card) and, of a model that reads texts, `texts.npz` (its text models). This module imports no
+machine-learning library, so that a serving replica can read a bundle cheaply.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from data.schema.features.training_profile import TrainingProfile
 from data.schema.features.window_feature import WindowFeature
 from data.schema.model_policy import Calibration
 from data.schema.output import Output
+from data.transform.text_model import unpack_models
 from tune.registry.contract_clauses import feature_clause, source_clause, window_clause
 
 FORMAT = 3
@@ -48,6 +49,7 @@ ONNX = "model.onnx"
 BOOSTER = "booster.ubj"
 MEASURED = "measured.onnx"
 CARD = "card.md"
+TEXTS = "texts.npz"
 _CONTENT = (ONNX, BOOSTER, MEASURED, CARD)
 
 INPUT_NAME = "features"
@@ -209,13 +211,17 @@ class Bundle:
     booster: bytes
     measured: bytes
     card: str
+    texts: bytes = b""
+    """The text models by `pack_models`; nothing where the model reads no text."""
 
     @classmethod
-    def assemble(cls, manifest: BundleManifest, onnx: bytes, booster: bytes, measured: bytes, card: str) -> Bundle:
+    def assemble(
+        cls, manifest: BundleManifest, onnx: bytes, booster: bytes, measured: bytes, card: str, texts: bytes = b""
+    ) -> Bundle:
         """Make a bundle of its files, writing their digests into the manifest."""
-        files = {ONNX: onnx, BOOSTER: booster, MEASURED: measured, CARD: card.encode()}
+        files = {ONNX: onnx, BOOSTER: booster, MEASURED: measured, CARD: card.encode()} | _of_texts(texts)
         digests = {name: _sha256(content) for name, content in files.items()}
-        return cls(manifest.model_copy(update={"sha256": digests}), onnx, booster, measured, card)
+        return cls(manifest.model_copy(update={"sha256": digests}), onnx, booster, measured, card, texts)
 
     @classmethod
     def load(cls, directory: str | Path) -> Bundle:
@@ -227,6 +233,8 @@ class Bundle:
         folder = Path(directory)
         try:
             files = {name: (folder / name).read_bytes() for name in (MANIFEST, *_CONTENT)}
+            if (folder / TEXTS).is_file():
+                files[TEXTS] = (folder / TEXTS).read_bytes()
         except FileNotFoundError as exc:
             raise BundleError(f"{folder}: no whole model bundle, {Path(exc.filename).name} is missing") from exc
         except OSError as exc:
@@ -239,6 +247,8 @@ class Bundle:
         try:
             with zipfile.ZipFile(io.BytesIO(packed)) as archive:
                 files = {name: archive.read(name) for name in (MANIFEST, *_CONTENT)}
+                if TEXTS in archive.namelist():
+                    files[TEXTS] = archive.read(TEXTS)
         except (zipfile.BadZipFile, KeyError) as exc:
             raise BundleError(f"not a packed model bundle: {exc}") from exc
         return cls._from_files(files, "packed model bundle")
@@ -283,17 +293,19 @@ class Bundle:
     def _files(self) -> dict[str, bytes]:
         manifest = self.manifest.model_dump_json(indent=2).encode()
         others = {ONNX: self.onnx, BOOSTER: self.booster, MEASURED: self.measured, CARD: self.card.encode()}
-        return {MANIFEST: manifest, **others}
+        return {MANIFEST: manifest, **others, **_of_texts(self.texts)}
 
     @classmethod
     def _from_files(cls, files: Mapping[str, bytes], origin: str) -> Bundle:
         manifest = _parse_manifest(files[MANIFEST], origin)
-        for name in _CONTENT:
-            if manifest.sha256.get(name) != _sha256(files[name]):
+        texts = files.get(TEXTS, b"") if TEXTS in manifest.sha256 else b""
+        for name in (*_CONTENT, *([TEXTS] if TEXTS in manifest.sha256 else [])):
+            if manifest.sha256.get(name) != _sha256(files.get(name, b"")):
                 raise BundleError(
                     f"{origin}: {name} is not the file that {MANIFEST} describes; publish the model again"
                 )
-        return cls(manifest, files[ONNX], files[BOOSTER], files[MEASURED], files[CARD].decode())
+        manifest = _with_text_models(manifest, texts, origin)
+        return cls(manifest, files[ONNX], files[BOOSTER], files[MEASURED], files[CARD].decode(), texts)
 
 
 _UNSAID = (("training_profile", None), ("events", {}))
@@ -313,6 +325,21 @@ def _parse_manifest(text: bytes, origin: str) -> BundleManifest:
     except (ValueError, AttributeError) as exc:
         detail = str(faults(exc)[0]) if isinstance(exc, ValidationError) else str(exc)
         raise BundleError(f"{origin}: {MANIFEST} is damaged: {detail}") from exc
+
+
+def _of_texts(texts: bytes) -> dict[str, bytes]:
+    return {TEXTS: texts} if texts else {}
+
+
+def _with_text_models(manifest: BundleManifest, texts: bytes, origin: str) -> BundleManifest:
+    """Return a manifest whose text scores have their models."""
+    if not manifest.schema_.scores:
+        return manifest
+    models = {model.digest: model for model in unpack_models(texts).values()}
+    try:
+        return manifest.model_copy(update={"schema_": manifest.schema_.with_scorers(models)})
+    except KeyError as exc:
+        raise BundleError(f"{origin}: {TEXTS} lacks the text model {exc}; publish the model again") from exc
 
 
 def _sha256(content: bytes) -> str:

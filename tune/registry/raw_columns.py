@@ -37,7 +37,8 @@ def raw_columns(manifest: BundleManifest) -> list[RawColumn]:
     for feature in schema.features:
         for name in feature.inputs:
             required = feature.required or (name in found and found[name].required)
-            found[name] = RawColumn(name, "time" if feature.derive else feature.type.value, required)
+            holds = "time" if feature.derive else "text" if feature.score else feature.type.value
+            found[name] = RawColumn(name, holds, required)
     for feature in schema.windows:
         found[feature.name] = RawColumn(feature.name, f"{feature.type.value}, a window over events")
     for name, holds in _context(manifest):

@@ -26,6 +26,7 @@ from data.transform.encoding import Transform, as_floats
 from data.transform.event_time import NO_TIME, event_us, iso_time
 from data.transform.json_values import json_keys, json_values
 from data.transform.table_columns import named_column
+from data.transform.text_scores import text_column, with_text_scores
 from data.transform.time_values import json_times
 from tune.dataset.table_in_time import table_in_time
 from tune.registry.bundle import BundleManifest
@@ -85,7 +86,7 @@ class InTimeTable:
         self.left_out = found.left_out
         """By source of events: how many rows are no event, by reason."""
         _check_keys(found.left_out, use_case)
-        self.expected = found.table
+        self.expected = with_text_scores(found.table, manifest.schema_.scores)
         """The rows with all that they should be answered with."""
         self.matrix = Transform(manifest.schema_).matrix(found.table)
         """The same as the model should see it, float32 of shape (n, k)."""
@@ -153,10 +154,12 @@ class InTimeTable:
         """The fields of requests with their n values: features, times, key, entities, and values of own events."""
         schema, rows = self.manifest.schema_, self.rows
         stored = (Source.ONLINE, Source.EITHER) if self.use_case.joins_stored else ()
-        asked = [f for f in schema.features if not f.is_computed and f.derive is None and f.source not in stored]
+        asked = [f for f in schema.features if not f.is_computed and f.source not in stored]
         columns: dict[str, Sequence[Scalar | None]] = {f.name: json_values(rows.column(f.name), f) for f in asked}
-        for name in dict.fromkeys(name for feature in schema.derived for name in feature.inputs):
+        for name in schema.times:
             columns.setdefault(name, json_times(rows.column(name), name))
+        for name in schema.texts:
+            columns.setdefault(name, text_column(rows.column(name), name).to_pylist())
         for name, kind in self._entity_columns().items():
             columns.setdefault(name, json_keys(named_column(rows, name), Entity(column=name, type=kind)))
         for name in self._own:

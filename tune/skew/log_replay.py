@@ -15,9 +15,9 @@ from data.prediction_log.files import LogFile, log_files, logged_scores, read_fi
 from data.schema.features.feature import FeatureType
 from data.schema.features.feature_schema import FeatureSchema
 from data.schema.features.value_source import ValueSource
-from data.transform.derived_time import derive_sent
 from data.transform.encoding import Transform
 from data.transform.missing import is_blank, is_missing
+from data.transform.text_scores import derived_sent
 from data.transform.time_values import time_us
 from tune.registry.bundle import Bundle
 from tune.skew.row_comparison import RowComparer, SentRow, ServedRow, SkewProof, UsedValue
@@ -66,16 +66,17 @@ def _parts(folder: Path, version: str, schema: FeatureSchema) -> Iterator[pa.Tab
 
 
 def _sent(row: dict[str, Any], schema: FeatureSchema) -> dict[str, Any]:
-    """Return the features, and the times that some are derived from, that the request had a value of."""
+    """Return the features, and the times and texts that some are derived from, that the request had a value of."""
     sent = json.loads(row["sent"] or "{}")
-    own = [f for f in schema.features if f.derive is None and not is_missing(sent.get(f.name), f.empty_is_value)]
-    times = {name: sent[name] for f in schema.derived for name in f.inputs if not is_blank(sent.get(name))}
-    return {f.name: sent[f.name] for f in own} | times
+    own = [f for f in schema.features if not f.is_derived and not is_missing(sent.get(f.name), f.empty_is_value)]
+    times = {name: sent[name] for name in schema.times if not is_blank(sent.get(name))}
+    texts = {name: sent[name] for name in schema.texts if not is_missing(sent.get(name))}
+    return {f.name: sent[f.name] for f in own} | times | texts
 
 
 def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
     sent, online = _sent(row, schema), json.loads(row["online"] or "{}")
-    sent |= {feature.name: derive_sent(feature, sent) for feature in schema.derived}
+    sent |= {feature.name: derived_sent(feature, sent) for feature in (*schema.derived, *schema.scores)}
     used = {}
     for feature, source in zip(schema.features, sources(row["sources"]), strict=True):
         values = {ValueSource.REQUEST: sent, ValueSource.ONLINE: online}.get(source, {feature.name: feature.default})
@@ -86,12 +87,14 @@ def _served(row: dict[str, Any], schema: FeatureSchema) -> ServedRow:
 def _as_table(bodies: list[dict[str, Any]], schema: FeatureSchema) -> pa.Table:
     """Return the sent values as a table like that of training, null where a value was not sent."""
     columns = {}
-    for name in dict.fromkeys(name for feature in schema.derived for name in feature.inputs):
+    for name in schema.times:
         # One request may send a string and another one a number.
         times = [None if name not in body else time_us(body[name]) for body in bodies]
         columns[name] = pa.array(times, pa.timestamp("us"))
+    for name in schema.texts:
+        columns[name] = pa.array([body.get(name) for body in bodies], pa.string())
     for feature in schema.features:
-        if feature.derive is not None:
+        if feature.is_derived:
             continue
         values = [body.get(feature.name) for body in bodies]
         if feature.type is FeatureType.CATEGORY:

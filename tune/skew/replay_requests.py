@@ -1,8 +1,8 @@
 """Replay requests: the rows of a table as the JSON objects that clients would send, beside the encoded rows.
 
-Every feature that a request may carry is sent, of a derived one the times that it comes from. A feature of source
-`either` is sent in every other row and left to the store in the rest; in a second pass over the table it is the other
-way round.
+Every feature that a request may carry is sent, of a derived one the times or the text that it comes from. A feature of
+source `either` is sent in every other row and left to the store in the rest; in a second pass over the table it is the
+other way round.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pyarrow as pa
 from data.schema.features.feature import Scalar, Source
 from data.transform.encoding import Transform, named_column
 from data.transform.json_values import json_keys, json_values
+from data.transform.text_scores import text_column
 from data.transform.time_values import json_times
 from tune.registry.bundle import BundleManifest
 from tune.skew.row_comparison import SentRow
@@ -32,8 +33,8 @@ class ReplayRequests:
         self._table = table
         self._entity = manifest.entity
         schema = manifest.schema_
-        self._features = [f for f in schema.features if f.source is not Source.ONLINE and f.derive is None]
-        self._times = dict.fromkeys(name for f in schema.derived for name in f.inputs)
+        self._features = [f for f in schema.features if f.source is not Source.ONLINE and not f.is_derived]
+        self._times, self._texts = schema.times, schema.texts
         self._open = {f.name for f in self._features if f.source is Source.EITHER}
         self._transform = Transform(schema)
 
@@ -54,6 +55,7 @@ class ReplayRequests:
         part = self._table.slice(first, count)
         columns = [(f.name, json_values(named_column(part, f.name), f)) for f in self._features]
         columns += [(name, json_times(named_column(part, name), name)) for name in self._times]
+        columns += [(name, text_column(named_column(part, name), name).to_pylist()) for name in self._texts]
         entities = self._entities(part)
         sent = []
         for at, entity in enumerate(entities):

@@ -20,8 +20,8 @@ from data.errors import ConfigError
 from data.schema.features.feature import Scalar
 from data.schema.features.feature_schema import FeatureSchema
 from data.schema.features.value_source import ValueSource
-from data.transform.derived_time import derive_sent
 from data.transform.encoding import FeatureEncoder, Transform
+from data.transform.text_scores import derived_sent
 from tune.registry.bundle import Bundle
 from tune.training.onnx_export import OnnxScorer
 
@@ -207,7 +207,7 @@ class RowComparer:
     ) -> FieldDifference:
         feature = encoder.feature
         body = sent.body or {}
-        value = body.get(feature.name) if feature.derive is None else derive_sent(feature, body)
+        value = derived_sent(feature, body) if feature.is_derived else body.get(feature.name)
         stored = {} if self._stored is None else self._stored.get(sent.entity or "", {})
         implied = as_float32(encoder.encode(used.value))
         online = implied if scored is None else scored

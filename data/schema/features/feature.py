@@ -6,10 +6,13 @@ The bottom of the import graph: every other module uses its types, and it import
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
+    BaseModel,
+    ConfigDict,
     Field,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     StrictBool,
     StrictFloat,
@@ -32,6 +35,8 @@ class FeatureType(str, Enum):
     INTEGER = "integer"
     BOOLEAN = "boolean"
     CATEGORY = "category"
+    TEXT = "text"
+    """Words in their order, such as a post: a linear model of them gives the numbers that the trees see."""
 
 
 class Source(str, Enum):
@@ -61,8 +66,39 @@ class Derivation(str, Enum):
     """Days, with their fraction, from the time until that of another column; below 0 when it is the later one."""
 
 
+MAX_TEXT = 100_000
+"""Most characters of a text."""
+
+
+class TextScorer(Protocol):
+    """The fitted linear model of a text feature."""
+
+    @property
+    def digest(self) -> str:
+        """Hash (16 hex digits) of all that determines a score."""
+        ...
+
+    def scores(self, text: str) -> tuple[float, ...]:
+        """Return the scores of a text, each a float32."""
+        ...
+
+
+class TextScore(BaseModel):
+    """Which number of which text model a score is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    model: str
+    """`TextScorer.digest`."""
+    at: Annotated[int, Field(ge=0)]
+    """Which of the model's scores."""
+
+
 class Feature(WindowKeys):
-    """One declared feature. Only a category has a `vocabulary`, and None until it is declared or fitted."""
+    """One declared feature. Only a category has a `vocabulary`, and None until it is declared or fitted.
+
+    Fitted, a text feature is replaced by its scores: a number each, which comes from the text in `column`.
+    """
 
     name: str
     type: FeatureType
@@ -84,12 +120,16 @@ class Feature(WindowKeys):
     derive: Derivation | None = None
     """What is computed from the time in `column`; the feature itself is neither in a table nor in a request."""
     column: str | None = None
-    """Column, and field of a request, with the time that the feature is derived from."""
+    """Column, and field of a request, with the time that the feature is derived from; of a score, with the text."""
     as_of: str | None = None
     """Column, and field of a request, with the time at which an age is taken."""
     expression: str | None = None
     """Arithmetic over other features, e.g. "amount / card_mean_30d"; the feature itself is nowhere sent or stored."""
+    score: TextScore | None = None
+    """Of a number that a text model gives. Set by training, not by hand."""
     description: str = ""
+    _scorer: TextScorer | None = PrivateAttr(default=None)
+    """The text model itself, which a bundle holds in a file of its own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -118,8 +158,11 @@ class Feature(WindowKeys):
             raise ValueError(f"min and max belong to numbers, not to type '{self.type.value}'")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
-        if self.monotone is not None and category:
-            raise ValueError("monotone belongs to numbers and booleans: the words of a category have no order")
+        if self.monotone is not None and (category or self.type is FeatureType.TEXT):
+            raise ValueError(
+                f"monotone belongs to numbers and booleans: the words of a {self.type.value} have no order"
+            )
+        self._check_text()
         self._check_derivation()
         self._check_computed()
         if self.default is not None:
@@ -133,7 +176,19 @@ class Feature(WindowKeys):
             where = "default" if self.default == "" else "vocabulary"
             raise ValueError(f"empty says that '' is missing, but '' is in the {where}; write empty = \"value\"")
 
+    def _check_text(self) -> None:
+        if self.score is not None and (self.column is None or self.type is not FeatureType.NUMBER):
+            raise ValueError("a text score is a number, of the text in column")
+        if self.type is not FeatureType.TEXT:
+            return
+        if self.source is not Source.REQUEST:
+            raise ValueError(f"a text comes with the request: source '{self.source.value}' is not possible")
+        if self.default is not None:
+            raise ValueError("a text has no default; write optional = true if a request may leave it out")
+
     def _check_derivation(self) -> None:
+        if self.score is not None:
+            return
         if self.derive is None:
             stray = next((name for name in ("column", "as_of") if getattr(self, name) is not None), None)
             if stray is not None:
@@ -178,6 +233,7 @@ class Feature(WindowKeys):
             FeatureType.INTEGER: (int,),
             FeatureType.BOOLEAN: (bool,),
             FeatureType.CATEGORY: (str,),
+            FeatureType.TEXT: (str,),
         }[self.type]
         # bool is a subclass of int in Python: true would pass for 1.
         numeric_bool = isinstance(default, bool) and self.type is not FeatureType.BOOLEAN
@@ -224,13 +280,48 @@ class Feature(WindowKeys):
         return self.expression is not None
 
     @property
+    def is_derived(self) -> bool:
+        """Whether the feature is computed from other columns of the row itself: from times, or from a text."""
+        return self.derive is not None or self.score is not None
+
+    @property
     def is_computed(self) -> bool:
         """Whether the service computes the feature: it is neither in a table nor in a request nor in a stored row."""
-        return self.derive is not None or self.is_window or self.is_expression
+        return self.is_derived or self.is_window or self.is_expression
+
+    @property
+    def declared_name(self) -> str:
+        """The name of the feature that a use case declares: of a text score that of its text."""
+        return self.name if self.score is None else self.inputs[0]
+
+    @property
+    def scorer(self) -> TextScorer:
+        """The model of a text score.
+
+        Raises:
+            ValueError: it is not loaded.
+        """
+        if self._scorer is None:
+            raise ValueError(f"feature '{self.name}': its text model is not loaded; read the model by its bundle")
+        return self._scorer
+
+    def scored_by(self, scorer: TextScorer) -> Feature:
+        """Return the feature, a text score, with its model.
+
+        Raises:
+            ValueError: the score is of another model.
+        """
+        if self.score is None or self.score.model != scorer.digest:
+            raise ValueError(f"feature '{self.name}' is no score of the text model {scorer.digest}")
+        scored = self.model_copy()
+        scored._scorer = scorer
+        return scored
 
     @property
     def derived_from(self) -> str:
         """How the feature is derived, such as "weekday of signup_date"; empty for one that is not."""
+        if self.score is not None:
+            return f"score {self.score.at} of the text {self.column}"
         return "" if self.derive is None else f"{self.derive.value} of {' as of '.join(self.inputs)}"
 
     @property
@@ -246,7 +337,7 @@ class Feature(WindowKeys):
 
 _UNSAID = (
     ("empty", "missing"),
-    *((name, None) for name in ("monotone", "derive", "column", "as_of", "expression")),
+    *((name, None) for name in ("monotone", "derive", "column", "as_of", "expression", "score")),
     *((name, field.default) for name, field in WindowKeys.model_fields.items()),
 )
 """Keys of a feature with the values that they have where nothing is declared."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature import Feature, FeatureType, TextScore, TextScorer
 
 
 class FeatureSchema(BaseModel):
@@ -47,6 +47,21 @@ class FeatureSchema(BaseModel):
         return tuple(feature for feature in self.features if feature.derive is not None)
 
     @cached_property
+    def scores(self) -> tuple[Feature, ...]:
+        """The features that are scores of texts, in schema order."""
+        return tuple(feature for feature in self.features if feature.score is not None)
+
+    @cached_property
+    def times(self) -> tuple[str, ...]:
+        """The columns with the times that features are derived from, each once."""
+        return tuple(dict.fromkeys(name for feature in self.derived for name in feature.inputs))
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The columns with the texts that scores are of, each once."""
+        return tuple(dict.fromkeys(name for feature in self.scores for name in feature.inputs))
+
+    @cached_property
     def windows(self) -> tuple[Feature, ...]:
         """The features that aggregate events, in schema order."""
         return tuple(feature for feature in self.features if feature.is_window)
@@ -68,8 +83,9 @@ class FeatureSchema(BaseModel):
 
     @property
     def fitted(self) -> bool:
-        """Whether every category has its vocabulary, so that rows can be encoded."""
-        return all(f.vocabulary is not None for f in self.features if f.type is FeatureType.CATEGORY)
+        """Whether every category has its vocabulary and every text its scores, so that rows can be encoded."""
+        unfitted = (f for f in self.features if f.type in (FeatureType.CATEGORY, FeatureType.TEXT))
+        return all(f.vocabulary is not None for f in unfitted)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,6 +109,39 @@ class FeatureSchema(BaseModel):
                 for f in self.features
             )
         )
+
+    def with_text_scores(self, fitted: Mapping[str, tuple[Sequence[str], TextScorer]]) -> FeatureSchema:
+        """Return a copy with the scores of each text in its place.
+
+        Args:
+            fitted: by text feature the names of its scores, and the model that gives them.
+        """
+        features: list[Feature] = []
+        for feature in self.features:
+            if feature.type is not FeatureType.TEXT:
+                features.append(feature)
+                continue
+            names, scorer = fitted[feature.name]
+            features += [_score(feature, name, at, scorer) for at, name in enumerate(names)]
+        return FeatureSchema(features=tuple(features))
+
+    def with_scorers(self, scorers: Mapping[str, TextScorer]) -> FeatureSchema:
+        """Return a copy whose text scores have their models; raises KeyError where `scorers`, by digest, lack one."""
+        return FeatureSchema(
+            features=tuple(f if f.score is None else f.scored_by(scorers[f.score.model]) for f in self.features)
+        )
+
+
+def _score(text: Feature, name: str, at: int, scorer: TextScorer) -> Feature:
+    score = Feature(
+        name=f"{text.name}[{name}]",
+        type=FeatureType.NUMBER,
+        optional=text.optional,
+        column=text.name,
+        score=TextScore(model=scorer.digest, at=at),
+        description=text.description,
+    )
+    return score.scored_by(scorer)
 
 
 def _digest(value: Any) -> str:

@@ -33,8 +33,9 @@ def check_expressions(schema: FeatureSchema) -> None:
                 later = name in schema.names
                 why = "is declared after it: put it before" if later else "is no feature"
                 raise ValueError(f"features.{feature.name}.expression: {name!r} {why}")
-            if known[name].type is FeatureType.CATEGORY:
-                raise ValueError(f"features.{feature.name}.expression: {name!r} is a category, which is no number")
+            kind = known[name].type
+            if kind in (FeatureType.CATEGORY, FeatureType.TEXT):
+                raise ValueError(f"features.{feature.name}.expression: {name!r} is a {kind.value}, which is no number")
         known[feature.name] = feature
 
 
@@ -87,7 +88,9 @@ def _check_value(feature: Feature, source: EventSource, name: str, place: str) -
     if aggregate in (Aggregate.FIRST, Aggregate.LAST) and word == value.is_numeric:
         expected = "number" if value.is_numeric else "category"
         raise ValueError(f"{place}.type: {feature.of!r} is of type '{value.type}', so the feature is of '{expected}'")
-    if feature.type in (FeatureType.BOOLEAN,) or (word and aggregate not in (Aggregate.FIRST, Aggregate.LAST)):
+    if feature.type in (FeatureType.BOOLEAN, FeatureType.TEXT) or (
+        word and aggregate not in (Aggregate.FIRST, Aggregate.LAST)
+    ):
         raise ValueError(f"{place}.type: a window feature is a number, or an integer, not '{feature.type.value}'")
 
 

@@ -17,6 +17,7 @@ from data.transform.encoding import as_floats
 from data.transform.event_time import NO_TIME, is_time
 from data.transform.float32_identity import CATEGORY_WORDS, DistinctNumbers, column_numbers
 from data.transform.missing import is_text, missing_as_null, missing_mask
+from data.transform.text_tokens import tokens
 from data.transform.time_values import Times, first_unreadable, times_us
 
 _NEARLY_UNIQUE = 0.98
@@ -246,10 +247,9 @@ def _written_number(column: Column, context: Context) -> str | None:
 def _identifier(column: Column, context: Context) -> str | None:
     if not (column.text or column.integer):
         return None
-    spaces = column.text and _share_with_spaces(column) > 0.5
+    if free_text(column, context):
+        return None
     many = column.distinct > context.most_words
-    if column.text and spaces and many:
-        return f"free text, {column.distinct:,} different ones"
     if len(column.present) > 20 and column.distinct > _NEARLY_UNIQUE * len(column.present):
         return "an identifier: (nearly) every row has its own value"
     if ID_NAME.search(column.name) and column.distinct > _TELLTALE_VALUES:
@@ -269,6 +269,11 @@ def _merged(column: Column, context: Context) -> str | None:
 def kept_as_words(column: Column, context: Context) -> bool:
     """Return whether integers are a category because float32 would merge some, and they are few enough."""
     return column.integer and column.numbers.merged and column.numbers.few and column.distinct <= context.most_words
+
+
+def free_text(column: Column, context: Context) -> bool:
+    """Return whether words are sentences: of several words each, and too many different ones for a category."""
+    return column.text and column.distinct > context.most_words and _share_of_sentences(column) > 0.5
 
 
 RULES: tuple[Callable[[Column, Context], str | None], ...] = (
@@ -293,6 +298,6 @@ TIME_RULES: tuple[Callable[[Column, Context], str | None], ...] = (
 """The same for a column of times: why nothing can be derived from it."""
 
 
-def _share_with_spaces(column: Column) -> float:
+def _share_of_sentences(column: Column) -> float:
     sample = column.present.slice(0, 1000)
-    return sum(len(text.split()) > 2 for text in sample.to_pylist()) / max(len(sample), 1)
+    return sum(len(tokens(text)) > 2 for text in sample.to_pylist()) / max(len(sample), 1)

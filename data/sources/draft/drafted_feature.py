@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from data.sources.draft.column_profile import Column, Context, kept_as_words
+from data.sources.draft.column_profile import Column, Context, free_text, kept_as_words
 from data.sources.draft.label_leakage import Suspect, copy_of, levels, telltale
 from data.sources.draft.natural_bounds import Bounds, natural_bounds
 from data.sources.draft.nominal_codes import asks_for_code
@@ -60,6 +60,8 @@ def _feature_line(column: Column, context: Context, kind: str, stored: bool) -> 
 def _feature_type(column: Column, context: Context) -> str:
     if pa.types.is_boolean(column.kind):
         return "boolean"
+    if free_text(column, context):
+        return "text"
     if column.text or kept_as_words(column, context):
         return "category"
     return "integer" if column.integer else "number"
@@ -88,6 +90,8 @@ def _steady(column: Column, context: Context) -> bool:
 def remark(column: Column, kind: str) -> str:
     """Return what there is to know of a feature's values: their range or words, and how many are missing."""
     missing = f", missing in {column.missing:,} rows{_empty(column)}" if column.missing else ""
+    if kind == "text":
+        return f"{column.distinct:,} different texts{missing}"
     if kind == "category":
         return f"{_words(column)}{missing}{_written_otherwise(column)}"
     if kind == "boolean":

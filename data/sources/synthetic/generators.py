@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from data.sources.row_origin import Origin, with_origin
-from data.sources.synthetic import deliveries, impressions, tickets, transactions
+from data.sources.synthetic import deliveries, impressions, posts, tickets, transactions
 from data.sources.synthetic.plan import BLOCK_ROWS, GenerationPlan, Shard
 
 ORIGIN = "generated"
@@ -74,6 +74,15 @@ GENERATORS = {
         make=deliveries.table,
         tally=deliveries.tally,
         outcome=deliveries.outcome,
+    ),
+    "post_sentiment": Generator(
+        rows="posts",
+        entities="authors",
+        daily=0.1,
+        schema=posts.SCHEMA,
+        make=posts.table,
+        tally=posts.tally,
+        outcome=posts.outcome,
     ),
     "product_ranking": Generator(
         rows="impressions",

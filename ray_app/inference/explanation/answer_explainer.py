@@ -72,6 +72,7 @@ class AnswerExplainer:
         self._outcomes = parts.outcomes
         self._timeout_s = parts.timeout_s
         self._names = bundle.manifest.schema_.names
+        self._declared = [feature.declared_name for feature in bundle.manifest.schema_.features]
         self._renderer = renderer
         self._stage = parts.stage(bundle)
         self._batcher = MicroBatcher(
@@ -131,7 +132,7 @@ class AnswerExplainer:
                     "feature": self._names[i],
                     "value": self._renderer.value(i, prediction),
                     "contribution": float(contributions[i]),
-                    "text": self._codes.text(self._names[i]),
+                    "text": self._codes.text(self._declared[i]),
                 }
                 for i in reason_features(contributions, self._codes.top)
             ],

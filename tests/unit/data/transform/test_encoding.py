@@ -26,7 +26,7 @@ _KINDS = {
 
 @st.composite
 def _columns(draw):
-    kind = draw(st.sampled_from(FeatureType))
+    kind = draw(st.sampled_from(list(_KINDS)))
     values, arrow, default = _KINDS[kind]
     vocabulary = _WORDS if kind is FeatureType.CATEGORY else None
     feature = Feature(name="f", type=kind, default=draw(st.none() | default), vocabulary=vocabulary)

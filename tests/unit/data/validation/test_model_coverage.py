@@ -13,9 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.distributed.pieces import each_block_here, parquet_pieces
+from data.schema.features.feature import Feature, FeatureType
+from data.schema.features.feature_schema import FeatureSchema
+from data.schema.features.training_profile import TrainingProfile
 from data.schema.use_case import parse_use_case
 from data.sources.parquet import open_source
 from data.transform.derived_time import with_derived
+from data.transform.text_model import TextModel
 from data.validation import coverage_report, report
 from data.validation.bad_rows import bad_row_numbers, bad_rows
 from data.validation.hits import BAD_ROWS_KEPT
@@ -269,3 +273,14 @@ def test_bad_rows_are_kept_before_blind_ones(tmp_path):
     assert kept.num_rows == BAD_ROWS_KEPT
     assert kept["row_number"][-1].as_py() == rows - 1
     assert f"the first {BAD_ROWS_KEPT:,} are written out" in report.render(done, tmp_path / "r.md")
+
+
+def test_text_is_told_as_not_compared():
+    """A text that version and use case read alike is named as not compared, and its scores are not."""
+    text = Feature(name="note", type=FeatureType.TEXT, optional=True)
+    scorer = TextModel(np.empty(0, np.uint32), np.empty((0, 1)), np.zeros(1))
+    schema = FeatureSchema(features=(text,)).with_text_scores({"note": (("score", "for score", "words"), scorer)})
+    declared = parse_use_case('name = "notes"\nlabel = "y"\n[features]\nnote = { type = "text", optional = true }', "t")
+    model = TrainedModel("notes version 1", "1", schema.features, TrainingProfile(rows=1, features={}))
+    assert model.comparable(declared) == ()
+    assert model.differences(declared) == ["not compared: note (it is a text)"]

@@ -34,7 +34,7 @@ def _schema(**changes):
         ({"type": "category", "empty": "missing", "vocabulary": ("a", "")}, "'' is in the vocabulary"),
         ({"type": "category", "empty": "missing", "default": ""}, "'' is in the default; write empty = \"value\""),
         ({"type": "category", "empty": "null"}, "Input should be 'missing' or 'value'"),
-        ({"type": "text"}, "Input should be 'number', 'integer', 'boolean' or 'category'"),
+        ({"type": "string"}, "Input should be 'number', 'integer', 'boolean', 'category' or 'text'"),
         ({"type": "number", "nullable": True}, "Extra inputs are not permitted"),
     ],
 )
