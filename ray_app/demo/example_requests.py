@@ -34,7 +34,8 @@ class ExampleRequest(NamedTuple):
     """One request body, what it shows, and whether its windows are to be printed."""
 
     title: str
-    body: dict[str, Any]
+    body: dict[str, Any] | list[dict[str, Any]]
+    """A row, or the rows of a list that is asked about as a whole."""
     windows: bool = False
 
 
@@ -54,8 +55,8 @@ def send_examples(url: str, use_case: UseCase, table: Path) -> None:
         err.print(f"      {_shown(answer, example.windows)}\n", markup=False)
 
 
-def _ask(url: str, body: dict[str, Any], explained: bool) -> dict[str, Any]:
-    """Return the answer with its features, and with its reasons where the use case has them."""
+def _ask(url: str, body: Any, explained: bool) -> Any:
+    """Return the answer, or those of a list, with features, and with reasons where the use case has them."""
     params, deadline = {"detail": "1", **({"explain": "1"} if explained else {})}, time.monotonic() + _EXPLAINED_S
     while True:
         answer = httpx.post(f"{url}/predict", json=body, params=params, timeout=10)
@@ -63,14 +64,26 @@ def _ask(url: str, body: dict[str, Any], explained: bool) -> dict[str, Any]:
             raise DemoFailed(f"the service refuses the example: {answer.text}")
         answer.raise_for_status()
         found = answer.json()
-        if "explanation_error" not in found or time.monotonic() > deadline:
+        if "explanation_error" not in answer.text or time.monotonic() > deadline:
             return found
         time.sleep(1)
 
 
 def examples(use_case: UseCase, table: Path) -> Iterator[ExampleRequest]:
     """Yield the requests, by what the use case has to show: events that count, or rows of different labels."""
+    if use_case.task.list_column is not None:
+        return _list(use_case, table, use_case.task.list_column)
     return _swipes(use_case, table) if use_case.windows else _rows_of_labels(use_case, table)
+
+
+def _list(use_case: UseCase, table: Path, group: str) -> Iterator[ExampleRequest]:
+    """Yield the latest list, whose rows are ranked among each other."""
+    columns = request_columns(use_case)
+    rows = read_table(table, list(dict.fromkeys([*columns, group])))
+    latest = rows.filter(pc.field(group) == rows.column(group)[-1])
+    yield ExampleRequest(
+        f"the rows of one {group}, to be put in order", [_plain(row) for row in _rows(latest, columns)]
+    )
 
 
 def _rows_of_labels(use_case: UseCase, table: Path) -> Iterator[ExampleRequest]:
@@ -129,7 +142,14 @@ def _misused(frauds: pa.Table, use_case: UseCase) -> pa.Table:
 
 def _body(rows: pa.Table, columns: list[str]) -> dict[str, Any]:
     """Return the last row as a request."""
-    row = rows.select(columns).slice(rows.num_rows - 1, 1).to_pylist()[0]
+    return _plain(_rows(rows.slice(rows.num_rows - 1, 1), columns)[0])
+
+
+def _rows(rows: pa.Table, columns: list[str]) -> list[dict[str, Any]]:
+    return rows.select(columns).to_pylist()
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: _json_value(value) for name, value in row.items()}
 
 
@@ -137,7 +157,10 @@ def _json_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _shown(answer: dict[str, Any], windows: bool) -> str:
+def _shown(answer: Any, windows: bool) -> str:
+    if isinstance(answer, list):
+        best_first = sorted(answer, key=lambda item: item.get("rank", 0))
+        return "\n      ".join(_shown(item, windows) for item in best_first)
     features = answer.pop("features")
     if answer.get("explanation"):
         # Of the contributions the reasons are enough to read.

@@ -42,6 +42,21 @@ def test_the_service_takes_each_of_them(table: pa.Table, sent: list[ExampleReque
         assert [own.record for own in query.own] == [True]
 
 
+@pytest.mark.parametrize("name", [name for name in GENERATORS if name != CARDS.name])
+def test_rows_of_every_kind_of_target_are_taken(name: str, tmp_path: Path):
+    """Of every other generated table the demo asks about rows that a model takes: of each label, or of one list."""
+    plan = GenerationPlan(rows=3000, seed=1, entities=60, days=30, end_us=1_767_225_600_000_000)
+    rows, use_case = pa.concat_tables(GENERATORS[name].tables(shards(plan, 1)[0])), load_use_case(name)
+    pq.write_table(rows, tmp_path / "table.parquet")
+    manifest = train_bundle(rows, use_case, rounds=3).manifest
+    parser = RowParser(manifest, Transform(manifest.schema_))
+    asked = list(examples(use_case, tmp_path / "table.parquet"))
+    bodies = [body for each in asked for body in (each.body if isinstance(each.body, list) else [each.body])]
+    assert len(bodies) > 1
+    for number, body in enumerate(bodies):
+        parser.parse(body, f"request {number}")
+
+
 def test_rows_are_as_of_their_time_and_the_new_card_of_now(table: pa.Table, sent: list[ExampleRequest]):
     """Two rows come with key and time, one of the card with the most frauds of late; two swipes of a card do not."""
     misused, other, first, second = (example.body for example in sent)
