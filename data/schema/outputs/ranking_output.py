@@ -6,42 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from data.schema.outputs.base_output import (
-    BaseOutput,
-    check_edges,
-)
+from data.schema.outputs.number_output import NumberOutput
 
 
-class RankingOutput(BaseOutput):
+class RankingOutput(NumberOutput):
     """A score, by which the items of a list are ordered, the largest first; its size says nothing beyond that."""
 
     kind: Literal["ranking"] = "ranking"
-    quantiles: tuple[float, ...]
-    """29 quantiles of the scores out of fold, ascending and different: the edges of score histograms."""
     at: Annotated[int, Field(ge=1)] = 10
     """How many items from the top the model's figures count."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> RankingOutput:
-        check_edges(self.quantiles)
-        return self
-
-    @property
-    def width(self) -> int:
-        """One: the score."""
-        return 1
-
-    @property
-    def labels(self) -> None:
-        """None."""
-        return
-
-    @property
-    def edges(self) -> tuple[float, ...]:
-        """Quantiles of the scores."""
-        return self.quantiles
 
     @property
     def words(self) -> str:
@@ -75,15 +50,3 @@ class RankingOutput(BaseOutput):
     def columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
         """`score`; a list's rows may be parts apart, so ranks are left to who has them all."""
         return {"score": scores[:, 0]}
-
-    def code(self, scores: Sequence[float]) -> None:
-        """None."""
-        return
-
-    def probability(self, scores: Sequence[float]) -> None:
-        """None."""
-        return
-
-    def score(self, scores: Sequence[float]) -> float:
-        """The score."""
-        return scores[0]

@@ -6,43 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import model_validator
 
-from data.schema.outputs.base_output import (
-    BaseOutput,
-    check_edges,
-)
+from data.schema.outputs.number_output import NumberOutput
 from data.schema.prediction_interval import PredictionInterval
 
 
-class RegressionOutput(BaseOutput):
+class RegressionOutput(NumberOutput):
     """A number, and the interval around it."""
 
     kind: Literal["regression"] = "regression"
     interval: PredictionInterval
     """Where the true value lies."""
-    quantiles: tuple[float, ...]
-    """29 quantiles of the labels that were learned from, ascending and different: the edges of score histograms."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> RegressionOutput:
-        check_edges(self.quantiles)
-        return self
-
-    @property
-    def width(self) -> int:
-        """One: the number."""
-        return 1
-
-    @property
-    def labels(self) -> None:
-        """None."""
-        return
-
-    @property
-    def edges(self) -> tuple[float, ...]:
-        """Quantiles of the labels."""
-        return self.quantiles
 
     @property
     def words(self) -> str:
@@ -72,15 +46,3 @@ class RegressionOutput(BaseOutput):
         """`prediction`, `interval_low` and `interval_high`, the latter float64."""
         low, high = self.interval.all_ends(scores[:, 0])
         return {"prediction": scores[:, 0], "interval_low": low, "interval_high": high}
-
-    def code(self, scores: Sequence[float]) -> None:
-        """None."""
-        return
-
-    def probability(self, scores: Sequence[float]) -> None:
-        """None."""
-        return
-
-    def score(self, scores: Sequence[float]) -> float:
-        """The number."""
-        return scores[0]

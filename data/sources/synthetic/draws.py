@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -67,6 +68,17 @@ def words(codes: np.ndarray, names: Sequence[str]) -> pa.Array:
     """Return the name of each code; of -1 null."""
     indices = pa.array(codes.astype(np.int32), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string())).cast(pa.string())
+
+
+def class_counts(column: pa.ChunkedArray) -> Counter[str]:
+    """Return the number of rows of each class."""
+    counts = pc.call_function("value_counts", [column])
+    return Counter({item["values"].as_py(): item["counts"].as_py() for item in counts})
+
+
+def class_shares(counts: Counter[str], rows: int, classes: Sequence[str]) -> str:
+    """Return the share of each class in words."""
+    return ", ".join(f"{name} {100 * counts[name] / rows:.1f} %" for name in classes)
 
 
 def timestamps(plan: GenerationPlan, time_ms: np.ndarray) -> pa.Array:

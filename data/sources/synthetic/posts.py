@@ -12,11 +12,12 @@ from itertools import product
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data.sources.synthetic.draws import (
     Columns,
     ascending_times,
+    class_counts,
+    class_shares,
     hour_share,
     joined,
     named,
@@ -120,13 +121,12 @@ SCHEMA = pa.schema(
 
 def tally(rows: pa.Table) -> Counter[str]:
     """Return the number of posts by sentiment."""
-    counts = pc.call_function("value_counts", [rows.column("sentiment")])
-    return Counter({item["values"].as_py(): item["counts"].as_py() for item in counts})
+    return class_counts(rows.column("sentiment"))
 
 
 def outcome(counts: Counter[str], rows: int) -> str:
     """Return the share of each sentiment in words."""
-    return ", ".join(f"{mood} {100 * counts[mood] / rows:.1f} %" for mood in MOODS)
+    return class_shares(counts, rows, MOODS)
 
 
 def table(plan: GenerationPlan, first: int, last: int) -> pa.Table:

@@ -10,11 +10,12 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data.sources.synthetic.draws import (
     Columns,
     ascending_times,
+    class_counts,
+    class_shares,
     hour_share,
     joined,
     named,
@@ -77,13 +78,12 @@ SCHEMA = pa.schema(
 
 def tally(rows: pa.Table) -> Counter[str]:
     """Return the number of tickets by team."""
-    counts = pc.call_function("value_counts", [rows.column("team")])
-    return Counter({item["values"].as_py(): item["counts"].as_py() for item in counts})
+    return class_counts(rows.column("team"))
 
 
 def outcome(counts: Counter[str], rows: int) -> str:
     """Return the share of each team in words."""
-    return ", ".join(f"{team} {100 * counts[team] / rows:.1f} %" for team in TEAMS)
+    return class_shares(counts, rows, TEAMS)
 
 
 def table(plan: GenerationPlan, first: int, last: int) -> pa.Table:
