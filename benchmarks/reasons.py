@@ -2,7 +2,7 @@
 
 Two open loops run at once, nine tenths of the rate and one tenth. In turn the tenth asks as the others do, or with
 `?explain=1`; the others ask the same in both. Their p99 with explanations beside them is divided by that without, round
-by round. The service must serve a use case with `[explanation]`, as `rayscore demo` does. Two minutes with the defaults.
+by round. The service must serve a use case with `[explanation]`, as `rayscore demo` does. Two minutes by default.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def _both(args: argparse.Namespace, path: str, bodies: Sequence[bytes]) ->
     loads = {"others": (_PLAIN, args.rps * (1 - _SHARE)), "tenth": (path, args.rps * _SHARE)}
     found = await asyncio.gather(
         *(
-            run_at_rate(Route(args.host, args.port, of), bodies, rate, args.seconds, args.warm_up)
+            run_at_rate(Route(args.host, args.port, path=of), bodies, rate, args.seconds, args.warm_up)
             for of, rate in loads.values()
         )
     )
