@@ -30,14 +30,14 @@ max_depth = { low = 3, high = 9, integer = true }
 
 def test_shipped_use_cases_load():
     """The shipped use cases are valid: one has windows and online features, of the others the caller sends all."""
-    cards, sent, minutes, moods, teams = (load_use_case(name) for name in SHIPPED)
-    others = (sent, minutes, moods, teams)
+    cards, sent, minutes, moods, order, teams = (load_use_case(name) for name in SHIPPED)
+    others = (sent, minutes, moods, order, teams)
     assert cards.label == sent.label == "is_fraud"
     assert "cardholder_age" in [feature.name for feature in cards.schema_.online]
     assert cards.view.startswith("card_fraud@")
     assert {window.by for window in cards.windows} == {"user_id", "terminal_id"}
     assert {feature.source for each in others for feature in each.features.values()} == {Source.REQUEST}
-    kinds = ["binary", "binary", "regression", "multiclass", "multiclass"]
+    kinds = ["binary", "binary", "regression", "multiclass", "ranking", "multiclass"]
     assert [each.task.kind for each in (cards, *others)] == kinds
     assert moods.texts == ("text",)
 
