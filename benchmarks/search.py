@@ -23,6 +23,7 @@ from benchmarks.results.figures import markdown_table, medians, short, spread, w
 from benchmarks.workloads.binary_task import binary_task
 from data.cli.terminal import err, run_cli
 from data.distributed.ray_cluster import cluster, free_cpus
+from data.errors import ConfigError
 from data.schema.search import Metric, Search
 from data.sources.atomic_output import write_table
 from tests.support.training.models import card_table
@@ -73,7 +74,11 @@ class _Watch(xgboost.callback.TrainingCallback):
         self._trial.report(max(self.history), epoch + 1)
         if self._trial.should_prune():
             raise optuna.TrialPruned
-        return self._patience is not None and epoch - best_round(self.losses) >= self._patience
+        stopped = self._patience is not None and epoch - best_round(self.losses) >= self._patience
+        if stopped:
+            # Cross-validation that ends early cuts its results there, and fails where nobody has said.
+            model.set_attr(best_iteration=str(best_round(self.losses)))
+        return stopped
 
 
 def _task(declared: Search) -> BinaryLearning:
@@ -112,8 +117,10 @@ def optuna_search(
                 as_pandas=False,
             )
         finally:
-            ended.append(Ended(time.perf_counter() - started, len(watch.history), max(watch.history)))
-        return max(watch.history)
+            # By its own rule a fit is worth its best round by the metric, by the product's that of the least loss.
+            score = watch.history[best_round(watch.losses)] if own_rule else max(watch.history)
+            ended.append(Ended(time.perf_counter() - started, len(watch.history), score))
+        return score
 
     study.optimize(objective, trials)
     return ended
@@ -164,6 +171,8 @@ def figures(ended: Sequence[Ended], apart: bool) -> dict[str, float]:
 
 def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
+    if args.trials <= _EARLY:
+        raise ConfigError(f"--trials {args.trials}: expected more than {_EARLY}, which are left out of some figures")
     use_case = stored_cards()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samples: dict[str, list[dict[str, float]]] = {}
