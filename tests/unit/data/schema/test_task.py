@@ -38,7 +38,10 @@ def test_kind_says_what_its_labels_are(task, labels, expected, fault):
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (['task = { kind = "rankng" }'], r"task \(line 3\): kind must be 'binary', 'multiclass', 'regression' or 'ranking'"),
+        (
+            ['task = { kind = "rankng" }'],
+            r"task \(line 3\): kind must be 'binary', 'multiclass', 'regression' or 'ranking'",
+        ),
         (['task = { positive = "yes" }'], "give both positive and negative"),
         (["task = { positive = 1, negative = 1 }"], "positive and negative are both 1"),
         (['task = { positive = "1", negative = 0 }'], "must be of one type"),
