@@ -49,7 +49,7 @@ def test_the_demo_serves_until_interrupted_and_reuses_what_is_there(tmp_path: Pa
 
 @pytest.mark.parametrize("use_case", ["post_sentiment", "delivery_time"])
 def test_the_demo_of_another_kind_of_target_ends_with_a_proof(tmp_path: Path, use_case: str) -> None:
-    """Classes by a text, and numbers, go the whole way: generated, learned, promoted, served, asked, and proven row by row."""
+    """Classes by a text, and numbers, go the whole way, from a generated table to a proof row by row."""
     place = Workplace(tmp_path, use_case)
     options = ("--use-case", use_case, "--rows", "4000", "--trials", "2", "--once")
     with place.running(*child_command("ray_app.cli.rayscore", "main", "demo", *options)) as child:
