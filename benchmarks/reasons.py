@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 import numpy as np
 
@@ -65,7 +66,7 @@ async def _both(args: argparse.Namespace, path: str, bodies: Sequence[bytes]) ->
     for who, each in zip(loads, found, strict=True):
         if each["errors"]:
             err.print(f"{who} at {path}: {each['errors']}", markup=False)
-        figures[who] = each["figures"]  # type: ignore[assignment]
+        figures[who] = cast("dict[str, float]", each["figures"])
     return figures
 
 

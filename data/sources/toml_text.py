@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from numbers import Integral
 
 
 def quoted(text: str) -> str:
@@ -12,10 +14,14 @@ def quoted(text: str) -> str:
 
 
 def toml_value(value: object) -> str:
-    """Return text, a truth value or a finite number as TOML; a number without a fraction as a whole one."""
-    if isinstance(value, str):
-        return quoted(value)
+    """Return a value as TOML; a number without a fraction as a whole one, and what is no number as its text."""
     if isinstance(value, bool):
         return str(value).lower()
-    number = float(value)  # type: ignore[arg-type]
-    return str(int(value)) if number == int(number) else repr(number)  # type: ignore[call-overload]
+    # Whole numbers never by way of a float, which has but 53 bits: a label of 64 bits would become another.
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value.normalize():f}"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(float(value))
+    return quoted(str(value))

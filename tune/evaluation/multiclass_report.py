@@ -83,7 +83,7 @@ def _curves(path: Path, labels: np.ndarray, model: FinalModel) -> None:
     names, counts = _names(model.output), np.bincount(labels, minlength=model.output.width)
     shown = np.argsort(-counts, kind="stable")[:_MOST_CURVES]
     figure, (left, right) = canvas(11, 5, 2)
-    for code, color in zip(shown, colormaps["tab10"].colors, strict=False):  # type: ignore[attr-defined]
+    for code, color in zip(shown, colormaps["tab10"](range(len(shown))), strict=True):
         if not 0 < counts[code] < len(labels):
             continue
         ranking = Ranking((labels == code).astype(np.uint8), model.holdout[:, code])

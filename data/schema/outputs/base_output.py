@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -24,8 +24,10 @@ class BaseOutput(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    marks: ClassVar[str] = ""
-    """What it means that a row is marked (`marked`), for reports: "labelled 1"; empty where no row ever is."""
+    @property
+    def marks(self) -> str:
+        """What it means that a row is marked (`marked`), for reports: "labelled 1"; empty where no row ever is."""
+        return ""
 
     @property
     @abstractmethod

@@ -28,7 +28,7 @@ class BinaryOutput(BaseOutput):
     """Rows with a probability of at least this have the positive label."""
 
     @property
-    def marks(self) -> str:  # type: ignore[override]
+    def marks(self) -> str:
         """The positive label."""
         return f"labelled {self.classes[1]}"
 

@@ -28,7 +28,7 @@ class MulticlassOutput(BaseOutput):
     """The class that most rows have in training, by position: the rows that are answered otherwise are marked."""
 
     @property
-    def marks(self) -> str:  # type: ignore[override]
+    def marks(self) -> str:
         """Any label but the most common one."""
         return f"labelled otherwise than {self.classes[self.common]}"
 

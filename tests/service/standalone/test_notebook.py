@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import nbclient
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -45,8 +47,6 @@ def test_notebook_is_recorded_whole():
 @pytest.mark.ray
 def test_notebook_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """In an empty folder every cell runs, inside the event loop of a kernel, and what does not vary is as recorded."""
-    nbclient = pytest.importorskip("nbclient", reason="pip install -e '.[dev]' brings what executes notebooks")
-    nbformat = pytest.importorskip("nbformat")
     for name in [name for name in os.environ if name.startswith("RAYSCORE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
